@@ -1,0 +1,73 @@
+"""AdaBN: the stream's own statistics in place of the trained ones, gathered as its images pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapters.base import Moments, Site, Statistics, rate
+from adapters.params import check, param
+
+
+class Average(NamedTuple):
+    """What the stream's images looked like so far, and how many values per channel stand behind it."""
+
+    mean: Tensor  # [C]
+    var: Tensor  # [C]
+    values: Tensor  # [1], used by the cumulative form only
+
+
+@dataclass(frozen=True)
+class AdaBN:
+    """Replace the trained statistics by those of the stream, followed online.
+
+    Running (the default): ``r <- r + w (batch - r)`` for mean and variance, starting from the trained ones, with
+    ``w = 1 - (1 - momentum) ** (n / reference_images)``, or ``w = momentum`` where ``reference_images`` is null.
+    Cumulative: the exact statistics of all images seen since the reset, as the paper defines them, merged by
+    ``d = batch_mean - mean``, ``mean <- mean + w d``, ``var <- (1 - w) var + w batch_var + w (1 - w) d^2`` with w the
+    share of the new values; it never forgets, and how a stream is cut into requests does not matter.
+    ``own`` says what normalizes a request: the statistics after its own update, or those before it (causal: then an
+    answer does not depend on the other images of its request). Variances are biased unless ``unbiased``.
+
+    Paper: Li et al. 2016, "Revisiting Batch Normalization for Practical Domain Adaptation", Algorithm 1.
+    """
+
+    momentum: float = param(0.1, "Weight of one request of reference_images images.", above=0.0, high=1.0)
+    reference_images: int | None = param(
+        16, "Request size at which the weight is momentum; null: every request weighs momentum.", low=1
+    )
+    cumulative: bool = param(False, "Average over all images since the reset instead of following with momentum.")
+    own: bool = param(True, "Whether a request is normalized with statistics that include its own images.")
+    unbiased: bool = param(False, "Use the unbiased variance of the request, as running_var does.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def init(self, site: Site) -> Average:
+        """The trained statistics, with nothing seen."""
+        return Average(site.mean.clone(), site.var.clone(), torch.zeros_like(site.mean[:1]))
+
+    def step(self, site: Site, state: Average, seen: Moments) -> tuple[Statistics, Average]:
+        """The stream's statistics, before or after this request; single values are answered, not learned from."""
+        del site
+        before = Statistics(state.mean, state.var)
+        if seen.values < 2:
+            return before, state
+        after = self._merged(state, seen) if self.cumulative else self._followed(state, seen)
+        return (Statistics(after.mean, after.var) if self.own else before), after
+
+    def _followed(self, state: Average, seen: Moments) -> Average:
+        weight = rate(self.momentum, seen.images, self.reference_images)
+        moved = Statistics(state.mean, state.var).toward(seen.pooled(unbiased=self.unbiased), weight)
+        return Average(moved.mean, moved.var, state.values + seen.values)
+
+    def _merged(self, state: Average, seen: Moments) -> Average:
+        batch = seen.pooled(unbiased=self.unbiased)
+        values = state.values + seen.values
+        weight = seen.values / values
+        moved = Statistics(state.mean, state.var).toward(batch, weight)
+        between = weight * (1 - weight) * (batch.mean - state.mean).square()
+        return Average(moved.mean, moved.var + between, values)

@@ -1,0 +1,67 @@
+"""Names to strategies: one dict, extended by `register` and by the entry-point group ``renorm.adapters``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from adapters.adabn import AdaBN
+from adapters.alpha_bn import AlphaBN
+from adapters.base import AnyAdapter
+from adapters.bn import BN
+from adapters.errors import DuplicateStrategyError, UnknownStrategyError
+from adapters.params import build
+from adapters.robust_bn import RobustBN
+from adapters.source import Source
+from adapters.unmix_tns import UnMixTNS
+
+GROUP = "renorm.adapters"
+
+STRATEGIES: dict[str, type[AnyAdapter]] = {
+    "source": Source,
+    "bn": BN,
+    "alpha_bn": AlphaBN,
+    "adabn": AdaBN,
+    "robust_bn": RobustBN,
+    "unmix_tns": UnMixTNS,
+}
+
+
+def register(name: str, cls: type[AnyAdapter]) -> None:
+    """Make a strategy class known by ``name``.
+
+    Raises:
+        DuplicateStrategyError: another class has that name.
+    """
+    if STRATEGIES.setdefault(name, cls) is not cls:
+        raise DuplicateStrategyError(
+            f"strategy '{name}' is registered twice: {STRATEGIES[name].__qualname__} and {cls.__qualname__}; rename one"
+        )
+
+
+def load_plugins() -> None:
+    """Register every class that installed packages offer in the entry-point group ``renorm.adapters``.
+
+    Calling it again changes nothing. Nothing is loaded at import; the server and the command line call it first.
+    """
+    for point in entry_points(group=GROUP):
+        register(point.name, point.load())
+
+
+def strategy(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
+    """The strategy of that name with the given hyperparameters, the others at their defaults.
+
+    Raises:
+        UnknownStrategyError: the name is not registered; the message lists those that are.
+        ParameterError: a hyperparameter is unknown, of the wrong type or out of range.
+    """
+    if name not in STRATEGIES:
+        raise UnknownStrategyError(f"unknown strategy '{name}': choose one of {', '.join(STRATEGIES)}")
+    adapter: AnyAdapter = build(STRATEGIES[name], name, params or {})
+    return adapter
+
+
+def name_of(adapter: AnyAdapter) -> str:
+    """The name under which the class of ``adapter`` is registered, or else the name of the class."""
+    return next((name for name, cls in STRATEGIES.items() if cls is type(adapter)), type(adapter).__name__)

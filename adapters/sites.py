@@ -1,0 +1,94 @@
+"""Find the BatchNorm positions of a network, or say why there are none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from adapters.base import Site
+from adapters.errors import UnsupportedModelError
+
+
+class Sites:
+    """The sites of one network, in the order of its modules.
+
+    The first call of every layer is known from the start. A layer called again within one forward is met while the
+    network runs: its later calls are appended as sites of their own, so the list only grows, and a state that is
+    shorter than the list is completed by the initial state of the new sites.
+
+    Raises:
+        UnsupportedModelError: no BatchNorm, or BatchNorm without trained statistics; the message names the layers.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = _layers(network)
+        self._index: dict[tuple[str, int], int] = {}
+        self._known: list[Site] = []
+        for name in self._layers:
+            self._add(name, 1)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._known)
+
+    def __getitem__(self, index: int) -> Site:
+        return self._known[index]
+
+    def buffers(self) -> dict[int, str]:
+        """From the identity of each layer's running mean to the layer's name: how a forward recognises a site."""
+        return {id(layer.running_mean): name for name, layer in self._layers.items()}
+
+    def position(self, name: str, call: int) -> int:
+        """The index of the site that the ``call``-th call of layer ``name`` within a forward is."""
+        found = self._index.get((name, call))
+        return self._add(name, call) if found is None else found
+
+    def kind(self, index: int) -> str:
+        """The class name of the layer behind a site."""
+        return type(self._layers[self[index].name.split("#")[0]]).__name__
+
+    def _add(self, name: str, call: int) -> int:
+        self._index[name, call] = len(self._known)
+        self._known.append(_site(name if call == 1 else f"{name}#{call}", self._layers[name]))
+        return len(self._known) - 1
+
+
+def _layers(network: nn.Module) -> dict[str, _BatchNorm]:
+    layers = {name or "(root)": module for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    if not layers:
+        raise UnsupportedModelError(
+            f"{type(network).__name__} has no BatchNorm layer, so there is nothing to adapt{_other_norms(network)}. "
+            "Renorm recalibrates BatchNorm1d/2d/3d and SyncBatchNorm: host a network that has them"
+        )
+    bare = [name for name, layer in layers.items() if not isinstance(layer.running_mean, Tensor)]
+    if bare:
+        raise UnsupportedModelError(
+            f"{len(bare)} of {len(layers)} BatchNorm layers have no trained statistics "
+            f"(track_running_stats=False): {', '.join(bare[:5])}{', ...' if len(bare) > 5 else ''}. "
+            "Build them with track_running_stats=True and load weights that contain running_mean and running_var"
+        )
+    return layers
+
+
+def _other_norms(network: nn.Module) -> str:
+    found = Counter(type(m).__name__ for m in network.modules() if "norm" in type(m).__name__.lower())
+    listed = ", ".join(f"{count} {name}" for name, count in found.most_common(5))
+    frozen = any("frozen" in name.lower() for name in found)
+    hint = "; frozen layers must be converted back to BatchNorm2d first" if frozen else ""
+    return f" (normalization layers found: {listed}{hint})" if listed else " (and no other normalization layer)"
+
+
+def _site(name: str, layer: _BatchNorm) -> Site:
+    mean, var = layer.running_mean, layer.running_var
+    if isinstance(mean, nn.parameter.UninitializedBuffer) or mean is None or var is None:
+        raise UnsupportedModelError(f"layer {name} is lazy and has not seen data: run one forward of the network first")
+    weight = torch.ones_like(mean) if layer.weight is None else layer.weight
+    bias = torch.zeros_like(mean) if layer.bias is None else layer.bias
+    parts = [part.detach().float().clone() for part in (mean, var, weight, bias)]
+    return Site(name, parts[0], parts[1], parts[2], parts[3], layer.eps)

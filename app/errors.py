@@ -1,0 +1,64 @@
+"""What can go wrong in the server, as one tree. None of it knows HTTP: the doors map types to statuses in one table.
+
+RenormError
+├── RequestError              the client can mend it
+│   ├── ImageError            not an image we can read: empty, truncated, animated, of an unknown format
+│   ├── TooLargeError         more bytes, pixels or images than the server accepts
+│   ├── FieldError            a field is missing, unknown, given twice, of the wrong type or out of range
+│   ├── MediaTypeError        a body of a type that no parser takes
+│   └── StreamNotFoundError   no state is held for that stream
+├── AccessError               the call needs a key, and has none or a wrong one
+├── ModelError                a model cannot be hosted: unknown name, weights or labels that do not fit
+├── UnanswerableError         the network's output for these images is not finite
+└── EngineClosedError         the engine does not answer: it is starting, closing, or its model thread is gone
+"""
+
+from __future__ import annotations
+
+
+class RenormError(Exception):
+    """The root. ``message`` says what was wrong, ``hint`` how to mend it, ``where`` which part of a request it was."""
+
+    def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint, self.where = message, hint, where
+
+
+class RequestError(RenormError):
+    """The client can mend it."""
+
+
+class ImageError(RequestError):
+    """Not an image we can read."""
+
+
+class TooLargeError(RequestError):
+    """More bytes, pixels or images than the server accepts."""
+
+
+class FieldError(RequestError):
+    """A field is missing, unknown, given twice, of the wrong type or out of range."""
+
+
+class MediaTypeError(RequestError):
+    """A body of a type that no parser takes."""
+
+
+class StreamNotFoundError(RequestError):
+    """No state is held for that stream."""
+
+
+class AccessError(RenormError):
+    """The call needs a key, and has none or a wrong one."""
+
+
+class ModelError(RenormError):
+    """A model cannot be hosted."""
+
+
+class UnanswerableError(RenormError):
+    """The network's output for these images is not finite."""
+
+
+class EngineClosedError(RenormError):
+    """The engine does not answer."""

@@ -1,0 +1,49 @@
+"""Every setting of the server, in one frozen object: the command line over RENORM_* over the defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What `renorm serve` runs with. Each field is also the environment variable ``RENORM_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="RENORM_", frozen=True, extra="forbid")
+
+    model: str = Field(
+        "cifar10-resnet20", description="what to host: a bundled name, timm:NAME or python:module:factory"
+    )
+    weights: Path | None = Field(None, description="weights for python: models, .safetensors or .pt")
+    labels: Path | None = Field(None, description="class names, one per line or a JSON list")
+    mean: tuple[float, float, float] | None = Field(None, description="channel means of the preprocessing")
+    std: tuple[float, float, float] | None = Field(None, description="channel deviations of the preprocessing")
+    size: int | None = Field(None, ge=1, le=4096, description="side of the network's input in pixels")
+
+    strategy: str = Field("adabn", description="strategy of requests that name none")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for a free one")
+    admin_key: SecretStr | None = Field(
+        None, min_length=8, description="key of the admin calls; needed beyond loopback"
+    )
+    threads: int | None = Field(None, ge=1, description="threads of a forward; by default all cores")
+
+    max_images: int = Field(128, ge=1, description="images per request")
+    max_image_bytes: int = Field(20_000_000, ge=1, description="bytes of one encoded image")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, read from its header")
+    max_body_bytes: int = Field(100_000_000, ge=1, description="bytes of one request body")
+    max_forward_images: int = Field(256, ge=1, description="images that waiting requests share one forward up to")
+    max_state_bytes: int = Field(1_000_000_000, ge=1, description="bytes of all streams' states before the oldest go")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only programs on this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,70 @@
+"""What passes between the doors and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request as a door parsed it: encoded images of one stream, not yet looked into.
+
+    ``strategy`` None means the server's default; ``params`` are hyperparameters of the strategy, unchecked.
+    """
+
+    images: list[bytes]
+    stream: str = "default"
+    strategy: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    update: bool = True
+
+
+class Timing(NamedTuple):
+    """Milliseconds that a request spent in each stage."""
+
+    decode: float
+    queue: float
+    forward: float
+    total: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The engine's answer to a `Call`."""
+
+    probabilities: Tensor  # [n, classes]
+    strategy: str
+    params: dict[str, Any]  # complete, defaults included
+    step: int  # committed requests of this stream with this strategy, this one included if it was
+    updated: bool
+    drift: float
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream's state with one strategy, without its numbers."""
+
+    stream: str
+    strategy: str
+    params: dict[str, Any]
+    steps: int
+    images: int
+    bytes: int
+    drift: float  # of the last request
+    entropy: float  # of the last request, mean over its images, in nats
+    age_s: float  # since the last request
+
+
+@dataclass(frozen=True)
+class StreamsInfo:
+    """All streams, and how full the memory is."""
+
+    streams: list[StreamInfo]
+    bytes: int
+    capacity_bytes: int
+    evictions: int
