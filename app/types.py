@@ -68,3 +68,27 @@ class StreamsInfo:
     bytes: int
     capacity_bytes: int
     evictions: int
+
+
+class SiteInfo(NamedTuple):
+    """One BatchNorm position of the hosted network."""
+
+    name: str
+    kind: str  # class of the layer
+    channels: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is hosted, for people and for clients that prepare images."""
+
+    name: str
+    architecture: str
+    parameters: int
+    classes: list[str]
+    preprocessing: dict[str, Any]
+    sites: list[SiteInfo]
+    channels: int  # of all sites
+    state_bytes: dict[str, int]  # of one stream, by strategy with its defaults
+    default_strategy: str
+    card: str
