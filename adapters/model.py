@@ -20,7 +20,7 @@ from adapters.registry import strategy as named
 from adapters.sites import Sites
 
 FORMAT = 1
-CACHED_TEMPLATES = 16
+CACHED_TEMPLATES = 8
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ class UnMixTNS:
     (ICLR 2024), section 3.
     """
 
-    components: int = param(16, "Number of mixture components K.", low=1, high=1024)
+    components: int = param(16, "Number of mixture components K.", low=1, high=256)
     temperature: float = param(0.07, "Temperature of the softmax that assigns images to components.", above=0.0)
     momentum: float = param(0.1, "Weight of one request of reference_images images.", above=0.0, high=1.0)
     reference_images: int | None = param(

@@ -7,7 +7,8 @@ RenormError
 │   ├── FieldError            a field is missing, unknown, given twice, of the wrong type or out of range
 │   ├── MediaTypeError        a body of a type that no parser takes
 │   └── StreamNotFoundError   no state is held for that stream
-├── AccessError               the call needs a key, and has none or a wrong one
+├── AccessError               the call is not allowed: a wrong key, or no key where one must be set
+│   └── MissingKeyError       the call needs a key and has none
 ├── ModelError                a model cannot be hosted: unknown name, weights or labels that do not fit
 ├── UnanswerableError         the network's output for these images is not finite
 └── EngineClosedError         the engine does not answer: it is starting, closing, or its model thread is gone
@@ -49,7 +50,11 @@ class StreamNotFoundError(RequestError):
 
 
 class AccessError(RenormError):
-    """The call needs a key, and has none or a wrong one."""
+    """The call is not allowed: a wrong key, or no key where one must be set."""
+
+
+class MissingKeyError(AccessError):
+    """The call needs a key and has none."""
 
 
 class ModelError(RenormError):

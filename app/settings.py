@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(100_000_000, ge=1, description="bytes of one request body")
     max_forward_images: int = Field(256, ge=1, description="images that waiting requests share one forward up to")
     max_state_bytes: int = Field(1_000_000_000, ge=1, description="bytes of all streams' states before the oldest go")
+    max_streams: int = Field(10_000, ge=1, description="states held before the oldest go")
 
     @property
     def loopback(self) -> bool:

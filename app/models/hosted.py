@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
+
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 
 
 @dataclass(frozen=True)
@@ -13,13 +16,29 @@ class Preprocessing:
 
     The short side is resized to ``resize``, the centre ``size`` x ``size`` is cut out, pixels are scaled to [0, 1] and
     normalized by ``mean`` and ``std`` per channel (RGB).
+
+    Raises:
+        ValueError: sides with 0 < size <= resize, a known interpolation, finite means and positive deviations expected.
     """
 
     size: int
     resize: int
-    interpolation: str  # "bilinear", "bicubic", "nearest" or "lanczos"
+    interpolation: str  # one of INTERPOLATIONS
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= self.resize:
+            raise ValueError(
+                f"size {self.size} and resize {self.resize}: the side that is cut out must be positive and at most "
+                "the side that is resized to"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation '{self.interpolation}': expected one of {', '.join(INTERPOLATIONS)}")
+        if not (len(self.mean) == len(self.std) == 3):
+            raise ValueError(f"mean {self.mean} and std {self.std}: expected three numbers each, for red, green, blue")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std}: expected finite means and positive deviations")
 
 
 @dataclass(frozen=True, eq=False)

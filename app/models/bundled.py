@@ -1,0 +1,60 @@
+"""The models inside the package: hosted without any download."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from app.errors import ModelError
+from app.models.assemble import assemble
+from app.models.hosted import Hosted, Preprocessing
+from app.models.resnet20 import ResNet20
+from app.models.weights import load_weights
+from app.settings import Settings
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The classes of CIFAR-10, in the order of its labels."""
+
+CIFAR10 = Preprocessing(
+    size=32, resize=32, interpolation="bilinear", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)
+)
+"""The preprocessing that the CIFAR-10 network was trained with."""
+
+
+def cifar10_resnet20(settings: Settings) -> Hosted:
+    """The CIFAR-10 ResNet-20 of the package, or other weights of the same network with --weights.
+
+    Raises:
+        ModelError: the weights are missing or do not fit.
+    """
+    name = "cifar10-resnet20"
+    network = ResNet20(len(CIFAR10_CLASSES))
+    if settings.weights is not None:
+        load_weights(network, settings.weights)
+        card = ""
+    else:
+        _load_packaged(network, name)
+        card = _card(name)
+    return assemble(
+        network,
+        settings,
+        name=name,
+        preprocessing=CIFAR10,
+        classes=CIFAR10_CLASSES,
+        architecture="ResNet20",
+        card=card,
+    )
+
+
+def _load_packaged(network: ResNet20, name: str) -> None:
+    packaged = resources.files("app").joinpath("weights", f"{name}.safetensors")
+    if not packaged.is_file():
+        raise ModelError(
+            f"the package has no weights of {name}", hint="install renorm again, or give a file with --weights"
+        )
+    with resources.as_file(packaged) as path:
+        load_weights(network, path)
+
+
+def _card(name: str) -> str:
+    card = resources.files("app").joinpath("weights", f"{name}.md")
+    return card.read_text(encoding="utf-8") if card.is_file() else ""

@@ -1,0 +1,122 @@
+"""``timm:NAME``: any image classifier of timm, with its own classes and preprocessing."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from app.errors import ModelError
+from app.models.assemble import assemble
+from app.models.hosted import Hosted, Preprocessing
+from app.models.labels import read_labels
+from app.models.weights import load_weights
+from app.settings import Settings
+
+
+def load_timm(name: str, settings: Settings) -> Hosted:
+    """Create timm's model ``name`` with its pretrained weights, or with those of --weights.
+
+    With --weights and --labels the head gets one output per label, so that fine-tuned weights fit.
+
+    Raises:
+        ModelError: timm is not installed or does not import, there is no such model, or its weights cannot be had.
+    """
+    timm = _timm()
+    _check_name(timm, name)
+    network = _created(timm, name, settings)
+    config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    if settings.weights is not None:
+        load_weights(network, settings.weights)
+    return assemble(
+        network,
+        settings,
+        name=f"timm:{name}",
+        preprocessing=_preprocessing(timm, network),
+        # Labels of the user's own make those of the pretrained head void.
+        classes=None if settings.labels is not None else _classes(timm, network, config),
+        architecture=str(config.get("architecture") or type(network).__name__),
+        card=_card(name, config) if settings.weights is None else "",
+    )
+
+
+def _timm() -> ModuleType:
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"timm models need the package '{error.name}', which is not installed",
+            hint="install it: pip install 'renorm[timm]'",
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"timm cannot be imported: {error}",
+            hint=f"install the torchvision that was built for torch {torch.__version__}, from where torch came from",
+        ) from error
+
+
+def _check_name(timm: ModuleType, name: str) -> None:
+    # Names with a colon lead to a model hub or a folder, which only timm can look into.
+    if ":" in name or timm.is_model(name):
+        return
+    raise _unknown(timm, name)
+
+
+def _unknown(timm: ModuleType, name: str) -> ModelError:
+    close = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=5)
+    hint = f"close to it are {', '.join(close)}" if close else "timm.list_models() lists what there is"
+    return ModelError(f"timm {timm.__version__} has no model '{name}'", hint=hint)
+
+
+def _created(timm: ModuleType, name: str, settings: Settings) -> nn.Module:
+    pretrained = settings.weights is None
+    classes = len(read_labels(settings.labels)) if settings.labels is not None and not pretrained else None
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes)
+    except Exception as error:
+        if "Invalid pretrained tag" in str(error):
+            raise _unknown(timm, name) from error
+        what = "its pretrained weights cannot be loaded" if pretrained else "it cannot be created"
+        hint = "connect to the model hub, or give the weights with --weights FILE" if pretrained else ""
+        raise ModelError(f"timm model '{name}': {what}: {type(error).__name__}: {error}", hint=hint) from error
+    if network.num_classes == 0:
+        raise ModelError(f"timm model '{name}' has no classifier", hint="take one that was trained to classify")
+    return network
+
+
+def _preprocessing(timm: ModuleType, network: nn.Module) -> Preprocessing:
+    config = timm.data.resolve_model_data_config(network)
+    size = config["input_size"][-1]
+    try:
+        return Preprocessing(
+            size, math.floor(size / config["crop_pct"]), config["interpolation"], config["mean"], config["std"]
+        )
+    except ValueError as error:
+        raise ModelError(f"timm's preprocessing of this model is not supported: {error}") from error
+
+
+def _classes(timm: ModuleType, network: nn.Module, config: Mapping[str, Any]) -> list[str] | None:
+    names = list(config.get("label_names") or [])
+    if len(names) == network.num_classes:
+        described = config.get("label_descriptions") or {}
+        return [str(described.get(name, name)) for name in names]
+    subset = timm.data.infer_imagenet_subset(network)
+    return timm.data.ImageNetInfo(subset).label_descriptions() if subset else None
+
+
+def _card(name: str, config: Mapping[str, Any]) -> str:
+    """What timm tells about the weights, a line each."""
+    told = {
+        "description": config.get("description"),
+        "license": config.get("license"),
+        "paper": config.get("paper_name"),
+        "origin": config.get("origin_url"),
+        "weights": config.get("hf_hub_id") or config.get("url"),
+    }
+    return "\n".join([f"{name} of timm", *(f"{key}: {value}" for key, value in told.items() if value)])

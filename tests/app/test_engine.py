@@ -1,0 +1,308 @@
+"""The engine with a small network, a real model thread and real images."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import app.engine
+from adapters import STRATEGIES, AdaptiveModel, ParameterError, UnknownStrategyError
+from app.engine import Engine
+from app.errors import (
+    EngineClosedError,
+    FieldError,
+    ImageError,
+    StreamNotFoundError,
+    TooLargeError,
+    UnanswerableError,
+)
+from app.images import Limits, decode
+from app.models.hosted import Hosted, Preprocessing
+from app.settings import Settings
+from app.types import Call, Prediction
+
+pytestmark = pytest.mark.anyio
+PREPROCESSING = Preprocessing(8, 8, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Net(nn.Module):
+    """Two convolutions with BatchNorm; all-black images break it in the way ``trouble`` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
+        )
+        self.head = nn.Linear(8, 4)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.5
+        self.trouble = ""
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.gate.wait(10)
+        features = self.body(x).mean((2, 3))
+        black = (x == -2).flatten(1).all(1)
+        if self.trouble == "raise" and black.any():
+            raise RuntimeError("a black image")
+        logits: Tensor = self.head(features)
+        return torch.where(black[:, None], torch.nan, logits) if self.trouble == "nan" else logits
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Net:
+        # The engine's copy shares the switches of the test's.
+        copied = Net()
+        copied.__dict__.update({name: self.__dict__[name] for name in ("gate",)})
+        copied.load_state_dict(self.state_dict())
+        copied.trouble = self.trouble
+        return copied
+
+
+def png(seed: int, low: int = 0, high: int = 256) -> bytes:
+    pixels = np.random.default_rng(seed).integers(low, high, (8, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+BLACK = png(0, 0, 1)
+
+
+def hosted(trouble: str = "") -> Hosted:
+    network = Net()
+    network.trouble = trouble
+    return Hosted("net", network, ["a", "b", "c", "d"], PREPROCESSING, "Net", "")
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine(Settings(strategy="adabn"), hosted())
+    yield engine
+    await engine.close()
+
+
+async def troubled(trouble: str) -> Engine:
+    return Engine(Settings(strategy="adabn"), hosted(trouble))
+
+
+def same(a: Prediction, b: Prediction) -> bool:
+    close = torch.allclose(a.probabilities, b.probabilities, rtol=0, atol=1e-5)
+    return close and (a.step, a.updated) == (b.step, b.updated) and abs(a.drift - b.drift) < 1e-4
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+async def test_answers_equal_the_librarys(engine: Engine, strategy: str) -> None:
+    model = AdaptiveModel(engine.hosted.network, strategy)
+    for seeds in ([1, 2, 3], [4], [5, 6]):
+        images = [png(seed) for seed in seeds]
+        answer = await engine.predict(Call(images, strategy=strategy))
+        tensor = torch.stack([decode(image, PREPROCESSING, Limits(10_000, 10_000), "") for image in images])
+        assert torch.allclose(answer.probabilities, model(tensor).softmax(1), rtol=0, atol=1e-6)
+    assert answer.step == 3
+    assert answer.strategy == strategy
+
+
+async def test_two_streams_under_load_answer_as_each_does_alone(engine: Engine) -> None:
+    # One stream dark, one bright; sixteen clients send whenever they are answered.
+    calls = {stream: [Call([png(i, *span), png(i + 500, *span)], stream) for i in range(24)] for stream, span in SPANS}
+    todo = [call for pair in zip(*calls.values(), strict=True) for call in pair]
+    got: dict[str, dict[int, tuple[Call, Prediction]]] = {stream: {} for stream in calls}
+
+    async def client() -> None:
+        while todo:
+            call = todo.pop(0)
+            answer = await engine.predict(call)
+            got[call.stream][answer.step] = call, answer
+
+    await asyncio.gather(*(client() for _ in range(16)))
+    for stream in calls:
+        assert sorted(got[stream]) == list(range(1, 25))
+        alone = Engine(engine.settings, engine.hosted)
+        for step in range(1, 25):
+            call, answer = got[stream][step]
+            assert same(await alone.predict(call), answer), (stream, step)
+        await alone.close()
+
+
+SPANS = (("dark", (0, 90)), ("bright", (150, 256)))
+
+
+async def test_after_a_reset_the_same_requests_have_the_same_answers(engine: Engine) -> None:
+    calls = [Call([png(i, 0, 99)], "s") for i in range(5)]
+    first = [await engine.predict(call) for call in calls]
+    await engine.predict(Call([png(1)], "other"))
+    assert await engine.reset("s") == 1
+    second = [await engine.predict(call) for call in calls]
+    assert all(torch.equal(a.probabilities, b.probabilities) for a, b in zip(first, second, strict=True))
+    assert [info.steps for info in engine.stream("other")] == [1]
+    assert not torch.equal(first[0].probabilities, (await engine.predict(calls[0])).probabilities)
+
+
+async def test_without_update_the_answer_is_the_same_and_the_state_stays(engine: Engine) -> None:
+    await engine.predict(Call([png(1, 0, 50)]))
+    looked = [await engine.predict(Call([png(2, 0, 50)], update=False)) for _ in range(3)]
+    assert [(answer.step, answer.updated) for answer in looked] == [(1, False)] * 3
+    taken = await engine.predict(Call([png(2, 0, 50)]))
+    assert (taken.step, taken.updated) == (2, True)
+    assert all(torch.equal(answer.probabilities, taken.probabilities) for answer in looked)
+
+
+async def test_looking_at_an_unknown_stream_does_not_begin_it(engine: Engine) -> None:
+    await engine.predict(Call([png(1)], "new", update=False))
+    assert engine.streams().streams == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (Call([png(1), b"no image"]), ImageError),
+        (Call([png(1), png(2)[:60]]), ImageError),
+        (Call([]), FieldError),
+        (Call([png(1)] * 129), TooLargeError),
+        (Call([png(1)], strategy="magic"), UnknownStrategyError),
+        (Call([png(1)], params={"momentum": 7}), ParameterError),
+        (Call([png(1)], params={"speed": 7}), ParameterError),
+    ],
+)
+async def test_a_bad_request_moves_no_state(engine: Engine, call: Call, error: type[Exception]) -> None:
+    await engine.predict(Call([png(9, 0, 60)]))
+    expected = await engine.predict(Call([png(8, 0, 60)], update=False))
+    with pytest.raises(error):
+        await engine.predict(call)
+    after = await engine.predict(Call([png(8, 0, 60)], update=False))
+    assert torch.equal(after.probabilities, expected.probabilities)
+    assert [info.steps for info in engine.streams().streams] == [1]
+
+
+async def test_the_first_bad_image_is_the_one_named(engine: Engine) -> None:
+    with pytest.raises(ImageError) as caught:
+        await engine.predict(Call([png(1), b"x", png(2), b"y"]))
+    assert caught.value.where == "images[1]"
+
+
+async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseException]:
+    """All calls at once behind a forward that is kept running until they wait together."""
+    network = engine.hosted.network
+    assert isinstance(network, Net)
+    network.gate.clear()
+    first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))
+    tasks = [asyncio.ensure_future(engine.predict(call)) for call in calls]
+    await asyncio.sleep(0.2)
+    network.gate.set()
+    await first
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("trouble", "error"), [("raise", RuntimeError), ("nan", UnanswerableError)])
+async def test_a_request_the_network_cannot_answer_fails_alone(trouble: str, error: type[Exception]) -> None:
+    engine, alone = await troubled(trouble), await troubled("")
+    good = [Call([png(1)], "a"), Call([png(2)], "a"), Call([png(3)], "b")]
+    results = await burst(engine, [good[0], Call([BLACK], "a"), good[1], good[2]])
+    assert isinstance(results.pop(1), error)
+    for call, result in zip(good, results, strict=True):
+        assert isinstance(result, Prediction)
+        assert same(result, await alone.predict(call))
+    assert [(info.stream, info.steps) for info in engine.streams().streams if info.stream == "a"] == [("a", 2)]
+    await engine.close()
+    await alone.close()
+
+
+async def test_waiting_requests_share_a_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    run = AdaptiveModel.run
+
+    def spy(self: AdaptiveModel, requests: list[object], memories: object) -> object:
+        sizes.append(len(requests))
+        return run(self, requests, memories)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AdaptiveModel, "run", spy)
+    calls = [Call([png(i)], f"s{i % 3}", strategy) for i, strategy in enumerate([*STRATEGIES, "adabn"])]
+    results = await burst(engine, calls)
+    assert all(isinstance(result, Prediction) for result in results)
+    assert sizes == [1, len(calls)]
+
+
+async def test_states_beyond_the_memory_are_evicted_and_begin_anew() -> None:
+    small = Settings(strategy="adabn", max_streams=2)
+    engine = Engine(small, hosted())
+    for stream in ("a", "b", "c", "a"):
+        answer = await engine.predict(Call([png(1)], stream))
+        assert answer.step == 1
+    assert engine.streams().evictions == 2
+    await engine.close()
+
+
+async def test_streams_are_told_by_name(engine: Engine) -> None:
+    await engine.predict(Call([png(1), png(2)], "cam"))
+    await engine.predict(Call([png(1)], "cam", "unmix_tns", {"components": 4}))
+    infos = {info.strategy: info for info in engine.stream("cam")}
+    assert infos["adabn"].images == 2
+    assert infos["unmix_tns"].params["components"] == 4
+    assert infos["adabn"].bytes == engine.describe().state_bytes["adabn"]
+    assert infos["adabn"].entropy > 0
+    with pytest.raises(StreamNotFoundError, match="nobody"):
+        engine.stream("nobody")
+
+
+async def test_reset_by_strategy_and_of_everything(engine: Engine) -> None:
+    for strategy in ("adabn", "robust_bn"):
+        for stream in "ab":
+            await engine.predict(Call([png(1)], stream, strategy))
+    assert await engine.reset(strategy="adabn") == 2
+    assert await engine.reset("a", "robust_bn") == 1
+    assert await engine.reset("nobody") == 0
+    assert await engine.reset() == 1
+    with pytest.raises(UnknownStrategyError):
+        await engine.reset(strategy="magic")
+
+
+async def test_the_ping_is_truthful(engine: Engine) -> None:
+    network = engine.hosted.network
+    assert isinstance(network, Net)
+    assert await engine.ping(5)
+    network.gate.clear()
+    stuck = asyncio.ensure_future(engine.predict(Call([png(1)])))
+    await asyncio.sleep(0.1)
+    assert not await engine.ping(0.05)
+    network.gate.set()
+    await stuck
+    assert await engine.ping(5)
+    engine._thread.shutdown()
+    assert not await engine.ping(5)
+    with pytest.raises(EngineClosedError):
+        await engine.predict(Call([png(1)]))
+
+
+async def test_a_closed_engine_refuses() -> None:
+    engine = await troubled("")
+    await engine.close()
+    with pytest.raises(EngineClosedError):
+        await engine.predict(Call([png(1)]))
+    with pytest.raises(EngineClosedError):
+        await engine.reset()
+
+
+async def test_open_loads_warms_up_and_changes_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.engine, "load", lambda settings: hosted())
+    engine = await Engine.open(Settings(strategy="bn"))
+    assert engine.streams().streams == []
+    info = engine.describe()
+    assert (info.name, info.channels, info.default_strategy) == ("net", 16, "bn")
+    assert [(site.kind, site.channels) for site in info.sites] == [("BatchNorm2d", 8)] * 2
+    assert info.state_bytes["robust_bn"] == 4 * 2 * 16
+    assert set(info.state_bytes) == set(STRATEGIES)
+    await engine.close()

@@ -1,0 +1,147 @@
+"""The product as its user has it: the real command, the bundled model, real corrupted images, over a socket."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "benchmarks" / "sample"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "renorm"), "serve", "--port", str(port), "--threads", "1"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(address, server)
+        yield address
+    finally:
+        server.send_signal(signal.SIGTERM)
+        output, _ = server.communicate(timeout=20)
+    assert server.returncode in (0, -signal.SIGTERM), output
+    assert "Traceback" not in output, output
+
+
+def _wait(address: str, server: subprocess.Popen[str]) -> None:
+    for _ in range(300):
+        assert server.poll() is None, server.communicate()[0]
+        try:
+            if httpx.get(f"{address}/readyz", timeout=10).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    pytest.fail("the server is not ready after 30 seconds")
+
+
+def images(name: str) -> NDArray[np.uint8]:
+    loaded: NDArray[np.uint8] = np.load(SAMPLE / f"{name}.npy")
+    return loaded
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def predict(url: str, batch: NDArray[np.uint8], stream: str, strategy: str = "adabn") -> dict[str, Any]:
+    files = [("files", ("image.png", png(pixels), "image/png")) for pixels in batch]
+    answer = httpx.post(f"{url}/v1/predict", files=files, data={"stream": stream, "strategy": strategy}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    parsed: dict[str, Any] = answer.json()
+    return parsed
+
+
+def probabilities(answer: dict[str, Any]) -> list[float]:
+    return [prediction["probability"] for prediction in answer["predictions"]]
+
+
+def error(url: str, name: str, strategy: str) -> float:
+    labels = np.load(SAMPLE / "labels.npy")
+    batches = np.array_split(images(name), len(labels) // 50)
+    answers = [predict(url, batch, f"{name}-{strategy}", strategy) for batch in batches]
+    found = [prediction["index"] for answer in answers for prediction in answer["predictions"]]
+    return float(100 * np.mean(np.array(found) != labels))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAMPLE.glob("*.npy") if path.stem != "labels"))
+def test_adapting_beats_the_frozen_model_on_shifted_images_and_spares_clean_ones(url: str, name: str) -> None:
+    source, adapted = error(url, name, "source"), error(url, name, "adabn")
+    if name == "clean":
+        assert adapted <= source + 2
+    else:
+        assert adapted <= source - 10
+
+
+def test_two_streams_under_sixteen_clients_answer_as_each_does_alone(url: str) -> None:
+    batches = {name: np.array_split(images(name)[:96], 48) for name in ("gaussian_noise", "contrast")}
+    work = [(name, i) for i in range(48) for name in batches]
+
+    def send(item: tuple[str, int]) -> tuple[str, int, dict[str, Any]]:
+        name, i = item
+        return name, i, predict(url, batches[name][i], f"crowd-{name}")
+
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(send, work))
+    for name in batches:
+        ordered = sorted((answer["step"], i, answer) for stream, i, answer in answers if stream == name)
+        assert [step for step, _, _ in ordered] == list(range(1, 49))
+        for step, i, answer in ordered:
+            alone = predict(url, batches[name][i], f"alone-{name}")
+            assert alone["step"] == step
+            assert [p["index"] for p in alone["predictions"]] == [p["index"] for p in answer["predictions"]]
+            assert probabilities(alone) == pytest.approx(probabilities(answer), abs=1e-4)
+
+
+def test_after_a_reset_the_same_requests_are_answered_the_same(url: str) -> None:
+    batches = np.array_split(images("contrast")[:40], 4)
+    first = [predict(url, batch, "again") for batch in batches]
+    reset = httpx.post(f"{url}/v1/admin/reset", json={"stream": "again"})
+    assert (reset.status_code, reset.json()["forgotten"]) == (200, 1)
+    second = [predict(url, batch, "again") for batch in batches]
+    for a, b in zip(first, second, strict=True):
+        assert (a["predictions"], a["step"], a["drift"]) == (b["predictions"], b["step"], b["drift"])
+    assert probabilities(predict(url, batches[0], "again")) != probabilities(first[0])
+
+
+def test_the_readmes_first_request_has_the_readmes_answer(url: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(r"```sh\n(curl .*?)```\n+```json\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    httpx.post(f"{url}/v1/admin/reset", json={})
+    command = found[1].replace("http://127.0.0.1:8000", url)
+    printed = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer, expected = json.loads(printed.stdout), json.loads(found[2])
+    assert answer.pop("timing_ms").keys() == expected.pop("timing_ms").keys()
+    assert _rounded(answer) == _rounded(expected)
+
+
+def _rounded(value: Any) -> Any:
+    """The same with numbers to three places: another processor may round the last ones differently."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value
