@@ -137,10 +137,14 @@ class AdaptiveModel:
         """
         if state.get("format") != FORMAT:
             raise StateError(f"expected a state of format {FORMAT}, got {state.get('format')!r}: export it again")
-        # Sites met while running may be known on one side only, so the shorter list decides.
         ours, theirs = self._signature(), [tuple(site) for site in state["sites"]]
-        if any(a != b for a, b in zip(ours, theirs, strict=False)):
+        shared = min(len(ours), len(theirs))
+        # Only later calls of a layer, which are met while running, may be known on one side alone.
+        if ours[:shared] != theirs[:shared] or not all("#" in name for name, _ in ours[shared:] + theirs[shared:]):
             raise StateError("the state was exported from a network with other BatchNorm layers: restore it there")
+        for name, _ in theirs[shared:]:
+            layer, call = name.split("#")
+            self.sites.position(layer, int(call))
         restored = {}
         for entry in state["streams"]:
             adapter = named(entry["strategy"], entry["params"])

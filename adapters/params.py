@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -103,7 +104,8 @@ def _check_value(field: dataclasses.Field[Any], kind: tuple[list[type], bool], v
 def _inside(field: dataclasses.Field[Any], value: float) -> bool:
     rules = field.metadata
     return (
-        math.isfinite(value)
+        # Unlike math.isfinite this also refuses integers that no float can hold, instead of raising OverflowError.
+        abs(value) <= sys.float_info.max
         and value >= rules.get("minimum", -math.inf)
         and value <= rules.get("maximum", math.inf)
         and value > rules.get("exclusiveMinimum", -math.inf)

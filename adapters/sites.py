@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -81,7 +82,9 @@ def _other_norms(network: nn.Module) -> str:
     listed = ", ".join(f"{count} {name}" for name, count in found.most_common(5))
     frozen = any("frozen" in name.lower() for name in found)
     hint = "; frozen layers must be converted back to BatchNorm2d first" if frozen else ""
-    return f" (normalization layers found: {listed}{hint})" if listed else " (and no other normalization layer)"
+    if isinstance(network, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+        hint = "; scripted, traced and exported networks hide their layers, so host the eager nn.Module instead"
+    return f" (normalization layers found: {listed or 'none'}{hint})"
 
 
 def _site(name: str, layer: _BatchNorm) -> Site:

@@ -59,7 +59,8 @@ class UnMixTNS:
         if k == 1:
             return Components(site.mean[None].clone(), site.var[None].clone())
         # Drawn on the CPU from a generator of its own: the same on every device, whatever ran before.
-        generator = torch.Generator().manual_seed(self.seed * 2**32 + zlib.crc32(site.name.encode()))
+        # Seed and name go into 32 bits, because the generator reads no more of its seed.
+        generator = torch.Generator().manual_seed(zlib.crc32(site.name.encode(), self.seed))
         z = torch.randn(k, site.channels, generator=generator).to(site.mean)
         if self.start == "centred":
             z = z - z.mean(0)
@@ -81,15 +82,17 @@ class UnMixTNS:
 
     def _mixture(self, state: Components, seen: Moments, p: Tensor) -> Statistics:
         # The sums over k in closed form, as products [n, K] @ [K, C]; no [n, K, C] array is made. Measured from the
-        # mean of the components, because what follows subtracts squares.
+        # mean of the components and with q = p - 1/K, or the squares of an image far from them all would cancel.
         k = self.components
         centre = state.means.mean(0)
-        x, m = seen.mean - centre, state.means - centre
-        p2, m2 = p.square(), m.square()
-        mean = (x - p @ m) / k
-        within = state.vars.mean(0) + (seen.var - p @ state.vars) / k
-        squares = m2.sum(0) - 2 * (p @ m2) + p2 @ m2 + 2 * x * (p @ m - p2 @ m) + x.square() * p2.sum(1, keepdim=True)
-        var = within + squares / k - mean.square()
+        x, m, q = seen.mean - centre, state.means - centre, p - 1 / k
+        q2, m2 = q.square(), m.square()
+        pull = q @ m / k
+        within = (1 - 1 / k) * state.vars.mean(0) + (seen.var - q @ state.vars) / k
+        own = (x.square() * q2.sum(1, keepdim=True) - 2 * x * (q2 @ m) + q2 @ m2) / k
+        shared = (1 - 1 / k) ** 2 * m2.mean(0) + 2 * (1 - 1 / k) * (x * pull - q @ m2 / k)
+        var = within + own + shared - pull.square()
+        mean = x / k - pull
         return Statistics(mean + centre, var.clamp_min(0.0))
 
     def _learn(self, state: Components, seen: Moments, p: Tensor) -> Components:

@@ -53,8 +53,8 @@ _LOOKALIKES = (
     ("an HEIC picture", re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL)),
     ("an AVIF picture", re.compile(rb".{4}ftypavi", re.DOTALL)),
     ("a PDF document", re.compile(rb"%PDF")),
-    ("an SVG drawing", re.compile(rb".*<svg", re.DOTALL | re.IGNORECASE)),
     ("an HTML page", re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE)),
+    ("an SVG drawing", re.compile(rb".*<svg", re.DOTALL | re.IGNORECASE)),
     ("JSON", re.compile(rb"\s*[\[{]\s*[\"\d\[{\]}]")),
     ("a data URI, whose base64 part has to be decoded first", re.compile(rb"data:image/")),
     ("base64 text, which has to be decoded first", re.compile(rb"(/9j/|iVBORw0KGgo|UklGR|R0lGOD)")),
@@ -188,6 +188,7 @@ def _cut(image: Image.Image, how: Preprocessing) -> Image.Image:
     left, top = round((width - how.size) / 2), round((height - how.size) / 2)
     if short == how.resize:
         return image.crop((left, top, left + how.size, top + how.size))
+    # The products may round to just beyond the image, which Pillow refuses.
     across, down = image.width / width, image.height / height
     right, bottom = min((left + how.size) * across, image.width), min((top + how.size) * down, image.height)
     box = (left * across, top * down, right, bottom)

@@ -69,7 +69,7 @@ def accuracy(model: ResNet20, split: Split) -> float:
     with torch.no_grad():
         hits = [
             (model(normalize(images)).argmax(1) == labels).sum()
-            for images, labels in zip(split.images.split(500), split.labels.split(500), strict=True)
+            for images, labels in zip(torch.split(split.images, 500), torch.split(split.labels, 500), strict=True)
         ]
     return 100 * float(torch.stack(hits).sum()) / len(split.labels)
 
@@ -93,7 +93,8 @@ class Trainer:
     def run_epoch(self, split: Split, progress: Progress) -> float:
         """Train on every image once, in an order fixed by seed and epoch; the mean loss."""
         generator = torch.Generator().manual_seed(1000 * self.recipe.seed + self.epoch)
-        batches = torch.randperm(len(split.labels), generator=generator).split(self.recipe.batch)
+        order = torch.randperm(len(split.labels), generator=generator)
+        batches = torch.split(order, self.recipe.batch)
         task = progress.add_task(f"epoch {self.epoch + 1}/{self.recipe.epochs}", total=len(batches))
         self.model.train()
         total = 0.0
@@ -117,7 +118,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
 
 def main() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from app.errors import ModelError
 
+# A name alone may be in brackets: "[unknown]".
+_JSON = re.compile(r"\s*(\[\s*\"|\{)")
 _HINT = "write one class name per line, or a JSON list of strings, in the order of the network's outputs"
 
 
@@ -20,7 +23,7 @@ def read_labels(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"the labels {path} cannot be read: {error}", hint=_HINT) from error
-    if path.suffix == ".json" or text.startswith(("[", "{")):
+    if path.suffix == ".json" or _JSON.match(text):
         return _from_json(text, path)
     names = [line.strip() for line in text.splitlines()]
     if "" in names or not names:

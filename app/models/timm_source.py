@@ -39,8 +39,7 @@ def load_timm(name: str, settings: Settings) -> Hosted:
         settings,
         name=f"timm:{name}",
         preprocessing=_preprocessing(timm, network),
-        # Labels of the user's own make those of the pretrained head void.
-        classes=None if settings.labels is not None else _classes(timm, network, config),
+        classes=_classes(timm, network, config),
         architecture=str(config.get("architecture") or type(network).__name__),
         card=_card(name, config) if settings.weights is None else "",
     )

@@ -1,0 +1,206 @@
+"""What every strategy must satisfy inside a network: the invariants of `AdaptiveModel`, on a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapters.base import AnyAdapter
+from adapters.memory import Key, Memory
+from adapters.model import AdaptiveModel, Answer, Request
+from adapters.robust_bn import RobustBN
+from adapters.source import Source
+
+OVERFLOWS = 1e6
+"""The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""
+ANOTHER = RobustBN(momentum=0.3125)
+"""A strategy to share a forward with, of hyperparameters that nobody checks."""
+BREAKS = 7
+"""The small network raises for images of this width, after its first BatchNorm."""
+
+
+class SmallNet(nn.Module):
+    """Convolution, BatchNorm2d, pooling and a head with BatchNorm1d; statistics and affine as if trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.conv, self.bn = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+            self.hidden, self.bn1d, self.head = nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4)
+            for layer in (self.bn, self.bn1d):
+                for tensor in (layer.weight.data, layer.running_var):
+                    if tensor is not None:
+                        tensor.uniform_(0.5, 1.5)
+                for tensor in (layer.bias.data, layer.running_mean):
+                    if tensor is not None:
+                        tensor.normal_(0.0, 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[n, 4]`` of images ``[n, 3, h, w]``; see OVERFLOWS and BREAKS."""
+        out = torch.relu(self.bn(self.conv(images)))
+        if images.shape[-1] == BREAKS:
+            raise RuntimeError(f"the small network cannot take images of width {BREAKS}")
+        out = out.where(images.amax((1, 2, 3), keepdim=True) <= OVERFLOWS, torch.nan)
+        logits: Tensor = self.head(torch.relu(self.bn1d(self.hidden(out.mean((2, 3))))))
+        return logits
+
+
+def require(condition: object, message: str) -> None:
+    """Raise AssertionError with ``message`` unless the condition holds; unlike ``assert`` it is never compiled out."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def same(a: Iterable[Tensor], b: Iterable[Tensor]) -> bool:
+    """Whether two sequences of tensors are bit-identical; NaN equals NaN."""
+    first, second = list(a), list(b)
+    pairs = zip(first, second, strict=False)
+    alike = all(x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all()) for x, y in pairs)
+    return alike and len(first) == len(second)
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors agree to 1e-5, absolutely up to 1 and relative to the largest value beyond."""
+    scale = max(1.0, float(b.abs().max())) if b.numel() else 1.0
+    return a.shape == b.shape and bool(((a - b).abs() <= 1e-5 * scale).all())
+
+
+def images(n: int, seed: int, size: int = 8) -> Tensor:
+    """Shifted images ``[n, 3, size, size]``, the same at every call."""
+    return 0.5 + 1.5 * torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def history(adapter: AnyAdapter, stream: str = "a", seed: int = 0) -> list[Request]:
+    """Three requests of one stream, of different n, one of them a single image."""
+    return [Request(images(n, seed + n), stream, adapter) for n in (3, 1, 2)]
+
+
+def alone(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Answer], dict[Key, Memory]]:
+    """Each request in a forward of its own, in order, from nothing: the reference for everything glued."""
+    answers: list[Answer] = []
+    memories: dict[Key, Memory] = {}
+    for request in requests:
+        outcome = model.run([request], memories)
+        answers += outcome.answers
+        memories.update(outcome.memories)
+    return answers, memories
+
+
+def check_one_request_one_step(adapter: AnyAdapter) -> None:
+    """One forward for many requests, mixed in stream, strategy and n, answers and remembers as one forward each."""
+    mine, other = history(adapter), history(adapter, "b", seed=10)
+    requests = [mine[0], other[0], Request(images(2, 20), "a", ANOTHER), mine[1], other[1]]
+    requests += [Request(images(1, 21), "a", Source()), Request(images(2, 22), "a", adapter, update=False), mine[2]]
+    model = AdaptiveModel(SmallNet(), adapter)
+    glued = model.run(requests, {})
+    answers, memories = alone(model, requests)
+    for now, then in zip(glued.answers, answers, strict=True):
+        require(
+            close(now.logits, then.logits), "glued with others a request got another answer than in its own forward"
+        )
+        require(
+            (now.step, now.updated) == (then.step, then.updated), "glued requests counted other steps than separate"
+        )
+    alike = all(close(memory.row, memories[key].row) for key, memory in glued.memories.items())
+    require(alike and glued.memories.keys() == memories.keys(), "glued requests left another state than separate ones")
+
+
+def check_isolation(adapter: AnyAdapter) -> None:
+    """Other streams and strategies between a stream's requests change nothing for it, not by a bit."""
+    mine = history(adapter)
+    model = AdaptiveModel(SmallNet(), adapter)
+    expected, memories = alone(model, mine)
+    others = [Request(5 * images(4, 30 + k), "a" if k % 2 else "b", a) for k, a in enumerate((adapter, ANOTHER))]
+    mixed = [request for own in mine for request in (*others, own)]
+    answers, after = alone(model, mixed)
+    require(same((a.logits for a in answers[2::3]), (a.logits for a in expected)), "other streams changed an answer")
+    key = Key("a", adapter)
+    require(same([after[key].row], [memories[key].row]), "other streams changed the state of a stream")
+
+
+def check_commit(adapter: AnyAdapter) -> None:
+    """A request that fails or is not finite leaves every state as it was; its neighbours are served and committed."""
+    model = AdaptiveModel(SmallNet(), adapter)
+    model.predict(history(adapter))
+    before = _rows(model)
+    try:
+        model.predict([Request(images(2, 40, size=BREAKS), "a", adapter)])
+    except RuntimeError:
+        require(same(_rows(model), before), "a forward that raised left another state: write nothing in step")
+    else:
+        raise AssertionError("an exception of the network must reach the caller")
+    bad = Request(images(2, 41).index_fill(3, torch.tensor([0]), 2 * OVERFLOWS), "a", adapter)
+    answer = model.predict([bad])[0]
+    require(not (answer.finite or answer.updated), "logits that are NaN must be reported as not finite, not updated")
+    require(same(_rows(model), before), "a request that was not finite changed the state")
+    sound = [Request(images(2, 42), "a", adapter), Request(images(1, 43), "b", adapter)]
+    later = Request(images(3, 44), "a", adapter)
+    glued = model.predict([sound[0], bad, sound[1], later])
+    model.reset()
+    expected = model.predict([*history(adapter), *sound, later])[3:]
+    exact = all(close(a.logits, b.logits) for a, b in zip((glued[0], *glued[2:]), expected, strict=True))
+    require(exact, "a request that was not finite changed the answers of its neighbours")
+
+
+def check_update_false(adapter: AnyAdapter) -> None:
+    """With ``update=False`` the answer is the same and the state stays, bit by bit."""
+    model = AdaptiveModel(SmallNet(), adapter)
+    model.predict(history(adapter))
+    before = _rows(model)
+    looked = model.predict([Request(images(2, 50), "a", adapter, update=False)])[0]
+    require(same(_rows(model), before) and not looked.updated, "update=False changed the state")
+    learned = model.predict([Request(images(2, 50), "a", adapter)])[0]
+    require(same([looked.logits], [learned.logits]), "update=False gave another answer than update=True")
+
+
+def check_reset(adapter: AnyAdapter) -> None:
+    """A stream that was reset answers as a new one does, bit by bit, and so does one that never was."""
+    model = AdaptiveModel(SmallNet(), adapter)
+    first = [answer.logits for answer in map(_single(model), history(adapter))]
+    for name in ("a", None):
+        model.reset(name)
+        again = [answer.logits for answer in map(_single(model), history(adapter))]
+        require(same(first, again), "after a reset the same requests got other answers: keep nothing but the state")
+    twin = [answer.logits for answer in map(_single(model), history(adapter, "never seen"))]
+    require(same(first, twin), "a stream that was never seen must answer as a reset one does")
+
+
+def check_edge_inputs(adapter: AnyAdapter) -> None:
+    """One image, a constant image, a 1x1 map, and image sizes in turn are answered with finite numbers."""
+    model = AdaptiveModel(SmallNet(), adapter)
+    shown = {
+        "one image": images(1, 60),
+        "a constant image": torch.full((1, 3, 8, 8), 0.5),
+        "constant images": torch.zeros(4, 3, 8, 8),
+        "an image of 1 px": images(1, 61, size=1),
+        "images of 1 px": images(3, 62, size=1),
+        "a second image size": images(2, 63, size=5),
+        "the first image size again": images(2, 64),
+    }
+    for what, batch in shown.items():
+        answer = model.predict([Request(batch, "a", adapter)])[0]
+        require(answer.finite and answer.updated, f"{what} must get a finite answer and leave a finite state")
+
+
+CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
+    "one_request_one_step": check_one_request_one_step,
+    "isolation": check_isolation,
+    "commit": check_commit,
+    "update_false": check_update_false,
+    "reset": check_reset,
+    "edge_inputs": check_edge_inputs,
+}
+"""The checks of this module by name; `adapters.checks.CHECKS` holds all."""
+
+
+def _rows(model: AdaptiveModel) -> list[Tensor]:
+    streams: list[dict[str, Any]] = model.state_dict()["streams"]
+    return [entry["row"] for entry in streams]
+
+
+def _single(model: AdaptiveModel) -> Callable[[Request], Answer]:
+    return lambda request: model.predict([request])[0]

@@ -1,0 +1,48 @@
+"""The `renorm` command: serve, describe, strategies. Heavy imports happen inside commands, so that help is instant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app import __version__
+from app.cli.describe import DESCRIBE_EXAMPLES, describe
+from app.cli.serve import SERVE_EXAMPLES, serve
+from app.cli.strategies import STRATEGIES_EXAMPLES, strategies
+
+cli = typer.Typer(
+    name="renorm",
+    help="Keep a deployed vision model accurate when its inputs drift: no labels, no retraining.",
+    epilog="Every option of serve and describe is an environment variable too: RENORM_PORT=9000 renorm serve",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback that shows local variables would show the admin key.
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="markdown",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="renorm")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"renorm {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
+
+
+cli.command(epilog=SERVE_EXAMPLES)(serve)
+cli.command(epilog=DESCRIBE_EXAMPLES)(describe)
+cli.command(epilog=STRATEGIES_EXAMPLES)(strategies)

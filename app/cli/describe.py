@@ -1,0 +1,82 @@
+"""`renorm describe`: what would be hosted, and what adapting it costs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import typer
+
+from app.cli import options as o
+from app.cli.given import settings_from
+from app.cli.opening import check_strategy, open_engine
+from app.cli.tables import show
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.types import ModelInfo
+
+DESCRIBE_EXAMPLES = """\
+Examples:
+
+* `renorm describe`
+
+* `renorm describe --model timm:efficientnet_b0`
+
+* `renorm describe --json | jq .state_bytes`
+"""
+
+
+def describe(
+    model: o.ModelOption = None,
+    weights: o.WeightsOption = None,
+    labels: o.LabelsOption = None,
+    mean: o.MeanOption = None,
+    std: o.StdOption = None,
+    size: o.SizeOption = None,
+    strategy: o.StrategyOption = None,
+    json: o.JsonOption = False,
+) -> None:
+    """Show a model as the server would host it: preprocessing, BatchNorm sites, bytes of state per strategy."""
+    settings = settings_from(locals())
+    check_strategy(settings.strategy)
+    info = asyncio.run(_inspect(settings))
+    if json:
+        from app.schemas import ModelResponse
+
+        typer.echo(ModelResponse.model_validate(info).model_dump_json(indent=2))
+    else:
+        _print(info)
+
+
+async def _inspect(settings: Settings) -> ModelInfo:
+    """Ask an engine, as the server does: some sites are only met while the network runs."""
+    engine = await open_engine(settings)
+    try:
+        return engine.describe()
+    finally:
+        await engine.close()
+
+
+def _print(info: ModelInfo) -> None:
+    facts = {
+        "model": info.name,
+        "architecture": info.architecture,
+        "parameters": f"{info.parameters:,}",
+        "classes": f"{len(info.classes)}: {_some(info.classes)}",
+        **{name: _value(value) for name, value in info.preprocessing.items()},
+        "default strategy": info.default_strategy,
+    }
+    show("Model", ["", ""], [[name, value] for name, value in facts.items()])
+    sites = [[site.name, site.kind, f"{site.channels:,}"] for site in info.sites]
+    show(f"BatchNorm sites: {len(sites)}, channels: {info.channels:,}", ["site", "kind", "channels"], sites, right=[2])
+    states = [[name, f"{size:,}"] for name, size in info.state_bytes.items()]
+    show("State of one stream", ["strategy", "bytes"], states, right=[1])
+
+
+def _some(classes: list[str]) -> str:
+    return ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+
+
+def _value(value: object) -> str:
+    return ", ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,74 @@
+"""The address that a server listens on: taken before the model is loaded, so that a conflict is known at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import ExitStack
+
+
+_ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """A bound socket for each address that ``host`` means (localhost is often two), all on one port.
+
+    ``port`` 0 takes a free one. Of several addresses those that this machine does not have are left out.
+
+    Raises:
+        OSError: the name is unknown, the port is in use, or the address may not be used; see `why_not`.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    with ExitStack() as on_failure:
+        for family, (name, *_) in dict.fromkeys((family, place) for family, _, _, _, place in found):
+            try:
+                bound = _bind(family, str(name), sockets[0].getsockname()[1] if sockets else port)
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                absent = error
+                continue
+            sockets.append(on_failure.enter_context(bound))
+        if not sockets and absent is not None:
+            raise absent
+        on_failure.pop_all()
+    return sockets
+
+
+def _bind(family: int, name: str, port: int) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # A port whose last connections are still fading away counts as free.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((name, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def why_not(error: OSError, host: str, port: int) -> str:
+    """What kept the server from listening, and what to do, in one line."""
+    if isinstance(error, socket.gaierror):
+        return f"--host {host}: no such address; 127.0.0.1 listens on this machine only, 0.0.0.0 everywhere"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} of {host} is in use: stop what listens there, or choose another with --port (0: a free one)"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {host}: not an address of this machine; 127.0.0.1 listens on it only, 0.0.0.0 everywhere"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"port {port} of {host} may not be used by this account: choose one above 1023 with --port"
+    return f"cannot listen on port {port} of {host}: {error}"
+
+
+def address(host: str, bound: socket.socket) -> str:
+    """The URL under which a person on this machine reaches the server."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"http://{f'[{name}]' if ':' in name and name[0] != '[' else name}:{bound.getsockname()[1]}"

@@ -1,0 +1,63 @@
+"""Images as text: base64, alone or in a data URI."""
+
+from __future__ import annotations
+
+import binascii
+import reprlib
+from typing import Any
+
+from app.errors import FieldError, TooLargeError
+
+_HINT = "send the file's bytes in standard base64, or as data:image/png;base64,..."
+
+
+def decode_all(given: Any, most: int) -> list[bytes]:
+    """The bytes of the member ``images`` of a JSON body.
+
+    Raises:
+        FieldError: it is not a list of one or more strings, or one of them is not base64.
+        TooLargeError: there are more than ``most``.
+    """
+    if not isinstance(given, list) or not given:
+        raise FieldError(
+            f"images must be a list of one or more base64 strings, not {reprlib.repr(given)}",
+            hint=_HINT,
+            where="images",
+        )
+    check_count(len(given), most, "images")
+    return [decode_one(text, f"images[{i}]") for i, text in enumerate(given)]
+
+
+def decode_one(text: Any, where: str) -> bytes:
+    """The bytes of one image; white space between characters is allowed.
+
+    Raises:
+        FieldError: it is not standard base64.
+    """
+    if not isinstance(text, str):
+        raise FieldError(f"{where} must be a string, not {reprlib.repr(text)}", hint=_HINT, where=where)
+    if text[:5].lower() == "data:":
+        header, comma, text = text.partition(",")
+        if not comma or not header.lower().endswith(";base64"):
+            raise FieldError(f"{where} is a data URI without base64 in it", hint=_HINT, where=where)
+    text = "".join(text.split())
+    if len(text) % 4 or text.endswith("==="):  # of these Python's decoder lets some pass
+        raise FieldError(f"{where} is not base64: its padding is wrong", hint=_HINT, where=where)
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise FieldError(f"{where} is not base64: {error}", hint=_HINT, where=where) from error
+
+
+def check_count(images: int, most: int, where: str) -> None:
+    """Refuse too many images before any of them is looked into.
+
+    Raises:
+        TooLargeError: there are more than ``most``.
+    """
+    if images > most:
+        raise TooLargeError(
+            f"too many images in one request, at most {most} are accepted",
+            hint="send them in several requests, or raise RENORM_MAX_IMAGES",
+            where=where,
+        )

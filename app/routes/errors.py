@@ -1,0 +1,115 @@
+"""The one table from exception to HTTP status, and the one shape that every error has on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http.client import responses as phrases
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from adapters import ParameterError, UnknownStrategyError
+from app.errors import (
+    AccessError,
+    EngineClosedError,
+    FieldError,
+    ImageError,
+    MediaTypeError,
+    MissingKeyError,
+    RenormError,
+    StreamNotFoundError,
+    TooLargeError,
+    UnanswerableError,
+)
+
+LONGEST = 1000
+"""Characters of a message: an error may quote its cause, but must not send a whole body back."""
+
+
+class Row(NamedTuple):
+    """How one type of exception is answered. ``where`` is said when the exception itself does not know."""
+
+    status: int
+    code: str
+    where: str = ""
+    headers: Mapping[str, str] | None = None
+
+
+TABLE: dict[type[Exception], Row] = {
+    ImageError: Row(422, "unreadable_image"),
+    TooLargeError: Row(413, "too_large"),
+    FieldError: Row(422, "invalid_field"),
+    MediaTypeError: Row(415, "unsupported_media_type"),
+    StreamNotFoundError: Row(404, "stream_not_found"),
+    MissingKeyError: Row(401, "missing_key", headers={"WWW-Authenticate": "Bearer"}),
+    AccessError: Row(403, "forbidden"),
+    UnanswerableError: Row(422, "not_finite"),
+    EngineClosedError: Row(503, "unavailable", headers={"Retry-After": "1"}),
+    UnknownStrategyError: Row(422, "unknown_strategy", where="strategy"),
+    ParameterError: Row(422, "invalid_parameter", where="params"),
+    RequestValidationError: Row(422, "invalid_field"),
+    ClientDisconnect: Row(400, "client_disconnected"),  # nobody reads it, but nobody must log a traceback either
+}
+
+_INTERNAL = Row(500, "internal")
+_DOCS = "GET /docs shows every call, GET /openapi.json describes them to programs"
+
+
+def answer(error: Exception, asked: str = "") -> JSONResponse:
+    """The response that ``error`` becomes; ``asked`` is the request's method and path, for messages about them."""
+    row = _row(error)
+    message, where = _said(error, asked)
+    body = wire(message, row.code, where or row.where)
+    return JSONResponse(body, row.status, dict(row.headers or {}))
+
+
+def wire(message: str, code: str, where: str = "") -> dict[str, Any]:
+    """The shape of an error: ``where`` is left out when it is unknown."""
+    said = {"error": _clean(message), "code": code}
+    return {**said, "where": _clean(where)} if where else said
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of this application by the table.
+
+    Any other exception becomes a 500 that tells nothing; Starlette then raises it again, so that the ASGI server logs
+    the traceback.
+    """
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return answer(error, f"{request.method} {request.url.path}")
+
+    for kind in (*TABLE, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)
+
+
+def _row(error: Exception) -> Row:
+    if isinstance(error, HTTPException):
+        phrase = phrases.get(error.status_code, "error")
+        return Row(error.status_code, phrase.lower().replace(" ", "_"), headers=error.headers)
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _INTERNAL)
+
+
+def _said(error: Exception, asked: str) -> tuple[str, str]:
+    """Message and place of an error that is in the table; of any other nothing leaks."""
+    if isinstance(error, RequestValidationError):
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        return f"{'; '.join(wrong)}; {_DOCS}", ""
+    if isinstance(error, HTTPException):
+        allowed = (error.headers or {}).get("Allow")
+        return f"{asked}: {error.detail}{f', use {allowed}' if allowed else ''}; {_DOCS}", ""
+    if _row(error) is _INTERNAL:
+        return "internal error; the server's log tells more", ""
+    if isinstance(error, RenormError):
+        return f"{error.message}; {error.hint}" if error.hint else error.message, error.where
+    return str(error) or type(error).__name__, ""
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 can carry (a client may have sent half a surrogate pair), and not too much of it."""
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

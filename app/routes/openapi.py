@@ -1,0 +1,111 @@
+"""What OpenAPI says of errors, and of the bodies that doors read themselves: with examples that work as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http.client import responses as phrases
+from typing import Any
+
+from app.routes.errors import wire
+from app.routes.fields import PREDICT, RESET, Known
+from app.schemas import ErrorResponse
+
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAHElEQVR42mOMWnCHARtgYsABqCjB8uhRGJWMAgAMtAQC7Vzz6QAA"
+    "AABJRU5ErkJggg=="
+)
+"""A whole image, 8 x 8 pixels, in base64: small enough for a page, real enough for the server to answer."""
+
+_BINARY = {"type": "string", "format": "binary"}
+
+
+def _query(known: Mapping[str, Known]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "query", "required": False, "description": field.schema["description"], **_as_text(field)}
+        for name, field in known.items()
+    ]
+
+
+def _as_text(field: Known) -> dict[str, Any]:
+    """An object travels in a query as JSON text, which OpenAPI says with ``content``."""
+    if field.schema["type"] == "object":
+        return {"content": {"application/json": {"schema": field.schema}}}
+    return {"schema": field.schema}
+
+
+def _object(known: Mapping[str, Known], **more: dict[str, Any]) -> dict[str, Any]:
+    properties = {**more, **{name: field.schema for name, field in known.items()}}
+    return {"type": "object", "properties": properties, "required": list(more), "additionalProperties": False}
+
+
+_FILES = {"type": "array", "items": _BINARY, "minItems": 1, "description": "one or more images"}
+_IMAGES = {
+    "type": "array",
+    "items": {"type": "string"},
+    "minItems": 1,
+    "description": "images in base64, alone or as data URIs",
+}
+
+PREDICT_DOCS: dict[str, Any] = {
+    "parameters": _query(PREDICT),
+    "requestBody": {
+        "required": True,
+        "description": "Fields may stand in the body or in the query, each in one place.",
+        "content": {
+            "multipart/form-data": {
+                "schema": _object(PREDICT, files=_FILES),
+                "example": {"files": ["cat.jpg", "dog.jpg"], "stream": "camera-7", "top_k": 3},
+            },
+            **{
+                kind: {"schema": _BINARY, "example": f"the bytes of a file: curl --data-binary @{file}"}
+                for kind, file in (("image/jpeg", "cat.jpg"), ("image/png", "cat.png"), ("image/webp", "cat.webp"))
+            },
+            "application/octet-stream": {"schema": _BINARY, "example": "the bytes of a file of any readable format"},
+            "application/json": {
+                "schema": _object(PREDICT, images=_IMAGES),
+                "example": {
+                    "images": [PNG, f"data:image/png;base64,{PNG}"],
+                    "stream": "camera-7",
+                    "strategy": "adabn",
+                    "params": {"momentum": 0.2},
+                    "update": True,
+                    "top_k": 3,
+                },
+            },
+        },
+    },
+}
+"""Parameters and body of `POST /v1/predict`."""
+
+RESET_DOCS: dict[str, Any] = {
+    "parameters": _query(RESET),
+    "requestBody": {
+        "required": False,
+        "description": "Without any field everything is forgotten.",
+        "content": {"application/json": {"schema": _object(RESET), "example": {"stream": "camera-7"}}},
+    },
+}
+"""Parameters and body of `POST /v1/admin/reset`."""
+
+_ERRORS: dict[int, dict[str, Any]] = {
+    401: wire("this call needs the admin key; send it as 'Authorization: Bearer KEY'", "missing_key"),
+    403: wire("the admin key is wrong; send the value of RENORM_ADMIN_KEY", "forbidden"),
+    404: wire("no state is held for stream 'camera-9'; a stream begins with its first request", "stream_not_found"),
+    413: wire("200 images in one request, at most 128 are accepted; send them in several", "too_large", "files"),
+    415: wire("bodies of type 'text/plain' are not read; send an image, a form or JSON", "unsupported_media_type"),
+    422: wire("unknown strategy 'adabm': choose one of source, bn, adabn", "unknown_strategy", "strategy"),
+    500: wire("internal error; the server's log tells more", "internal"),
+    503: wire("the engine is closing; try again, or see /readyz", "unavailable"),
+}
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI page says of these error statuses of a route."""
+    return {
+        status: {
+            "model": ErrorResponse,
+            "description": phrases[status],
+            "content": {"application/json": {"example": _ERRORS[status]}},
+        }
+        for status in statuses
+    }

@@ -1,0 +1,105 @@
+"""From an HTTP request to the engine's `Call`: a form, one image, or JSON, with fields in the body or the query."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, NamedTuple
+
+from fastapi import Request
+
+from app.errors import FieldError, MediaTypeError
+from app.routes.base64_images import decode_all
+from app.routes.fields import PREDICT, RESET, check_top_k, gather
+from app.routes.forms import read_form
+from app.routes.strict_json import load_object
+from app.settings import Settings
+from app.types import Call
+
+_FORMS = "send an image (-H 'Content-Type: image/jpeg'), a form (-F files=@image.jpg) or JSON"
+
+
+class Parsed(NamedTuple):
+    """A call, how many classes its answer ranks, and what the client calls its i-th image: ``files[{}]``."""
+
+    call: Call
+    top_k: int
+    place: str
+
+    def where(self, place: str) -> str:
+        """The client's word for a place that the engine names: its ``images[2]`` is a form's ``files[2]``."""
+        found = re.fullmatch(r"images\[(\d+)\]", place)
+        return self.place.format(found[1]) if found else place
+
+
+async def parse_predict(request: Request, settings: Settings, classes: int) -> Parsed:
+    """Read the request's body and fields; ``classes`` is how many the model has.
+
+    Raises:
+        FieldError: no image, or a field is unknown, given twice, of the wrong type or out of range.
+        TooLargeError: more bytes or images than the server accepts.
+        MediaTypeError: the body is none of the three forms.
+    """
+    kind = _media_type(request)
+    # The query first: it can be refused before the body is read.
+    query = gather(PREDICT, request.query_params.multi_items())
+    if kind == "multipart/form-data":
+        images, text = await read_form(request, settings)
+        place, fields = "files[{}]", gather(PREDICT, text, before=query, beside="files")
+    elif kind == "application/json":
+        images, fields = await asyncio.to_thread(_from_json, await request.body(), query, settings.max_images)
+        place = "images[{}]"
+    elif kind in {"", "application/octet-stream"} or kind.startswith("image/"):
+        body = await request.body()
+        images, place, fields = [body] if body else [], "body", query
+    else:
+        raise _unread(kind, _FORMS)
+    if not images:
+        raise FieldError("the request holds no image", hint=_FORMS, where="files" if place == "files[{}]" else "body")
+    return _parsed(images, place, fields, classes)
+
+
+async def parse_reset(request: Request) -> dict[str, Any]:
+    """What a reset is limited to, from the query or from an optional JSON body: ``stream``, ``strategy``.
+
+    Raises:
+        FieldError: a field is unknown, given twice or of the wrong type.
+        MediaTypeError: the body is not JSON.
+    """
+    kind = _media_type(request)
+    query = gather(RESET, request.query_params.multi_items())
+    body = await request.body()
+    if not body:
+        return query
+    if kind not in {"", "application/json"}:
+        raise _unread(kind, "send JSON with -H 'Content-Type: application/json'")
+    return gather(RESET, members=load_object(body, "body"), before=query)
+
+
+def _from_json(body: bytes, query: dict[str, Any], most: int) -> tuple[list[bytes], dict[str, Any]]:
+    members = load_object(body, "body")
+    if "images" not in members:
+        raise FieldError("the body has no member 'images'", hint="it is a list of base64 strings", where="images")
+    given = members.pop("images")
+    fields = gather(PREDICT, members=members, before=query, beside="images")
+    return decode_all(given, most), fields
+
+
+def _parsed(images: list[bytes], place: str, fields: dict[str, Any], classes: int) -> Parsed:
+    top_k = fields.pop("top_k", min(5, classes))
+    check_top_k(top_k, classes)
+    return Parsed(Call(images, **fields), top_k, place)
+
+
+def _media_type(request: Request) -> str:
+    """The body's type, in small letters and without parameters; empty where none is said."""
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() not in {"", "identity"}:
+        raise MediaTypeError(
+            f"bodies in coding {coding[:50]!r} are not read", hint="send the body as it is", where="body"
+        )
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _unread(kind: str, hint: str) -> MediaTypeError:
+    return MediaTypeError(f"bodies of type {kind[:100]!r} are not read here", hint=hint, where="body")

@@ -1,0 +1,72 @@
+"""JSON as the standard has it: UTF-8, finite numbers, an object at the top, not too deep."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from app.errors import FieldError
+
+DEEPEST = 32
+"""Levels of nesting: far more than any request needs, far fewer than Python's recursion limit."""
+
+LONGEST_NUMBER = 300
+"""Digits of an integer: so that each still fits a float."""
+
+
+def load_object(raw: bytes | str, where: str) -> dict[str, Any]:
+    """The JSON object in ``raw``. Of members given twice the last counts.
+
+    Raises:
+        FieldError: it is not UTF-8, not JSON, not an object, nested too deeply, or holds NaN, Infinity or a number
+            that no float can hold.
+    """
+    hint = 'send one JSON object, such as {"name": "value"}'
+    try:
+        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
+        value = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int)
+    except UnicodeDecodeError as error:
+        raise FieldError(
+            f"{where} is not UTF-8: {error.reason} at byte {error.start}", hint=hint, where=where
+        ) from error
+    except RecursionError as error:
+        raise _too_deep(where) from error
+    except ValueError as error:
+        raise FieldError(f"{where} is not valid JSON: {error}", hint=hint, where=where) from error
+    if not isinstance(value, dict):
+        raise FieldError(f"{where} must be a JSON object, not {_kind(value)}", hint=hint, where=where)
+    if not _shallow(value, DEEPEST):
+        raise _too_deep(where)
+    return value
+
+
+def _too_deep(where: str) -> FieldError:
+    return FieldError(f"{where} is nested too deeply", hint=f"at most {DEEPEST} levels are read", where=where)
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"a number too large for a float: {digits[:20]}")
+    return value
+
+
+def _int(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits, at most {LONGEST_NUMBER} are read")
+    return int(digits)
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_shallow(one, levels - 1) for one in inside if isinstance(one, dict | list))
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

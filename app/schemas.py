@@ -1,0 +1,196 @@
+"""What goes over the wire: one pydantic model per answer, with examples that the OpenAPI page shows."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Measured = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""A number that describes a stream; null where it is not finite, because JSON has no word for that."""
+
+Share = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
+"""A probability."""
+
+
+class Wire(BaseModel):
+    """What every answer is made of: frozen, and readable from the engine's own dataclasses."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class RankedClass(Wire):
+    """One class and how probable it is."""
+
+    label: str = Field(examples=["cat"])
+    index: int = Field(ge=0, examples=[3])
+    probability: Share = Field(examples=[0.9312])
+
+
+class ImagePrediction(RankedClass):
+    """The most probable class of one image, and the ``top_k`` most probable ones, best first."""
+
+    top_k: list[RankedClass]
+
+
+class TimingResponse(Wire):
+    """Milliseconds that the request spent in each stage."""
+
+    decode: FiniteFloat = Field(examples=[1.8], description="from bytes to a tensor")
+    queue: FiniteFloat = Field(examples=[0.2], description="waiting for the model")
+    forward: FiniteFloat = Field(examples=[9.6], description="the forward that it shared")
+    total: FiniteFloat = Field(examples=[11.7], description="from arrival to answer inside the engine")
+
+
+class PredictResponse(Wire):
+    """The answer to `POST /v1/predict`: what is in the images, and what the stream's statistics did."""
+
+    model: str = Field(examples=["cifar10-resnet20"])
+    stream: str = Field(examples=["camera-7"])
+    strategy: str = Field(examples=["adabn"])
+    params: dict[str, Any] = Field(
+        description="hyperparameters in use, defaults included",
+        examples=[{"momentum": 0.1, "reference_images": 16, "cumulative": False, "own": True, "unbiased": False}],
+    )
+    step: int = Field(ge=0, examples=[12], description="requests that this stream has learned from, with this strategy")
+    updated: bool = Field(examples=[True], description="whether the stream learned from this request")
+    drift: Measured = Field(
+        examples=[0.41], description="distance of the observed statistics from the trained ones; 0 is none"
+    )
+    entropy: FiniteFloat = Field(examples=[0.35], description="mean entropy of the images' probabilities, in nats")
+    predictions: list[ImagePrediction] = Field(
+        description="one per image, in the order they were sent",
+        examples=[
+            [
+                {
+                    "label": "cat",
+                    "index": 3,
+                    "probability": 0.9312,
+                    "top_k": [
+                        {"label": "cat", "index": 3, "probability": 0.9312},
+                        {"label": "dog", "index": 5, "probability": 0.0501},
+                    ],
+                }
+            ]
+        ],
+    )
+    timing_ms: TimingResponse
+
+
+class StrategyResponse(Wire):
+    """One strategy that a request may name."""
+
+    name: str = Field(examples=["source"])
+    description: str = Field(
+        examples=["No adaptation: every image is normalized with the statistics of the training data."]
+    )
+    documentation: str = Field(
+        description="the method in full: formulas, choices and the paper",
+        examples=["No adaptation: ...\n\nEqual to ``model.eval()``, and the baseline of every comparison."],
+    )
+    parameters: dict[str, Any] = Field(
+        description="JSON schema (draft 2020-12) of what `params` may hold",
+        examples=[{"type": "object", "properties": {}, "additionalProperties": False}],
+    )
+    default: bool = Field(examples=[False], description="whether requests that name no strategy get this one")
+
+
+class SiteResponse(Wire):
+    """One BatchNorm position of the hosted network."""
+
+    name: str = Field(examples=["layer1.0.bn1"])
+    kind: str = Field(examples=["BatchNorm2d"])
+    channels: int = Field(examples=[16])
+
+
+class ModelResponse(Wire):
+    """What is hosted, and how images should be prepared for it."""
+
+    name: str = Field(examples=["cifar10-resnet20"])
+    architecture: str = Field(examples=["ResNet-20 for 32x32 images"])
+    parameters: int = Field(examples=[272474])
+    classes: list[str] = Field(examples=[["airplane", "automobile", "bird", "cat"]])
+    preprocessing: dict[str, Any] = Field(
+        examples=[
+            {
+                "size": 32,
+                "resize": 32,
+                "interpolation": "bilinear",
+                "mean": [0.49, 0.48, 0.45],
+                "std": [0.25, 0.24, 0.26],
+            }
+        ]
+    )
+    sites: list[SiteResponse]
+    channels: int = Field(examples=[688], description="of all sites")
+    state_bytes: dict[str, int] = Field(
+        examples=[{"source": 0, "adabn": 5580}], description="of one stream's state, by strategy"
+    )
+    default_strategy: str = Field(examples=["adabn"])
+    card: str = Field(examples=["Trained on CIFAR-10; 91 % of its test images are classified correctly."])
+
+
+class StreamState(Wire):
+    """What is remembered of one stream with one strategy, without the numbers."""
+
+    stream: str = Field(examples=["camera-7"])
+    strategy: str = Field(examples=["adabn"])
+    params: dict[str, Any] = Field(examples=[{"momentum": 0.1}])
+    steps: int = Field(examples=[12], description="requests it has learned from")
+    images: int = Field(examples=[96], description="images it has learned from")
+    bytes: int = Field(examples=[5580])
+    drift: Measured = Field(examples=[0.41], description="of the last request")
+    entropy: Measured = Field(examples=[0.35], description="of the last request, in nats")
+    age_s: FiniteFloat = Field(examples=[3.2], description="seconds since the last request")
+
+
+class StreamsResponse(Wire):
+    """All streams' states, and how full the memory for them is."""
+
+    streams: list[StreamState]
+    bytes: int = Field(examples=[5580])
+    capacity_bytes: int = Field(examples=[1_000_000_000])
+    evictions: int = Field(examples=[0], description="states forgotten to make room")
+
+
+class ResetResponse(Wire):
+    """What `POST /v1/admin/reset` forgot."""
+
+    forgotten: int = Field(ge=0, examples=[2], description="how many states were forgotten")
+    stream: str | None = Field(examples=["camera-7"], description="the stream asked for; null: all")
+    strategy: str | None = Field(examples=["adabn"], description="the strategy asked for; null: all")
+
+
+class HealthResponse(Wire):
+    """The process is alive."""
+
+    status: str = Field(examples=["ok"])
+
+
+class ReadyResponse(Wire):
+    """The model answers."""
+
+    ready: bool = Field(examples=[True])
+    model: str = Field(examples=["cifar10-resnet20"])
+
+
+class ErrorResponse(BaseModel):
+    """The one shape of every error."""
+
+    error: str = Field(description="what was wrong, what was expected and how to mend it")
+    code: str = Field(description="the kind of error, for programs", examples=["too_large"])
+    where: str | None = Field(
+        None, description="which part of the request it was; absent where unknown", examples=["files[2]"]
+    )
+
+
+class NotReadyResponse(ErrorResponse):
+    """The model does not answer: an error, and the word that probes look for."""
+
+    ready: bool = Field(False, examples=[False])

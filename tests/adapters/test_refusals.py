@@ -1,0 +1,78 @@
+"""Requests and networks that cannot be served are refused, in words that help, and nothing is learned from them."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adapters import AdaptiveModel, InputError, Request
+from adapters import UnsupportedModelError as Unsupported
+from tests.nets import Folding, Pair, Tiny, images, seeded
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ([], "predict needs at least one request"),
+        ([Request(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))], "must be a floating tensor .* not torch.uint8"),
+        ([Request(torch.zeros(2, 3, 8, 8, dtype=torch.int64))], "must be a floating tensor .* not torch.int64"),
+        ([Request(torch.zeros(0, 3, 8, 8))], r"\[n, ...\] with n >= 1, not \[0, 3, 8, 8\]"),
+        ([Request(torch.zeros(5))], r"\[n, ...\] with n >= 1, not \[5\]"),
+        ([Request(torch.zeros(())), Request(images(1))], r"\[n, ...\] with n >= 1, not \[\]"),
+        (
+            [Request(images(1)), Request(images(1, size=9))],
+            r"one shape .* \[3, 16, 16\] .* \[3, 9, 9\] .*once for each",
+        ),
+        ([Request(images(1)), Request(images(1).double())], "torch.float32 and .* torch.float64"),
+    ],
+)
+def test_bad_input_is_refused(requests: list[Request], words: str) -> None:
+    model = AdaptiveModel(seeded(Tiny))
+    with pytest.raises(InputError, match=words):
+        model.predict(requests)
+    assert model.state_dict()["streams"] == []
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Folding(), r"layer bn sees 6 rows for 2 images: networks that fold other axes \(frames, patches, tokens\)"),
+        (Pair(), r"must map \[n, ...\] to a tensor \[n, ...\], for 2 images it gave tuple: wrap it"),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(0)), r"for 2 images it gave \[1536\]"),
+    ],
+)
+def test_networks_that_cannot_be_served_are_refused_at_their_first_forward(network: nn.Module, words: str) -> None:
+    model = AdaptiveModel(network)
+    with pytest.raises(Unsupported, match=words):
+        model(images(2))
+    assert model.state_dict()["streams"] == []
+
+
+class Unused(Tiny):
+    """Has a BatchNorm but does not use it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.conv(x).mean((2, 3)))
+        return out
+
+
+def test_a_network_that_reaches_no_batchnorm_is_refused() -> None:
+    with pytest.raises(Unsupported, match="reached none of the network's BatchNorm layers"):
+        AdaptiveModel(seeded(Unused))(images(2))
+
+
+@pytest.mark.parametrize("convert", ["script", "trace", "export"])
+def test_scripted_traced_and_exported_networks_are_refused(convert: str) -> None:
+    network = seeded(Tiny).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the end of TorchScript
+        converted = {
+            "script": lambda: torch.jit.script(network),  # type: ignore[no-untyped-call]
+            "trace": lambda: torch.jit.trace(network, images(2)),  # type: ignore[no-untyped-call]
+            "export": lambda: torch.export.export(network, (images(2),)).module(),
+        }[convert]()
+    with pytest.raises(Unsupported, match="hide their layers, so host the eager"):
+        AdaptiveModel(converted)

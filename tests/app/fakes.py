@@ -1,0 +1,168 @@
+"""An engine that answers at once and remembers what it was asked, and a client that talks to the doors in process."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx
+import torch
+from fastapi import FastAPI
+
+from adapters import UnknownStrategyError
+from app.engine import Engine
+from app.errors import StreamNotFoundError
+from app.main import create_app
+from app.models.hosted import Hosted, Preprocessing
+from app.settings import Settings
+from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
+
+CLASSES = ["ant", "bee", "cow", "dog", "emu", "fox", "gnu"]
+PROBABILITIES = [0.05, 0.1, 0.4, 0.2, 0.15, 0.06, 0.04]
+
+STATE = StreamInfo(
+    stream="camera-7",
+    strategy="adabn",
+    params={"momentum": 0.1},
+    steps=3,
+    images=9,
+    bytes=512,
+    drift=0.5,
+    entropy=0.25,
+    age_s=1.5,
+)
+
+
+@dataclass
+class FakeEngine:
+    """The engine's surface. ``failure`` is raised by whatever is called; ``calls`` are those that `predict` saw."""
+
+    settings: Settings
+    failure: Exception | None = None
+    ready: bool = True
+    drift: float = 0.5
+    probabilities: list[float] = field(default_factory=lambda: list(PROBABILITIES))
+    calls: list[Call] = field(default_factory=list)
+    resets: list[tuple[str | None, str | None]] = field(default_factory=list)
+    deadlines: list[float] = field(default_factory=list)
+    closed: int = 0
+    hosted: Hosted = field(
+        default_factory=lambda: Hosted(
+            name="fake-net",
+            network=torch.nn.Identity(),
+            classes=CLASSES,
+            preprocessing=Preprocessing(32, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+            architecture="Identity",
+            card="",
+        )
+    )
+
+    async def predict(self, call: Call) -> Prediction:
+        self.calls.append(call)
+        self._fail()
+        return Prediction(
+            probabilities=torch.tensor([self.probabilities] * len(call.images)),
+            strategy=call.strategy or "adabn",
+            params=dict(call.params),
+            step=len(self.calls),
+            updated=call.update,
+            drift=self.drift,
+            timing=Timing(1.0, 0.5, 2.0, 3.5),
+        )
+
+    async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
+        self._fail()
+        if strategy == "unheard-of":
+            raise UnknownStrategyError("unknown strategy 'unheard-of': choose one of source, bn")
+        self.resets.append((stream, strategy))
+        return 2
+
+    def streams(self) -> StreamsInfo:
+        self._fail()
+        return StreamsInfo([STATE], bytes=512, capacity_bytes=1000, evictions=1)
+
+    def stream(self, name: str) -> list[StreamInfo]:
+        self._fail()
+        if name != STATE.stream:
+            raise StreamNotFoundError(f"no state is held for stream '{name}'", hint="it begins with its first request")
+        return [STATE]
+
+    def describe(self) -> ModelInfo:
+        self._fail()
+        return ModelInfo(
+            name="fake-net",
+            architecture="Identity",
+            parameters=7,
+            classes=CLASSES,
+            preprocessing={"size": 32, "mean": (0.5, 0.5, 0.5)},
+            sites=[SiteInfo("bn1", "BatchNorm2d", 16)],
+            channels=16,
+            state_bytes={"source": 0, "adabn": 132},
+            default_strategy="adabn",
+            card="",
+        )
+
+    async def ping(self, deadline_s: float) -> bool:
+        self._fail()
+        self.deadlines.append(deadline_s)
+        return self.ready
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class Client:
+    """Requests against an application in this process; each opens and closes the application's lifespan."""
+
+    def __init__(self, started: bool = True, **settings: Any) -> None:
+        self.settings = Settings(**settings)
+        self.engine = FakeEngine(self.settings)
+        self.started = started
+
+        async def open_engine(_: Settings) -> Engine:
+            return cast(Engine, self.engine)
+
+        self.app: FastAPI = create_app(self.settings, open_engine)
+
+    def request(self, method: str, url: str, **said: Any) -> httpx.Response:
+        async def exchange() -> httpx.Response:
+            if not self.started:
+                return await self._send(method, url, **said)
+            async with self.app.router.lifespan_context(self.app):
+                return await self._send(method, url, **said)
+
+        return asyncio.run(exchange())
+
+    def get(self, url: str, **said: Any) -> httpx.Response:
+        return self.request("GET", url, **said)
+
+    def post(self, url: str, **said: Any) -> httpx.Response:
+        return self.request("POST", url, **said)
+
+    def predict(self, content: bytes, kind: str | None = "image/png", query: str = "") -> httpx.Response:
+        headers = {} if kind is None else {"Content-Type": kind}
+        return self.post(f"/v1/predict{query}", content=content, headers=headers)
+
+    async def _send(self, method: str, url: str, **said: Any) -> httpx.Response:
+        # A failing application answers 500 to its clients and raises to its server: here only the answer matters.
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+            return await client.request(method, url, **said)
+
+
+def refusal(response: httpx.Response, status: int, code: str, where: str | None = None) -> str:
+    """Check that a response is an error of the one shape; its message."""
+    said = response.json()
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert said["code"] == code, said
+    assert said.get("where") == where, said
+    assert set(said) == {"error", "code"} | ({"where"} if where is not None else set())
+    assert isinstance(said["error"], str)
+    assert said["error"]
+    return str(said["error"])

@@ -1,0 +1,42 @@
+import pytest
+
+from app.errors import EngineClosedError
+from tests.app.fakes import Client
+
+
+def test_healthz_answers_without_the_engine() -> None:
+    client = Client()
+    client.engine.failure = RuntimeError("the engine is broken")
+    for one in (client, Client(started=False)):
+        response = one.get("/healthz")
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_readyz_asks_the_model_thread() -> None:
+    client = Client()
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"ready": True, "model": "fake-net"})
+    assert client.engine.deadlines == [5.0]
+
+
+def test_readyz_when_the_model_thread_hangs() -> None:
+    client = Client()
+    client.engine.ready = False
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["ready"] is False
+    assert response.json()["code"] == "unavailable"
+    assert "within 5 s" in response.json()["error"]
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_readyz_when_the_engine_is_closed(started: bool) -> None:
+    client = Client(started=started)
+    client.engine.failure = EngineClosedError("closed", hint="restart")
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["ready"] is False
+    assert response.json()["error"] == (
+        "closed; restart" if started else "the server is starting or ending; try again, or wait for /readyz"
+    )

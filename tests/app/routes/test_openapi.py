@@ -1,0 +1,125 @@
+import base64
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from app import __version__
+from app.routes.fields import PREDICT, RESET
+from app.routes.openapi import PNG
+from tests.app.fakes import Client
+
+DOCUMENT: dict[str, Any] = Client().get("/openapi.json").json()
+
+
+def operations() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in schema:
+        return schema
+    found: Any = DOCUMENT
+    for step in schema["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    return dict(found)
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def has_example(media: dict[str, Any]) -> bool:
+    """An example of the whole, or of every property of the (items of the) schema."""
+    if "example" in media or "examples" in media:
+        return True
+    schema = resolve(media["schema"])
+    schema = resolve(schema["items"]) if schema.get("type") == "array" else schema
+    properties = schema.get("properties", {}).values()
+    return bool(properties) and all(
+        "examples" in one or "example" in one or has_example({"schema": one}) for one in properties
+    )
+
+
+def test_document() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert DOCUMENT["info"]["title"] == "Renorm"
+    assert DOCUMENT["info"]["version"] == __version__
+    assert {name for name, _ in operations()} == {
+        "POST /v1/predict",
+        "GET /v1/strategies",
+        "GET /v1/model",
+        "GET /v1/streams",
+        "GET /v1/streams/{stream}",
+        "POST /v1/admin/reset",
+        "GET /healthz",
+        "GET /readyz",
+    }
+    for reference in references(DOCUMENT):
+        assert resolve({"$ref": reference})
+
+
+def test_ids_are_unique_and_tags_are_described() -> None:
+    ids = [operation["operationId"] for _, operation in operations()]
+    assert len(ids) == len(set(ids))
+    described = {tag["name"] for tag in DOCUMENT["tags"]}
+    assert {tag for _, operation in operations() for tag in operation["tags"]} == described
+
+
+@pytest.mark.parametrize("operation", [pytest.param(o, id=name) for name, o in operations()])
+def test_operation(operation: dict[str, Any]) -> None:
+    assert operation["summary"]
+    assert operation["description"]
+    assert "200" in operation["responses"]
+    assert "500" in operation["responses"]
+    for status, response in operation["responses"].items():
+        media = response["content"]["application/json"]
+        assert has_example(media), status
+        if status != "200":
+            assert {"error", "code", "where"} <= set(resolve(media["schema"])["properties"])
+            assert {"error", "code"} <= set(media["example"]) <= {"error", "code", "where", "ready"}
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        assert "example" in media
+
+
+def test_predict_shows_its_three_forms_and_all_fields() -> None:
+    operation = DOCUMENT["paths"]["/v1/predict"]["post"]
+    content = operation["requestBody"]["content"]
+    assert set(content) > {"multipart/form-data", "image/jpeg", "application/octet-stream", "application/json"}
+    assert {one["name"] for one in operation["parameters"]} == set(PREDICT)
+    assert set(content["application/json"]["schema"]["properties"]) == {"images", *PREDICT}
+    assert set(content["multipart/form-data"]["schema"]["properties"]) == {"files", *PREDICT}
+    assert set(operation["responses"]) == {"200", "413", "415", "422", "500", "503"}
+
+
+def test_reset_shows_its_fields_and_both_ways_to_send_a_key() -> None:
+    operation = DOCUMENT["paths"]["/v1/admin/reset"]["post"]
+    assert {one["name"] for one in operation["parameters"]} == set(RESET)
+    assert set(operation["responses"]) >= {"401", "403", "422"}
+    named = {name for one in operation["security"] for name in one}
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert {schemes[name]["type"] for name in named} == {"http", "apiKey"}
+
+
+def test_examples_are_answered() -> None:
+    client = Client()
+    post = DOCUMENT["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert client.post("/v1/predict", json=post).status_code == 200
+    body = DOCUMENT["paths"]["/v1/admin/reset"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert client.post("/v1/admin/reset", json=body).status_code == 200
+
+
+def test_example_image_is_an_image() -> None:
+    with Image.open(io.BytesIO(base64.b64decode(PNG))) as image:
+        assert image.convert("RGB").size == (8, 8)

@@ -1,0 +1,268 @@
+"""The command line: options over variables over defaults, one clear line for each mistake, tables and JSON."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from typer.testing import CliRunner, Result
+
+import app.engine
+from adapters import STRATEGIES, UnsupportedModelError
+from app import __version__
+from app.cli import cli
+from app.cli.given import settings_from
+from app.cli.serve import serve
+from app.errors import ModelError
+from app.settings import Settings
+
+TINY = ["--model", "python:tests.nets:Tiny", "--size", "16"]
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("RENORM_"):
+            monkeypatch.delenv(name)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def refused(result: Result, status: int) -> str:
+    """The message of a command that ended with ``status``; there is no traceback."""
+    assert result.exit_code == status, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith("renorm: ")
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", ["serve", "describe", "strategies"])
+def test_every_command_has_help_with_examples(command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.exit_code == 0
+    assert "Examples" in shown.stdout
+    assert f"renorm {command} " in shown.stdout
+
+
+def test_version_and_bare_command() -> None:
+    assert run("--version").stdout == f"renorm {__version__}\n"
+    assert "strategies" in run().output
+
+
+def test_help_loads_neither_torch_nor_the_server() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom app.cli import cli\n"
+        "assert CliRunner().invoke(cli, ['serve', '--help']).exit_code == 0\n"
+        "print([name for name in ('torch', 'numpy', 'fastapi', 'uvicorn') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout == "[]\n"
+
+
+def test_every_setting_is_an_option_with_its_default_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = run("serve", "--help").stdout
+    parameters = inspect.signature(serve).parameters
+    for name, field in Settings.model_fields.items():
+        assert parameters[name].default is None
+        assert f"--{name.replace('_', '-')} " in shown
+        if field.default is not None:
+            assert f"({field.default})" in shown
+
+
+# Settings
+
+
+def test_options_win_over_variables_and_variables_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENORM_PORT", "9000")
+    monkeypatch.setenv("RENORM_STRATEGY", "bn")
+    settings = settings_from({"port": 9001, "strategy": None, "mean": "0.1, 0.2,0.3", "access_log": True})
+    assert (settings.port, settings.strategy, settings.host) == (9001, "bn", "127.0.0.1")
+    assert settings.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--port", "70000"], "renorm: --port must be less than or equal to 65535, not '70000'\n"),
+        (["--max-images", "0"], "renorm: --max-images must be greater than or equal to 1, not '0'\n"),
+        (["--mean", "1,2"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, not '1,2'\n"),
+        (["--std", "1,2,3,4"], "renorm: --std must be three numbers, such as 0.5,0.5,0.5, not '1,2,3,4'\n"),
+        (["--mean", "a,b,c"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, not 'a,b,c'\n"),
+        (["--admin-key", "pass"], "renorm: --admin-key must have at least 8 characters\n"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_says_what_is_expected(arguments: list[str], line: str) -> None:
+    assert refused(run("serve", *arguments), 2) == line
+
+
+def test_several_mistakes_are_all_named() -> None:
+    lines = refused(run("serve", "--port", "-1", "--threads", "0"), 2).splitlines()
+    assert [line.split()[1] for line in sorted(lines)] == ["--port", "--threads"]
+
+
+def test_a_wrong_variable_is_named_as_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENORM_PORT", "http")
+    assert refused(run("describe"), 2) == "renorm: RENORM_PORT must be a valid integer, not 'http'\n"
+
+
+def test_an_unknown_strategy_lists_the_known_ones() -> None:
+    for command in (["serve", "--strategy", "adabm"], ["describe", "--strategy", "adabm"], ["strategies", "adabm"]):
+        message = refused(run(*command), 2)
+        assert "unknown strategy 'adabm'" in message
+        assert "adabn" in message
+
+
+# Describe and strategies
+
+
+def test_describe_shows_sites_and_the_bytes_of_every_strategy() -> None:
+    shown = run("describe", *TINY)
+    assert shown.exit_code == 0, shown.output
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert ["bn", "BatchNorm2d", "6"] in lines
+    # Mean and variance of six channels, and for adabn how many values stand behind them.
+    assert ["robust_bn", str(4 * 2 * 6)] in lines
+    assert ["source", "0"] in lines
+    assert ["size", "16"] in lines
+    assert not [line for line in shown.stdout.splitlines() if line != line.rstrip()]
+
+
+def test_describe_counts_a_site_that_only_running_the_network_shows() -> None:
+    assert "bn#2" in run("describe", "--model", "python:tests.nets:Twice", "--size", "16").stdout
+
+
+def test_describe_as_json_is_what_the_server_answers() -> None:
+    said = json.loads(run("describe", *TINY, "--strategy", "bn", "--json").stdout)
+    assert said["sites"] == [{"name": "bn", "kind": "BatchNorm2d", "channels": 6}]
+    assert said["default_strategy"] == "bn"
+    assert set(said["state_bytes"]) == set(STRATEGIES)
+
+
+def test_in_a_terminal_tables_are_drawn() -> None:
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "app", "strategies", "adabn"]
+    subprocess.run(command, stdout=slave, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"})
+    os.close(slave)
+    drawn = os.read(master, 100_000).decode()
+    os.close(master)
+    assert "─" in drawn
+    assert "momentum" in drawn
+
+
+def test_strategies_lists_every_name_with_its_parameters() -> None:
+    lines = run("strategies").stdout.splitlines()
+    for name in STRATEGIES:
+        assert [line for line in lines if line.split()[:1] == [name]]
+    (default,) = [line for line in lines if line.startswith("adabn *")]
+    assert "momentum=0.1" in default
+
+
+def test_one_strategy_is_explained_with_ranges() -> None:
+    shown = run("strategies", "unmix_tns").stdout
+    assert "ICLR 2024" in shown
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "components 16 integer >= 1 and <= 256 Number of mixture components K." in lines
+    assert [line for line in lines if line.startswith("reference_images 64 integer >= 1 or null")]
+    assert [line for line in lines if line.startswith('start "centred" centred | random')]
+    assert [line for line in lines if line.startswith("seed 0 integer >= 0 and <= 2147483647 ")]
+
+
+def test_strategies_as_json_are_schemas() -> None:
+    every: list[dict[str, Any]] = json.loads(run("strategies", "--json").stdout)
+    assert [one["name"] for one in every] == list(STRATEGIES)
+    one = json.loads(run("strategies", "adabn", "--json").stdout)
+    assert one == next(other for other in every if other["name"] == "adabn")
+    assert one["parameters"]["properties"]["momentum"]["exclusiveMinimum"] == 0.0
+
+
+# Serve
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Response]:
+    """Servers that start, answer one request and stop; the answers."""
+    answers: list[httpx.Response] = []
+
+    async def ask_once(server: uvicorn.Server) -> None:
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answers.append(await client.get(f"http://{host}:{port}/readyz"))
+
+    monkeypatch.setattr(uvicorn.Server, "main_loop", ask_once)
+    return answers
+
+
+def test_serve_starts_says_where_and_answers(served: list[httpx.Response]) -> None:
+    shown = run("serve", *TINY, "--port", "0", "--threads", "1")
+    assert shown.exit_code == 0, shown.output
+    assert [answer.json()["ready"] for answer in served] == [True]
+    url = str(served[0].url).removesuffix("/readyz")
+    assert f"Listening on   {url}\n" in shown.stdout
+    assert f"{url}/docs\n" in shown.stdout
+    assert f"curl -F files=@image.jpg '{url}/v1/predict?stream=camera-1'\n" in shown.stdout
+    assert "python:tests.nets:Tiny (Tiny): 5 classes, 1 BatchNorm site." in shown.stdout
+    assert shown.stderr == ""
+
+
+@pytest.mark.parametrize(("key", "warned"), [([], True), (["--admin-key", "long enough"], False)])
+def test_serving_beyond_loopback_without_a_key_warns(
+    served: list[httpx.Response], key: list[str], warned: bool
+) -> None:
+    shown = run("serve", *TINY, "--host", "0.0.0.0", "--port", "0", *key)  # noqa: S104
+    assert (shown.exit_code, len(served)) == (0, 1)
+    assert ("RENORM_ADMIN_KEY" in shown.stderr) is warned
+    assert "http://127.0.0.1:" in shown.stdout
+    assert "long enough" not in shown.output
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield str(other.getsockname()[1])
+
+
+def test_a_port_in_use_is_known_before_the_model_is_loaded(taken: str) -> None:
+    message = refused(run("serve", "--model", "no such model", "--port", taken), 1)
+    assert message.startswith(f"renorm: port {taken} of 127.0.0.1 is in use:")
+    assert "--port" in message
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    assert "192.0.2.1: not an address of this machine" in refused(run("serve", "--host", "192.0.2.1"), 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (ModelError("the weights do not fit", hint="check --weights"), "the weights do not fit; check --weights\n"),
+        (UnsupportedModelError("Net has no BatchNorm layer"), "Net has no BatchNorm layer\n"),
+    ],
+)
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["describe"]])
+def test_a_model_that_cannot_be_hosted_ends_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], failure: Exception, said: str
+) -> None:
+    def load(settings: Settings) -> None:
+        raise failure
+
+    monkeypatch.setattr(app.engine, "load", load)
+    assert refused(run(*command, "--model", "mine"), 1) == f"renorm: mine cannot be hosted: {said}"

@@ -1,0 +1,91 @@
+"""Taking the server's address."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+import pytest
+
+from app.cli.listening import address, listen, why_not
+
+V4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+
+
+def close(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
+
+
+def test_all_addresses_of_a_name_share_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = [(*V4, ("127.0.0.1", 0)), (*V4, ("127.0.0.2", 0)), (*V4, ("127.0.0.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: resolved)
+    sockets = listen("both", 0)
+    try:
+        names = [one.getsockname() for one in sockets]
+        assert [name for name, _ in names] == ["127.0.0.1", "127.0.0.2"]
+        assert names[0][1] == names[1][1] != 0
+    finally:
+        close(sockets)
+
+
+def test_an_address_that_this_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(*V4, ("192.0.2.1", 0)), (*V4, ("127.0.0.1", 0))])
+    sockets = listen("half", 0)
+    try:
+        assert [one.getsockname()[0] for one in sockets] == ["127.0.0.1"]
+    finally:
+        close(sockets)
+
+
+def test_when_one_address_is_in_use_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.2", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda *a, **k: [(*V4, ("127.0.0.1", port)), (*V4, ("127.0.0.2", port))]
+        )
+        with pytest.raises(OSError, match="in use") as failure:
+            listen("both", port)
+        assert failure.value.errno == errno.EADDRINUSE
+        # The first address is free again.
+        with socket.socket() as again:
+            again.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EADDRINUSE, "x"), "in use"),
+        (OSError(errno.EADDRNOTAVAIL, "x"), "not an address of this machine"),
+        (PermissionError(errno.EACCES, "x"), "above 1023"),
+        (socket.gaierror(-2, "x"), "no such address"),
+        (OSError(errno.ENOBUFS, "no buffers"), "no buffers"),
+    ],
+)
+def test_every_reason_names_the_address(error: OSError, said: str) -> None:
+    message = why_not(error, "camera.example", 80)
+    assert said in message
+    assert "camera.example" in message
+
+
+class Bound:
+    def getsockname(self) -> tuple[str, int]:
+        return "ignored", 81
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:81"),
+        ("0.0.0.0", "http://127.0.0.1:81"),  # noqa: S104
+        ("::", "http://[::1]:81"),
+        ("fe80::1", "http://[fe80::1]:81"),
+        ("example.org", "http://example.org:81"),
+    ],
+)
+def test_the_url_is_one_that_a_person_can_open(host: str, url: str) -> None:
+    bound: Any = Bound()
+    assert address(host, bound) == url

@@ -1,0 +1,146 @@
+"""The arrows between layers: an import only points down, and the library imports nothing it does not need."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import adapters
+
+ROOT = Path(__file__).parent.parent
+WEB = ("fastapi", "starlette", "uvicorn")
+DOORS = ("app.routes", "app.main", "app.cli", "app.dashboard")
+
+
+def _module(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(file): file for top in ("adapters", "app") for file in sorted((ROOT / top).rglob("*.py"))}
+
+
+def _imports(source: str, module: str, *, package: bool) -> Iterator[str]:
+    """Every module that a source imports anywhere in it, as dotted names; relative imports are resolved."""
+    home = module.split(".") if package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = home[: len(home) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            # `from app import main` imports app.main, so the names count as well.
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _imported(module: str) -> set[str]:
+    file = MODULES[module]
+    return set(_imports(file.read_text(encoding="utf-8"), module, package=file.name == "__init__.py"))
+
+
+def _within(name: str, layers: tuple[str, ...]) -> bool:
+    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
+
+
+def _layer(*names: str) -> list[str]:
+    return [module for module in MODULES if _within(module, names)]
+
+
+def test_imports_are_read_in_every_form() -> None:
+    source = """
+import a.b, c as d
+from e import f
+from . import g
+from .h import i
+from ..j import k
+def late():
+    import l
+    if True:
+        from m.n import o
+"""
+    found = {"a.b", "c", "e.f", "app.x.g", "app.x.h.i", "app.j.k", "l", "m.n.o"}
+    assert set(_imports(source, "app.x.y", package=False)) == found
+    assert "app.x.g" in set(_imports("from . import g", "app.x", package=True))
+
+
+@pytest.mark.parametrize("module", _layer("adapters"))
+def test_the_library_imports_torch_and_the_standard_library_alone(module: str) -> None:
+    foreign = {name for name in _imported(module) if not _within(name, ("adapters", "torch", *sys.stdlib_module_names))}
+    assert not foreign, f"{module} imports {sorted(foreign)}: adapters is usable without the server, torch only"
+
+
+@pytest.mark.parametrize("module", [name for name in _layer("app") if not _within(name, DOORS)])
+def test_nothing_below_the_doors_knows_them(module: str) -> None:
+    upward = {name for name in _imported(module) if _within(name, DOORS)}
+    assert not upward, f"{module} imports {sorted(upward)}: an import only points down"
+
+
+INNER = ("app.engine", "app.batcher", "app.streams", "app.models", "app.images", "app.types", "app.store", "app.guard")
+
+
+@pytest.mark.parametrize("module", _layer(*INNER))
+def test_the_engine_and_what_is_below_it_know_no_http(module: str) -> None:
+    web = {name for name in _imported(module) if _within(name, WEB)}
+    assert not web, f"{module} imports {sorted(web)}: only doors know HTTP"
+
+
+BELOW = ("app.batcher", "app.streams", "app.models", "app.images", "app.types")
+
+
+@pytest.mark.parametrize("module", _layer(*BELOW))
+def test_what_is_below_the_engine_does_not_know_it(module: str) -> None:
+    assert not {name for name in _imported(module) if _within(name, ("app.engine", "app.schemas"))}
+
+
+@pytest.mark.parametrize("module", _layer("app.routes"))
+def test_doors_do_not_know_who_builds_them(module: str) -> None:
+    upward = {name for name in _imported(module) if _within(name, ("app.main", "app.cli"))}
+    assert not upward, f"{module} imports {sorted(upward)}: app.main and app.cli are above the doors"
+
+
+def test_the_rooms_these_rules_are_about_exist() -> None:
+    for name in ("adapters.model", "app.engine", "app.batcher", "app.streams", "app.images", "app.models.hosted"):
+        assert name in MODULES
+
+
+def _loaded_by(statement: str) -> set[str]:
+    command = f"{statement}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+    loaded: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return {name.partition(".")[0] for name in loaded}
+
+
+def test_importing_the_library_loads_no_server_and_no_plugin() -> None:
+    loaded = _loaded_by("import adapters, adapters.checks")
+    assert "adapters" in loaded
+    assert not loaded & {"app", "fastapi", "starlette", "uvicorn", "pydantic", "PIL", "timm", "torchvision", "rich"}
+
+
+def test_public_names_are_sorted_and_complete() -> None:
+    # In the order of the linter: constants, then classes, then functions.
+    names = adapters.__all__
+    constants, classes, functions = (
+        sorted(name for name in names if kind(name))
+        for kind in (str.isupper, lambda n: not n.isupper() and n[0].isupper(), str.islower)
+    )
+    assert names == [*constants, *classes, *functions]
+    here = vars(importlib.import_module("adapters"))
+    public = {name for name, value in here.items() if not name.startswith("_") and not isinstance(value, ModuleType)}
+    assert set(names) == public
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", adapters.__all__)
+def test_every_public_name_is_described(name: str) -> None:
+    thing = getattr(adapters, name)
+    if callable(thing) and name != "AnyAdapter":
+        assert (thing.__doc__ or "").strip()
+        assert not thing.__doc__.startswith(f"{name}("), "that is what dataclass writes where nobody did"
