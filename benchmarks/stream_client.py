@@ -33,7 +33,10 @@ class StreamClient:
     def __init__(self, url: str, key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+        # Without the environment's proxies: they cannot reach a server on this machine, and would be measured too.
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
+        )
 
     def __enter__(self) -> StreamClient:
         return self

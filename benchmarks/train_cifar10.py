@@ -2,9 +2,13 @@
 
     python benchmarks/train_cifar10.py --data DIR --out app/weights/cifar10-resnet20.safetensors
 
-SGD with Nesterov momentum 0.9 and weight decay 5e-4, one cosine cycle after a warm-up, random crop (pad 4) and flip,
-bfloat16 autocast; evaluated in float32 on the 10,000 clean test images. Interrupt it freely: it resumes from the
-checkpoint beside ``--out``.
+SGD with Nesterov momentum 0.9 and weight decay 5e-4, two cosine cycles with random crop (pad 4) and flip, bfloat16
+autocast; evaluated in float32 on the 10,000 clean test images. Interrupt it freely: it resumes from the checkpoint
+beside ``--out``.
+
+The first cycle pads crops with black, as is usual. Its statistics then describe images with black borders, and a
+strategy that follows real images drifts away from them: on clean images the first cycle's network loses two points
+with the statistics of clean images. The second cycle pads with mirrored pixels, which leaves statistics as served.
 """
 
 from __future__ import annotations
@@ -27,25 +31,47 @@ from app.models.resnet20 import ResNet20
 
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465])
 STD = torch.tensor([0.2470, 0.2435, 0.2616])
+MIRROR = torch.tensor([4, 3, 2, 1, *range(32), 30, 29, 28, 27])
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Some epochs under one learning rate schedule: linear warm-up, then a cosine to zero."""
+
+    epochs: int
+    peak_rate: float
+    warmup_epochs: float
+    mirrored: bool
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate at a fractional epoch of the cycle."""
+        if epoch < self.warmup_epochs:
+            return self.peak_rate * (epoch + 0.01) / self.warmup_epochs
+        done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What decides the result: a run is a function of the data and these numbers."""
 
-    epochs: int = 70
+    cycles: tuple[Cycle, ...] = (Cycle(70, 0.15, 3.0, mirrored=False), Cycle(16, 0.05, 0.5, mirrored=True))
     batch: int = 128
-    peak_rate: float = 0.15
-    warmup_epochs: float = 3.0
     weight_decay: float = 5e-4
     seed: int = 0
 
-    def rate(self, epoch: float) -> float:
-        """The learning rate at a fractional epoch: linear warm-up, then a cosine to zero."""
-        if epoch < self.warmup_epochs:
-            return self.peak_rate * (epoch + 0.01) / self.warmup_epochs
-        done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
-        return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
+    @property
+    def epochs(self) -> int:
+        """Of all cycles."""
+        return sum(cycle.epochs for cycle in self.cycles)
+
+    def at(self, epoch: int) -> tuple[Cycle, int]:
+        """The cycle that an epoch belongs to, and the epoch's number within it."""
+        for cycle in self.cycles:
+            if epoch < cycle.epochs:
+                return cycle, epoch
+            epoch -= cycle.epochs
+        raise ValueError("the recipe has no such epoch")
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -53,10 +79,10 @@ def normalize(images: Tensor) -> Tensor:
     return ((images.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2)
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A random 32 px crop of each image padded by 4, and a flip of half of them."""
+def augment(images: Tensor, generator: torch.Generator, *, mirrored: bool) -> Tensor:
+    """A random 32 px crop of each image padded by 4, with mirrored pixels or black, and a flip of half of them."""
     n = len(images)
-    padded = F.pad(images, (0, 0, 4, 4, 4, 4))
+    padded = images[:, MIRROR][:, :, MIRROR] if mirrored else F.pad(images, (0, 0, 4, 4, 4, 4))
     top, left = torch.randint(0, 9, (2, n, 1), generator=generator)
     span = torch.arange(32)
     columns = torch.where(torch.rand(n, 1, generator=generator) < 0.5, span, span.flip(0)) + left
@@ -96,12 +122,14 @@ class Trainer:
         order = torch.randperm(len(split.labels), generator=generator)
         batches = torch.split(order, self.recipe.batch)
         task = progress.add_task(f"epoch {self.epoch + 1}/{self.recipe.epochs}", total=len(batches))
+        cycle, epoch = self.recipe.at(self.epoch)
         self.model.train()
         total = 0.0
         for i, batch in enumerate(batches):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.rate(self.epoch + i / len(batches))
-            total += self._step(normalize(augment(split.images[batch], generator)), split.labels[batch])
+                group["lr"] = cycle.rate(epoch + i / len(batches))
+            images = augment(split.images[batch], generator, mirrored=cycle.mirrored)
+            total += self._step(normalize(images), split.labels[batch])
             progress.advance(task)
         progress.remove_task(task)
         self.epoch += 1
@@ -126,12 +154,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with CIFAR-10 (python batches or PNG sheets)")
     parser.add_argument("--out", type=Path, default=Path("app/weights/cifar10-resnet20.safetensors"))
-    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     arguments = parser.parse_args()
     train, test = load(arguments.data)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Recipe(epochs=arguments.epochs, seed=arguments.seed), arguments.out.with_suffix(".checkpoint"))
+    trainer = Trainer(Recipe(seed=arguments.seed), arguments.out.with_suffix(".checkpoint"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         overall = progress.add_task("training", total=trainer.recipe.epochs, completed=trainer.epoch)

@@ -7,7 +7,6 @@ import os
 import socket
 from contextlib import ExitStack
 
-
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 

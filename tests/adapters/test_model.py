@@ -167,6 +167,16 @@ def test_a_request_that_overflows_harms_nobody_else(name: str) -> None:
     assert not model.predict([requests[1]])[0].updated
 
 
+def test_a_state_that_overflows_is_not_kept_even_if_the_answer_is_finite() -> None:
+    model = AdaptiveModel(seeded(Tiny), "adabn")
+    model(images(2))
+    before = _rows(model)["default", "adabn"]
+    answer = model.predict([Request(1e25 * images(2))])[0]  # its variance is beyond float32: it normalizes to the bias
+    assert answer.logits.isfinite().all()
+    assert not (answer.finite or answer.updated)
+    assert torch.equal(_rows(model)["default", "adabn"], before)
+
+
 class Failing(Tiny):
     """Raises for images of 9 px, when its BatchNorm has been passed."""
 

@@ -50,14 +50,14 @@ def test_websocket_and_lifespan_pass() -> None:
     assert seen == [("lifespan", None)]
 
 
-async def endless() -> AsyncIterator[bytes]:
-    while True:
+async def long() -> AsyncIterator[bytes]:
+    for _ in range(100):
         yield b"x" * 1000
 
 
 async def form() -> AsyncIterator[bytes]:
     yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-    async for chunk in endless():
+    async for chunk in long():
         yield chunk
 
 
@@ -65,7 +65,7 @@ async def form() -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("chunked", [True, False])
 def test_every_kind_of_body_is_limited(kind: str, chunked: bool) -> None:
     client = Client(max_body_bytes=5000)
-    content: Any = (form() if "form" in kind else endless()) if chunked else b"x" * 5001
+    content: Any = (form() if "form" in kind else long()) if chunked else b"x" * 5001
     response = client.post("/v1/predict", content=content, headers={"Content-Type": kind})
     assert "at most 5000 bytes" in refusal(response, 413, "too_large", "body")
     assert client.engine.calls == []
@@ -73,7 +73,7 @@ def test_every_kind_of_body_is_limited(kind: str, chunked: bool) -> None:
 
 def test_admin_bodies_are_limited_too() -> None:
     client = Client(max_body_bytes=100)
-    refusal(client.post("/v1/admin/reset", content=endless()), 413, "too_large", "body")
+    refusal(client.post("/v1/admin/reset", content=long()), 413, "too_large", "body")
     refusal(client.post("/v1/admin/reset", content=b" " * 101), 413, "too_large", "body")
     assert client.engine.resets == []
 
