@@ -16,6 +16,8 @@ from app.routes.strict_json import load_object
 from app.settings import Settings
 from app.types import Call
 
+# The last is what `curl --data-binary @image.jpg` says unasked, whatever it sends.
+_BYTES = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 _FORMS = "send an image (-H 'Content-Type: image/jpeg'), a form (-F files=@image.jpg) or JSON"
 
 
@@ -49,7 +51,7 @@ async def parse_predict(request: Request, settings: Settings, classes: int) -> P
     elif kind == "application/json":
         images, fields = await asyncio.to_thread(_from_json, await request.body(), query, settings.max_images)
         place = "images[{}]"
-    elif kind in {"", "application/octet-stream"} or kind.startswith("image/"):
+    elif kind in _BYTES or kind.startswith("image/"):
         body = await request.body()
         images, place, fields = [body] if body else [], "body", query
     else:

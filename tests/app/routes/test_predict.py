@@ -12,6 +12,7 @@ from tests.app.fakes import CLASSES, Client, refusal
 
 IMAGE = b"\x89PNG any bytes: the engine is the one to look inside"
 TEXT = base64.b64encode(IMAGE).decode()
+CURL = "application/x-www-form-urlencoded"  # what curl --data-binary says unasked
 
 FIELDS: dict[str, Any] = {
     "stream": "camera 7 ü",
@@ -50,7 +51,7 @@ def test_form_with_a_large_file_that_is_spooled_to_disk() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [None, "", "image/jpeg", "image/x-anything", "IMAGE/PNG; q=1", "application/octet-stream"]
+    "kind", [None, "", "image/jpeg", "image/x-anything", "IMAGE/PNG; q=1", "application/octet-stream", CURL]
 )
 def test_raw_image(kind: str | None) -> None:
     client = Client()
