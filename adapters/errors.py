@@ -3,6 +3,7 @@
 AdapterError
 ├── UnknownStrategyError      no strategy of that name is registered
 ├── DuplicateStrategyError    a name is registered twice
+├── PluginError               an installed package offers a strategy that cannot be imported
 ├── ParameterError            a hyperparameter is unknown, of the wrong type or out of range
 ├── UnsupportedModelError     the network cannot be adapted: no BatchNorm, or no trained statistics
 ├── InputError                images of the wrong shape, type or value
@@ -22,6 +23,10 @@ class UnknownStrategyError(AdapterError):
 
 class DuplicateStrategyError(AdapterError):
     """A strategy name is registered twice."""
+
+
+class PluginError(AdapterError):
+    """An installed package offers a strategy that cannot be imported."""
 
 
 class ParameterError(AdapterError):

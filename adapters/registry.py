@@ -10,7 +10,7 @@ from adapters.adabn import AdaBN
 from adapters.alpha_bn import AlphaBN
 from adapters.base import AnyAdapter
 from adapters.bn import BN
-from adapters.errors import DuplicateStrategyError, UnknownStrategyError
+from adapters.errors import DuplicateStrategyError, PluginError, UnknownStrategyError
 from adapters.params import build
 from adapters.robust_bn import RobustBN
 from adapters.source import Source
@@ -44,9 +44,20 @@ def load_plugins() -> None:
     """Register every class that installed packages offer in the entry-point group ``renorm.adapters``.
 
     Calling it again changes nothing. Nothing is loaded at import; the server and the command line call it first.
+
+    Raises:
+        PluginError: a class cannot be imported; the message names its strategy.
+        DuplicateStrategyError: another class has the name.
     """
     for point in entry_points(group=GROUP):
-        register(point.name, point.load())
+        try:
+            cls = point.load()
+        except Exception as error:
+            raise PluginError(
+                f"strategy '{point.name}' cannot be loaded from {point.value}: {type(error).__name__}: {error}; "
+                "mend or uninstall the package that offers it"
+            ) from error
+        register(point.name, cls)
 
 
 def strategy(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:

@@ -67,8 +67,7 @@ class Engine:
         self._check_count(len(call.images))
         ticket = self._batcher.enter(Key(call.stream, adapter), update=call.update)
         try:
-            images = torch.stack(await self._decode(call.images))
-            result = await self._batcher.run(ticket, images)
+            result = await self._batcher.run(ticket, await self._decode(call.images))
         finally:
             self._batcher.leave(ticket)
         return Prediction(
@@ -141,7 +140,7 @@ class Engine:
                 where="images",
             )
 
-    async def _decode(self, images: Sequence[bytes]) -> list[torch.Tensor]:
+    async def _decode(self, images: Sequence[bytes]) -> torch.Tensor:
         loop = asyncio.get_running_loop()
         work = [
             loop.run_in_executor(self._decoders, decode, data, self.hosted.preprocessing, self._limits, f"images[{i}]")
@@ -152,7 +151,9 @@ class Engine:
         for result in done:
             if isinstance(result, BaseException):
                 raise result
-        return [result for result in done if isinstance(result, torch.Tensor)]
+        decoded = [result for result in done if isinstance(result, torch.Tensor)]
+        # A large request is many megabytes: copied together off the event loop too.
+        return await loop.run_in_executor(self._decoders, torch.stack, decoded)
 
     def _warm_up(self) -> None:
         if self.settings.threads is not None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _numbers(text: Any) -> Any:
+    return text.strip("[]()").split(",") if isinstance(text, str) else text
+
+
+Triple = Annotated[tuple[float, float, float], NoDecode, BeforeValidator(_numbers)]
+"""One number per channel; in a variable or option ``0.5,0.5,0.5``."""
 
 
 class Settings(BaseSettings):
@@ -17,10 +26,10 @@ class Settings(BaseSettings):
     model: str = Field(
         "cifar10-resnet20", description="what to host: a bundled name, timm:NAME or python:module:factory"
     )
-    weights: Path | None = Field(None, description="weights for python: models, .safetensors or .pt")
+    weights: Path | None = Field(None, description="weights to load, .safetensors or .pt")
     labels: Path | None = Field(None, description="class names, one per line or a JSON list")
-    mean: tuple[float, float, float] | None = Field(None, description="channel means of the preprocessing")
-    std: tuple[float, float, float] | None = Field(None, description="channel deviations of the preprocessing")
+    mean: Triple | None = Field(None, description="channel means of the preprocessing")
+    std: Triple | None = Field(None, description="channel deviations of the preprocessing")
     size: int | None = Field(None, ge=1, le=4096, description="side of the network's input in pixels")
 
     strategy: str = Field("adabn", description="strategy of requests that name none")

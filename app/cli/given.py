@@ -32,9 +32,8 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
     ``given`` may hold more than fields of the settings; what is None was not given.
     """
     options = {name: given[name] for name in Settings.model_fields if given.get(name) is not None}
-    values = {name: value.split(",") if name in _TRIPLES else value for name, value in options.items()}
     try:
-        return Settings(**values)
+        return Settings(**options)
     except ValidationError as error:
         wrong = {str(one["loc"][0]): str(one["msg"]) for one in reversed(error.errors())}
         fail(*(_problem(name, message, options) for name, message in wrong.items()), status=BAD_OPTION)
@@ -48,16 +47,16 @@ def _problem(name: str, message: str, options: Mapping[str, Any]) -> str:
     is_option = name in options
     value = options[name] if is_option else os.environ.get(variable, "")
     shown = "" if name in _SECRETS else f", not {str(value)!r}"
-    return f"{_option(name) if is_option else variable} {_expectation(name, message, is_option)}{shown}"
+    return f"{_option(name) if is_option else variable} {_expectation(name, message)}{shown}"
 
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _expectation(name: str, message: str, is_option: bool) -> str:
+def _expectation(name: str, message: str) -> str:
     if name in _TRIPLES:
-        return f"must be three numbers, such as {'0.5,0.5,0.5' if is_option else '[0.5, 0.5, 0.5]'}"
+        return "must be three numbers, such as 0.5,0.5,0.5"
     if name in _SECRETS:
         return "must have at least 8 characters"
     _, said, rest = message.partition("should ")

@@ -1,0 +1,61 @@
+"""Settings from arguments, the environment and defaults."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+
+@pytest.mark.parametrize("text", ["0.1,0.2,0.3", " [0.1, 0.2, 0.3]", "(0.1, 0.2, 0.3)"])
+def test_a_triple_is_written_alike_in_variables_and_arguments(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("RENORM_MEAN", text.strip())
+    assert Settings().mean == (0.1, 0.2, 0.3)
+    assert Settings.model_validate({"std": text.strip()}).std == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("text", ["0.1,0.2", "a,b,c", "", "0.1,0.2,0.3,0.4"])
+def test_other_triples_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("RENORM_STD", text)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_arguments_win_over_the_environment_and_that_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENORM_PORT", "9001")
+    monkeypatch.setenv("RENORM_STRATEGY", "bn")
+    settings = Settings(strategy="source")
+    assert (settings.port, settings.strategy, settings.max_images) == (9001, "source", 128)
+
+
+def test_settings_are_frozen_and_take_no_unknown_argument() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="colour"):
+        Settings.model_validate({"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # noqa: S104
+        ("::", False),
+        ("192.168.1.7", False),
+        ("example.com", False),
+        ("", False),
+    ],
+)
+def test_loopback_means_this_machine_only(host: str, loopback: bool) -> None:
+    assert Settings(host=host).loopback is loopback
+
+
+def test_the_admin_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENORM_ADMIN_KEY", "a-long-secret")
+    assert "a-long-secret" not in repr(Settings())
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"admin_key": "short"})
