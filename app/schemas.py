@@ -104,7 +104,7 @@ class StrategyResponse(Wire):
 class SiteResponse(Wire):
     """One BatchNorm position of the hosted network."""
 
-    name: str = Field(examples=["layer1.0.bn1"])
+    name: str = Field(examples=["stages.0.bn1"])
     kind: str = Field(examples=["BatchNorm2d"])
     channels: int = Field(examples=[16])
 
@@ -113,8 +113,8 @@ class ModelResponse(Wire):
     """What is hosted, and how images should be prepared for it."""
 
     name: str = Field(examples=["cifar10-resnet20"])
-    architecture: str = Field(examples=["ResNet-20 for 32x32 images"])
-    parameters: int = Field(examples=[272474])
+    architecture: str = Field(examples=["ResNet20"])
+    parameters: int = Field(examples=[269722])
     classes: list[str] = Field(examples=[["airplane", "automobile", "bird", "cat"]])
     preprocessing: dict[str, Any] = Field(
         examples=[

@@ -76,11 +76,14 @@ def test_what_does_not_belong_here_is_refused_and_nothing_changes() -> None:
     other(images(2))
     part = AdaptiveModel(seeded(lambda: nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3))))
     whole = AdaptiveModel(seeded(lambda: nn.Sequential(nn.BatchNorm2d(3))))
+    renamed = AdaptiveModel(seeded(lambda: nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6))))
+    renamed(images(2))
     wrong = StateError, "exported from a network with other BatchNorm layers"
     cases: list[tuple[AdaptiveModel, dict[str, Any], type[Exception], str]] = [
         (model, {}, StateError, "expected a state of format 1, got None"),
         (model, {**state, "format": 2}, StateError, "expected a state of format 1, got 2"),
         (model, other.state_dict(), *wrong),
+        (model, renamed.state_dict(), *wrong),  # as many numbers, but of another layer
         (part, whole.state_dict(), *wrong),
         (whole, part.state_dict(), *wrong),
         (model, _with(state, row=torch.zeros(5)), StateError, "a state of 5 numbers does not fit"),

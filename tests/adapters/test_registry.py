@@ -14,6 +14,7 @@ from adapters import (
     AdapterError,
     DuplicateStrategyError,
     ParameterError,
+    PluginError,
     RobustBN,
     Source,
     UnknownStrategyError,
@@ -126,3 +127,19 @@ def test_registering_by_hand() -> None:
 
 def test_what_is_not_registered_goes_by_its_class_name() -> None:
     assert name_of(Other()) == "Other"
+
+
+class Broken(Point):
+    """An entry point whose module is gone."""
+
+    value = "gone.module:Gone"
+
+    def load(self) -> type[Any]:
+        raise ModuleNotFoundError("No module named 'gone'")
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(monkeypatch, Broken("gone", Plugin))
+    with pytest.raises(PluginError, match=r"strategy 'gone' cannot be loaded from gone\.module:Gone: ModuleNotFound"):
+        load_plugins()
+    assert "gone" not in STRATEGIES
