@@ -135,7 +135,7 @@ class AdaptiveModel:
         Raises:
             StateError: exported from another network or in another format; nothing is changed.
         """
-        if state.get("format") != FORMAT:
+        if state.get("format") != FORMAT or not {"sites", "streams"} <= state.keys():
             raise StateError(f"expected a state of format {FORMAT}, got {state.get('format')!r}: export it again")
         ours, theirs = self._signature(), [tuple(site) for site in state["sites"]]
         shared = min(len(ours), len(theirs))

@@ -42,7 +42,7 @@ class UnMixTNS:
     """
 
     components: int = param(16, "Number of mixture components K.", low=1, high=256)
-    temperature: float = param(0.07, "Temperature of the softmax that assigns images to components.", above=0.0)
+    temperature: float = param(0.07, "Temperature of the softmax that assigns images to components.", low=1e-3)
     momentum: float = param(0.1, "Weight of one request of reference_images images.", above=0.0, high=1.0)
     reference_images: int | None = param(
         64, "Request size at which the weight is momentum; null: every request weighs momentum.", low=1

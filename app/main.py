@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 
 from app import __version__
 from app.engine import Engine
@@ -41,7 +42,7 @@ def create_app(settings: Settings, open_engine: Callable[[Settings], Awaitable[E
 
     ``open_engine`` makes the engine when the application starts; what it raises ends the start.
     """
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Renorm",
         summary="Test-time adaptation server",
         description=_DESCRIPTION,

@@ -82,6 +82,7 @@ def test_what_does_not_belong_here_is_refused_and_nothing_changes() -> None:
     cases: list[tuple[AdaptiveModel, dict[str, Any], type[Exception], str]] = [
         (model, {}, StateError, "expected a state of format 1, got None"),
         (model, {**state, "format": 2}, StateError, "expected a state of format 1, got 2"),
+        (model, {"format": 1, "sites": []}, StateError, "expected a state of format 1"),
         (model, other.state_dict(), *wrong),
         (model, renamed.state_dict(), *wrong),  # as many numbers, but of another layer
         (part, whole.state_dict(), *wrong),

@@ -1,4 +1,5 @@
 import asyncio
+import re
 import subprocess
 import sys
 
@@ -63,7 +64,18 @@ def test_the_root_leads_to_the_docs() -> None:
     client = Client()
     response = client.get("/")
     assert (response.status_code, response.headers["location"]) == (307, "/docs")
-    assert client.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_docs_need_no_internet(page: str) -> None:
+    client = Client()
+    shown = client.get(page)
+    assert shown.status_code == 200
+    assets = re.findall(r"(?:src|href)=\"([^\"]+)\"", shown.text)
+    assert len(assets) >= 2
+    for asset in assets:
+        assert asset.startswith("/"), asset
+        assert client.get(asset).status_code == 200
     assert client.get("/redoc").status_code == 200
 
 
