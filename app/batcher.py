@@ -161,8 +161,9 @@ class Batcher:
             ticket.started = started
         try:
             results: list[Result | Exception] = await self._forward(group)
-        except Exception as error:
-            results = [error] * len(group)
+        except BaseException as error:
+            # Even an exit called for on the model thread must leave nobody waiting.
+            results = [error if isinstance(error, Exception) else _closed()] * len(group)
         for ticket, result in zip(group, results, strict=True):
             ticket.finished = time.perf_counter()
             # A caller may have gone: each future is settled on its own.

@@ -29,7 +29,7 @@ class Forward:
         self.groups: list[list[Ticket]] = []
         self.forgotten: list[tuple[Scope, int]] = []
         self.gate = asyncio.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def __call__(self, group: list[Ticket]) -> list[Result | Exception]:
         self.groups.append(group)
@@ -185,6 +185,15 @@ async def test_a_failed_forward_settles_every_request_and_the_next_one_runs() ->
     forward.error = RuntimeError("broken")
     results = await release(forward, [start(batcher, "a"), start(batcher, "b")])
     assert [str(result) for result in results] == ["broken", "broken"]
+    forward.error = None
+    assert (await start(batcher, "a")).step == 1
+
+
+async def test_a_model_thread_that_wants_to_exit_leaves_nobody_waiting() -> None:
+    batcher, forward = make()
+    forward.error = SystemExit(3)
+    results = await release(forward, [start(batcher, "a"), start(batcher, "b")])
+    assert [type(result) for result in results] == [EngineClosedError] * 2
     forward.error = None
     assert (await start(batcher, "a")).step == 1
 
