@@ -37,7 +37,7 @@ class AdaBN:
 
     momentum: float = param(0.1, "Weight of one request of reference_images images.", above=0.0, high=1.0)
     reference_images: int | None = param(
-        16, "Request size at which the weight is momentum; null: every request weighs momentum.", low=1
+        32, "Request size at which the weight is momentum; null: every request weighs momentum.", low=1
     )
     cumulative: bool = param(False, "Average over all images since the reset instead of following with momentum.")
     own: bool = param(True, "Whether a request is normalized with statistics that include its own images.")

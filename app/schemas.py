@@ -56,7 +56,7 @@ class PredictResponse(Wire):
     strategy: str = Field(examples=["adabn"])
     params: dict[str, Any] = Field(
         description="hyperparameters in use, defaults included",
-        examples=[{"momentum": 0.1, "reference_images": 16, "cumulative": False, "own": True, "unbiased": False}],
+        examples=[{"momentum": 0.1, "reference_images": 32, "cumulative": False, "own": True, "unbiased": False}],
     )
     step: int = Field(ge=0, examples=[12], description="requests that this stream has learned from, with this strategy")
     updated: bool = Field(examples=[True], description="whether the stream learned from this request")

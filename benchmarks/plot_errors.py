@@ -59,7 +59,7 @@ def draw(errors: Errors, title: str, out: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, ncols=len(errors.strategies), loc="upper right")
+    figure.legend(frameon=False, ncols=len(errors.strategies), loc="outside lower center")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
 

@@ -42,6 +42,7 @@ class Plan(NamedTuple):
     batch: int
     skip: int
     limit: int | None
+    by_class: bool
     prefix: str
 
 
@@ -78,7 +79,9 @@ def read(plan: Plan, corruption: str) -> tuple[NDArray[np.uint8], NDArray[np.int
     chosen = slice(plan.skip, end)
     if len(labels[chosen]) == 0:
         raise ValueError(f"no rows are left of the {len(labels)} in {corruption}.npy: --skip fewer")
-    return np.asarray(images[chosen]), labels[chosen].astype(np.int64)
+    # Stable: within a class images stay in file order.
+    order = np.argsort(labels[chosen], kind="stable") if plan.by_class else slice(None)
+    return np.asarray(images[chosen])[order], labels[chosen].astype(np.int64)[order]
 
 
 def run(client: StreamClient, plan: Plan, scores: Scores, progress: Progress) -> None:
@@ -158,6 +161,12 @@ def parser() -> argparse.ArgumentParser:
         help="default: source adabn; parameters follow a colon: 'alpha_bn:{\"prior\": 16}'",
     )
     made.add_argument("--batch", type=_positive, default=50, metavar="N", help="images per request (default: 50)")
+    made.add_argument(
+        "--order",
+        choices=("file", "class"),
+        default="file",
+        help="file: as stored (default); class: one class after the other, the hardest order",
+    )
     made.add_argument("--skip", type=_count, default=0, metavar="N", help="leave out the first N rows of each file")
     made.add_argument("--limit", type=_positive, metavar="N", help="send N rows of each file at most")
     made.add_argument("--streams-prefix", default="bench-", metavar="TEXT", help="of stream names (default: bench-)")
@@ -169,7 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit status."""
     given = parser().parse_args(arguments)
     scores: Scores = {}
-    plan = Plan(given.data, [], given.strategies, given.batch, given.skip, given.limit, given.streams_prefix)
+    by_class = given.order == "class"
+    plan = Plan(given.data, [], given.strategies, given.batch, given.skip, given.limit, by_class, given.streams_prefix)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         plan = plan._replace(corruptions=find_corruptions(given.data, given.corruptions))

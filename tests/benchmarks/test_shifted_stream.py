@@ -126,6 +126,16 @@ def test_rows_are_chosen_by_skip_and_limit(script: Script, data: Path) -> None:
     assert stream.startswith("mine-fog")
 
 
+def test_by_class_one_class_follows_the_other_in_file_order_within(
+    script: Script, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data", str(data), "--corruptions", "fog", "--strategies", "bn", "--order", "class"]) == 0
+    (_, (_, _, images)) = script.seen[1]
+    assert np.array_equal(images, PIXELS[[1, 3, 0, 2, 4]])
+    # The labels are sorted with the images: what is right and wrong is as it was.
+    assert f"| fog | {100 * np.mean(PIXELS[:, 0, 0, 0] % 2 != 0):.2f} |" in capsys.readouterr().out
+
+
 def test_the_admin_key_comes_from_the_environment(script: Script, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["--data", str(data), "--limit", "1"]) == 0
     assert script.keys == {None}
