@@ -27,7 +27,8 @@ def test_the_strategy_of_the_plugin_page_passes_the_battery(tmp_path: Path, monk
     monkeypatch.syspath_prepend(tmp_path)
     module: Any = __import__("halfway")
     check_adapter(module.Halfway())
-    bn, half = (AdaptiveModel(ResNet20(), name) for name in ("bn", module.Halfway(share=1.0)))
+    network = ResNet20()
+    bn, half = (AdaptiveModel(network, strategy) for strategy in ("bn", module.Halfway(share=1.0)))
     images = torch.rand(4, 3, 32, 32)
     assert torch.allclose(bn(images), half(images), atol=1e-5)
 
