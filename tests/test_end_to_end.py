@@ -126,6 +126,52 @@ def test_after_a_reset_the_same_requests_are_answered_the_same(url: str) -> None
     assert probabilities(predict(url, batches[0], "again")) != probabilities(first[0])
 
 
+def gif() -> bytes:
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+GOOD = ("files", ("good.png", png(images("clean")[0])))
+BAD: dict[str, tuple[dict[str, Any], int, str]] = {
+    "empty": ({"files": [GOOD, ("files", ("a.png", b""))]}, 422, "0 bytes"),
+    "unreadable": ({"files": [GOOD, ("files", ("a.png", b"<html></html>"))]}, 422, "HTML"),
+    "truncated": ({"files": [GOOD, ("files", ("a.png", GOOD[1][1][:200]))]}, 422, "truncated"),
+    "animated": ({"files": [GOOD, ("files", ("a.gif", gif()))]}, 422, "animated"),
+    "too many pixels": ({"files": [GOOD, ("files", ("a.png", bomb()))]}, 413, "10000 x 10000"),
+    "too many bytes": ({"files": [GOOD, ("files", ("a.png", b"\x89PNG" + bytes(21_000_000)))]}, 413, "bytes"),
+    "too many images": ({"files": [GOOD] * 129}, 413, "at most 128"),
+    "no image": ({"files": [("top_k", (None, "1"))]}, 422, "no image"),
+    "fields alone": ({"data": {"top_k": "1"}}, 422, "look like text"),
+    "unknown strategy": ({"files": [GOOD], "data": {"strategy": "magic"}}, 422, "choose one of source"),
+    "unknown parameter": ({"files": [GOOD], "data": {"params": '{"speed": 1}'}}, 422, "it takes momentum"),
+    "parameter out of range": ({"files": [GOOD], "data": {"params": '{"momentum": 2}'}}, 422, "at most 1"),
+    "wrong type": ({"files": [GOOD], "data": {"params": '{"momentum": "fast"}'}}, 422, "must be number"),
+    "unknown field": ({"files": [GOOD], "data": {"colour": "red"}}, 422, "known are"),
+    "top_k out of range": ({"files": [GOOD], "data": {"top_k": "11"}}, 422, "from 1 to 10"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_request_is_explained_and_moves_no_state(url: str, case: str) -> None:
+    stream = f"bad-{case}"
+    predict(url, images("fog")[:3], stream)
+    before = httpx.get(f"{url}/v1/streams/{stream}").json()
+    request, status, says = BAD[case]
+    answer = httpx.post(f"{url}/v1/predict", params={"stream": stream}, timeout=60, **request)
+    assert (answer.status_code, set(answer.json()) >= {"error", "code"}) == (status, True), answer.text
+    assert says in answer.json()["error"]
+    after = httpx.get(f"{url}/v1/streams/{stream}").json()
+    assert [state | {"age_s": 0} for state in after] == [state | {"age_s": 0} for state in before]
+
+
 def test_the_readmes_first_request_has_the_readmes_answer(url: str) -> None:
     readme = (ROOT / "README.md").read_text()
     found = re.search(r"```sh\n(curl .*?)```\n+```json\n(.*?)```", readme, re.DOTALL)

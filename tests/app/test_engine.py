@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import app.engine
 from adapters import STRATEGIES, AdaptiveModel, ParameterError, UnknownStrategyError
+from app.batcher import Ticket
 from app.engine import Engine
 from app.errors import (
     EngineClosedError,
@@ -201,7 +202,11 @@ async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseExce
     network.gate.clear()
     first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))
     tasks = [asyncio.ensure_future(engine.predict(call)) for call in calls]
-    await asyncio.sleep(0.2)
+    for _ in range(1000):
+        waiting = [place for place in engine._batcher._queue if isinstance(place, Ticket) and place.images is not None]
+        if len(waiting) == len(calls):
+            break
+        await asyncio.sleep(0.01)
     network.gate.set()
     await first
     return await asyncio.gather(*tasks, return_exceptions=True)
@@ -276,7 +281,10 @@ async def test_the_ping_is_truthful(engine: Engine) -> None:
     assert await engine.ping(5)
     network.gate.clear()
     stuck = asyncio.ensure_future(engine.predict(Call([png(1)])))
-    await asyncio.sleep(0.1)
+    for _ in range(1000):
+        if engine._batcher._running is not None:
+            break
+        await asyncio.sleep(0.01)
     assert not await engine.ping(0.05)
     network.gate.set()
     await stuck
