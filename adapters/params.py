@@ -92,7 +92,7 @@ def _check_value(field: dataclasses.Field[Any], kind: tuple[list[type], bool], v
     fits = any(isinstance(value, member) and (member is bool or not isinstance(value, bool)) for member in plain) or (
         float in plain and isinstance(value, int) and not isinstance(value, bool)
     )
-    wanted = " or ".join(NAMES.get(member, member.__name__) for member in plain) + (" or null" if optional else "")
+    wanted = " or ".join(_a(NAMES.get(member, member.__name__)) for member in plain) + (" or null" if optional else "")
     if not fits:
         raise ParameterError(f"{field.name} must be {wanted}{_range(field)}, not {value!r}")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _inside(field, value):
@@ -110,6 +110,10 @@ def _inside(field: dataclasses.Field[Any], value: float) -> bool:
         and value <= rules.get("maximum", math.inf)
         and value > rules.get("exclusiveMinimum", -math.inf)
     )
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _range(field: dataclasses.Field[Any]) -> str:

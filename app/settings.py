@@ -44,9 +44,11 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(20_000_000, ge=1, description="bytes of one encoded image")
     max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, read from its header")
     max_body_bytes: int = Field(100_000_000, ge=1, description="bytes of one request body")
-    max_forward_images: int = Field(256, ge=1, description="images that waiting requests share one forward up to")
-    max_state_bytes: int = Field(1_000_000_000, ge=1, description="bytes of all streams' states before the oldest go")
-    max_streams: int = Field(10_000, ge=1, description="states held before the oldest go")
+    max_forward_images: int = Field(256, ge=1, description="most images in one shared forward")
+    max_state_bytes: int = Field(
+        1_000_000_000, ge=1, description="bytes of all states before the least recently used go"
+    )
+    max_streams: int = Field(10_000, ge=1, description="states held before the least recently used go")
 
     @property
     def loopback(self) -> bool:

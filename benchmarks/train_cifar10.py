@@ -156,7 +156,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("app/weights/cifar10-resnet20.safetensors"))
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     arguments = parser.parse_args()
-    train, test = load(arguments.data)
+    try:
+        train, test = load(arguments.data)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(Recipe(seed=arguments.seed), arguments.out.with_suffix(".checkpoint"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

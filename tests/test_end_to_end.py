@@ -153,7 +153,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "unknown strategy": ({"files": [GOOD], "data": {"strategy": "magic"}}, 422, "choose one of source"),
     "unknown parameter": ({"files": [GOOD], "data": {"params": '{"speed": 1}'}}, 422, "it takes momentum"),
     "parameter out of range": ({"files": [GOOD], "data": {"params": '{"momentum": 2}'}}, 422, "at most 1"),
-    "wrong type": ({"files": [GOOD], "data": {"params": '{"momentum": "fast"}'}}, 422, "must be number"),
+    "wrong type": ({"files": [GOOD], "data": {"params": '{"momentum": "fast"}'}}, 422, "must be a number"),
     "unknown field": ({"files": [GOOD], "data": {"colour": "red"}}, 422, "known are"),
     "top_k out of range": ({"files": [GOOD], "data": {"top_k": "11"}}, 422, "from 1 to 10"),
 }
@@ -177,11 +177,22 @@ def test_the_readmes_first_request_has_the_readmes_answer(url: str) -> None:
     found = re.search(r"```sh\n(curl .*?)```\n+```json\n(.*?)```", readme, re.DOTALL)
     assert found is not None
     httpx.post(f"{url}/v1/admin/reset", json={})
-    command = found[1].replace("http://127.0.0.1:8000", url)
-    printed = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
-    answer, expected = json.loads(printed.stdout), json.loads(found[2])
+    answer, expected = shell(found[1], url), json.loads(found[2])
     assert answer.pop("timing_ms").keys() == expected.pop("timing_ms").keys()
     assert _rounded(answer) == _rounded(expected)
+
+
+def test_the_requests_of_the_api_page_are_answered(url: str) -> None:
+    commands = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    answers = [shell(command, url) for command in commands]
+    assert [len(answer["predictions"]) for answer in answers] == [2, 1, 1]
+    assert {answer["stream"] for answer in answers} == {"camera-7"}
+
+
+def shell(command: str, url: str) -> Any:
+    """What a command of the documentation prints when it is sent to this server."""
+    here = command.replace("http://127.0.0.1:8000", url)
+    return json.loads(subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
 def _rounded(value: Any) -> Any:

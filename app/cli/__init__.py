@@ -14,7 +14,7 @@ from app.cli.strategies import STRATEGIES_EXAMPLES, strategies
 cli = typer.Typer(
     name="renorm",
     help="Keep a deployed vision model accurate when its inputs drift: no labels, no retraining.",
-    epilog="Every option of serve and describe is an environment variable too: RENORM_PORT=9000 renorm serve",
+    epilog="Every setting is an environment variable too: RENORM_PORT=9000 renorm serve",
     no_args_is_help=True,
     add_completion=False,
     # A traceback that shows local variables would show the admin key.
