@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from adapters.base import AnyAdapter, Moments, Statistics
 from adapters.errors import UnsupportedModelError
 from adapters.memory import State
-from adapters.moments import measure, normalize, wasserstein
+from adapters.moments import Affine, measure, normalize, wasserstein
 from adapters.sites import Sites
 
 
@@ -31,8 +31,19 @@ class Job(NamedTuple):
     update: bool
 
 
+class Call(NamedTuple):
+    """A call of BatchNorm as the network makes it.
+
+    The affine is taken from here, not from the layer: subclasses may change it on the way, or apply it themselves.
+    """
+
+    x: Tensor
+    running_mean: Tensor | None
+    affine: Affine
+
+
 class Pass(TorchFunctionMode):
-    """While entered, every call of ``F.batch_norm`` at a known site is answered by the adapters of ``jobs``.
+    """While entered, every call of BatchNorm at a known site is answered by the adapters of ``jobs``.
 
     The network's modules are not touched, so activations fused into BatchNorm subclasses stay. Nothing is written but
     the lists ``Job.states`` of the caller.
@@ -53,16 +64,17 @@ class Pass(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         del types
-        if func is F.batch_norm:
-            x, running_mean = _arguments(*args, **(kwargs or {}))
-            layer = self._buffers.get(id(running_mean))
+        read = _CALLS.get(func)
+        if read is not None:
+            call = read(*args, **(kwargs or {}))
+            layer = self._buffers.get(id(call.running_mean))
             if layer is not None:
                 self._calls[layer] += 1
-                return self._normalize(x, self._sites.position(layer, self._calls[layer]))
+                return self._normalize(call, self._sites.position(layer, self._calls[layer]))
         return func(*args, **(kwargs or {}))
 
-    def _normalize(self, x: Tensor, index: int) -> Tensor:
-        site = self._sites[index]
+    def _normalize(self, call: Call, index: int) -> Tensor:
+        x, site = call.x, self._sites[index]
         images = self._jobs[-1].rows.stop
         if x.shape[0] != images:
             raise UnsupportedModelError(
@@ -71,7 +83,7 @@ class Pass(TorchFunctionMode):
             )
         centred, seen = measure(x)
         self._seen[index] = seen
-        return normalize(centred, seen, self._step(index, seen), site).to(x.dtype)
+        return normalize(centred, seen, self._step(index, seen), call.affine).to(x.dtype)
 
     def _step(self, index: int, seen: Moments) -> Statistics:
         used = []
@@ -101,8 +113,9 @@ class Pass(TorchFunctionMode):
                 "scripted and exported networks hide them; host the eager nn.Module instead"
             )
         sites = [self._sites[index] for index in self._seen]
-        mean = torch.cat([seen.mean for seen in self._seen.values()], 1)
-        var = torch.cat([seen.var for seen in self._seen.values()], 1)
+        # In double precision: squares of float32 may leave the range of float32.
+        mean = torch.cat([seen.mean for seen in self._seen.values()], 1).double()
+        var = torch.cat([seen.var for seen in self._seen.values()], 1).double()
         trained = (torch.cat([site.mean for site in sites]), torch.cat([site.var for site in sites]))
         eps = torch.cat([torch.full_like(site.mean, site.eps) for site in sites])
         pixels = torch.cat([torch.full_like(s.mean, t.pixels) for s, t in zip(sites, self._seen.values(), strict=True)])
@@ -113,15 +126,47 @@ class Pass(TorchFunctionMode):
 
 def _drift(seen: Moments, pixels: Tensor, trained: tuple[Tensor, Tensor], eps: Tensor) -> Tensor:
     observed = seen.pooled()
-    shown = (pixels * seen.images > 1).float()
-    total: Tensor = (wasserstein(observed, *trained, eps) * shown).sum() / shown.sum().clamp_min(1)
+    shown = pixels * seen.images > 1
+    distance = torch.where(shown, wasserstein(observed, *trained, eps), 0.0)
+    total: Tensor = distance.sum() / shown.sum().clamp_min(1)
     return total
 
 
-def _arguments(input: Tensor, running_mean: Tensor | None, *rest: Any, **named: Any) -> tuple[Tensor, Tensor | None]:
-    """What matters of a call of ``F.batch_norm``, however its arguments are passed."""
-    del rest, named
-    return input, running_mean
+def _of_functional(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Call:
+    """``F.batch_norm``, however its arguments are passed."""
+    del running_var, training, momentum
+    return Call(input, running_mean, Affine(weight, bias, eps))
+
+
+def _of_builtin(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Call:
+    """``torch.batch_norm``, which some layers call directly."""
+    del running_var, training, momentum, cudnn_enabled
+    return Call(input, running_mean, Affine(weight, bias, eps))
+
+
+_CALLS: dict[Callable[..., Any], Callable[..., Call]] = {
+    F.batch_norm: _of_functional,
+    torch.batch_norm: _of_builtin,
+}
 
 
 def _stack(used: list[Statistics], jobs: list[Job]) -> Statistics:

@@ -78,7 +78,7 @@ class AdaptiveModel:
     def __init__(self, model: nn.Module, strategy: str | AnyAdapter = "adabn", **params: Any) -> None:
         self.adapter = _adapter(strategy, params)
         Sites(model)  # refuses before anything is copied
-        self._network = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        self._network = _copied(model).eval().requires_grad_(requires_grad=False)
         self.sites = Sites(self._network)
         self._memories: dict[Key, Memory] = {}
         # Keyed by the number of known sites too, because that number can grow.
@@ -147,10 +147,18 @@ class AdaptiveModel:
             self.sites.position(layer, int(call))
         restored = {}
         for entry in state["streams"]:
-            adapter = named(entry["strategy"], entry["params"])
-            unpack(entry["row"], self._template(adapter))
-            restored[Key(entry["stream"], adapter)] = Memory(entry["row"].clone(), entry["steps"])
+            adapter = self._named(entry["strategy"], entry["params"])
+            row = entry["row"].to(self.sites[0].mean, copy=True)
+            unpack(row, self._template(adapter))
+            if not row.isfinite().all():
+                raise StateError(f"the state of stream {entry['stream']!r} holds values that are not finite")
+            restored[Key(entry["stream"], adapter)] = Memory(row, entry["steps"])
         self._memories = restored
+
+    def _named(self, name: str, params: Mapping[str, Any]) -> AnyAdapter:
+        # The model's own adapter needs no registration.
+        own = self.adapter
+        return own if name == name_of(own) and params == asdict(own) else named(name, params)  # type: ignore[call-overload]
 
     def _signature(self) -> list[tuple[str, int]]:
         return [(site.name, site.channels) for site in self.sites]
@@ -201,6 +209,12 @@ class AdaptiveModel:
             committed.update(outcome.memories)
             answers += outcome.answers
         return Outcome(answers, committed)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    # Some layers keep a computed tensor (weight_norm, a stored feature map), which torch refuses to copy.
+    kept = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor) and not v.is_leaf]
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
 
 
 def _adapter(strategy: str | AnyAdapter, params: Mapping[str, Any]) -> AnyAdapter:

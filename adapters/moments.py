@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adapters.base import Moments, Site, Statistics
+from adapters.base import Moments, Statistics
 
 
 def measure(x: Tensor) -> tuple[Tensor, Moments]:
@@ -20,7 +21,8 @@ def measure(x: Tensor) -> tuple[Tensor, Moments]:
     x = x.float()
     pixels = math.prod(x.shape[2:])
     if pixels == 1:
-        mean = x.reshape(x.shape[:2])
+        # A copy: the network may write to its activation before the moments are read for the last time.
+        mean = x.reshape(x.shape[:2]).clone()
         return torch.zeros_like(x), Moments(mean, torch.zeros_like(mean), 1)
     positions = tuple(range(2, x.dim()))
     mean = x.mean(positions)
@@ -29,14 +31,26 @@ def measure(x: Tensor) -> tuple[Tensor, Moments]:
     return centred, Moments(mean, var, pixels)
 
 
-def normalize(centred: Tensor, seen: Moments, used: Statistics, site: Site) -> Tensor:
+class Affine(NamedTuple):
+    """What follows the normalization at a call: weight and bias ``[C]`` (None: one and zero), and its eps."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+def normalize(centred: Tensor, seen: Moments, used: Statistics, affine: Affine) -> Tensor:
     """``weight (x - used.mean) / sqrt(used.var + eps) + bias``, float32, written over ``centred``.
 
     ``used`` holds one row per image or a single row. The centred activation is ours alone, so overwriting it saves a
     second one; and measuring from the image's own mean keeps the rounding small where the mean is large.
     """
-    scale = site.weight * torch.rsqrt(used.var + site.eps)
-    shift = (seen.mean - used.mean) * scale + site.bias
+    scale = torch.rsqrt(used.var + affine.eps)
+    if affine.weight is not None:
+        scale = affine.weight.float() * scale
+    shift = (seen.mean - used.mean) * scale
+    if affine.bias is not None:
+        shift = shift + affine.bias.float()
     return torch.addcmul(spread(shift, centred), centred, spread(scale, centred), out=centred)
 
 

@@ -55,7 +55,12 @@ def build(cls: type[Any], name: str, given: Mapping[str, Any]) -> Any:
     if unknown:
         offer = f"it takes {', '.join(known)}" if known else "it takes none"
         raise ParameterError(f"strategy '{name}' has no parameter {', '.join(map(repr, unknown))}: {offer}")
-    return cls(**given)
+    try:
+        made = cls(**given)
+        hash(made)
+    except TypeError as error:
+        raise ParameterError(f"strategy '{name}' cannot take these parameters: {error}") from error
+    return made
 
 
 def schema(cls: type[Any]) -> dict[str, Any]:

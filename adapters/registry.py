@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
@@ -17,6 +18,7 @@ from adapters.source import Source
 from adapters.unmix_tns import UnMixTNS
 
 GROUP = "renorm.adapters"
+_RULE = "it must be a frozen dataclass with init and step, every field of which has a default"
 
 STRATEGIES: dict[str, type[AnyAdapter]] = {
     "source": Source,
@@ -32,8 +34,10 @@ def register(name: str, cls: type[AnyAdapter]) -> None:
     """Make a strategy class known by ``name``.
 
     Raises:
+        PluginError: it is not a frozen dataclass whose fields all have defaults, or has no ``init`` or ``step``.
         DuplicateStrategyError: another class has that name.
     """
+    _check_class(name, cls)
     if STRATEGIES.setdefault(name, cls) is not cls:
         raise DuplicateStrategyError(
             f"strategy '{name}' is registered twice: {STRATEGIES[name].__qualname__} and {cls.__qualname__}; rename one"
@@ -58,6 +62,17 @@ def load_plugins() -> None:
                 "mend or uninstall the package that offers it"
             ) from error
         register(point.name, cls)
+
+
+def _check_class(name: str, cls: type[AnyAdapter]) -> None:
+    try:
+        made: Any = cls()
+        hash(made)
+        fits = callable(made.init) and callable(made.step) and dataclasses.is_dataclass(made)
+    except Exception as error:
+        raise PluginError(f"strategy '{name}' ({cls!r}) cannot be made from its defaults: {error}; {_RULE}") from error
+    if not fits:
+        raise PluginError(f"strategy '{name}' ({cls!r}) is not an adapter; {_RULE}")
 
 
 def strategy(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:

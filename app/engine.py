@@ -159,7 +159,9 @@ class Engine:
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
         side = self.hosted.preprocessing.size
-        self._model.run([Request(torch.zeros(1, 3, side, side), update=False)], {})
+        # Two requests: a network that cannot answer a batch is refused now, not when the first one comes.
+        image = torch.zeros(1, 3, side, side)
+        self._model.run([Request(image, stream, update=False) for stream in ("one", "two")], {})
 
     async def _forward(self, group: list[Ticket]) -> list[Result | Exception]:
         """Run a group in one forward; if that fails, each request alone, so that one cannot fail the others."""

@@ -7,6 +7,9 @@ import os
 import socket
 from contextlib import ExitStack
 
+BACKLOG = 2048
+"""Connections that may wait to be accepted; those that come while the model is loaded wait too."""
+
 _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -46,6 +49,8 @@ def _bind(family: int, name: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((name, port))
+        # Now, not when the model is loaded: until one of them listens, two servers can bind the same port.
+        bound.listen(BACKLOG)
     except OSError:
         bound.close()
         raise

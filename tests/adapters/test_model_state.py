@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from adapters import STRATEGIES, AdaBN, AdaptiveModel, Request, StateError, UnknownStrategyError, UnMixTNS
+from adapters import STRATEGIES, AdaBN, AdaptiveModel, Request, RobustBN, StateError, UnknownStrategyError, UnMixTNS
 from tests.nets import Dense, Head1d, Tiny, Twice, images, seeded
 
 
@@ -100,3 +101,37 @@ def test_what_does_not_belong_here_is_refused_and_nothing_changes() -> None:
         for a, b in zip(after, before, strict=True):
             assert torch.equal(a["row"], b["row"])
             assert a["steps"] == b["steps"]
+
+
+@dataclass(frozen=True)
+class Unregistered(RobustBN):
+    """A strategy without a name."""
+
+
+def test_a_model_restores_its_own_adapter_without_a_registration() -> None:
+    model = AdaptiveModel(nn.BatchNorm2d(3), Unregistered(momentum=0.2))
+    x = torch.randn(4, 3, 5, 5)
+    model(x)
+    saved = model.state_dict()
+    expected = model(x, update=False)
+    model.reset()
+    model.load_state_dict(saved)
+    assert torch.equal(model(x, update=False), expected)
+
+
+def test_a_state_with_values_that_are_not_finite_is_refused() -> None:
+    model = AdaptiveModel(nn.BatchNorm2d(3), "adabn")
+    model(torch.randn(4, 3, 5, 5))
+    saved = model.state_dict()
+    saved["streams"][0]["row"][1] = torch.nan
+    with pytest.raises(StateError, match="'default' holds values that are not finite"):
+        model.load_state_dict(saved)
+
+
+def test_a_state_of_another_type_is_converted() -> None:
+    model = AdaptiveModel(nn.BatchNorm2d(3), "adabn")
+    model(torch.randn(4, 3, 5, 5))
+    saved = model.state_dict()
+    saved["streams"][0]["row"] = saved["streams"][0]["row"].double()
+    model.load_state_dict(saved)
+    assert model.state_dict()["streams"][0]["row"].dtype == torch.float32

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters import Moments, Site, Statistics
-from adapters.moments import measure, normalize, spread, wasserstein
+from adapters.moments import Affine, measure, normalize, spread, wasserstein
 
 SHAPES = [(3, 4), (3, 4, 5), (3, 4, 5, 6), (3, 4, 2, 5, 6), (1, 4, 1, 1), (2, 4, 1, 1, 1), (1, 1, 2, 1)]
 
@@ -20,6 +20,10 @@ def _site(channels: int, eps: float = 1e-5) -> Site:
     generator = torch.Generator().manual_seed(9)
     a, b, c, d = torch.randn(4, channels, generator=generator)
     return Site("s", a, b.square() + 0.1, c, d, eps)
+
+
+def affine(site: Site) -> Affine:
+    return Affine(site.weight, site.bias, site.eps)
 
 
 def _draw(*shape: int, seed: int = 0) -> Tensor:
@@ -68,7 +72,7 @@ def test_a_mean_of_a_thousand_deviations_costs_no_precision() -> None:
     torch.testing.assert_close(pooled.var.double(), _pooled(x)[1], rtol=1e-5, atol=0.0)
     site = _site(8)
     expected = _normalized(x, *_pooled(x), site)
-    torch.testing.assert_close(normalize(centred, seen, pooled, site).double(), expected, rtol=1e-4, atol=3e-4)
+    torch.testing.assert_close(normalize(centred, seen, pooled, affine(site)).double(), expected, rtol=1e-4, atol=3e-4)
 
 
 def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +85,7 @@ def test_a_constant_image_has_no_variance(value: float) -> None:
     centred, seen = measure(torch.full((2, 3, 7, 7), value))
     assert float(seen.var.abs().max()) <= (1e-6 * abs(value)) ** 2
     site = _site(3)
-    out = normalize(centred, seen, seen.pooled(), site)
+    out = normalize(centred, seen, seen.pooled(), affine(site))
     assert bool(out.isfinite().all())
     torch.testing.assert_close(out, spread(site.bias, out).expand_as(out), rtol=0.0, atol=1e-3 * max(1.0, abs(value)))
 
@@ -94,7 +98,7 @@ def test_a_map_of_one_position_has_no_variance_at_all() -> None:
     assert not seen.var.any()
     assert not centred.any()
     site = _site(3)
-    out = normalize(centred, seen, site.trained, site)
+    out = normalize(centred, seen, site.trained, affine(site))
     torch.testing.assert_close(out.double(), _normalized(x, site.mean, site.var, site), rtol=1e-5, atol=1e-5)
 
 
@@ -113,7 +117,7 @@ def test_memory_format_is_kept_and_changes_nothing() -> None:
     outs = []
     for view in (x, x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
         centred, seen = measure(view)
-        outs.append(normalize(centred, seen, seen.pooled(), site))
+        outs.append(normalize(centred, seen, seen.pooled(), affine(site)))
     assert outs[1].is_contiguous(memory_format=torch.channels_last)
     for out in outs[1:]:
         torch.testing.assert_close(out, outs[0], rtol=1e-5, atol=1e-5)
@@ -126,7 +130,7 @@ def test_normalize_is_the_formula_for_one_row_and_for_one_per_image(shape: tuple
     size = shape[:2] if rows else shape[1:2]
     used = Statistics(_draw(*size, seed=1), _draw(*size, seed=2).square())
     centred, seen = measure(x)
-    out = normalize(centred, seen, used, site)
+    out = normalize(centred, seen, used, affine(site))
     assert out.data_ptr() == centred.data_ptr()
     torch.testing.assert_close(out.double(), _normalized(x, used.mean, used.var, site), rtol=1e-4, atol=1e-4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -143,3 +144,43 @@ def test_a_plugin_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPat
     with pytest.raises(PluginError, match=r"strategy 'gone' cannot be loaded from gone\.module:Gone: ModuleNotFound"):
         load_plugins()
     assert "gone" not in STRATEGIES
+
+
+@dataclass(frozen=True)
+class Required(RobustBN):
+    """A hyperparameter without a default."""
+
+    share: float = dataclasses.field(kw_only=True)
+
+
+@dataclass
+class Mutable:
+    """Not frozen, so without a hash."""
+
+    init: Any = None
+    step: Any = None
+
+
+@dataclass(frozen=True)
+class Listed(RobustBN):
+    """Takes what is not a plain value, and checks nothing."""
+
+    layers: Any = ()
+
+    def __post_init__(self) -> None:
+        """Nothing is checked."""
+
+
+@pytest.mark.parametrize("cls", [Required, Mutable, int, object])
+def test_what_is_no_adapter_is_refused_by_name(cls: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(monkeypatch, Point("odd", cls))
+    with pytest.raises(PluginError, match=r"strategy 'odd' .* frozen dataclass with init and step"):
+        load_plugins()
+    assert "odd" not in STRATEGIES
+
+
+def test_values_that_cannot_be_a_key_are_refused() -> None:
+    register("listed", Listed)
+    assert strategy("listed", {"layers": "a"}) == Listed(layers="a")
+    with pytest.raises(ParameterError, match="'listed' cannot take these parameters: unhashable"):
+        strategy("listed", {"layers": ["a"]})

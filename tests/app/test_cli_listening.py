@@ -89,3 +89,14 @@ class Bound:
 def test_the_url_is_one_that_a_person_can_open(host: str, url: str) -> None:
     bound: Any = Bound()
     assert address(host, bound) == url
+
+
+def test_of_two_servers_that_start_together_the_second_is_told_at_once() -> None:
+    first = listen("127.0.0.1", 0)
+    try:
+        with pytest.raises(OSError, match="in use") as caught:
+            listen("127.0.0.1", first[0].getsockname()[1])
+        assert caught.value.errno == errno.EADDRINUSE
+    finally:
+        for taken in first:
+            taken.close()

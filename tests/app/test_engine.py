@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import app.engine
-from adapters import STRATEGIES, AdaptiveModel, ParameterError, UnknownStrategyError
+from adapters import STRATEGIES, AdaptiveModel, ParameterError, UnknownStrategyError, UnsupportedModelError
 from app.batcher import Ticket
 from app.engine import Engine
 from app.errors import (
@@ -314,3 +314,22 @@ async def test_open_loads_warms_up_and_changes_no_state(monkeypatch: pytest.Monk
     assert info.state_bytes["robust_bn"] == 4 * 2 * 16
     assert set(info.state_bytes) == set(STRATEGIES)
     await engine.close()
+
+
+class OneOnly(nn.Module):
+    """Normalizes a parameter of one row, so that it works for one image only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.bn2, self.token = nn.BatchNorm2d(3), nn.BatchNorm1d(3), nn.Parameter(torch.ones(1, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.bn(x).mean((2, 3)) + self.bn2(self.token)
+        return logits
+
+
+async def test_a_network_that_cannot_answer_a_batch_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Hosted("one", OneOnly(), ["a", "b", "c"], PREPROCESSING, "OneOnly", "")
+    monkeypatch.setattr(app.engine, "load", lambda settings: one)
+    with pytest.raises(UnsupportedModelError, match="bn2 sees 1 rows for 2 images"):
+        await Engine.open(Settings())
