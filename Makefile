@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Options for the command that a target runs: make serve ARGS="--port 9000".
 ARGS ?=
-# A folder of data, for `make train` and `make bench`.
+# A folder of data, for `make train` and `make errors`.
 DATA ?=
 # A package index with another build of PyTorch (CPU, CUDA). Remembered until `make clean`.
 TORCH_INDEX_URL ?=
@@ -28,12 +28,12 @@ DEV := $(VENV)/.dev
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench train clean FORCE
+.PHONY: help serve test lint format bench load errors train clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  ARGS="--port 9000"      options for the command of serve, test, bench and train'
+	@echo '  ARGS="--port 9000"      options for the command of serve, test, bench, load, errors, train'
 	@echo '  PYTHON=python3.12       the Python that .venv is made with'
 	@echo '  TORCH_INDEX_URL=URL     take PyTorch from this index: a CPU or CUDA build; remembered until make clean'
 
@@ -52,7 +52,13 @@ format: $(DEV) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(DEV) ## Measure errors on shifted streams over HTTP, on a server of its own (DATA=folder, by default the sample)
+bench: $(DEV) ## Measure what adapting costs against not adapting (about 15 minutes; ARGS=--quick: less than one)
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+load: $(DEV) ## Measure the server under load, beside LitServe and MLServer (about 15 minutes; ARGS=--quick: one)
+	$(BIN)/python benchmarks/serve_load.py $(ARGS)
+
+errors: $(DEV) ## Measure errors on shifted streams over HTTP, on a server of its own (DATA=folder, by default the sample)
 	$(BIN)/python benchmarks/shifted_stream.py --serve --data "$(or $(DATA),benchmarks/sample)" $(ARGS)
 
 train: $(BASE) ## Train the bundled model (DATA=folder with CIFAR-10)

@@ -2,6 +2,7 @@
 
 from adapters.adabn import AdaBN
 from adapters.alpha_bn import AlphaBN
+from adapters.arena import Arena
 from adapters.base import Adapter, AnyAdapter, Moments, Nothing, Site, Statistics, rate
 from adapters.bn import BN
 from adapters.errors import (
@@ -14,10 +15,12 @@ from adapters.errors import (
     UnknownStrategyError,
     UnsupportedModelError,
 )
+from adapters.linear import Linear, Weights
 from adapters.memory import Key, Memory
-from adapters.model import AdaptiveModel, Answer, Outcome, Request
+from adapters.model import AdaptiveModel
 from adapters.params import check, param, schema
 from adapters.registry import STRATEGIES, load_plugins, name_of, register, strategy
+from adapters.request import Answer, Outcome, Request
 from adapters.robust_bn import RobustBN
 from adapters.source import Source
 from adapters.unmix_tns import UnMixTNS
@@ -32,9 +35,11 @@ __all__ = [
     "AlphaBN",
     "Answer",
     "AnyAdapter",
+    "Arena",
     "DuplicateStrategyError",
     "InputError",
     "Key",
+    "Linear",
     "Memory",
     "Moments",
     "Nothing",
@@ -50,6 +55,7 @@ __all__ = [
     "UnMixTNS",
     "UnknownStrategyError",
     "UnsupportedModelError",
+    "Weights",
     "check",
     "load_plugins",
     "name_of",

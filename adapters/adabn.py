@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from adapters.base import Moments, Site, Statistics, rate
+from adapters.linear import Linear, Weights
 from adapters.params import check, param
 
 
 class Average(NamedTuple):
-    """What the stream's images looked like so far, and how many values per channel stand behind it."""
+    """Of the cumulative form: all images so far, and how many values per channel stand behind them."""
 
     mean: Tensor  # [C]
     var: Tensor  # [C]
-    values: Tensor  # [1], used by the cumulative form only
+    values: Tensor  # [1]
 
 
 @dataclass(frozen=True)
-class AdaBN:
+class AdaBN(Linear):
     """Replace the trained statistics by those of the stream, followed online.
 
     Running (the default): ``r <- r + w (batch - r)`` for mean and variance, starting from the trained ones, with
@@ -46,23 +47,32 @@ class AdaBN:
     def __post_init__(self) -> None:
         check(self)
 
-    def init(self, site: Site) -> Average:
-        """The trained statistics, with nothing seen."""
-        return Average(site.mean.clone(), site.var.clone(), torch.zeros_like(site.mean[:1]))
+    @property
+    def linear(self) -> bool:
+        """Only the running form: how much a request adds to a cumulative average depends on what came before."""
+        own = type(self).step is AdaBN.step and type(self).init is AdaBN.init
+        return own and type(self).weights_at is Linear.weights_at and not self.cumulative
 
-    def step(self, site: Site, state: Average, seen: Moments) -> tuple[Statistics, Average]:
+    def weights(self, images: int) -> Weights:
+        """The running form: the statistics after the request, or before it, and how far they move."""
+        pace = rate(self.momentum, images, self.reference_images)
+        own = pace if self.own else 0.0
+        return Weights(own, remembered=1.0 - own, trained=0.0, pace=pace, unbiased=self.unbiased)
+
+    def init(self, site: Site) -> Any:
+        """The trained statistics, with nothing seen."""
+        state: Statistics = super().init(site)
+        return Average(*state, torch.zeros_like(site.mean[:1])) if self.cumulative else state
+
+    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
         """The stream's statistics, before or after this request; single values are answered, not learned from."""
-        del site
+        if not self.cumulative:
+            return super().step(site, state, seen)
         before = Statistics(state.mean, state.var)
         if seen.values < 2:
             return before, state
-        after = self._merged(state, seen) if self.cumulative else self._followed(state, seen)
+        after = self._merged(state, seen)
         return (Statistics(after.mean, after.var) if self.own else before), after
-
-    def _followed(self, state: Average, seen: Moments) -> Average:
-        weight = rate(self.momentum, seen.images, self.reference_images)
-        moved = Statistics(state.mean, state.var).toward(seen.pooled(unbiased=self.unbiased), weight)
-        return Average(moved.mean, moved.var, state.values + seen.values)
 
     def _merged(self, state: Average, seen: Moments) -> Average:
         batch = seen.pooled(unbiased=self.unbiased)

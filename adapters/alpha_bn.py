@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from adapters.base import Moments, Nothing, Site, Statistics
 from adapters.errors import ParameterError
+from adapters.linear import Linear, Weights
 from adapters.params import check, param
 
 DEFAULT_PRIOR = 16.0
 
 
 @dataclass(frozen=True)
-class AlphaBN:
+class AlphaBN(Linear):
     """Mix the trained statistics with those of the request, ``a`` being the weight of the trained ones.
 
     ``mean = a mean_s + (1 - a) mean_B`` and ``var = a var_s + (1 - a) var_B``, where ``a = source_weight``, or
@@ -23,6 +24,8 @@ class AlphaBN:
     Papers: You, Li and Zhao 2021, "Test-time Batch Statistics Calibration for Covariate Shift" (alpha-BN);
     Schneider et al. 2020, "Improving robustness against common corruptions by covariate shift adaptation" (prior N0).
     """
+
+    remembers: ClassVar[bool] = False
 
     source_weight: float | None = param(
         None, "Fixed weight of the trained statistics; give this or prior.", low=0.0, high=1.0
@@ -37,19 +40,12 @@ class AlphaBN:
         if self.source_weight is not None and self.prior is not None:
             raise ParameterError("give source_weight or prior, not both: each alone fixes the weight of the source")
 
-    def init(self, site: Site) -> Nothing:
-        """Nothing to remember."""
-        del site
-        return Nothing()
+    def weights(self, images: int) -> Weights:
+        """The mixture of request and trained statistics."""
+        trained = self._of_source(images)
+        return Weights(own=1.0 - trained, remembered=0.0, trained=trained, pace=0.0, unbiased=self.unbiased)
 
-    def step(self, site: Site, state: Nothing, seen: Moments) -> tuple[Statistics, Nothing]:
-        """The mixture; the trained statistics where the request shows a single value per channel."""
-        if seen.values < 2:
-            return site.trained, state
-        return seen.pooled(unbiased=self.unbiased).toward(site.trained, self.weight(seen.images)), state
-
-    def weight(self, images: int) -> float:
-        """The weight of the trained statistics for a request of that many images."""
+    def _of_source(self, images: int) -> float:
         if self.source_weight is not None:
             return self.source_weight
         prior = DEFAULT_PRIOR if self.prior is None else self.prior

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 State = TypeVar("State", bound=tuple[Any, ...])
@@ -25,7 +26,7 @@ class Moments(NamedTuple):
     @property
     def images(self) -> int:
         """How many images the request has: n."""
-        return self.mean.shape[0]
+        return self.mean.shape[-2]
 
     @property
     def values(self) -> int:
@@ -37,9 +38,9 @@ class Moments(NamedTuple):
 
         ``unbiased`` multiplies the variance by ``values / (values - 1)``, as code built on ``running_var`` does.
         """
-        mean = self.mean.mean(0)
+        mean = self.mean.mean(-2)
         # The centred form: the difference of squares cancels when the mean is large beside the deviation.
-        var = self.var.mean(0) + (self.mean - mean).square().mean(0)
+        var = self.var.mean(-2) + (self.mean - mean.unsqueeze(-2)).square().mean(-2)
         return Statistics(mean, var * (self.values / (self.values - 1)) if unbiased else var)
 
 
@@ -68,6 +69,10 @@ class Site:
     weight: Tensor  # [C] float32, ones where the layer has no affine
     bias: Tensor  # [C] float32, zeros where the layer has no affine
     eps: float
+    row: Tensor = field(init=False, repr=False)  # [1, 2C], the trained mean and variance side by side
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row", torch.cat([self.mean, self.var])[None])
 
     @property
     def channels(self) -> int:
@@ -85,7 +90,12 @@ class Adapter(Protocol[State]):
 
     Both functions may be called from any thread, for any stream, in any order; they neither write to their
     arguments nor keep anything. Branch on shapes and hyperparameters only, never on values of tensors: the engine
-    may batch steps of many streams. `adapters.checks` holds all of this as checks for plugin authors.
+    batches the steps of many streams. `adapters.checks` holds all of this as checks for plugin authors.
+
+    There are two ways to make that batching cheap, both optional. A strategy that is linear in mean and variance
+    subclasses `adapters.Linear`. Another may set the class attribute ``batched = True`` and promise that ``step`` also
+    takes leading axes, ``seen`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap` adds
+    them.
     """
 
     def __hash__(self) -> int:

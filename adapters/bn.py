@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from adapters.base import Moments, Nothing, Site, Statistics
+from adapters.linear import Linear, Weights
 
 
 @dataclass(frozen=True)
-class BN:
+class BN(Linear):
     """Normalize with the statistics of the request alone: ``mean = mean_B``, ``var = var_B`` (biased).
 
     What ``train()`` mode computes, without its side effects. Strong on large mixed-class requests, poor on small or
@@ -18,11 +19,9 @@ class BN:
     Paper: Nado et al. 2020, "Evaluating Prediction-Time Batch Normalization for Robustness under Covariate Shift".
     """
 
-    def init(self, site: Site) -> Nothing:
-        """Nothing to remember."""
-        del site
-        return Nothing()
+    remembers: ClassVar[bool] = False
 
-    def step(self, site: Site, state: Nothing, seen: Moments) -> tuple[Statistics, Nothing]:
-        """The pooled statistics of the request."""
-        return (site.trained if seen.values < 2 else seen.pooled()), state
+    def weights(self, images: int) -> Weights:
+        """All weight on the request."""
+        del images
+        return Weights(own=1.0, remembered=0.0, trained=0.0, pace=0.0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from adapters import checks_model
 from adapters.base import AnyAdapter, Moments, Site, Statistics
 from adapters.checks_model import close, require, same
-from adapters.memory import State, pack, unpack
+from adapters.memory import Layout, State, join
 
 
 class Step(NamedTuple):
@@ -187,16 +187,31 @@ def check_vmap(adapter: AnyAdapter) -> None:
                 f"{step.where}, step failed under torch.func.vmap: branch on shapes and hyperparameters only, never on "
                 "values of tensors (torch.where is fine), and do not write in place"
             ) from error
-        alike = all(close(now, torch.stack(parts)) for now, parts in zip(batched, zip(*loop, strict=True), strict=True))
-        require(alike, f"{step.where}, step under torch.func.vmap differs from one after another")
+        _require_alike(batched, loop, f"{step.where}, step under torch.func.vmap differs from one after another")
+        if getattr(adapter, "batched", False):
+            stacked = Moments(
+                torch.stack([mean for mean, _ in shown]), torch.stack([var for _, var in shown]), step.seen.pixels
+            )
+            used, after = adapter.step(step.site, fields, stacked)
+            words = "step with leading axes differs from one after another: leave out batched = True, or mend it"
+            _require_alike((*_each(used, step, len(states)), *after), loop, f"{step.where}, {words}")
+
+
+def _require_alike(batched: Sequence[Tensor], loop: Sequence[Sequence[Tensor]], message: str) -> None:
+    alike = all(close(now, torch.stack(parts)) for now, parts in zip(batched, zip(*loop, strict=True), strict=True))
+    require(alike, message)
+
+
+def _each(used: Statistics, step: Step, streams: int) -> list[Tensor]:
+    """Statistics that are the same for all streams, as those of a site are, one for each."""
+    return [part.expand(streams, *like.shape) for part, like in zip(used, step.used, strict=True)]
 
 
 def check_packing(adapter: AnyAdapter) -> None:
     """A state survives being packed into one row and back."""
     history = list(walk(adapter))
-    template = [adapter.init(step.site) for step in history]
-    row = pack([step.after for step in history])
-    restored = unpack(row, template)
+    row = join([step.after for step in history])
+    restored = Layout([adapter.init(step.site) for step in history]).split(row)
     kept = all(same(new, step.after) for new, step in zip(restored, history, strict=True))
     require(kept and row.dtype == torch.float32, "a state must come back from its packed row bit by bit: float32 only")
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter
 from adapters.memory import Key, Memory
-from adapters.model import AdaptiveModel, Answer, Request
+from adapters.model import AdaptiveModel
+from adapters.request import Answer, Request
 from adapters.robust_bn import RobustBN
 from adapters.source import Source
 

@@ -29,45 +29,58 @@ class Memory(NamedTuple):
     steps: int
 
 
-def initial(adapter: AnyAdapter, sites: Sites) -> list[State]:
-    """The state of a new stream, site by site."""
-    return [adapter.init(site) for site in sites]
+class Layout:
+    """Where in a row each field of each site's state lies, and the row of a new stream.
 
-
-def pack(states: Sequence[State]) -> Tensor:
-    """All fields of all sites as one new row."""
-    fields = [field.reshape(-1) for state in states for field in state]
-    return torch.cat(fields) if fields else torch.empty(0)
-
-
-def unpack(row: Tensor, template: Sequence[State]) -> list[State]:
-    """Views of ``row`` in the shapes of ``template``, the state of a new stream.
-
-    A row packed before some sites were known ends early: those sites start as new.
-
-    Raises:
-        StateError: the row does not end where a site does.
+    Args:
+        fresh: the state of a new stream, site by site.
     """
-    states: list[State] = []
-    offset = 0
-    for fresh in template:
-        if offset == len(row):
-            states.append(fresh)
-            continue
-        sizes = [field.numel() for field in fresh]
-        if offset + sum(sizes) > len(row):
-            break
-        parts = torch.split(row[offset : offset + sum(sizes)], sizes)
-        states.append(type(fresh)(*(part.view(field.shape) for part, field in zip(parts, fresh, strict=True))))
-        offset += sum(sizes)
-    if offset != len(row):
-        raise StateError(
-            f"a state of {len(row)} numbers does not fit this strategy on this network, which takes "
-            f"{length(template)}: restore it where it was exported"
-        )
-    return states
+
+    def __init__(self, fresh: Sequence[State]) -> None:
+        fields = [field.reshape(-1) for state in fresh for field in state]
+        self.row = torch.cat(fields) if fields else torch.empty(0)
+        self._kinds = [type(state) for state in fresh]
+        self._shapes = [[field.shape for field in state] for state in fresh]
+        self._sizes = [len(field) for field in fields]
+        ends = [0]
+        for shapes in self._shapes:
+            ends.append(ends[-1] + sum(shape.numel() for shape in shapes))
+        self._ends = ends
+
+    def __len__(self) -> int:
+        """How many numbers a row holds."""
+        return len(self.row)
+
+    def complete(self, row: Tensor) -> Tensor:
+        """A row packed before some sites were known ends early: those sites start as new.
+
+        Raises:
+            StateError: the row does not end where a site does.
+        """
+        if len(row) not in self._ends:
+            raise StateError(
+                f"a state of {len(row)} numbers does not fit this strategy on this network, which takes "
+                f"{len(self)}: restore it where it was exported"
+            )
+        return row if len(row) == len(self) else torch.cat([row, self.row[len(row) :]])
+
+    def split(self, rows: Tensor) -> list[State]:
+        """The states in ``rows`` ``[..., size]``, site by site: views, each field with the leading axes of ``rows``."""
+        parts = iter(torch.split(rows, self._sizes, -1) if self._sizes else ())
+        states: list[State] = []
+        for kind, shapes in zip(self._kinds, self._shapes, strict=True):
+            fields = [next(parts) for _ in shapes]
+            pairs = zip(fields, shapes, strict=True)
+            states.append(kind(*(f if len(shape) == 1 else f.view((*f.shape[:-1], *shape)) for f, shape in pairs)))
+        return states
 
 
-def length(template: Sequence[State]) -> int:
-    """How many numbers a row holds."""
-    return sum(field.numel() for state in template for field in state)
+def join(states: Sequence[State], leading: int = 0) -> Tensor:
+    """All fields of all sites as new rows ``[..., size]``, of states whose fields have that many ``leading`` axes."""
+    fields = [field.reshape((*field.shape[:leading], -1)) for state in states for field in state]
+    return torch.cat(fields, -1) if fields else torch.empty(0)
+
+
+def initial(adapter: AnyAdapter, sites: Sites) -> Layout:
+    """The layout of an adapter's state on a network."""
+    return Layout([adapter.init(site) for site in sites])

@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adapters.arena import Arena
 from adapters.base import AnyAdapter
-from adapters.errors import InputError, StateError, UnsupportedModelError
-from adapters.forward import Job, Pass
-from adapters.memory import Key, Memory, State, initial, length, pack, unpack
+from adapters.build import default_cache
+from adapters.compiled import Compiled
+from adapters.direct import Direct
+from adapters.drift import drift, gathered
+from adapters.forward import NORMALIZATIONS, Pass
+from adapters.inplace import Watch, unread
+from adapters.memory import Key, Layout, Memory, initial
+from adapters.network import innermost, placed, taken_over
+from adapters.plan import Plan, Turn
 from adapters.registry import name_of
 from adapters.registry import strategy as named
+from adapters.request import Answer, Outcome, Request, check_finite, check_output, check_requests
+from adapters.settle import Ran, settle
 from adapters.sites import Sites
+from adapters.snapshot import exported, restored
 
-FORMAT = 1
-CACHED_TEMPLATES = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What a client sends at once for one stream: ``images`` ``[n, ...]``, n >= 1, as the network takes them.
-
-    ``adapter`` None means the model's own strategy. With ``update`` false the request is answered as usual, from the
-    state as it is, and what it would have taught is dropped.
-    """
-
-    images: Tensor
-    stream: Hashable = "default"
-    adapter: AnyAdapter | None = None
-    update: bool = True
-
-
-class Answer(NamedTuple):
-    """The outcome of one request."""
-
-    logits: Tensor  # [n, ...], what the network gives for the request's images
-    drift: float  # how far the request is from the training data, see `adapters.forward.Pass.drift`
-    step: int  # committed requests of the stream, with this strategy, after this one
-    updated: bool  # whether this request became part of the stream's state
-    finite: bool  # whether logits and new state are finite; if not, nothing was committed
-
-
-class Outcome(NamedTuple):
-    """All answers of one forward, and the states to commit: nothing is written until the caller does it."""
-
-    answers: list[Answer]
-    memories: dict[Key, Memory]
+CACHED_LAYOUTS = 8
 
 
 class AdaptiveModel:
@@ -68,6 +45,13 @@ class AdaptiveModel:
         model: any ``nn.Module`` with BatchNorm1d, 2d, 3d or SyncBatchNorm layers (subclasses included) that maps a
             tensor ``[n, ...]`` to a tensor ``[n, ...]``.
         strategy: a registered name, or an adapter instance.
+        prepare: what turns a batch of images as requests hold them into the network's input, such as the scaling of
+            ``uint8`` pixels; by default requests hold the network's input itself.
+        device: where the network runs; by default where it is.
+        dtype: type of weights and activations, such as ``torch.bfloat16``; statistics and states stay float32.
+        copy: with false the network itself is taken over, for callers who have no other use for it.
+        compile: whether forwards run as machine code of their own, see `adapters.compiled.Compiled`. It is made at the
+            first forward of each kind, which takes its time, or by `warm_up`, and kept on disk for the next process.
         params: hyperparameters of a strategy given by name.
 
     Raises:
@@ -75,14 +59,34 @@ class AdaptiveModel:
         UnknownStrategyError, ParameterError: see `adapters.strategy`.
     """
 
-    def __init__(self, model: nn.Module, strategy: str | AnyAdapter = "adabn", **params: Any) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        strategy: str | AnyAdapter = "adabn",
+        *,
+        prepare: Callable[[Tensor], Tensor] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        copy: bool = True,
+        compile: bool = False,
+        **params: Any,
+    ) -> None:
         self.adapter = _adapter(strategy, params)
         Sites(model)  # refuses before anything is copied
-        self._network = _copied(model).eval().requires_grad_(requires_grad=False)
+        self._prepare, self._dtype = prepare, dtype
+        self._network = taken_over(model, None if device is None else torch.device(device), dtype, copied=copy)
         self.sites = Sites(self._network)
-        self._memories: dict[Key, Memory] = {}
+        self.device = self.sites[0].mean.device
+        # Where BatchNorm may write over its input, and whether its layers may be asked directly: what the network's
+        # code allows, once a forward has confirmed it.
+        self._first: tuple[frozenset[str], Direct] | None = (unread(self._network), Direct(self.sites.layers))
+        self._unread: frozenset[str] = frozenset()
+        self._direct: Direct | None = None
+        self._memories = Arena()
         # Keyed by the number of known sites too, because that number can grow.
-        self._template_of = lru_cache(CACHED_TEMPLATES)(self._new_template)
+        self._layout_of = lru_cache(CACHED_LAYOUTS)(self._new_layout)
+        self._compile = compile
+        self._compiled: Compiled | None = None
 
     def __call__(self, images: Tensor, *, stream: Hashable = "default", update: bool = True) -> Tensor:
         """Logits of one request of ``stream``; adapts as it answers."""
@@ -100,34 +104,39 @@ class AdaptiveModel:
 
     def run(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         """The pure form of `predict`, for callers with a memory of their own: what to answer and what to commit."""
-        _check(requests)
+        check_requests(requests, raw=self._prepare is not None)
         outcome = self._forward(requests, memories)
         if len(requests) == 1 or all(answer.finite for answer in outcome.answers):
             return outcome
         return self._one_by_one(requests, memories)
 
+    def warm_up(self, image: Tensor, progress: Callable[[str], None] | None = None) -> None:
+        """Run once, and make all graphs now if the model compiles; afterwards none are made while requests wait.
+
+        ``image`` ``[1, ...]`` is an example as requests hold them; no stream learns from it. ``progress`` is told
+        what is compiled, which can take a minute a graph.
+        """
+        # Two requests: a network that cannot answer a batch is known now, not when the first one comes.
+        self.run([Request(image, stream, update=False) for stream in ("one", "two")], {})
+        if self._compiled is not None:
+            self._compiled.progress = progress or self._compiled.progress
+            with torch.no_grad():
+                image = placed([image], self.device)
+                prepared = innermost(image if self._prepare is None else self._prepare(image), self._dtype)
+            self._compiled.make_all(prepared)
+
     def reset(self, stream: Hashable | None = None) -> None:
         """Forget one stream, with every strategy, or all streams: the next request starts a new one."""
-        kept = {} if stream is None else {key: m for key, m in self._memories.items() if key.stream != stream}
-        self._memories = kept
+        for key in [key for key in self._memories if stream is None or key.stream == stream]:
+            del self._memories[key]
 
     def state_bytes(self, adapter: AnyAdapter | None = None) -> int:
         """How many bytes one stream's state takes with ``adapter``, or with the model's own strategy."""
-        return 4 * length(self._template(adapter or self.adapter))
+        return 4 * len(self._layout(adapter or self.adapter))
 
     def state_dict(self) -> dict[str, Any]:
         """All streams, as plain types and tensors: safe for ``torch.save`` and ``torch.load(weights_only=True)``."""
-        streams = [
-            {
-                "stream": key.stream,
-                "strategy": name_of(key.adapter),
-                "params": asdict(key.adapter),  # type: ignore[call-overload]
-                "row": memory.row.clone(),
-                "steps": memory.steps,
-            }
-            for key, memory in self._memories.items()
-        ]
-        return {"format": FORMAT, "sites": self._signature(), "streams": streams}
+        return exported(self._memories, self.sites)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace all streams by exported ones.
@@ -135,70 +144,66 @@ class AdaptiveModel:
         Raises:
             StateError: exported from another network or in another format; nothing is changed.
         """
-        if state.get("format") != FORMAT or not {"sites", "streams"} <= state.keys():
-            raise StateError(f"expected a state of format {FORMAT}, got {state.get('format')!r}: export it again")
-        ours, theirs = self._signature(), [tuple(site) for site in state["sites"]]
-        shared = min(len(ours), len(theirs))
-        # Only later calls of a layer, which are met while running, may be known on one side alone.
-        if ours[:shared] != theirs[:shared] or not all("#" in name for name, _ in ours[shared:] + theirs[shared:]):
-            raise StateError("the state was exported from a network with other BatchNorm layers: restore it there")
-        for name, _ in theirs[shared:]:
-            layer, call = name.split("#")
-            self.sites.position(layer, int(call))
-        restored = {}
-        for entry in state["streams"]:
-            adapter = self._named(entry["strategy"], entry["params"])
-            row = entry["row"].to(self.sites[0].mean, copy=True)
-            unpack(row, self._template(adapter))
-            if not row.isfinite().all():
-                raise StateError(f"the state of stream {entry['stream']!r} holds values that are not finite")
-            restored[Key(entry["stream"], adapter)] = Memory(row, entry["steps"])
-        self._memories = restored
+        memories = restored(state, self.sites, self._layout, self._named)
+        self.reset()
+        self._memories.update(memories)
 
     def _named(self, name: str, params: Mapping[str, Any]) -> AnyAdapter:
         # The model's own adapter needs no registration.
         own = self.adapter
         return own if name == name_of(own) and params == asdict(own) else named(name, params)  # type: ignore[call-overload]
 
-    def _signature(self) -> list[tuple[str, int]]:
-        return [(site.name, site.channels) for site in self.sites]
+    def _layout(self, adapter: AnyAdapter) -> Layout:
+        return self._layout_of(adapter, len(self.sites))
 
-    def _template(self, adapter: AnyAdapter) -> list[State]:
-        return self._template_of(adapter, len(self.sites))
-
-    def _new_template(self, adapter: Any, _count: int) -> list[State]:
+    def _new_layout(self, adapter: Any, _count: int) -> Layout:
         return initial(adapter, self.sites)
 
-    def _states(self, key: Key, memories: Mapping[Key, Memory]) -> list[State]:
-        template = self._template(key.adapter)
-        memory = memories.get(key)
-        return list(template) if memory is None else unpack(memory.row, template)
-
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-        keys = [Key(request.stream, request.adapter or self.adapter) for request in requests]
-        states = {key: self._states(key, memories) for key in keys}
-        ends = torch.tensor([len(request.images) for request in requests]).cumsum(0).tolist()
-        jobs = [
-            Job(key.adapter, slice(end - len(request.images), end), states[key], request.update)
-            for key, request, end in zip(keys, requests, ends, strict=True)
+        turns = [
+            Turn(Key(request.stream, request.adapter or self.adapter), len(request.images), request.update)
+            for request in requests
         ]
-        taken = Pass(self.sites, jobs)
-        images = requests[0].images if len(requests) == 1 else torch.cat([request.images for request in requests])
-        with torch.no_grad(), taken:
+        plan = Plan(self.sites, turns, memories, self._layout)
+        batch = placed([requests[index].images for index in plan.order], self.device)
+        check_finite(batch)
+        with torch.no_grad():
+            images = innermost(batch if self._prepare is None else self._prepare(batch), self._dtype)
+            if images.data_ptr() == requests[0].images.data_ptr():
+                images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
+            ran = (self._compiled and self._compiled.run(plan, images)) or self._eager(plan, images)
+            if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
+                # Only now that the network has run are all sites known.
+                layout = self._layout(self.adapter)
+                self._compiled = Compiled(self._network, self.sites, self.adapter, layout, default_cache())
+        distances = drift(self.sites, ran.seen, [turns[index].images for index in plan.order]).tolist()
+        return settle(plan, ran, distances, memories)
+
+    def _eager(self, plan: Plan, images: Tensor) -> Ran:
+        taken = Pass(self.sites, plan, self._unread)
+        if self._first is not None:
+            logits = self._watched(taken, images, *self._first)
+        elif self._direct is not None:
+            self._direct.taken = taken
+            try:
+                logits = self._network(images)
+            finally:
+                self._direct.taken = None
+        else:
+            with taken:
+                logits = self._network(images)
+        check_output(logits, plan.images)
+        return Ran(logits, gathered(taken.seen), [block.steps.rows() for block in plan.blocks])
+
+    def _watched(self, taken: Pass, images: Tensor, proven: frozenset[str], direct: Direct) -> Any:
+        """The first forward: it shows what the network's code alone cannot."""
+        watch = Watch(self.sites.buffers(), NORMALIZATIONS)
+        with taken, watch:
             logits = self._network(images)
-        _check_output(logits, len(images))
-        rows = {key: pack(states[key]) for key, job in zip(keys, jobs, strict=True) if job.update}
-        sound = {key: bool(row.isfinite().all()) for key, row in rows.items()}
-        steps = {key: memories[key].steps if key in memories else 0 for key in keys}
-        answers = []
-        for key, job, drift in zip(keys, jobs, taken.drift().tolist(), strict=True):
-            part = logits[job.rows]
-            finite = sound.get(key, True) and bool(part.isfinite().all())
-            steps[key] += job.update and finite
-            answers.append(Answer(part, drift, steps[key], job.update and finite, finite))
-        if not all(answer.finite for answer in answers):
-            rows = {}
-        return Outcome(answers, {key: Memory(row, steps[key]) for key, row in rows.items()})
+        self._unread = proven - watch.read_again()
+        self._direct = direct if proven and direct.calls == taken.calls else None
+        self._first = None
+        return logits
 
     def _one_by_one(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         """The slow way, after a forward that was not finite: a request that fails must not reach those behind it."""
@@ -211,43 +216,9 @@ class AdaptiveModel:
         return Outcome(answers, committed)
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    # Some layers keep a computed tensor (weight_norm, a stored feature map), which torch refuses to copy.
-    kept = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor) and not v.is_leaf]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
-
-
 def _adapter(strategy: str | AnyAdapter, params: Mapping[str, Any]) -> AnyAdapter:
     if isinstance(strategy, str):
         return named(strategy, params)
     if params:
         raise TypeError("give hyperparameters to the adapter instance itself; params go with a strategy's name")
     return strategy
-
-
-def _check(requests: Sequence[Request]) -> None:
-    if not requests:
-        raise InputError("predict needs at least one request")
-    first = requests[0].images
-    for request in requests:
-        images = request.images
-        if not images.is_floating_point():
-            raise InputError(f"images must be a floating tensor as the network takes them, not {images.dtype}")
-        if images.dim() < 2 or len(images) == 0:
-            raise InputError(f"images must be [n, ...] with n >= 1, not {list(images.shape)}")
-        if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
-            raise InputError(
-                f"one forward takes one shape and type of image, got {list(first.shape[1:])} {first.dtype} and "
-                f"{list(images.shape[1:])} {images.dtype}: call predict once for each"
-            )
-        if not images.isfinite().all():
-            raise InputError("images hold NaN or infinite values: check how they were scaled; nothing was learned")
-
-
-def _check_output(logits: object, images: int) -> None:
-    if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != images:
-        what = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UnsupportedModelError(
-            f"the network must map [n, ...] to a tensor [n, ...], for {images} images it gave {what}: "
-            "wrap it in a module that returns the tensor to serve"
-        )

@@ -10,25 +10,75 @@ from torch import Tensor
 
 from adapters.base import Moments, Statistics
 
+SMALL = 2**15
+"""Values per image up to which a few operations on the whole batch are quicker than one operation per image."""
+FEW = 2**10
+"""Positions up to which torch's own sum of an image, row by row, is as exact as float32 needs to be."""
+ONE_OPERATION = 2**17
+"""Values up to which a new tensor by one operation is quicker than writing in place by several."""
 
-def measure(x: Tensor) -> tuple[Tensor, Moments]:
-    """Each image's moments per channel, and the activation centred by its own means.
 
-    ``x`` is ``[n, C, ...]`` of any floating type; both results are float32. The variance comes from centred values, so
-    nothing cancels where the mean is large beside the deviation.
+class Seen(NamedTuple):
+    """Moments of all images of a forward at one site, in one tensor."""
+
+    both: Tensor  # [n, 2C] float32: the means, then the biased variances
+    pixels: int
+
+    def of(self, images: slice) -> Moments:
+        """The moments of some of the images."""
+        mean, var = self.both[images].chunk(2, 1)
+        return Moments(mean, var, self.pixels)
+
+
+def measure(x: Tensor) -> Seen:
+    """Each image's moments per channel. ``x`` is ``[n, C, ...]`` of any floating type; it is only read.
+
+    Variances are computed from centred values, so nothing cancels where the mean is large beside the deviation, and
+    half precision is widened first, because sums of squares leave its range.
     """
-    # Half precision is widened first: sums of squares leave its range.
-    x = x.float()
     pixels = math.prod(x.shape[2:])
     if pixels == 1:
-        # A copy: the network may write to its activation before the moments are read for the last time.
-        mean = x.reshape(x.shape[:2]).clone()
-        return torch.zeros_like(x), Moments(mean, torch.zeros_like(mean), 1)
+        mean = x.reshape(x.shape[:2]).float()
+        return Seen(torch.cat([mean, torch.zeros_like(mean)], 1), 1)
+    x = x.float()
+    if torch.compiler.is_compiling():
+        return Seen(_in_one_pass(x), pixels)
+    if x.is_cpu and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        if x.shape[0] == 1 and pixels <= FEW:
+            return Seen(torch.cat(torch.batch_norm_update_stats(x, None, None, 0.0))[None], pixels)
+        if x[0].numel() > SMALL:
+            return Seen(_large(x), pixels)
     positions = tuple(range(2, x.dim()))
-    mean = x.mean(positions)
-    centred = x - spread(mean, x)
-    var = torch.linalg.vector_norm(centred, dim=positions).square() / pixels
-    return centred, Moments(mean, var, pixels)
+    mean = x.mean(positions, keepdim=True)
+    var = (x - mean).square_().mean(positions)
+    return Seen(torch.cat([mean.flatten(1), var], 1), pixels)
+
+
+def _large(x: Tensor) -> Tensor:
+    """An image's variance in one operation, which reads it from the cache the second time.
+
+    That operation adds up row by row, so the mean that it finds is off by more than float32 needs to be: the means are
+    taken apart, and the variance, which was measured around the other mean, is moved to this one.
+    """
+    mean = x.mean((2, 3))
+    found = [
+        part for image in x.unsqueeze(1).unbind(0) for part in torch.batch_norm_update_stats(image, None, None, 0.0)
+    ]
+    around, var = torch.stack(found).view(len(x), 2, -1).unbind(1)
+    return torch.cat([mean, var.addcmul(around - mean, around - mean, value=-1).clamp_min_(0.0)], 1)
+
+
+def _in_one_pass(x: Tensor) -> Tensor:
+    """For the compiler, which makes one loop of both sums.
+
+    They are taken from one of the image's own values: the square of its distance from the mean is at most ``pixels``
+    times the variance, so little can cancel, whatever the mean is.
+    """
+    positions = tuple(range(2, x.dim()))
+    origin = x.flatten(2)[:, :, :1]
+    shifted = x - spread(origin[:, :, 0], x)
+    mean, square = shifted.mean(positions), shifted.square().mean(positions)
+    return torch.cat([origin[:, :, 0] + mean, (square - mean.square()).clamp_min(0.0)], 1)
 
 
 class Affine(NamedTuple):
@@ -39,19 +89,29 @@ class Affine(NamedTuple):
     eps: float
 
 
-def normalize(centred: Tensor, seen: Moments, used: Statistics, affine: Affine) -> Tensor:
-    """``weight (x - used.mean) / sqrt(used.var + eps) + bias``, float32, written over ``centred``.
+def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = False) -> Tensor:
+    """``weight (x - used.mean) / sqrt(used.var + eps) + bias``, computed in float32, of the type of ``x``.
 
-    ``used`` holds one row per image or a single row. The centred activation is ours alone, so overwriting it saves a
-    second one; and measuring from the image's own mean keeps the rounding small where the mean is large.
+    ``used`` holds one row per image or a single row. With ``in_place`` a float32 ``x`` is written over: a new tensor of
+    that size costs more than the arithmetic.
     """
+    if used.mean.dim() == 1 and x.numel() <= ONE_OPERATION and x.dtype == torch.float32 and not x.is_cuda:
+        weight, bias, eps = affine
+        return torch.batch_norm(x, weight, bias, used.mean, used.var, False, 0.0, eps, False)
     scale = torch.rsqrt(used.var + affine.eps)
     if affine.weight is not None:
-        scale = affine.weight.float() * scale
-    shift = (seen.mean - used.mean) * scale
-    if affine.bias is not None:
-        shift = shift + affine.bias.float()
-    return torch.addcmul(spread(shift, centred), centred, spread(scale, centred), out=centred)
+        scale = scale * affine.weight.float()
+    if affine.bias is None:
+        shift = -used.mean * scale
+    else:
+        shift = torch.addcmul(affine.bias.float(), used.mean, scale, value=-1)
+    scale, shift = spread(scale, x), spread(shift, x)
+    if x.dtype != torch.float32:
+        return torch.addcmul(shift, x.float(), scale).to(x.dtype)
+    if x.dim() == 4 and not x.is_contiguous():
+        return torch.addcmul(shift, x, scale, out=x if in_place else None)
+    # Where channels do not lie innermost, two operations are much quicker than one.
+    return torch.mul(x, scale, out=x if in_place else None).add_(shift)
 
 
 def spread(rows: Tensor, like: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapters.base import Moments, Site, Statistics
+from adapters.linear import Linear, Weights
 from adapters.params import check, param
 
 
 @dataclass(frozen=True)
-class RobustBN:
+class RobustBN(Linear):
     """Follow the stream by an exponential moving average and normalize with it: update, then use.
 
     ``G <- (1 - momentum) G + momentum batch`` for mean and biased variance, starting from the trained statistics;
@@ -23,12 +23,7 @@ class RobustBN:
     def __post_init__(self) -> None:
         check(self)
 
-    def init(self, site: Site) -> Statistics:
-        """The trained statistics."""
-        return Statistics(site.mean.clone(), site.var.clone())
-
-    def step(self, site: Site, state: Statistics, seen: Moments) -> tuple[Statistics, Statistics]:
-        """The moving average after this request; a single value per channel is answered, not learned from."""
-        del site
-        moved = state if seen.values < 2 else state.toward(seen.pooled(), self.momentum)
-        return moved, moved
+    def weights(self, images: int) -> Weights:
+        """The moving average after the request, used and remembered."""
+        del images
+        return Weights(own=self.momentum, remembered=1.0 - self.momentum, trained=0.0, pace=self.momentum)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.fx
@@ -40,6 +40,11 @@ class Sites:
 
     def __getitem__(self, index: int) -> Site:
         return self._known[index]
+
+    @property
+    def layers(self) -> Mapping[str, _BatchNorm]:
+        """The BatchNorm layers by name."""
+        return self._layers
 
     def buffers(self) -> dict[int, str]:
         """From the identity of each layer's running mean to the layer's name: how a forward recognises a site."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from adapters.base import Moments, Nothing, Site, Statistics
+from adapters.linear import Linear, Weights
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Linear):
     """No adaptation: every image is normalized with the statistics of the training data.
 
     Equal to ``model.eval()``, and the baseline of every comparison. Remembers nothing.
     """
 
-    def init(self, site: Site) -> Nothing:
-        """Nothing to remember."""
-        del site
-        return Nothing()
+    remembers: ClassVar[bool] = False
 
-    def step(self, site: Site, state: Nothing, seen: Moments) -> tuple[Statistics, Nothing]:
-        """The trained statistics, whatever was seen."""
-        del seen
-        return site.trained, state
+    def weights(self, images: int) -> Weights:
+        """All weight on the trained statistics, whatever was seen."""
+        del images
+        return Weights(own=0.0, remembered=0.0, trained=1.0, pace=0.0)

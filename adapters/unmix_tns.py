@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,8 @@ class UnMixTNS:
     Paper: Tomar et al. 2024, "Un-Mixing Test-Time Normalization Statistics: Combatting Label Temporal Correlation"
     (ICLR 2024), section 3.
     """
+
+    batched: ClassVar[bool] = True
 
     components: int = param(16, "Number of mixture components K.", low=1, high=256)
     temperature: float = param(0.07, "Temperature of the softmax that assigns images to components.", low=1e-3)
@@ -77,28 +79,30 @@ class UnMixTNS:
 
     def _assign(self, state: Components, seen: Moments) -> Tensor:
         # The cosine needs the raw means: unlike everything below it changes under a shift.
-        cosine = F.normalize(seen.mean, dim=1, eps=1e-8) @ F.normalize(state.means, dim=1, eps=1e-8).T
-        return (cosine / self.temperature).softmax(1)
+        own, theirs = (F.normalize(mean, dim=-1, eps=1e-8) for mean in (seen.mean, state.means))
+        return (own @ theirs.mT / self.temperature).softmax(-1)
 
     def _mixture(self, state: Components, seen: Moments, p: Tensor) -> Statistics:
-        # The sums over k in closed form, as products [n, K] @ [K, C]; no [n, K, C] array is made. Measured from the
-        # mean of the components and with q = p - 1/K, or the squares of an image far from them all would cancel.
+        # The sums over k in closed form, as one product [2n, K] @ [K, 3C]; no [n, K, C] array is made. Measured from
+        # the mean of the components and with q = p - 1/K, or the squares of an image far from them all would cancel.
         k = self.components
-        centre = state.means.mean(0)
+        centre = state.means.mean(-2, keepdim=True)
         x, m, q = seen.mean - centre, state.means - centre, p - 1 / k
-        q2, m2 = q.square(), m.square()
-        pull = q @ m / k
-        within = (1 - 1 / k) * state.vars.mean(0) + (seen.var - q @ state.vars) / k
-        own = (x.square() * q2.sum(1, keepdim=True) - 2 * x * (q2 @ m) + q2 @ m2) / k
-        shared = (1 - 1 / k) ** 2 * m2.mean(0) + 2 * (1 - 1 / k) * (x * pull - q @ m2 / k)
+        terms = torch.cat([m, state.vars, m.square()], -1)
+        q2 = q.square()
+        first, second = (torch.cat([q, q2], -2) @ terms).chunk(2, -2)
+        q_m, q_vars, q_m2 = first.chunk(3, -1)
+        q2_m, _, q2_m2 = second.chunk(3, -1)
+        _, vars_mean, m2_mean = terms.mean(-2, keepdim=True).chunk(3, -1)
+        pull, rest = q_m / k, 1 - 1 / k
+        within = rest * vars_mean + (seen.var - q_vars) / k
+        own = (x * (x * q2.sum(-1, keepdim=True) - 2 * q2_m) + q2_m2) / k
+        shared = rest**2 * m2_mean + 2 * rest * (x * pull - q_m2 / k)
         var = within + own + shared - pull.square()
-        mean = x / k - pull
-        return Statistics(mean + centre, var.clamp_min(0.0))
+        return Statistics(x / k - pull + centre, var.clamp_min(0.0))
 
     def _learn(self, state: Components, seen: Moments, p: Tensor) -> Components:
-        weight = rate(self.momentum, seen.images, self.reference_images) / seen.images
-        mass = p.sum(0)[:, None]  # [K, 1]
-        return Components(
-            state.means + weight * (p.T @ seen.mean - mass * state.means),
-            state.vars + weight * (p.T @ seen.var - mass * state.vars),
-        )
+        weighted = (rate(self.momentum, seen.images, self.reference_images) / seen.images) * p.mT
+        kept = 1 - weighted.sum(-1, keepdim=True)
+        means, variances = (weighted @ torch.cat([seen.mean, seen.var], -1)).chunk(2, -1)
+        return Components(torch.addcmul(means, state.means, kept), torch.addcmul(variances, state.vars, kept))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adapters import Key
 from app.errors import EngineClosedError
+from app.outputs import Output
 from app.streams import Scope
 
 
@@ -20,6 +21,7 @@ class Ticket:
 
     key: Key
     update: bool
+    top_k: int = 1
     images: Tensor | None = None
     arrived: float = field(default_factory=time.perf_counter)
     ready: float = 0.0
@@ -40,7 +42,7 @@ class Barrier:
 class Result:
     """What a forward gives one request."""
 
-    probabilities: Tensor
+    output: Output
     drift: float
     step: int
     updated: bool
@@ -69,14 +71,14 @@ class Batcher:
         """How many requests and resets wait."""
         return len(self._queue)
 
-    def enter(self, key: Key, *, update: bool) -> Ticket:
+    def enter(self, key: Key, *, update: bool, top_k: int = 1) -> Ticket:
         """Take the next place in the queue.
 
         Raises:
             EngineClosedError: the batcher is closed.
         """
         self._check_open()
-        ticket = Ticket(key, update)
+        ticket = Ticket(key, update, top_k)
         self._queue[ticket] = None
         return ticket
 
@@ -164,8 +166,13 @@ class Batcher:
         except BaseException as error:
             # Even an exit called for on the model thread must leave nobody waiting.
             results = [error if isinstance(error, Exception) else _closed()] * len(group)
+        finished = time.perf_counter()
+        self._running = None
+        # Before anybody is answered: the next forward runs while these answers are written.
+        if not self._closed:
+            self._dispatch()
         for ticket, result in zip(group, results, strict=True):
-            ticket.finished = time.perf_counter()
+            ticket.finished = finished
             # A caller may have gone: each future is settled on its own.
             if ticket.answer.done():
                 continue
@@ -173,9 +180,6 @@ class Batcher:
                 ticket.answer.set_exception(result)
             else:
                 ticket.answer.set_result(result)
-        self._running = None
-        if not self._closed:
-            self._dispatch()
 
 
 def _closed() -> EngineClosedError:

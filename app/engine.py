@@ -4,45 +4,64 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 import torch
 
-from adapters import STRATEGIES, AdaptiveModel, AnyAdapter, Key, Outcome, Request, load_plugins, name_of, strategy
+from adapters import AdaptiveModel, Key, Memory, Outcome, Request, load_plugins
 from app.batcher import Batcher, Result, Ticket
+from app.budget import Budget
+from app.decoding import Decoders
+from app.describing import describe_hosted
 from app.errors import EngineClosedError, FieldError, StreamNotFoundError, TooLargeError, UnanswerableError
-from app.images import Limits, decode
+from app.images import Limits
 from app.models import load
+from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
+from app.models.pixels import Pixels
+from app.named import named
+from app.outputs import Output, read_outputs
 from app.settings import Settings
 from app.streams import Scope, Streams
-from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
+from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo, Timing
 
 log = logging.getLogger("renorm")
 
 
 class Engine:
-    """One hosted model, the states of its streams, and the thread that runs its forwards.
+    """One hosted model, the states of its streams, and the threads that decode images and run forwards.
 
-    Everything but forwards and decoding happens on the event loop's thread, so states need no lock. One forward is in
-    flight at most; what arrives meanwhile waits and shares the next one.
+    Three stages overlap: while one group of requests is in its forward, the images of the next are decoded, and the
+    answers of the one before are written. Between the first two at most ``max_waiting_bytes`` of pixels wait; between
+    the last two one group's answers do, because one forward is in flight at most.
+
+    Everything but forwards and decoding happens on the event loop's thread, so states need no lock.
     """
 
     def __init__(self, settings: Settings, hosted: Hosted) -> None:
         self.settings, self.hosted = settings, hosted
-        self._model = AdaptiveModel(hosted.network, strategy(settings.strategy))
+        adapter, how = named(settings.strategy, {}).adapter, hosted.preprocessing
+        device = device_of(settings.device)
+        self._model = AdaptiveModel(
+            hosted.network,
+            adapter,
+            prepare=Pixels(how).to(device),
+            device=device,
+            dtype=TYPES[settings.dtype],
+            copy=False,
+            compile=settings.compile,
+        )
         self._streams = Streams(settings.max_state_bytes, settings.max_streams)
         self._batcher = Batcher(self._forward, self._streams.forget, settings.max_forward_images)
-        self._limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+        self._budget = Budget(settings.max_waiting_bytes)
+        self._decoders = Decoders(how, Limits(settings.max_image_bytes, settings.max_image_pixels))
         self._thread = ThreadPoolExecutor(1, "renorm-model")
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "renorm-decode")
 
     @classmethod
-    async def open(cls, settings: Settings) -> Engine:
-        """Load the model, run it once and be ready.
+    async def open(cls, settings: Settings, progress: Callable[[str], None] | None = None) -> Engine:
+        """Load the model, run it once and be ready; ``progress`` is told from another thread what is compiled.
 
         Raises:
             ModelError, adapters.UnsupportedModelError: the model cannot be hosted.
@@ -50,7 +69,7 @@ class Engine:
         """
         load_plugins()
         engine = cls(settings, await asyncio.to_thread(load, settings))
-        await asyncio.get_running_loop().run_in_executor(engine._thread, engine._warm_up)
+        await asyncio.get_running_loop().run_in_executor(engine._thread, engine._warm_up, progress)
         log.info("hosting %s: %d BatchNorm sites", engine.hosted.name, len(engine._model.sites))
         return engine
 
@@ -63,17 +82,22 @@ class Engine:
             UnanswerableError: the network's output is not finite; no state has moved.
             EngineClosedError: the engine is closing.
         """
-        adapter = self._adapter(call)
+        adapter, name, params = named(call.strategy or self.settings.strategy, call.params)
         self._check_count(len(call.images))
-        ticket = self._batcher.enter(Key(call.stream, adapter), update=call.update)
+        top_k = min(call.top_k, len(self.hosted.classes))
+        ticket = self._batcher.enter(Key(call.stream, adapter), update=call.update, top_k=top_k)
         try:
-            result = await self._batcher.run(ticket, await self._decode(call.images))
+            result = await self._run(ticket, call)
         finally:
             self._batcher.leave(ticket)
+        output = result.output
         return Prediction(
-            probabilities=result.probabilities,
-            strategy=name_of(adapter),
-            params=asdict(adapter),  # type: ignore[call-overload]
+            probabilities=output.probabilities,
+            classes=output.classes,
+            shares=output.shares,
+            entropy=output.entropy,
+            strategy=name,
+            params=params,
             step=result.step,
             updated=result.updated,
             drift=result.drift,
@@ -89,7 +113,7 @@ class Engine:
             adapters.UnknownStrategyError: no strategy has that name.
         """
         if strategy is not None:
-            _known(strategy)
+            named(strategy, {})
         return await self._batcher.reset(Scope(stream, strategy))
 
     def streams(self) -> StreamsInfo:
@@ -125,10 +149,7 @@ class Engine:
         """Finish the running forward, refuse what waits, end the threads."""
         await self._batcher.close()
         self._thread.shutdown()
-        self._decoders.shutdown(cancel_futures=True)
-
-    def _adapter(self, call: Call) -> AnyAdapter:
-        return strategy(call.strategy or self.settings.strategy, call.params)
+        self._decoders.close()
 
     def _check_count(self, images: int) -> None:
         if images == 0:
@@ -140,28 +161,21 @@ class Engine:
                 where="images",
             )
 
-    async def _decode(self, images: Sequence[bytes]) -> torch.Tensor:
-        loop = asyncio.get_running_loop()
-        work = [
-            loop.run_in_executor(self._decoders, decode, data, self.hosted.preprocessing, self._limits, f"images[{i}]")
-            for i, data in enumerate(images)
-        ]
-        # All are awaited, so that the first bad image is named whichever thread was quicker.
-        done = await asyncio.gather(*work, return_exceptions=True)
-        for result in done:
-            if isinstance(result, BaseException):
-                raise result
-        decoded = [result for result in done if isinstance(result, torch.Tensor)]
-        # A large request is many megabytes: copied together off the event loop too.
-        return await loop.run_in_executor(self._decoders, torch.stack, decoded)
+    async def _run(self, ticket: Ticket, call: Call) -> Result:
+        """Decode and run, holding as much of the budget as the pixels take."""
+        size = len(call.images) * self._decoders.image_bytes
+        # Asked for in the order of the tickets, as the budget demands: nothing is awaited between the two.
+        await self._budget.take(size)
+        try:
+            return await self._batcher.run(ticket, await self._decoders(call.images))
+        finally:
+            self._budget.give_back(size)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, progress: Callable[[str], None] | None) -> None:
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
         side = self.hosted.preprocessing.size
-        # Two requests: a network that cannot answer a batch is refused now, not when the first one comes.
-        image = torch.zeros(1, 3, side, side)
-        self._model.run([Request(image, stream, update=False) for stream in ("one", "two")], {})
+        self._model.warm_up(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self._model.device), progress)
 
     async def _forward(self, group: list[Ticket]) -> list[Result | Exception]:
         """Run a group in one forward; if that fails, each request alone, so that one cannot fail the others."""
@@ -174,50 +188,31 @@ class Engine:
         return [result for ticket in group for result in await self._forward([ticket])]
 
     async def _forward_together(self, group: list[Ticket]) -> list[Result | Exception]:
-        requests = [_request(ticket) for ticket in group]
         memories = self._streams.memories({ticket.key for ticket in group})
         loop = asyncio.get_running_loop()
         try:
-            running = loop.run_in_executor(self._thread, self._model.run, requests, memories)
+            running = loop.run_in_executor(self._thread, self._work, group, memories)
         except RuntimeError as error:
             raise EngineClosedError("the model thread is gone", hint="restart the server") from error
-        return self._settle(group, await running)
+        return self._settle(group, *await running)
 
-    def _settle(self, group: list[Ticket], outcome: Outcome) -> list[Result | Exception]:
+    def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
+        """What the model thread does for a group; it writes nothing."""
+        outcome = self._model.run([_request(ticket) for ticket in group], memories)
+        return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
+
+    def _settle(self, group: list[Ticket], outcome: Outcome, outputs: list[Output]) -> list[Result | Exception]:
         for key, memory in outcome.memories.items():
             self._streams.commit(key, memory)
         results: list[Result | Exception] = []
-        for ticket, answer in zip(group, outcome.answers, strict=True):
-            probabilities = answer.logits.float().softmax(1)
-            if not probabilities.isfinite().all():
+        for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
+            if not math.isfinite(output.entropy):
                 results.append(_unanswerable())
                 continue
             if answer.updated:
-                entropy = -torch.xlogy(probabilities, probabilities).sum(1).mean()
-                self._streams.note(ticket.key, len(probabilities), answer.drift, float(entropy))
-            results.append(Result(probabilities, answer.drift, answer.step, answer.updated))
+                self._streams.note(ticket.key, len(output.classes), answer.drift, output.entropy)
+            results.append(Result(output, answer.drift, answer.step, answer.updated))
         return results
-
-
-def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) -> ModelInfo:
-    """What a hosted model is, and what adapting it costs."""
-    sites = [SiteInfo(site.name, model.sites.kind(i), site.channels) for i, site in enumerate(model.sites)]
-    return ModelInfo(
-        name=hosted.name,
-        architecture=hosted.architecture,
-        parameters=sum(parameter.numel() for parameter in hosted.network.parameters()),
-        classes=hosted.classes,
-        preprocessing=asdict(hosted.preprocessing),
-        sites=sites,
-        channels=sum(site.channels for site in sites),
-        state_bytes={name: model.state_bytes(strategy(name)) for name in STRATEGIES},
-        default_strategy=settings.strategy,
-        card=hosted.card,
-    )
-
-
-def _known(name: str) -> None:
-    strategy(name)
 
 
 def _request(ticket: Ticket) -> Request:

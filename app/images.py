@@ -1,4 +1,4 @@
-"""Bytes to tensor under explicit limits: the header is read before any pixel. Knows no HTTP, keeps no state."""
+"""Bytes to pixels under explicit limits: the header is read before any pixel. Knows no HTTP, keeps no state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -17,7 +17,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
-from torch import Tensor
 
 from app.errors import ImageError, RenormError, TooLargeError
 from app.models.hosted import Preprocessing
@@ -72,11 +71,12 @@ _UPRIGHT = {
 }
 
 
-def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str) -> Tensor:
-    """Turn one encoded still image into the network's input. Safe to call from many threads.
+def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str) -> NDArray[np.uint8]:
+    """Turn one encoded still image into the pixels that the network sees. Safe to call from many threads.
 
     Returns:
-        float32 ``[3, size, size]``, normalized, contiguous.
+        ``[size, size, 3]``, RGB, read-only. Scaling and normalization follow on the model's device, where they cost
+        less, for a whole batch: see `app.models.pixels`.
 
     Raises:
         ImageError: empty, of an unknown format, animated, truncated or corrupt.
@@ -101,7 +101,7 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str
             hint="check that the whole file was sent, or save the image anew",
             where=where,
         ) from error
-    return _normalized(_cut(rgb, preprocessing), preprocessing)
+    return np.asarray(_cut(rgb, preprocessing))
 
 
 def _check_bytes(data: bytes, limits: Limits, where: str) -> None:
@@ -193,9 +193,3 @@ def _cut(image: Image.Image, how: Preprocessing) -> Image.Image:
     right, bottom = min((left + how.size) * across, image.width), min((top + how.size) * down, image.height)
     box = (left * across, top * down, right, bottom)
     return image.resize((how.size, how.size), Image.Resampling[how.interpolation.upper()], box)
-
-
-def _normalized(image: Image.Image, how: Preprocessing) -> Tensor:
-    # np.array copies: torch warns about the read-only view that asarray would give.
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
-    return pixels.sub_(torch.tensor(how.mean).view(3, 1, 1)).div_(torch.tensor(how.std).view(3, 1, 1))

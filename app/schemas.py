@@ -130,8 +130,10 @@ class ModelResponse(Wire):
     sites: list[SiteResponse]
     channels: int = Field(examples=[688], description="of all sites")
     state_bytes: dict[str, int] = Field(
-        examples=[{"source": 0, "adabn": 5580}], description="of one stream's state, by strategy"
+        examples=[{"source": 0, "adabn": 5504}], description="of one stream's state, by strategy"
     )
+    device: str = Field(examples=["cpu"], description="where it runs")
+    dtype: str = Field(examples=["float32"], description="of weights and activations; statistics are float32")
     default_strategy: str = Field(examples=["adabn"])
     card: str = Field(examples=["Trained on CIFAR-10; 91 % of its test images are classified correctly."])
 
@@ -144,7 +146,7 @@ class StreamState(Wire):
     params: dict[str, Any] = Field(examples=[{"momentum": 0.1}])
     steps: int = Field(examples=[12], description="requests it has learned from")
     images: int = Field(examples=[96], description="images it has learned from")
-    bytes: int = Field(examples=[5580])
+    bytes: int = Field(examples=[5504])
     drift: Measured = Field(examples=[0.41], description="of the last request")
     entropy: Measured = Field(examples=[0.35], description="of the last request, in nats")
     age_s: FiniteFloat = Field(examples=[3.2], description="seconds since the last request")
@@ -154,7 +156,7 @@ class StreamsResponse(Wire):
     """All streams' states, and how full the memory for them is."""
 
     streams: list[StreamState]
-    bytes: int = Field(examples=[5580])
+    bytes: int = Field(examples=[5504])
     capacity_bytes: int = Field(examples=[1_000_000_000])
     evictions: int = Field(examples=[0], description="states forgotten to make room")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -16,6 +17,12 @@ def _numbers(text: Any) -> Any:
 
 Triple = Annotated[tuple[float, float, float], NoDecode, BeforeValidator(_numbers)]
 """One number per channel; in a variable or option ``0.5,0.5,0.5``."""
+
+
+def _device(text: Any) -> Any:
+    if not isinstance(text, str) or re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text) is None:
+        raise ValueError("it should be auto, cpu, cuda or cuda:NUMBER")
+    return text
 
 
 class Settings(BaseSettings):
@@ -32,6 +39,16 @@ class Settings(BaseSettings):
     std: Triple | None = Field(None, description="channel deviations of the preprocessing")
     size: int | None = Field(None, ge=1, le=4096, description="side of the network's input in pixels")
 
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        "auto", description="where the network runs: cpu, cuda or cuda:NUMBER; auto takes a GPU where there is one"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="type of weights and activations; statistics are always float32"
+    )
+    compile: bool = Field(
+        False, description="compile forwards to machine code before the server is ready, which takes minutes once"
+    )
+
     strategy: str = Field("adabn", description="strategy of requests that name none")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for a free one")
@@ -45,6 +62,9 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, read from its header")
     max_body_bytes: int = Field(100_000_000, ge=1, description="bytes of one request body")
     max_forward_images: int = Field(256, ge=1, description="most images in one shared forward")
+    max_waiting_bytes: int = Field(
+        250_000_000, ge=1, description="bytes of decoded images before further requests wait to be decoded"
+    )
     max_state_bytes: int = Field(
         1_000_000_000, ge=1, description="bytes of all states before the least recently used go"
     )

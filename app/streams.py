@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from adapters import Key, Memory, name_of
+from adapters import Arena, Key, Memory
+from app.named import described
 from app.types import StreamInfo, StreamsInfo
 
 
@@ -20,18 +21,17 @@ class Scope(NamedTuple):
 
     def covers(self, key: Key) -> bool:
         """Whether the state of ``key`` is meant."""
-        return self.stream in (None, key.stream) and self.strategy in (None, name_of(key.adapter))
+        return self.stream in (None, key.stream) and self.strategy in (None, described(key.adapter).name)
 
 
 @dataclass
 class Held:
-    """One state and what is told of it."""
+    """What is told of one state beside its size."""
 
-    memory: Memory
-    images: int
-    drift: float
-    entropy: float
-    used: float
+    images: int = 0
+    drift: float = 0.0
+    entropy: float = 0.0
+    used: float = 0.0
 
 
 class Streams:
@@ -42,27 +42,30 @@ class Streams:
 
     def __init__(self, capacity_bytes: int, capacity: int) -> None:
         self.capacity_bytes, self.capacity = capacity_bytes, capacity
-        self.bytes = 0
         self.evictions = 0
+        self._arena = Arena()
         self._held: OrderedDict[Key, Held] = OrderedDict()
 
+    @property
+    def bytes(self) -> int:
+        """Of all states."""
+        return self._arena.bytes
+
     def memories(self, keys: set[Key]) -> Mapping[Key, Memory]:
-        """The states of those of ``keys`` that have one; reading them counts as use."""
+        """The states of those of ``keys`` that have one, until the next commit; reading them counts as use."""
         held = [key for key in keys if key in self._held]
         for key in held:
             self._held.move_to_end(key)
-        return {key: self._held[key].memory for key in held}
+        return {key: self._arena[key] for key in held}
 
     def commit(self, key: Key, memory: Memory) -> None:
         """Make ``memory`` the state of ``key``, and let the least recently used go if there is no room."""
-        held = self._held.get(key) or Held(memory, 0, 0.0, 0.0, 0.0)
-        self.bytes += _bytes(memory) - (_bytes(held.memory) if key in self._held else 0)
-        held.memory = memory
-        self._held[key] = held
+        self._arena[key] = memory
+        self._held.setdefault(key, Held())
         self._held.move_to_end(key)
         while len(self._held) > 1 and (self.bytes > self.capacity_bytes or len(self._held) > self.capacity):
-            _, gone = self._held.popitem(last=False)
-            self.bytes -= _bytes(gone.memory)
+            gone, _ = self._held.popitem(last=False)
+            del self._arena[gone]
             self.evictions += 1
 
     def note(self, key: Key, images: int, drift: float, entropy: float) -> None:
@@ -76,28 +79,24 @@ class Streams:
         """Drop the states that ``scope`` covers; how many there were."""
         gone = [key for key in self._held if scope.covers(key)]
         for key in gone:
-            self.bytes -= _bytes(self._held.pop(key).memory)
+            del self._held[key], self._arena[key]
         return len(gone)
 
     def info(self) -> StreamsInfo:
         """All streams, the most recently used first."""
         now = time.monotonic()
-        listed = [_told(key, held, now) for key, held in reversed(self._held.items())]
+        listed = [_told(key, held, self._arena[key], now) for key, held in reversed(self._held.items())]
         return StreamsInfo(listed, self.bytes, self.capacity_bytes, self.evictions)
 
 
-def _bytes(memory: Memory) -> int:
-    return memory.row.numel() * memory.row.element_size()
-
-
-def _told(key: Key, held: Held, now: float) -> StreamInfo:
+def _told(key: Key, held: Held, memory: Memory, now: float) -> StreamInfo:
     return StreamInfo(
         stream=str(key.stream),
-        strategy=name_of(key.adapter),
-        params=asdict(key.adapter),  # type: ignore[call-overload]
-        steps=held.memory.steps,
+        strategy=described(key.adapter).name,
+        params=described(key.adapter).params,
+        steps=memory.steps,
         images=held.images,
-        bytes=_bytes(held.memory),
+        bytes=memory.row.nbytes,
         drift=held.drift,
         entropy=held.entropy,
         age_s=now - held.used,

@@ -13,7 +13,8 @@ from torch import Tensor
 class Call:
     """One request as a door parsed it: encoded images of one stream, not yet looked into.
 
-    ``strategy`` None means the server's default; ``params`` are hyperparameters of the strategy, unchecked.
+    ``strategy`` None means the server's default; ``params`` are hyperparameters of the strategy, unchecked; ``top_k``
+    is how many classes are ranked, all of them where the model has fewer.
     """
 
     images: list[bytes]
@@ -21,6 +22,7 @@ class Call:
     strategy: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     update: bool = True
+    top_k: int = 5
 
 
 class Timing(NamedTuple):
@@ -36,9 +38,12 @@ class Timing(NamedTuple):
 class Prediction:
     """The engine's answer to a `Call`."""
 
-    probabilities: Tensor  # [n, classes]
+    probabilities: Tensor  # [n, classes] float32, on the CPU
+    classes: list[list[int]]  # [n][top_k], the most probable first
+    shares: list[list[float]]  # [n][top_k], their probabilities
+    entropy: float  # mean over the images, in nats
     strategy: str
-    params: dict[str, Any]  # complete, defaults included
+    params: dict[str, Any]  # complete, defaults included; shared by all answers, so never changed
     step: int  # committed requests of this stream with this strategy, this one included if it was
     updated: bool
     drift: float
@@ -90,5 +95,7 @@ class ModelInfo:
     sites: list[SiteInfo]
     channels: int  # of all sites
     state_bytes: dict[str, int]  # of one stream, by strategy with its defaults
+    device: str  # as torch writes it
+    dtype: str  # of weights and activations
     default_strategy: str
     card: str

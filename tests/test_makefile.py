@@ -133,11 +133,16 @@ def test_an_environment_that_works_is_kept(clone: Clone) -> None:
     assert not (clone.at / ".venv" / "bin" / "ruff").exists()
 
 
-def test_train_asks_for_data_and_bench_has_a_sample(clone: Clone) -> None:
+def test_train_asks_for_data_and_errors_has_a_sample(clone: Clone) -> None:
     clone.make("lint")
     assert "make train DATA=" in clone.run("train").stdout
-    (bench,) = clone.make("bench", "ARGS=--limit 50")
-    assert bench == "python benchmarks/shifted_stream.py --serve --data benchmarks/sample --limit 50"
+    (errors,) = clone.make("errors", "ARGS=--limit 50")
+    assert errors == "python benchmarks/shifted_stream.py --serve --data benchmarks/sample --limit 50"
+
+
+def test_bench_measures_speed(clone: Clone) -> None:
+    clone.make("lint")
+    assert clone.make("bench", "ARGS=--quick") == ["python benchmarks/speed.py --quick"]
 
 
 def test_help_lists_every_target(clone: Clone) -> None:

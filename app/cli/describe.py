@@ -34,6 +34,8 @@ def describe(
     mean: o.MeanOption = None,
     std: o.StdOption = None,
     size: o.SizeOption = None,
+    device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
     strategy: o.StrategyOption = None,
     json: o.JsonOption = False,
 ) -> None:
@@ -65,6 +67,8 @@ def _print(info: ModelInfo) -> None:
         "parameters": f"{info.parameters:,}",
         "classes": f"{len(info.classes)}: {_some(info.classes)}",
         **{name: _value(value) for name, value in info.preprocessing.items()},
+        "device": info.device,
+        "type": info.dtype,
         "default strategy": info.default_strategy,
     }
     show("Model", ["", ""], [[name, value] for name, value in facts.items()])

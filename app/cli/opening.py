@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.cli.given import BAD_OPTION, CANNOT_RUN, fail
+from app.cli.progress import progress
 
 if TYPE_CHECKING:
     from app.engine import Engine
@@ -29,7 +30,8 @@ async def open_engine(settings: Settings) -> Engine:
     from app.errors import ModelError
 
     try:
-        return await Engine.open(settings)
+        with progress() as show:
+            return await Engine.open(settings, show)
     except ModelError as error:
         why = f"{error.message}; {error.hint}" if error.hint else error.message
         fail(f"{settings.model} cannot be hosted: {why}", status=CANNOT_RUN)

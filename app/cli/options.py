@@ -33,6 +33,9 @@ LabelsOption = Annotated[Path | None, _option("labels", _MODEL, "FILE")]
 MeanOption = Annotated[str | None, _option("mean", _MODEL, "R,G,B")]
 StdOption = Annotated[str | None, _option("std", _MODEL, "R,G,B")]
 SizeOption = Annotated[int | None, _option("size", _MODEL, "PIXELS")]
+DeviceOption = Annotated[str | None, _option("device", _MODEL, "DEVICE")]
+DtypeOption = Annotated[str | None, _option("dtype", _MODEL, "TYPE")]
+CompileOption = Annotated[bool | None, _option("compile", _MODEL, "")]
 StrategyOption = Annotated[str | None, _option("strategy", _MODEL, "NAME")]
 
 HostOption = Annotated[str | None, _option("host", _SERVER, "ADDRESS")]
@@ -48,6 +51,7 @@ MaxImageBytesOption = Annotated[int | None, _option("max_image_bytes", _LIMITS, 
 MaxImagePixelsOption = Annotated[int | None, _option("max_image_pixels", _LIMITS, "PIXELS")]
 MaxBodyBytesOption = Annotated[int | None, _option("max_body_bytes", _LIMITS, "BYTES")]
 MaxForwardImagesOption = Annotated[int | None, _option("max_forward_images", _LIMITS, "NUMBER")]
+MaxWaitingBytesOption = Annotated[int | None, _option("max_waiting_bytes", _LIMITS, "BYTES")]
 MaxStateBytesOption = Annotated[int | None, _option("max_state_bytes", _LIMITS, "BYTES")]
 MaxStreamsOption = Annotated[int | None, _option("max_streams", _LIMITS, "NUMBER")]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import importlib.util
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -33,7 +35,7 @@ Examples:
 
 * `renorm serve --strategy unmix_tns --port 9000`
 
-* `renorm serve --model timm:resnet50`
+* `renorm serve --model timm:resnet50 --compile`
 
 * `renorm serve --model python:my_package.nets:build --weights net.safetensors --labels classes.txt --size 224`
 
@@ -48,6 +50,9 @@ def serve(
     mean: o.MeanOption = None,
     std: o.StdOption = None,
     size: o.SizeOption = None,
+    device: o.DeviceOption = None,
+    dtype: o.DtypeOption = None,
+    compile: o.CompileOption = None,
     strategy: o.StrategyOption = None,
     host: o.HostOption = None,
     port: o.PortOption = None,
@@ -59,6 +64,7 @@ def serve(
     max_image_pixels: o.MaxImagePixelsOption = None,
     max_body_bytes: o.MaxBodyBytesOption = None,
     max_forward_images: o.MaxForwardImagesOption = None,
+    max_waiting_bytes: o.MaxWaitingBytesOption = None,
     max_state_bytes: o.MaxStateBytesOption = None,
     max_streams: o.MaxStreamsOption = None,
 ) -> None:
@@ -130,14 +136,27 @@ async def _host(settings: Settings, sockets: list[socket.socket], *, access_log:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    await Server(config).serve(sockets)
+    with _settled():
+        await Server(config).serve(sockets)
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """Without this, collecting garbage walks through all of PyTorch in the middle of a request: a tenth of a second."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def welcome(info: ModelInfo, url: str) -> str:
     """What a person who has just started the server wants to know."""
     return f"""\
 Renorm {__version__} hosts {info.name} ({info.architecture}): {len(info.classes)} classes, \
-{len(info.sites)} BatchNorm site{"s" * (len(info.sites) != 1)}. Default strategy: {info.default_strategy}.
+{len(info.sites)} BatchNorm site{"s" * (len(info.sites) != 1)}, on {info.device} in {info.dtype}. \
+Default strategy: {info.default_strategy}.
 
   Listening on   {url}
   Documentation  {url}/docs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -43,7 +43,10 @@ class Preprocessing:
 
 @dataclass(frozen=True, eq=False)
 class Hosted:
-    """A model ready to be served. ``network`` maps ``[n, 3, size, size]`` to logits ``[n, len(classes)]``."""
+    """A model ready to be served. ``network`` maps ``[n, 3, size, size]`` to logits ``[n, len(classes)]``.
+
+    The engine takes the network over and may change its form; ``parameters`` are counted before.
+    """
 
     name: str
     network: nn.Module
@@ -51,3 +54,7 @@ class Hosted:
     preprocessing: Preprocessing
     architecture: str
     card: str  # a few sentences or a model card: data, recipe, accuracy, intended use; may be empty
+    parameters: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", sum(parameter.numel() for parameter in self.network.parameters()))

@@ -17,7 +17,7 @@ _bearer = HTTPBearer(auto_error=False, description="RENORM_ADMIN_KEY; not needed
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="the same key in a header of its own")
 
 
-def require_admin(
+async def require_admin(
     request: Request,
     settings: ServerSettings,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],

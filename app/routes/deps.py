@@ -11,7 +11,7 @@ from app.errors import EngineClosedError
 from app.settings import Settings
 
 
-def get_engine(request: Request) -> Engine:
+def the_engine(request: Request) -> Engine:
     """The open engine.
 
     Raises:
@@ -23,11 +23,20 @@ def get_engine(request: Request) -> Engine:
     return engine
 
 
-def get_settings(request: Request) -> Settings:
+def the_settings(request: Request) -> Settings:
     """What the server runs with."""
     settings: Settings = request.app.state.settings
     return settings
 
 
-OpenEngine = Annotated[Engine, Depends(get_engine)]
-ServerSettings = Annotated[Settings, Depends(get_settings)]
+# Coroutines, because FastAPI sends plain functions through a thread pool, each of them for every request.
+async def _engine(request: Request) -> Engine:
+    return the_engine(request)
+
+
+async def _settings(request: Request) -> Settings:
+    return the_settings(request)
+
+
+OpenEngine = Annotated[Engine, Depends(_engine)]
+ServerSettings = Annotated[Settings, Depends(_settings)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -25,6 +26,8 @@ _HINT = "send parts named 'files', as curl does with -F files=@image.jpg"
 class _WholeForm(MultiPartParser):
     """Starlette's parser, except that a form that was cut off is not taken for one with fewer parts."""
 
+    # Never to disk: the body is limited, and what it holds is needed in memory at once.
+    spool_max_size = sys.maxsize
     whole = False
 
     def on_end(self) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from app.errors import EngineClosedError
-from app.routes.deps import get_engine
+from app.routes.deps import the_engine
 from app.routes.errors import wire
 from app.schemas import HealthResponse, NotReadyResponse, ReadyResponse
 
@@ -40,7 +40,7 @@ async def healthz() -> HealthResponse:
 async def readyz(request: Request) -> ReadyResponse | JSONResponse:
     """Answers 200 once the model thread has answered a ping, and 503 otherwise. Changes no state."""
     try:
-        engine = get_engine(request)
+        engine = the_engine(request)
         ready = await engine.ping(DEADLINE_S)
     except EngineClosedError as error:
         return _not_ready(f"{error.message}; {error.hint}")

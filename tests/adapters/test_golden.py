@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, AnyAdapter, Key, Memory, Request, strategy
-from adapters.memory import pack
+from adapters.memory import join
 from adapters.unmix_tns import Components
 
 with np.load(Path(__file__).parent.parent / "golden" / "layers.npz") as archive:
@@ -103,9 +103,9 @@ def test_unmix_tns_is_the_authors(components: int, momentum: str, n: int) -> Non
     start = Components(GOLDEN[f"{prefix}init_means"], GOLDEN[f"{prefix}init_vars"])
     weight = 1 - 0.9 ** (n / 64) if reference else 0.1
     assert float(GOLDEN[f"{prefix}momentum"]) == pytest.approx(weight)
-    for batch, (answer, row) in enumerate(_served(n, adapter, Memory(pack([start]), 0))):
+    for batch, (answer, row) in enumerate(_served(n, adapter, Memory(join([start]), 0))):
         expected = GOLDEN[f"{prefix}out{batch}"]
-        _near(row, pack([Components(GOLDEN[f"{prefix}means{batch}"], GOLDEN[f"{prefix}vars{batch}"])]))
+        _near(row, join([Components(GOLDEN[f"{prefix}means{batch}"], GOLDEN[f"{prefix}vars{batch}"])]))
         if components > 1:
             _near(answer, expected)
             continue

@@ -2,66 +2,165 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from adapters import STRATEGIES, AdaBN, Key, RobustBN, Source, StateError, UnMixTNS, strategy
-from adapters.memory import initial, length, pack, unpack
+from adapters import STRATEGIES, AdaBN, AnyAdapter, Key, Nothing, RobustBN, Site, Source, StateError, UnMixTNS, strategy
+from adapters.checks_model import same
+from adapters.memory import Layout, initial, join
 from adapters.sites import Sites
 from tests.nets import PreActivation, Twice, seeded
 
 SITES = Sites(seeded(PreActivation))
+CHANNELS = sum(site.channels for site in SITES)
+
+
+def fresh(adapter: AnyAdapter) -> list[tuple[Tensor, ...]]:
+    return [adapter.init(site) for site in SITES]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_state_comes_back_from_its_row_bit_by_bit(name: str) -> None:
-    states = initial(strategy(name), SITES)
-    row = pack(states)
-    assert (row.dim(), row.dtype, len(row)) == (1, torch.float32, length(states))
-    for old, new in zip(states, unpack(row, states), strict=True):
+    layout, states = initial(strategy(name), SITES), fresh(strategy(name))
+    row = join(states)
+    assert (row.dim(), row.dtype, len(row)) == (1, torch.float32, len(layout))
+    assert torch.equal(row, layout.row)
+    for old, new in zip(states, layout.split(row), strict=True):
         assert type(new) is type(old)
-        for a, b in zip(old, new, strict=True):
-            assert torch.equal(a, b)
+        assert same(old, new)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_many_states_come_back_from_their_rows_as_each_from_its_own(name: str) -> None:
+    layout = initial(strategy(name), SITES)
+    rows = layout.row + torch.arange(3.0)[:, None]
+    together = layout.split(rows)
+    for stream, row in enumerate(rows):
+        for site, alone in zip(together, layout.split(row), strict=True):
+            assert same([field[stream] for field in site], alone)
+    assert torch.equal(join(together, leading=1), rows) or not len(layout)
+
+
+class Mixed(NamedTuple):
+    """Fields of every number of axes."""
+
+    steps: Tensor  # []
+    mean: Tensor  # [C]
+    grid: Tensor  # [2, 3, C]
+
+
+def _mixed(site: Site) -> Mixed:
+    grid = torch.arange(6.0 * site.channels).view(2, 3, site.channels)
+    return Mixed(torch.tensor(3.0), site.mean.clone(), grid)
+
+
+def test_fields_of_any_number_of_axes_come_back() -> None:
+    states = [_mixed(site) for site in SITES]
+    layout = Layout(states)
+    assert len(layout) == 7 * CHANNELS + len(SITES)
+    for old, new in zip(states, layout.split(layout.row), strict=True):
+        assert [field.shape for field in new] == [field.shape for field in old]
+        assert same(old, new)
+    rows = torch.stack([layout.row, layout.row + 1])
+    assert torch.equal(join(layout.split(rows), leading=1), rows)
 
 
 def test_sizes_are_what_the_strategies_promise() -> None:
-    channels = sum(site.channels for site in SITES)
-    assert length(initial(Source(), SITES)) == 0
-    assert length(initial(RobustBN(), SITES)) == 2 * channels
-    assert length(initial(AdaBN(), SITES)) == 2 * channels + len(SITES)
-    assert length(initial(UnMixTNS(components=4), SITES)) == 8 * channels
+    promised: dict[AnyAdapter, int] = {
+        Source(): 0,
+        RobustBN(): 2 * CHANNELS,
+        AdaBN(): 2 * CHANNELS,
+        AdaBN(cumulative=True): 2 * CHANNELS + len(SITES),
+        UnMixTNS(components=4): 8 * CHANNELS,
+    }
+    for adapter, numbers in promised.items():
+        assert len(initial(adapter, SITES)) == numbers
+        assert initial(adapter, SITES).row.untyped_storage().nbytes() == 4 * numbers
 
 
-def test_a_packed_row_is_a_copy_and_an_unpacked_state_a_view() -> None:
-    states = initial(RobustBN(), SITES)
-    row = pack(states)
+def test_a_joined_row_is_a_copy_and_a_split_state_a_view() -> None:
+    states = fresh(RobustBN())
+    row = join(states)
     row.fill_(5.0)
     assert not torch.equal(states[0][0], row[:8])
-    assert unpack(row, states)[0][0].data_ptr() == row.data_ptr()
+    assert Layout(states).split(row)[0][0].data_ptr() == row.data_ptr()
+    single = torch.zeros(3)
+    assert join([(single,)]).data_ptr() != single.data_ptr()
+
+
+def test_the_row_of_a_new_stream_is_a_copy() -> None:
+    states = fresh(RobustBN())
+    layout = Layout(states[:1])
+    states[0][0].fill_(7.0)
+    assert torch.equal(layout.row[:8], SITES[0].mean)
 
 
 def test_a_row_that_ends_where_a_site_does_is_completed_by_new_sites() -> None:
-    states = initial(RobustBN(), SITES)
-    short = pack(states[:2]) + 1
-    restored = unpack(short, states)
-    assert torch.equal(restored[1][1], states[1][1] + 1)
-    assert restored[2] is states[2]
+    states = fresh(RobustBN())
+    layout = Layout(states)
+    short = join(states[:2]) + 1
+    restored = layout.split(layout.complete(short))
     assert len(restored) == len(states)
-    assert all(a is b for a, b in zip(unpack(torch.empty(0), states), states, strict=True))
+    assert same(restored[1], [field + 1 for field in states[1]])
+    assert same(restored[2], states[2])
+    assert same(restored[3], states[3])
+    assert torch.equal(layout.complete(torch.empty(0)), layout.row)
+    assert layout.complete(layout.row) is layout.row
+
+
+def test_completing_a_row_changes_neither_it_nor_the_row_of_a_new_stream() -> None:
+    layout = Layout(fresh(RobustBN()))
+    short, start = join(fresh(RobustBN())[:3]), layout.row.clone()
+    given_row = short.clone()
+    layout.complete(short).fill_(9.0)
+    assert torch.equal(short, given_row)
+    assert torch.equal(layout.row, start)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(0, 100))
 def test_a_row_is_taken_only_if_it_ends_where_a_site_does(size: int) -> None:
-    states = initial(RobustBN(), SITES)  # four sites of 8 channels: 16 numbers each
+    layout = Layout(fresh(RobustBN()))  # four sites of 8 channels: 16 numbers each
     row = torch.zeros(size)
     if size in (0, 16, 32, 48, 64):
-        assert len(unpack(row, states)) == 4
+        assert len(layout.split(layout.complete(row))) == 4
     else:
         with pytest.raises(StateError, match=f"a state of {size} numbers does not fit .* which takes 64: restore it"):
-            unpack(row, states)
+            layout.complete(row)
+
+
+def test_a_strategy_that_remembers_nothing_has_states_and_no_numbers() -> None:
+    layout = initial(Source(), SITES)
+    assert len(layout.complete(torch.empty(0))) == 0
+    assert layout.split(layout.row) == [Nothing()] * len(SITES)
+    assert layout.split(torch.empty(5, 0)) == [Nothing()] * len(SITES)
+    with pytest.raises(StateError, match=r"a state of 3 numbers does not fit .* which takes 0"):
+        layout.complete(torch.zeros(3))
+
+
+@dataclass(frozen=True)
+class Sometimes(RobustBN):
+    """Remembers nothing at narrow sites."""
+
+    def init(self, site: Site) -> object:
+        return super().init(site) if site.channels > 6 else Nothing()
+
+
+def test_sites_without_a_state_may_lie_between_others() -> None:
+    network = seeded(Twice)
+    network.last = torch.nn.BatchNorm2d(8)
+    sites = Sites(network)
+    layout = initial(Sometimes(), sites)
+    assert len(layout) == 16
+    first, second = layout.split(layout.row)
+    assert first == Nothing()
+    assert same(second, sites[1].trained)
 
 
 def test_equal_hyperparameters_are_one_key_and_others_another() -> None:
@@ -71,7 +170,7 @@ def test_equal_hyperparameters_are_one_key_and_others_another() -> None:
 
 def test_new_sites_start_as_new() -> None:
     sites = Sites(seeded(Twice))
-    row = pack(initial(RobustBN(), sites))
+    row = join([RobustBN().init(site) for site in sites])
     sites.position("bn", 2)
-    template = initial(RobustBN(), sites)
-    assert torch.equal(unpack(row, template)[2][0], sites[2].mean)
+    layout = initial(RobustBN(), sites)
+    assert torch.equal(layout.split(layout.complete(row))[2][0], sites[2].mean)

@@ -1,4 +1,4 @@
-"""Measuring and normalizing against double precision, where it is hard as well."""
+"""Measuring, normalizing, pooling and comparing: each is its formula. `test_moments_hard` has the hard inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters import Moments, Site, Statistics
-from adapters.moments import Affine, measure, normalize, spread, wasserstein
+from adapters.moments import Affine, Seen, measure, normalize, spread, wasserstein
 
 SHAPES = [(3, 4), (3, 4, 5), (3, 4, 5, 6), (3, 4, 2, 5, 6), (1, 4, 1, 1), (2, 4, 1, 1, 1), (1, 1, 2, 1)]
 
@@ -30,6 +30,10 @@ def _draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def _moments(x: Tensor) -> Moments:
+    return measure(x).of(slice(None))
+
+
 def _exact(x: Tensor) -> tuple[Tensor, Tensor]:
     flat = x.double().reshape(*x.shape[:2], -1)
     return flat.mean(2), flat.var(2, correction=0)
@@ -44,35 +48,34 @@ def _normalized(x: Tensor, mean: Tensor, var: Tensor, site: Site) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_measure_is_the_mean_and_biased_variance_of_each_image(shape: tuple[int, ...]) -> None:
     x = 2 + 3 * _draw(*shape)
-    centred, seen = measure(x)
+    seen = _moments(x)
     mean, var = _exact(x)
     torch.testing.assert_close(seen.mean.double(), mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(seen.var.double(), var, rtol=1e-5, atol=1e-6)
     assert (seen.pixels, seen.images) == (math.prod(shape[2:]), shape[0])
-    torch.testing.assert_close(centred.double(), x.double() - spread(mean, x), rtol=1e-5, atol=1e-6)
 
 
-def test_measure_leaves_its_input_alone_and_owns_its_output() -> None:
-    for shape in SHAPES:
-        x = _draw(*shape)
-        before = x.clone()
-        centred, seen = measure(x)
-        centred.fill_(7.0)
-        assert torch.equal(x, before)
-        assert torch.equal(seen.mean, _exact(before)[0].float()) or seen.pixels > 1
+def test_the_moments_of_some_images_are_theirs() -> None:
+    x = _draw(5, 3, 4, 4)
+    seen = measure(x)
+    for part in (slice(0, 1), slice(1, 4), slice(4, 5), slice(None)):
+        torch.testing.assert_close(seen.of(part), _moments(x[part]), rtol=1e-6, atol=1e-6)
+    both = torch.arange(12.0).view(2, 6)
+    assert Seen(both, 9).of(slice(1, 2)).mean.tolist() == [[6.0, 7.0, 8.0]]
+    assert Seen(both, 9).of(slice(1, 2)).var.tolist() == [[9.0, 10.0, 11.0]]
 
 
-def test_a_mean_of_a_thousand_deviations_costs_no_precision() -> None:
-    # The difference of squares would lose everything here: 1e6 + 1 in float32 keeps four bits behind the point.
-    x = 1e3 + _draw(4, 8, 16, 16)
-    centred, seen = measure(x)
-    _, var = _exact(x)
-    torch.testing.assert_close(seen.var.double(), var, rtol=1e-5, atol=0.0)
-    pooled = seen.pooled()
-    torch.testing.assert_close(pooled.var.double(), _pooled(x)[1], rtol=1e-5, atol=0.0)
-    site = _site(8)
-    expected = _normalized(x, *_pooled(x), site)
-    torch.testing.assert_close(normalize(centred, seen, pooled, affine(site)).double(), expected, rtol=1e-4, atol=3e-4)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_measure_leaves_its_input_alone_and_owns_its_output(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = _draw(*shape).to(dtype)
+    before, seen = x.clone(), measure(x)
+    kept = seen.both.clone()
+    seen.both.fill_(7.0)
+    assert torch.equal(x, before)
+    seen = measure(x)
+    x.fill_(8.0)  # what is written over the activation later does not reach its moments
+    assert torch.equal(seen.both, kept)
 
 
 def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,59 +83,75 @@ def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
     return flat.mean(1), flat.var(1, correction=0)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -1e4])
-def test_a_constant_image_has_no_variance(value: float) -> None:
-    centred, seen = measure(torch.full((2, 3, 7, 7), value))
-    assert float(seen.var.abs().max()) <= (1e-6 * abs(value)) ** 2
-    site = _site(3)
-    out = normalize(centred, seen, seen.pooled(), affine(site))
-    assert bool(out.isfinite().all())
-    torch.testing.assert_close(out, spread(site.bias, out).expand_as(out), rtol=0.0, atol=1e-3 * max(1.0, abs(value)))
-
-
 def test_a_map_of_one_position_has_no_variance_at_all() -> None:
     x = _draw(5, 3, 1, 1)
-    centred, seen = measure(x)
+    seen = _moments(x)
     assert seen.pixels == 1
     assert torch.equal(seen.mean, x.flatten(1))
     assert not seen.var.any()
-    assert not centred.any()
     site = _site(3)
-    out = normalize(centred, seen, site.trained, affine(site))
+    out = normalize(x, site.trained, affine(site))
     torch.testing.assert_close(out.double(), _normalized(x, site.mean, site.var, site), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_measured_in_single(dtype: torch.dtype) -> None:
-    x = (200 + 300 * _draw(2, 3, 32, 32)).to(dtype)  # the sum of squares is far beyond float16
-    centred, seen = measure(x)
-    mean, var = _exact(x)
-    assert (centred.dtype, seen.mean.dtype, seen.var.dtype) == (torch.float32,) * 3
-    torch.testing.assert_close(seen.mean.double(), mean, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(seen.var.double(), var, rtol=1e-5, atol=1e-4)
 
 
 def test_memory_format_is_kept_and_changes_nothing() -> None:
     x, site = _draw(3, 8, 6, 6), _site(8)
-    outs = []
-    for view in (x, x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
-        centred, seen = measure(view)
-        outs.append(normalize(centred, seen, seen.pooled(), affine(site)))
+    views = (x, x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3))
+    outs = [normalize(view, _moments(view).pooled(), affine(site)) for view in views]
+    assert outs[0].is_contiguous()
     assert outs[1].is_contiguous(memory_format=torch.channels_last)
     for out in outs[1:]:
         torch.testing.assert_close(out, outs[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_normalize_is_the_formula_for_one_row_and_for_one_per_image(shape: tuple[int, ...], rows: bool) -> None:
+def test_normalize_is_the_formula_for_one_row_and_for_one_per_image(
+    shape: tuple[int, ...], rows: bool, in_place: bool
+) -> None:
     x, site = _draw(*shape), _site(shape[1], eps=1e-3)
     size = shape[:2] if rows else shape[1:2]
     used = Statistics(_draw(*size, seed=1), _draw(*size, seed=2).square())
-    centred, seen = measure(x)
-    out = normalize(centred, seen, used, affine(site))
-    assert out.data_ptr() == centred.data_ptr()
-    torch.testing.assert_close(out.double(), _normalized(x, used.mean, used.var, site), rtol=1e-4, atol=1e-4)
+    before = x.clone()
+    out = normalize(x, used, affine(site), in_place=in_place)
+    torch.testing.assert_close(out.double(), _normalized(before, used.mean, used.var, site), rtol=1e-4, atol=1e-4)
+    assert torch.equal(x, before) or in_place
+    assert out.data_ptr() != x.data_ptr() or in_place
+
+
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (3, 4, 5, 6), (1, 4, 5, 6), (2, 64, 40, 40)])
+def test_channels_innermost_stay_so(shape: tuple[int, ...], rows: bool) -> None:
+    x, site = _draw(*shape).contiguous(memory_format=torch.channels_last), _site(shape[1])
+    used = Statistics(*(part.expand(shape[:2]) for part in site.trained)) if rows else site.trained
+    expected = normalize(x.contiguous(), used, affine(site))
+    for in_place in (False, True):
+        out = normalize(x.clone(memory_format=torch.preserve_format), used, affine(site), in_place=in_place)
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("rows", [True, False])
+def test_large_activations_are_written_over_where_that_is_allowed(rows: bool, layout: torch.memory_format) -> None:
+    """A new tensor of their size costs more than the arithmetic."""
+    x, site = _draw(2, 64, 40, 40).contiguous(memory_format=layout), _site(64)
+    used = Statistics(*(part.expand(2, 64) for part in site.trained)) if rows else site.trained
+    assert normalize(x, used, affine(site), in_place=True).data_ptr() == x.data_ptr()
+    assert normalize(x, used, affine(site), in_place=False).data_ptr() != x.data_ptr()
+
+
+def test_a_call_without_affine_has_weight_one_and_bias_zero() -> None:
+    x, site = _draw(3, 4, 5, 6), _site(4)
+    plain = Site("plain", site.mean, site.var, torch.ones(4), torch.zeros(4), site.eps)
+    for weight, bias in ((None, None), (None, site.bias), (site.weight, None)):
+        out = normalize(x, site.trained, Affine(weight, bias, site.eps))
+        like = Site("s", *site.trained, *(plain.weight, plain.bias), site.eps)
+        exact = _normalized(x, site.mean, site.var, like)
+        exact = exact * (1 if weight is None else spread(weight.double(), x))
+        exact = exact + (0 if bias is None else spread(bias.double(), x))
+        torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -142,12 +161,12 @@ def test_normalize_is_the_formula_for_one_row_and_for_one_per_image(shape: tuple
 def test_pooled_moments_are_the_batch_statistics(seed: int, n: int, channels: int, pixels: int, offset: float) -> None:
     """The law of total variance: nothing about the request as a whole is lost in its images' moments."""
     x = offset + _draw(n, channels, pixels, seed=seed) + 2 * _draw(n, channels, 1, seed=seed + 1)
-    pooled = measure(x)[1].pooled()
-    var, mean = torch.var_mean(x.double(), (0, 2), correction=0)
+    pooled = _moments(x).pooled()
+    mean, var = _pooled(x)
     torch.testing.assert_close(pooled.mean.double(), mean, rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(pooled.var.double(), var, rtol=1e-4, atol=1e-6 * max(1.0, offset))
     if n * pixels > 1:
-        unbiased = measure(x)[1].pooled(unbiased=True).var.double()
+        unbiased = _moments(x).pooled(unbiased=True).var.double()
         expected = torch.var(x.double(), (0, 2), correction=1)
         torch.testing.assert_close(unbiased, expected, rtol=1e-4, atol=1e-6 * max(1.0, offset))
 

@@ -15,6 +15,7 @@ from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.main import create_app
 from app.models.hosted import Hosted, Preprocessing
+from app.outputs import read_outputs
 from app.settings import Settings
 from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
 
@@ -61,8 +62,10 @@ class FakeEngine:
     async def predict(self, call: Call) -> Prediction:
         self.calls.append(call)
         self._fail()
+        logits = torch.tensor([self.probabilities] * len(call.images)).log()
+        (output,) = read_outputs([logits], [min(call.top_k, len(self.probabilities))])
         return Prediction(
-            probabilities=torch.tensor([self.probabilities] * len(call.images)),
+            **output._asdict(),
             strategy=call.strategy or "adabn",
             params=dict(call.params),
             step=len(self.calls),
@@ -99,6 +102,8 @@ class FakeEngine:
             sites=[SiteInfo("bn1", "BatchNorm2d", 16)],
             channels=16,
             state_bytes={"source": 0, "adabn": 132},
+            device="cpu",
+            dtype="float32",
             default_strategy="adabn",
             card="",
         )

@@ -12,6 +12,7 @@ import torch
 from adapters import BN, Key, Source
 from app.batcher import Batcher, Result, Ticket
 from app.errors import EngineClosedError
+from app.outputs import Output
 from app.streams import Scope
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ class Forward:
 
 def _result(ticket: Ticket) -> Result:
     assert ticket.images is not None
-    return Result(ticket.images, 0.0, len(ticket.images), updated=ticket.update)
+    return Result(Output(ticket.images, [], [], 0.0), 0.0, len(ticket.images), updated=ticket.update)
 
 
 def key(stream: str) -> Key:

@@ -105,6 +105,8 @@ def test_options_win_over_variables_and_variables_over_defaults(monkeypatch: pyt
         (["--mean", "1,2"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, not '1,2'\n"),
         (["--std", "1,2,3,4"], "renorm: --std must be three numbers, such as 0.5,0.5,0.5, not '1,2,3,4'\n"),
         (["--mean", "a,b,c"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, not 'a,b,c'\n"),
+        (["--device", "gpu"], "renorm: --device must be auto, cpu, cuda or cuda:NUMBER, not 'gpu'\n"),
+        (["--dtype", "int8"], "renorm: --dtype must be 'float32' or 'bfloat16', not 'int8'\n"),
         (["--admin-key", "pass"], "renorm: --admin-key must have at least 8 characters\n"),
     ],
 )
@@ -133,7 +135,7 @@ def test_an_unknown_strategy_lists_the_known_ones() -> None:
 
 
 def test_describe_shows_sites_and_the_bytes_of_every_strategy() -> None:
-    shown = run("describe", *TINY)
+    shown = run("describe", *TINY, "--device", "cpu")
     assert shown.exit_code == 0, shown.output
     lines = [line.split() for line in shown.stdout.splitlines()]
     assert ["bn", "BatchNorm2d", "6"] in lines
@@ -141,6 +143,7 @@ def test_describe_shows_sites_and_the_bytes_of_every_strategy() -> None:
     assert ["robust_bn", str(4 * 2 * 6)] in lines
     assert ["source", "0"] in lines
     assert ["size", "16"] in lines
+    assert ["device", "cpu"] in lines
     assert not [line for line in shown.stdout.splitlines() if line != line.rstrip()]
 
 
@@ -210,14 +213,14 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Response]:
 
 
 def test_serve_starts_says_where_and_answers(served: list[httpx.Response]) -> None:
-    shown = run("serve", *TINY, "--port", "0", "--threads", "1")
+    shown = run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu")
     assert shown.exit_code == 0, shown.output
     assert [answer.json()["ready"] for answer in served] == [True]
     url = str(served[0].url).removesuffix("/readyz")
     assert f"Listening on   {url}\n" in shown.stdout
     assert f"{url}/docs\n" in shown.stdout
     assert f"curl -F files=@image.jpg '{url}/v1/predict?stream=camera-1'\n" in shown.stdout
-    assert "python:tests.nets:Tiny (Tiny): 5 classes, 1 BatchNorm site." in shown.stdout
+    assert "python:tests.nets:Tiny (Tiny): 5 classes, 1 BatchNorm site, on cpu in float32." in shown.stdout
     assert shown.stderr == ""
 
 

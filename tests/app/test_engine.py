@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import app.engine
 from adapters import STRATEGIES, AdaptiveModel, ParameterError, UnknownStrategyError, UnsupportedModelError
-from app.batcher import Ticket
 from app.engine import Engine
 from app.errors import (
     EngineClosedError,
@@ -26,12 +23,13 @@ from app.errors import (
     UnanswerableError,
 )
 from app.images import Limits, decode
-from app.models.hosted import Hosted, Preprocessing
+from app.models.hosted import Hosted
+from app.models.pixels import Pixels
 from app.settings import Settings
 from app.types import Call, Prediction
+from tests.app.small import BLACK, PREPROCESSING, Net, burst, hosted, png, same, small_engine
 
 pytestmark = pytest.mark.anyio
-PREPROCESSING = Preprocessing(8, 8, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 @pytest.fixture
@@ -39,70 +37,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Net(nn.Module):
-    """Two convolutions with BatchNorm; all-black images break it in the way ``trouble`` says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
-        )
-        self.head = nn.Linear(8, 4)
-        for parameter in self.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.5
-        self.trouble = ""
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.gate.wait(10)
-        features = self.body(x).mean((2, 3))
-        black = (x == -2).flatten(1).all(1)
-        if self.trouble == "raise" and black.any():
-            raise RuntimeError("a black image")
-        logits: Tensor = self.head(features)
-        return torch.where(black[:, None], torch.nan, logits) if self.trouble == "nan" else logits
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Net:
-        # The engine's copy shares the switches of the test's.
-        copied = Net()
-        copied.__dict__.update({name: self.__dict__[name] for name in ("gate",)})
-        copied.load_state_dict(self.state_dict())
-        copied.trouble = self.trouble
-        return copied
-
-
-def png(seed: int, low: int = 0, high: int = 256) -> bytes:
-    pixels = np.random.default_rng(seed).integers(low, high, (8, 8, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-BLACK = png(0, 0, 1)
-
-
-def hosted(trouble: str = "") -> Hosted:
-    network = Net()
-    network.trouble = trouble
-    return Hosted("net", network, ["a", "b", "c", "d"], PREPROCESSING, "Net", "")
-
-
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(Settings(strategy="adabn"), hosted())
+    engine = small_engine()
     yield engine
     await engine.close()
-
-
-async def troubled(trouble: str) -> Engine:
-    return Engine(Settings(strategy="adabn"), hosted(trouble))
-
-
-def same(a: Prediction, b: Prediction) -> bool:
-    close = torch.allclose(a.probabilities, b.probabilities, rtol=0, atol=1e-5)
-    return close and (a.step, a.updated) == (b.step, b.updated) and abs(a.drift - b.drift) < 1e-4
 
 
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
@@ -111,7 +50,8 @@ async def test_answers_equal_the_librarys(engine: Engine, strategy: str) -> None
     for seeds in ([1, 2, 3], [4], [5, 6]):
         images = [png(seed) for seed in seeds]
         answer = await engine.predict(Call(images, strategy=strategy))
-        tensor = torch.stack([decode(image, PREPROCESSING, Limits(10_000, 10_000), "") for image in images])
+        pixels = [decode(image, PREPROCESSING, Limits(10_000, 10_000), "") for image in images]
+        tensor = Pixels(PREPROCESSING)(torch.tensor(np.stack(pixels)))
         assert torch.allclose(answer.probabilities, model(tensor).softmax(1), rtol=0, atol=1e-6)
     assert answer.step == 3
     assert answer.strategy == strategy
@@ -195,26 +135,9 @@ async def test_the_first_bad_image_is_the_one_named(engine: Engine) -> None:
     assert caught.value.where == "images[1]"
 
 
-async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseException]:
-    """All calls at once behind a forward that is kept running until they wait together."""
-    network = engine.hosted.network
-    assert isinstance(network, Net)
-    network.gate.clear()
-    first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))
-    tasks = [asyncio.ensure_future(engine.predict(call)) for call in calls]
-    for _ in range(1000):
-        waiting = [place for place in engine._batcher._queue if isinstance(place, Ticket) and place.images is not None]
-        if len(waiting) == len(calls):
-            break
-        await asyncio.sleep(0.01)
-    network.gate.set()
-    await first
-    return await asyncio.gather(*tasks, return_exceptions=True)
-
-
 @pytest.mark.parametrize(("trouble", "error"), [("raise", RuntimeError), ("nan", UnanswerableError)])
 async def test_a_request_the_network_cannot_answer_fails_alone(trouble: str, error: type[Exception]) -> None:
-    engine, alone = await troubled(trouble), await troubled("")
+    engine, alone = small_engine(trouble), small_engine()
     good = [Call([png(1)], "a"), Call([png(2)], "a"), Call([png(3)], "b")]
     results = await burst(engine, [good[0], Call([BLACK], "a"), good[1], good[2]])
     assert isinstance(results.pop(1), error)
@@ -242,8 +165,7 @@ async def test_waiting_requests_share_a_forward(engine: Engine, monkeypatch: pyt
 
 
 async def test_states_beyond_the_memory_are_evicted_and_begin_anew() -> None:
-    small = Settings(strategy="adabn", max_streams=2)
-    engine = Engine(small, hosted())
+    engine = small_engine(max_streams=2)
     for stream in ("a", "b", "c", "a"):
         answer = await engine.predict(Call([png(1)], stream))
         assert answer.step == 1
@@ -296,7 +218,7 @@ async def test_the_ping_is_truthful(engine: Engine) -> None:
 
 
 async def test_a_closed_engine_refuses() -> None:
-    engine = await troubled("")
+    engine = small_engine()
     await engine.close()
     with pytest.raises(EngineClosedError):
         await engine.predict(Call([png(1)]))
@@ -309,10 +231,39 @@ async def test_open_loads_warms_up_and_changes_no_state(monkeypatch: pytest.Monk
     engine = await Engine.open(Settings(strategy="bn"))
     assert engine.streams().streams == []
     info = engine.describe()
-    assert (info.name, info.channels, info.default_strategy) == ("net", 16, "bn")
+    assert (info.name, info.channels, info.default_strategy, info.dtype) == ("net", 16, "bn", "float32")
     assert [(site.kind, site.channels) for site in info.sites] == [("BatchNorm2d", 8)] * 2
     assert info.state_bytes["robust_bn"] == 4 * 2 * 16
     assert set(info.state_bytes) == set(STRATEGIES)
+    await engine.close()
+
+
+async def test_the_model_is_made_and_warmed_up_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+    told: list[str] = []
+
+    class Model(AdaptiveModel):
+        def __init__(self, *args: Any, **said: Any) -> None:
+            made.update(said)
+            super().__init__(*args, **{**said, "compile": False})
+
+        def warm_up(self, image: Tensor, progress: Callable[[str], None] | None = None) -> None:
+            assert progress is not None
+            progress(f"compiling for {list(image.shape)} {image.dtype}")
+            super().warm_up(image, progress)
+
+    monkeypatch.setattr(app.engine, "load", lambda settings: hosted())
+    monkeypatch.setattr(app.engine, "AdaptiveModel", Model)
+    settings = Settings(compile=True, dtype="bfloat16", device="cpu")
+    engine = await Engine.open(settings, told.append)
+    assert {name: made[name] for name in ("compile", "dtype", "device", "copy")} == {
+        "compile": True,
+        "dtype": torch.bfloat16,
+        "device": torch.device("cpu"),
+        "copy": False,
+    }
+    assert told == ["compiling for [1, 8, 8, 3] torch.uint8"]
+    assert (engine.describe().device, engine.describe().dtype) == ("cpu", "bfloat16")
     await engine.close()
 
 

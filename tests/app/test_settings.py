@@ -59,3 +59,14 @@ def test_the_admin_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a-long-secret" not in repr(Settings())
     with pytest.raises(ValidationError):
         Settings.model_validate({"admin_key": "short"})
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:3"])
+def test_a_device_is_written_as_torch_writes_it(device: str) -> None:
+    assert Settings(device=device).device == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "mps", ""])
+def test_other_devices_are_refused(device: str) -> None:
+    with pytest.raises(ValidationError, match="auto, cpu, cuda or cuda:NUMBER"):
+        Settings(device=device)

@@ -24,7 +24,10 @@ def test_a_state_is_found_again_and_a_missing_one_is_absent() -> None:
     streams = Streams(1000, 10)
     held = memory(4)
     streams.commit(key("a"), held)
-    assert streams.memories({key("a"), key("b")}) == {key("a"): held}
+    found = streams.memories({key("a"), key("b")})
+    assert list(found) == [key("a")]
+    assert found[key("a")].steps == held.steps
+    assert torch.equal(found[key("a")].row, held.row)
 
 
 def test_strategies_and_hyperparameters_have_states_of_their_own() -> None:
@@ -94,3 +97,14 @@ def test_notes_are_told_and_go_with_the_state() -> None:
     streams.forget(Scope())
     streams.commit(key("a"), memory(1))
     assert streams.info().streams[0].images == 0
+
+
+def test_a_row_that_is_part_of_a_larger_tensor_does_not_keep_all_of_it() -> None:
+    streams = Streams(1000, 10)
+    together = torch.arange(40.0).view(10, 4)
+    streams.commit(key("a"), Memory(together[3], 1))
+    (held,) = streams.memories({key("a")}).values()
+    assert torch.equal(held.row, together[3])
+    together.fill_(0.0)
+    assert held.row.tolist() == [12.0, 13.0, 14.0, 15.0]
+    assert streams.bytes == 16

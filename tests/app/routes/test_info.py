@@ -35,6 +35,8 @@ def test_model() -> None:
         "sites": [{"name": "bn1", "kind": "BatchNorm2d", "channels": 16}],
         "channels": 16,
         "state_bytes": {"source": 0, "adabn": 132},
+        "device": "cpu",
+        "dtype": "float32",
         "default_strategy": "adabn",
         "card": "",
     }

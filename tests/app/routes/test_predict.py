@@ -44,7 +44,7 @@ def test_form_with_many_files_and_fields() -> None:
     assert [len(one["top_k"]) for one in response.json()["predictions"]] == [2, 2]
 
 
-def test_form_with_a_large_file_that_is_spooled_to_disk() -> None:
+def test_form_with_a_large_file() -> None:
     client = Client()
     large = bytes(range(256)) * 16384
     assert the_call(client, client.post("/v1/predict", files={"files": ("a.tif", large)})).images == [large]

@@ -1,0 +1,88 @@
+"""Compile a traced module to machine code, once: the result is kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+Graph = Callable[..., Sequence[Tensor]]
+
+OPTIONS: Mapping[str, Any] = {"freezing": True}
+"""Freezing packs the weights into the layout that the machine's convolutions read fastest."""
+
+
+def default_cache() -> Path:
+    """Where graphs are kept: ``RENORM_CACHE_DIR``, or ``renorm`` in the user's cache folder."""
+    root = os.environ.get("RENORM_CACHE_DIR")
+    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "renorm"
+
+
+def traced(module: nn.Module, inputs: Sequence[Tensor], dynamic: Sequence[Sequence[int]]) -> ExportedProgram:
+    """The operations of ``module`` on inputs like these, whose ``dynamic`` axes may have any size from two on."""
+    shapes = tuple(dict.fromkeys(axes, Dim.DYNAMIC) for axes in dynamic)
+    with warnings.catch_warnings(), _quiet():
+        # What tracing has to say is for the authors of torch, and differs from version to version.
+        warnings.simplefilter("ignore")
+        return torch.export.export(module, (tuple(inputs),), dynamic_shapes=(shapes,), strict=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the logs of torch, which talk to its authors."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+
+
+def kept(program: ExportedProgram, folder: Path) -> Path:
+    """The file that this program's machine code is kept in, whether it is there yet or not.
+
+    Its name tells all that the code depends on: operations, weights, the version of torch, threads and processor.
+    """
+    digest = hashlib.sha256(str(program.graph).encode())
+    for part in (torch.__version__, torch.get_num_threads(), platform.machine(), platform.processor(), sorted(OPTIONS)):
+        digest.update(str(part).encode())
+    digest.update(torch.backends.cpu.get_cpu_capability().encode())
+    for name, tensor in sorted({**program.state_dict, **program.constants}.items()):
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.device}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return folder / f"{digest.hexdigest()[:40]}.pt2"
+
+
+def compile_to(program: ExportedProgram, path: Path) -> None:
+    """Compile the program and keep it at ``path``; whoever reads meanwhile finds it whole or not at all.
+
+    Raises:
+        Exception: whatever the compiler ran into, such as a missing C++ compiler.
+    """
+    # What is kept is run: nobody else may write here.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.pt2")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch._inductor.aoti_compile_and_package(program, package_path=str(partial), inductor_configs=dict(OPTIONS))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def loaded(path: Path) -> Graph:
+    """The graph kept at ``path``, ready to be called with the inputs that it was traced with."""
+    graph: Graph = torch._inductor.aoti_load_package(str(path))
+    return graph

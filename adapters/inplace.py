@@ -1,0 +1,141 @@
+"""Prove at which sites nothing else reads what BatchNorm reads, so that the output may be written over it."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules import module as hooks
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+EXACT = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers whose forward is known to read its input once. A subclass may do with it what it likes."""
+_MAKERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+"""Layers that always return a new tensor."""
+_FRESH: frozenset[Callable[..., Any]] = frozenset(
+    (F.conv1d, F.conv2d, F.conv3d, F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.cat)
+)
+"""Functions that always return a new tensor, which shares its memory with no other."""
+
+
+def unread(network: nn.Module) -> frozenset[str]:
+    """The names of the BatchNorm layers whose input, by the network's code, nothing else reads.
+
+    That holds if the network can be traced by ``torch.fx``, which fails where operations depend on the input, if the
+    input was made by an operation that returns a new tensor, if every call of the layer is its only reader, and if
+    neither hooks nor attributes that change could make a difference. What tracing cannot see, code that keeps a tensor
+    elsewhere or treats tensors otherwise than what stands for them in a trace, a real forward has to show: see `Watch`.
+    """
+    if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()) or _hooked_everywhere():
+        return frozenset()
+    skeleton = _skeleton(network)
+    before = [_remembered(module) for module in skeleton.modules()]
+    try:
+        graph = _Tracer().trace(skeleton)
+    except Exception:
+        # What tracing runs into is the network's own code: it may raise anything.
+        return frozenset()
+    if [_remembered(module) for module in skeleton.modules()] != before:
+        return frozenset()  # a network that remembers something may do otherwise the next time
+    modules = dict(network.named_modules())
+    calls: Counter[str] = Counter()
+    proven: Counter[str] = Counter()
+    for node in graph.nodes:
+        if node.op == "call_module" and type(modules[node.target]) in EXACT:
+            calls[node.target] += 1
+            proven[node.target] += _only_reader(node, modules)
+    names = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
+    return frozenset(name for name, count in calls.items() if proven[name] == count and names[id(modules[name])] == 1)
+
+
+class Watch(TorchFunctionMode):
+    """While entered, notes which of a forward's BatchNorm inputs are read by anything later.
+
+    Args:
+        layers: from the identity of a layer's running mean to its name.
+        normalizations: functions that are calls of BatchNorm.
+    """
+
+    def __init__(self, layers: Mapping[int, str], normalizations: Iterable[Callable[..., Any]]) -> None:
+        super().__init__()
+        self._layers, self._normalizations = layers, frozenset(normalizations)
+        self._read: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._again: set[str] = set()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        given = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
+        storages = [tensor.untyped_storage() for tensor in given if tensor.layout == torch.strided]
+        for storage in storages:
+            seen = self._read.get(storage._cdata)
+            if seen is not None and not _gone(seen[0]):
+                self._again.add(seen[1])
+        if func in self._normalizations and storages:
+            layer = next((self._layers[id(tensor)] for tensor in given if id(tensor) in self._layers), None)
+            if layer is not None:
+                self._read[storages[0]._cdata] = (_weak(storages[0]), layer)
+        return func(*args, **(kwargs or {}))
+
+    def read_again(self) -> set[str]:
+        """After the forward: the layers whose input was read later, or is still kept by something."""
+        kept = {layer for storage, layer in self._read.values() if not _gone(storage)}
+        return self._again | kept
+
+
+def _weak(storage: torch.UntypedStorage) -> StorageWeakRef:
+    reference: StorageWeakRef = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+    return reference
+
+
+def _gone(reference: StorageWeakRef) -> bool:
+    return bool(reference.expired())  # type: ignore[no-untyped-call]
+
+
+def _hooked_everywhere() -> bool:
+    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
+
+
+def _remembered(module: nn.Module) -> list[tuple[str, int, int | None]]:
+    """What a module keeps, as far as it shows: which objects, and how many things are in them."""
+    sized = {
+        name: kept for name, kept in vars(module).items() if isinstance(kept, Sized) and not isinstance(kept, fx.Proxy)
+    }
+    return [(name, id(kept), len(sized[name]) if name in sized else None) for name, kept in vars(module).items()]
+
+
+def _skeleton(network: nn.Module) -> nn.Module:
+    """A copy without numbers, for tracing to leave its marks in."""
+    tensors = [*network.parameters(), *network.buffers()]
+    kept = [v for module in network.modules() for v in vars(module).values() if isinstance(v, Tensor)]
+    return copy.deepcopy(network, {id(tensor): tensor.detach().to("meta") for tensor in (*tensors, *kept)})
+
+
+def _only_reader(call: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    given = call.args[0] if call.args else None
+    if not isinstance(given, fx.Node) or len(given.users) != 1:
+        return False
+    if given.op == "call_module":
+        return type(modules[str(given.target)]) in _MAKERS
+    return given.op == "call_function" and given.target in _FRESH
+
+
+class _Tracer(fx.Tracer):
+    """Looks into modules only as far as there are BatchNorm layers in them: what is within others does not matter."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        del module_qualified_name
+        return type(m) in EXACT or not any(isinstance(inner, _BatchNorm) for inner in m.modules())

@@ -1,0 +1,79 @@
+"""Linear strategies: what they use and remember is a weighted sum of what was seen, remembered and trained."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from adapters.base import Moments, Nothing, Site, Statistics
+
+
+class Weights(NamedTuple):
+    """One request's step in four numbers.
+
+    Used are ``own * request + remembered * state + trained * source``; then the state moves by ``pace`` toward the
+    request. ``unbiased`` takes the request's variance as ``var * values / (values - 1)``.
+    """
+
+    own: float
+    remembered: float
+    trained: float
+    pace: float
+    unbiased: bool = False
+
+
+class Linear:
+    """Base of strategies whose step is linear in mean and variance: a subclass gives its `Weights`.
+
+    Because weighted sums of weighted sums are weighted sums, a forward computes the steps of all its requests of all
+    linear strategies as one small matrix product per site, in whatever order their streams demand, see
+    `adapters.mixing`. `step` is the same for one request. The state is a mean and a variance, starting from the trained
+    ones; with ``remembers`` false there is none. Where a request shows a single value per channel there is no variance
+    to see: it is answered with what is remembered, or else with the trained statistics, and not learned from.
+    """
+
+    remembers: ClassVar[bool] = True
+
+    @property
+    def linear(self) -> bool:
+        """Whether the step follows from the weights; a subclass with a step of its own is not taken at its weights."""
+        cls = type(self)
+        return (cls.step, cls.init, cls.weights_at) == (Linear.step, Linear.init, Linear.weights_at)
+
+    def weights(self, images: int) -> Weights:
+        """The weights of a request of that many images."""
+        raise NotImplementedError
+
+    def weights_at(self, images: int, pixels: int) -> Weights:
+        """The weights at a site where each image has that many positions."""
+        if images * pixels < 2:
+            return Weights(0.0, 1.0, 0.0, 0.0) if self.remembers else Weights(0.0, 0.0, 1.0, 0.0)
+        return self.weights(images)
+
+    def init(self, site: Site) -> Any:
+        """The trained statistics, or nothing."""
+        return Statistics(site.mean.clone(), site.var.clone()) if self.remembers else Nothing()
+
+    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+        """The weighted sums for one request."""
+        weights = self.weights_at(seen.images, seen.pixels)
+        own, moves = bool(weights.own), bool(weights.pace) and self.remembers
+        shown = seen.pooled(unbiased=weights.unbiased) if own or moves else site.trained
+        parts = [(weights.own, shown), (weights.trained, site.trained)]
+        if self.remembers:
+            parts.append((weights.remembered, Statistics(*state)))
+        return _summed(parts), state.toward(shown, weights.pace) if moves else state
+
+
+def as_linear(adapter: object) -> Linear | None:
+    """The adapter, if its steps follow from its weights."""
+    return adapter if isinstance(adapter, Linear) and adapter.linear else None
+
+
+def _summed(parts: list[tuple[float, Statistics]]) -> Statistics:
+    """Parts that weigh nothing are left out, so that what is not finite in them does no harm."""
+    kept = [(weight, part) for weight, part in parts if weight]
+    if len(kept) == 1 and kept[0][0] == 1.0:
+        return kept[0][1]
+    mean = sum((weight * part.mean for weight, part in kept[1:]), kept[0][0] * kept[0][1].mean)
+    var = sum((weight * part.var for weight, part in kept[1:]), kept[0][0] * kept[0][1].var)
+    return Statistics(mean, var)

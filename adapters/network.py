@@ -1,0 +1,51 @@
+"""Make a network ready to be run: a copy in the fastest form, on its device, in its type."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def taken_over(model: nn.Module, device: torch.device | None, dtype: torch.dtype | None, *, copied: bool) -> nn.Module:
+    """The network in ``eval()``, without gradients, its weights with channels innermost.
+
+    ``dtype`` is the type of weights and activations; BatchNorm layers keep float32, for their numbers are few and what
+    they compute is not.
+    """
+    network = (_copied(model) if copied else model).eval().requires_grad_(requires_grad=False)
+    if device is not None:
+        network.to(device)
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            continue
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if dtype is not None and tensor.is_floating_point():
+                tensor.data = tensor.data.to(dtype)
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def placed(batch: list[Tensor], device: torch.device) -> Tensor:
+    """Requests' images as one batch on the device; from pinned memory and without waiting where that is a GPU."""
+    if device.type != "cuda" or batch[0].device == device:
+        return (batch[0] if len(batch) == 1 else torch.cat(batch)).to(device)
+    images = sum(len(part) for part in batch)
+    staged = torch.empty((images, *batch[0].shape[1:]), dtype=batch[0].dtype, pin_memory=True)
+    return torch.cat(batch, out=staged).to(device, non_blocking=True)
+
+
+def innermost(images: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """The network's input in its type, channels innermost where it has two spatial axes."""
+    if dtype is not None and images.is_floating_point():
+        images = images.to(dtype)
+    return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    # Some layers keep a computed tensor (weight_norm, a stored feature map), which torch refuses to copy.
+    kept = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor) and not v.is_leaf]
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})

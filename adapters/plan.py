@@ -1,0 +1,118 @@
+"""Who shares a forward, in which order, and with which states: made once before it, read at every site."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapters.base import AnyAdapter, Site, Statistics
+from adapters.grouped import GroupedSteps, in_turn
+from adapters.linear import Linear, as_linear
+from adapters.memory import Key, Layout, Memory
+from adapters.mixing import LinearSteps, Part, linear_inputs
+from adapters.moments import Seen
+from adapters.sites import Sites
+
+Layouts = Callable[[AnyAdapter], Layout]
+
+
+class Turn(NamedTuple):
+    """A request as far as planning goes."""
+
+    key: Key
+    images: int
+    update: bool
+
+
+class Block(NamedTuple):
+    """Requests that are stepped together: where their images lie in the forward, and whose states they have."""
+
+    steps: LinearSteps | GroupedSteps
+    images: slice
+    keys: list[Key]
+
+
+class Plan:
+    """The order of a forward's images, and the steps to take at each site.
+
+    The requests of all linear strategies are one block, those of every other strategy one block each. Images are
+    ordered block by block, so that every block finds its own side by side.
+    """
+
+    def __init__(self, sites: Sites, turns: Sequence[Turn], memories: Mapping[Key, Memory], layout_of: Layouts) -> None:
+        self.sites, self.turns = sites, turns
+        self._memories, self._layout_of = memories, layout_of
+        self.order: list[int] = []  # the requests, as their images lie in the forward
+        self.blocks: list[Block] = []
+        self.images = 0
+        linear: dict[int, Linear] = {}
+        others: dict[AnyAdapter, list[int]] = defaultdict(list)
+        for index, turn in enumerate(turns):
+            rule = as_linear(turn.key.adapter)
+            if rule is None:
+                others[turn.key.adapter].append(index)
+            else:
+                linear[index] = rule
+        if linear:
+            self._add_linear(linear)
+        for adapter, indices in others.items():
+            self._add_grouped(adapter, indices)
+        self.rows = self._rows()
+
+    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+        """What normalizes each image of the forward at a site: one row per image, or one row for all."""
+        if len(self.blocks) == 1:
+            return self.blocks[0].steps.step(index, site, seen)
+        used = []
+        for block in self.blocks:
+            part = block.steps.step(index, site, Seen(seen.both[block.images], seen.pixels))
+            images = block.images.stop - block.images.start
+            used.append([tensor.expand(images, site.channels) for tensor in part])
+        mean, var = zip(*used, strict=True)
+        return Statistics(torch.cat(mean), torch.cat(var))
+
+    def _rows(self) -> list[slice]:
+        """Where each request's images lie in the forward, by request."""
+        rows = [slice(0)] * len(self.turns)
+        start = 0
+        for index in self.order:
+            rows[index] = slice(start, start + self.turns[index].images)
+            start = rows[index].stop
+        return rows
+
+    def _add_linear(self, rules: Mapping[int, Linear]) -> None:
+        turns = [(self.turns[index], rule) for index, rule in rules.items()]
+        keys = list(dict.fromkeys(turn.key for turn, rule in turns if rule.remembers))
+        stream = {key: index for index, key in enumerate(keys)}
+        parts = [Part(rule, turn.images, stream.get(turn.key), turn.update) for turn, rule in turns]
+        steps = LinearSteps(parts, linear_inputs(parts, self._gather(keys)), list(self.sites))
+        self._add(steps, list(rules), sum(turn.images for turn, _ in turns), keys)
+
+    def _add_grouped(self, adapter: AnyAdapter, indices: list[int]) -> None:
+        keys = list(dict.fromkeys(self.turns[index].key for index in indices))
+        stream = {key: index for index, key in enumerate(keys)}
+        turns = [(stream[self.turns[i].key], self.turns[i].images, self.turns[i].update) for i in indices]
+        rows = self._gather(keys)
+        groups = in_turn(turns, len(keys), rows.device)
+        steps = GroupedSteps(adapter, self._layout_of(adapter), rows, groups)
+        order = [indices[member] for group in groups for member in group.requests]
+        self._add(steps, order, sum(images for _, images, _ in turns), keys)
+
+    def _gather(self, keys: Sequence[Key]) -> Tensor:
+        """The rows of ``keys``; a missing one is the row of a new stream."""
+        rows = []
+        for key in keys:
+            layout = self._layout_of(key.adapter)
+            rows.append(layout.complete(self._memories[key].row) if key in self._memories else layout.row)
+        if len(rows) == 1:
+            return rows[0][None]
+        return torch.stack(rows) if rows else self.sites[0].mean.new_empty(0, 0)
+
+    def _add(self, steps: LinearSteps | GroupedSteps, order: list[int], images: int, keys: list[Key]) -> None:
+        self.order += order
+        self.blocks.append(Block(steps, slice(self.images, self.images + images), keys))
+        self.images += images

@@ -1,0 +1,93 @@
+"""What goes into a forward and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from adapters.base import AnyAdapter
+from adapters.errors import InputError, UnsupportedModelError
+from adapters.memory import Key, Memory
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a client sends at once for one stream: ``images`` ``[n, ...]``, n >= 1, as the model takes them.
+
+    ``adapter`` None means the model's own strategy. With ``update`` false the request is answered as usual, from the
+    state as it is, and what it would have taught is dropped.
+    """
+
+    images: Tensor
+    stream: Hashable = "default"
+    adapter: AnyAdapter | None = None
+    update: bool = True
+
+
+class Answer(NamedTuple):
+    """The outcome of one request."""
+
+    logits: Tensor  # [n, ...], what the network gives for the request's images
+    drift: float  # how far the request is from the training data, see `adapters.drift`
+    step: int  # committed requests of the stream, with this strategy, after this one
+    updated: bool  # whether this request became part of the stream's state
+    finite: bool  # whether logits and new state are finite; if not, nothing was committed
+
+
+class Outcome(NamedTuple):
+    """All answers of one forward, and the states to commit: nothing is written until the caller does it.
+
+    Rows may be parts of one larger tensor: keep them in an `adapters.Arena`, or copy them.
+    """
+
+    answers: list[Answer]
+    memories: dict[Key, Memory]
+
+
+def check_requests(requests: Sequence[Request], *, raw: bool) -> None:
+    """Refuse what cannot be glued into one batch; with ``raw`` images may be of any type.
+
+    Raises:
+        InputError: no request, or images that do not fit together.
+    """
+    if not requests:
+        raise InputError("predict needs at least one request")
+    first = requests[0].images
+    for request in requests:
+        images = request.images
+        if not (raw or images.is_floating_point()):
+            raise InputError(f"images must be a floating tensor as the network takes them, not {images.dtype}")
+        if images.dim() < 2 or len(images) == 0:
+            raise InputError(f"images must be [n, ...] with n >= 1, not {list(images.shape)}")
+        if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
+            raise InputError(
+                f"one forward takes one shape and type of image, got {list(first.shape[1:])} {first.dtype} and "
+                f"{list(images.shape[1:])} {images.dtype}: call predict once for each"
+            )
+
+
+def check_finite(images: Tensor) -> None:
+    """Refuse a batch with values that are not finite.
+
+    Raises:
+        InputError: there are such values.
+    """
+    if images.is_floating_point() and not images.isfinite().all():
+        raise InputError("images hold NaN or infinite values: check how they were scaled; nothing was learned")
+
+
+def check_output(logits: object, images: int) -> None:
+    """Refuse what is not one answer per image.
+
+    Raises:
+        UnsupportedModelError: the network's output is not a tensor ``[images, ...]``.
+    """
+    if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != images:
+        what = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UnsupportedModelError(
+            f"the network must map [n, ...] to a tensor [n, ...], for {images} images it gave {what}: "
+            "wrap it in a module that returns the tensor to serve"
+        )

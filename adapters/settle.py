@@ -1,0 +1,53 @@
+"""What a forward gave, request by request, and the states to commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapters.drift import Sights
+from adapters.memory import Key, Memory
+from adapters.plan import Plan
+from adapters.request import Answer, Outcome
+
+NO_STATE = torch.empty(0)
+
+
+class Ran(NamedTuple):
+    """What a forward leaves: the network's output, what was seen, and the states of each of the plan's blocks."""
+
+    logits: Tensor
+    seen: Sights
+    rows: list[Tensor]
+
+
+def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[Key, Memory]) -> Outcome:
+    """Answers in the order of the requests, and the new states if all of it is finite.
+
+    ``distances`` lie as the plan orders the requests.
+    """
+    logits = ran.logits
+    rows = [(block.keys, states) for block, states in zip(plan.blocks, ran.rows, strict=True) if block.keys]
+    sound = {key: finite for keys, states in rows for key, finite in zip(keys, _finite(states), strict=True)}
+    sound_images = _finite(logits)
+    steps = {turn.key: memories[turn.key].steps if turn.key in memories else 0 for turn in plan.turns}
+    far = dict(zip(plan.order, distances, strict=True))
+    answers = []
+    for index, (turn, images) in enumerate(zip(plan.turns, plan.rows, strict=True)):
+        finite = sound.get(turn.key, True) and all(sound_images[images])
+        updated = turn.update and finite
+        steps[turn.key] += updated
+        answers.append(Answer(logits[images], far[index], steps[turn.key], updated, finite))
+    if not all(answer.finite for answer in answers):
+        return Outcome(answers, {})
+    kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
+    learned = {turn.key: kept.get(turn.key, NO_STATE) for turn in plan.turns if turn.update}
+    return Outcome(answers, {key: Memory(row, steps[key]) for key, row in learned.items()})
+
+
+def _finite(rows: Tensor) -> list[bool]:
+    finite: list[bool] = rows.isfinite().reshape(len(rows), -1).all(1).tolist()
+    return finite

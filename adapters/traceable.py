@@ -1,0 +1,120 @@
+"""The adapting forward as a module from tensors to tensors, which a compiler can trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from adapters.base import AnyAdapter, Site, Statistics
+from adapters.drift import gathered
+from adapters.forward import Pass
+from adapters.grouped import Group, GroupedSteps
+from adapters.memory import Layout
+from adapters.mixing import LinearInputs, LinearSteps, Mixing, Part, Pooling, widened
+from adapters.moments import Seen
+from adapters.network import innermost
+from adapters.robust_bn import RobustBN
+from adapters.sites import Sites
+
+Steps = LinearSteps | GroupedSteps
+
+
+@dataclass
+class Told:
+    """Which sites a forward reached, and how many positions an image had at each."""
+
+    sites: list[int] = field(default_factory=list)
+    pixels: list[int] = field(default_factory=list)
+
+
+class Traceable(nn.Module):
+    """Images and the inputs of steps to the network's output, all that was seen, and new states.
+
+    Tracing leaves in ``told`` what `adapters.drift.Sights` tells beside the numbers.
+    """
+
+    def __init__(self, network: nn.Module, sites: Sites) -> None:
+        super().__init__()
+        self.network, self._all = network, sites
+        # An object of its own, because tracing gives the module back with the attributes that it had.
+        self.told = Told()
+
+    def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
+        """The steps that the inputs tell of."""
+        raise NotImplementedError
+
+    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """One forward."""
+        images, *given = tensors
+        steps = self.steps(images.shape[0], given)
+        taken = Pass(self._all, _Only(steps, images.shape[0]))
+        with taken:
+            logits = self.network(images)
+        seen = gathered(taken.seen)
+        self.told.sites, self.told.pixels = seen.sites, seen.pixels
+        return logits, seen.both, steps.rows()
+
+
+class _Only:
+    """A plan of one block."""
+
+    def __init__(self, steps: Steps, images: int) -> None:
+        self._steps, self.images = steps, images
+
+    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+        return self._steps.step(index, site, seen)
+
+
+class Linears(Traceable):
+    """The forward of any requests of linear strategies."""
+
+    @staticmethod
+    def flattened(given: LinearInputs) -> list[Tensor]:
+        """The inputs as `adapters.mixing.widened` gives them, as a list."""
+        mixings = [tensor for mixing in (given.several, given.single) for tensor in mixing if tensor is not None]
+        return [*mixings, given.sizes, given.rows, *(given.how or ())]
+
+    def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
+        """The steps of the inputs in the order of `flattened`."""
+        del images
+        several, single = Mixing(*given[:3]), Mixing(*given[3:6])
+        how = Pooling(*given[8:]) if len(given) > 8 else None
+        return LinearSteps((), LinearInputs(several, single, how, given[6], given[7]), list(self._all))
+
+    def example(self, image: Tensor, sizes: Sequence[int], streams: int) -> list[Tensor]:
+        """Inputs for requests of those sizes, dealt out among the streams."""
+        parts = [Part(RobustBN(), images, index % streams, update=True) for index, images in enumerate(sizes)]
+        row = torch.cat([site.row for site in self._all], 1)
+        given = widened(parts, row.repeat(streams, 1), row.shape[1])
+        # Each a tensor of its own, or tracing would take two inputs for one.
+        return [_varied(image, sum(sizes)), *(tensor.clone() for tensor in self.flattened(given))]
+
+    def axes(self, *, single: bool) -> list[list[int]]:
+        """Which axes of the inputs may have any size."""
+        mixing = [[0, 1], [0], [0]]
+        return [[] for _ in range(9)] if single else [[0], *mixing, *mixing, [0], [0], [0, 1], [0]]
+
+
+class Grouped(Traceable):
+    """The forward of one request of each stream, all of the same size, of one strategy."""
+
+    def __init__(self, network: nn.Module, sites: Sites, adapter: AnyAdapter, layout: Layout) -> None:
+        super().__init__(network, sites)
+        self._adapter, self._layout = adapter, layout
+
+    def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
+        """The steps of streams whose states are the only input."""
+        return GroupedSteps(self._adapter, self._layout, given[0], [Group([], None, slice(0, images), update=True)])
+
+    def example(self, image: Tensor, images: int, streams: int) -> list[Tensor]:
+        """Inputs for that many streams with a request of ``images`` each."""
+        return [_varied(image, images * streams), self._layout.row.repeat(streams, 1)]
+
+
+def _varied(image: Tensor, images: int) -> Tensor:
+    """Images ``[images, ...]`` like this one, of which no two are alike."""
+    noise = torch.randn(images, *image.shape[1:], generator=torch.Generator().manual_seed(images))
+    return innermost((image + noise.to(image)), None)

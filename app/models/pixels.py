@@ -1,0 +1,30 @@
+"""From decoded pixels to the network's input, a whole batch at once on the model's device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from app.models.hosted import Preprocessing
+
+
+class Pixels(nn.Module):
+    """Scale pixels to [0, 1] and normalize them by channel: ``(x / 255 - mean) / std``.
+
+    ``forward`` maps uint8 ``[n, H, W, 3]`` to float32 ``[n, 3, H, W]`` in channels_last memory format. The pixels stay
+    where they are: decoders write the channels of a pixel side by side, which is what channels_last means.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, how: Preprocessing) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(how.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(how.std).view(3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The network's input for a batch of ``pixels``."""
+        widened = pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True)
+        # In place, because the copy is ours: another one would cost more than the arithmetic.
+        return widened.div_(255).sub_(self.mean).div_(self.std)

@@ -1,0 +1,199 @@
+"""Compiled forwards: the same answers as eager ones, few graphs, kept on disk, and a fall-back that is heard."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import adapters.compiled
+from adapters import STRATEGIES, AdaptiveModel, AnyAdapter, Request, strategy
+from adapters.build import compile_to
+from adapters.checks_model import OVERFLOWS, SmallNet
+from tests.nets import Explosive, Tiny, images, seeded
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Graphs are kept for the whole module: what one test compiled the next ones find."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(autouse=True)
+def _kept_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENORM_CACHE_DIR", str(folder))
+
+
+def _forwards(own: AnyAdapter) -> Iterator[list[Request]]:
+    """Forwards of all kinds: alone, large, many streams, queued, without update, and several sizes."""
+    yield [Request(images(1, 1), "a", own)]
+    yield [Request(images(1, 2), "a", own)]
+    yield [Request(images(5, 3), "a", own)]
+    yield [Request(images(1, 10 + k), f"s{k}", own) for k in range(3)]
+    yield [Request(images(1, 20 + k), f"s{k}", own) for k in range(7)]
+    yield [Request(images(4, 30 + k), f"s{k}", own) for k in range(2)]
+    yield [Request(images(2, 40), "a", own, update=False)]
+    yield [Request(images(1, 50 + k), "a", own) for k in range(4)]
+    yield [Request(images(n, 60 + n), "a" if n % 2 else "b", own) for n in (1, 2, 3)]
+    names = ["source", "bn", "alpha_bn", "robust_bn"]
+    yield [Request(images(k + 1, 70 + k), "a", strategy(name)) for k, name in enumerate(names)]
+
+
+VARIANTS: list[tuple[str, dict[str, Any], int]] = [
+    ("adabn", {}, 2),
+    ("adabn", {"unbiased": True, "own": False}, 2),
+    ("unmix_tns", {"components": 3}, 5),
+    ("adabn", {"cumulative": True}, 5),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "params", "graphs"), VARIANTS)
+def test_compiled_answers_as_eager_with_few_graphs(name: str, params: dict[str, Any], graphs: int) -> None:
+    own = strategy(name, params)
+    compiled, eager = AdaptiveModel(seeded(SmallNet), own, compile=True), AdaptiveModel(seeded(SmallNet), own)
+    eager(images(1)), compiled(images(1))  # the first forward is eager: it finds the sites
+    for asked in _forwards(own):
+        for ours, theirs in zip(compiled.predict(asked), eager.predict(asked), strict=True):
+            torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-5, atol=1e-5)
+            assert ours.drift == pytest.approx(theirs.drift, rel=1e-4)
+            assert ours[2:] == theirs[2:]
+        _same_states(compiled, eager)
+    assert compiled._compiled is not None
+    assert compiled._compiled.made == graphs
+
+
+def _same_states(ours: AdaptiveModel, theirs: AdaptiveModel) -> None:
+    pairs = zip(ours.state_dict()["streams"], theirs.state_dict()["streams"], strict=True)
+    for mine, yours in pairs:
+        assert {**mine, "row": None} == {**yours, "row": None}
+        torch.testing.assert_close(mine["row"], yours["row"], rtol=1e-5, atol=1e-5)
+        assert mine["row"].untyped_storage().nbytes() == mine["row"].nbytes
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_graphs_of_linear_strategies_serve_each_of_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters.compiled, "compile_to", _must_not_compile)
+    model = AdaptiveModel(seeded(SmallNet), name, compile=True)
+    model.run([Request(images(1))], {})
+    if name != "unmix_tns":
+        assert torch.allclose(model(images(3, 1)), AdaptiveModel(seeded(SmallNet), name)(images(3, 1)), atol=1e-5)
+        assert model._compiled is not None
+        assert model._compiled.made == 1
+
+
+def _must_not_compile(*_: object) -> None:
+    raise AssertionError("this graph lies on disk")
+
+
+@needs_compiler
+def test_other_weights_are_another_graph(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(adapters.compiled, "compile_to", _must_not_compile)
+    network = seeded(SmallNet)
+    network.head.weight.data[0, 0] += 1e-3
+    model = AdaptiveModel(network, compile=True)
+    model(images(1))
+    with caplog.at_level(logging.WARNING, "renorm"):
+        model(images(1))
+    assert "this graph lies on disk" in caplog.text
+
+
+@needs_compiler
+def test_what_is_not_finite_is_refused_alone() -> None:
+    compiled, eager = AdaptiveModel(seeded(SmallNet), compile=True), AdaptiveModel(seeded(SmallNet))
+    bad = images(2, 1).index_fill(3, torch.tensor([0]), 2 * OVERFLOWS)
+    asked = [Request(images(2), "a"), Request(bad, "a"), Request(images(1, 2), "b"), Request(images(3, 4), "a")]
+    for model in (compiled, eager):
+        model(images(1))
+    for ours, theirs in zip(compiled.predict(asked), eager.predict(asked), strict=True):
+        assert (ours.finite, ours.updated, ours.step) == (theirs.finite, theirs.updated, theirs.step)
+    _same_states(compiled, eager)
+
+
+@needs_compiler
+def test_warming_up_makes_every_graph_and_tells_of_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    model = AdaptiveModel(seeded(Tiny), "adabn", compile=True)
+    model.warm_up(images(1), told.append)
+    assert [line.split()[0] for line in told] == ["compiling", "compiled"] * 2
+    assert f"a single image of shape [3, 16, 16] (kept in {folder} for the next start)" in told[0]
+    assert model.state_dict()["streams"] == []
+    told.clear()
+    with caplog.at_level(logging.WARNING, "renorm"):
+        model(images(1)), model(images(6)), model(images(2, size=12))
+    assert told == []
+    assert (
+        "no graph was made for the forward of linear strategies for many requests of shape [3, 12, 12]" in caplog.text
+    )
+    again = AdaptiveModel(seeded(Tiny), "adabn", compile=True)
+    again.warm_up(images(1), told.append)
+    assert told == []
+
+
+def test_without_a_compiler_everything_runs_eagerly_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("g++ not found\nand more")
+
+    monkeypatch.setattr(adapters.compiled, "compile_to", broken)
+    model, eager = AdaptiveModel(seeded(Explosive), compile=True), AdaptiveModel(seeded(Explosive))
+    with caplog.at_level(logging.WARNING, "renorm"):
+        for seed in range(4):
+            assert torch.equal(model(images(2, seed)), eager(images(2, seed)))
+    (record,) = caplog.records
+    words = "cannot be compiled: RuntimeError: g++ not found"
+    assert record.getMessage().endswith(words)
+    assert record.levelname == "WARNING"
+
+
+class Counting(Tiny):
+    """What it computes depends on its input's values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if float(x.mean()) > 0 else -x)
+
+
+def test_a_network_that_cannot_be_traced_runs_eagerly(caplog: pytest.LogCaptureFixture) -> None:
+    model, eager = AdaptiveModel(seeded(Counting), compile=True), AdaptiveModel(seeded(Counting))
+    with caplog.at_level(logging.WARNING, "renorm"):
+        for seed in range(3):
+            assert torch.equal(model(images(2, seed)), eager(images(2, seed)))
+    assert len(caplog.records) == 1
+    assert "cannot be compiled" in caplog.text
+
+
+@needs_compiler
+def test_mixing_strategies_that_no_graph_fits_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    model = AdaptiveModel(seeded(SmallNet), "adabn", compile=True)
+    model(images(1))
+    unmix = strategy("unmix_tns")
+    with caplog.at_level(logging.WARNING, "renorm"):
+        for _ in range(2):
+            model.predict([Request(images(1), "a"), Request(images(1), "b", unmix)])
+            model.predict([Request(images(1), "b", unmix)])
+    assert [record.getMessage() for record in caplog.records] == [
+        "running eagerly: forwards that mix strategies which are not linear with others are not compiled",
+        f"running eagerly: only linear strategies and the model's own are compiled, not {unmix}",
+    ]
+
+
+def test_a_half_written_graph_is_never_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, package_path: str, **__: object) -> None:
+        Path(package_path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", interrupted)
+    program = torch.export.export(nn.Linear(1, 1), (torch.zeros(1, 1),))
+    with pytest.raises(KeyboardInterrupt):
+        compile_to(program, tmp_path / "graphs" / "one.pt2")
+    assert list((tmp_path / "graphs").iterdir()) == []

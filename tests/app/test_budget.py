@@ -1,0 +1,103 @@
+"""What is lent at once, in which order, and what cancelling gives back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from app.budget import Budget
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def take(budget: Budget, *amounts: int) -> list[asyncio.Task[None]]:
+    return [asyncio.ensure_future(budget.take(amount)) for amount in amounts]
+
+
+async def settle() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def taken(*tasks: asyncio.Task[None]) -> list[bool]:
+    await settle()
+    return [task.done() for task in tasks]
+
+
+async def test_what_fits_is_lent_at_once_and_the_rest_when_something_comes_back() -> None:
+    budget = Budget(10)
+    tasks = take(budget, 6, 4, 1)
+    assert await taken(*tasks) == [True, True, False]
+    budget.give_back(4)
+    assert await taken(*tasks) == [True, True, True]
+    assert (budget.lent, len(budget)) == (7, 0)
+
+
+async def test_nobody_overtakes_even_if_it_would_fit() -> None:
+    budget = Budget(10)
+    tasks = take(budget, 8, 5, 1)
+    assert await taken(*tasks) == [True, False, False]
+    budget.give_back(8)
+    assert await taken(*tasks) == [True, True, True]
+
+
+async def test_one_coming_back_may_serve_many() -> None:
+    budget = Budget(10)
+    tasks = take(budget, 10, 3, 3, 3, 3)
+    await settle()
+    budget.give_back(10)
+    assert await taken(*tasks) == [True, True, True, True, False]
+
+
+async def test_more_than_there_is_is_lent_when_nothing_else_is() -> None:
+    budget = Budget(10)
+    tasks = take(budget, 1, 50, 1)
+    assert await taken(*tasks) == [True, False, False]
+    budget.give_back(1)
+    assert await taken(*tasks) == [True, True, False]
+    budget.give_back(50)
+    assert await taken(*tasks) == [True, True, True]
+    assert budget.lent == 1
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_who_is_cancelled_while_waiting_has_borrowed_nothing_and_bars_nobody() -> None:
+    budget = Budget(10)
+    first, large, small = take(budget, 6, 9, 3)
+    assert await taken(first, large, small) == [True, False, False]
+    await cancel(large)
+    assert await taken(small) == [True]
+    assert (budget.lent, len(budget)) == (9, 0)
+
+
+async def test_who_is_cancelled_just_when_it_is_granted_gives_it_back() -> None:
+    budget = Budget(10)
+    first, second, third = take(budget, 10, 10, 10)
+    await settle()
+    budget.give_back(10)
+    await cancel(second)
+    assert await taken(first, third) == [True, True]
+    assert (budget.lent, len(budget)) == (10, 0)
+
+
+async def test_who_is_cancelled_just_before_it_would_be_granted_is_passed_over() -> None:
+    budget = Budget(10)
+    first, second, third = take(budget, 10, 10, 10)
+    await settle()
+    second.cancel()
+    budget.give_back(10)
+    assert await taken(first, second, third) == [True, True, True]
+    assert second.cancelled()
+    assert (budget.lent, len(budget)) == (10, 0)

@@ -1,0 +1,46 @@
+"""What takes long is told: in a line that changes, or in lines."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from app.cli.progress import progress
+
+CODE = """
+from app.cli.progress import progress
+with progress() as show:
+    show("compiling 1 of 2")
+    show("compiling 2 of 2")
+"""
+
+
+def test_where_nobody_watches_each_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as show:
+        show("compiling 1 of 2")
+        show("compiling 2 of 2")
+    assert capsys.readouterr() == ("", "renorm: compiling 1 of 2\nrenorm: compiling 2 of 2\n")
+
+
+def test_without_any_step_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress():
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_in_a_terminal_one_line_changes() -> None:
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], stderr=slave, stdout=subprocess.PIPE, check=True, env=environment
+    )
+    os.close(slave)
+    drawn = os.read(master, 100_000).decode()
+    os.close(master)
+    assert "compiling 2 of 2" in drawn
+    assert "renorm:" not in drawn
+    assert done.stdout == b""

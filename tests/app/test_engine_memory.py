@@ -1,0 +1,54 @@
+"""What a stream costs: exactly what the model's description says, for every strategy, in memory of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters import STRATEGIES
+from adapters.arena import BLOCK_BYTES
+from app.types import Call
+from tests.app.small import burst, png, small_engine
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+async def test_bytes_per_stream_are_what_the_description_says(strategy: str) -> None:
+    engine = small_engine()
+    told = engine.describe().state_bytes[strategy]
+    # Alone, and many in one forward, where states are computed together.
+    await engine.predict(Call([png(1), png(2)], "alone", strategy))
+    await burst(engine, [Call([png(i)], f"s{i % 5}", strategy) for i in range(8)])
+    held = engine._streams.memories({key for key in engine._streams._held if key.stream != "first"})
+    assert len(held) == 6
+    for memory in held.values():
+        assert memory.row.is_contiguous()
+        assert memory.row.numel() * memory.row.element_size() == told
+    blocks = {m.row.untyped_storage().data_ptr(): m.row.untyped_storage().nbytes() for m in held.values()}
+    assert sum(blocks.values()) <= max(BLOCK_BYTES, told * len(held))
+    infos = engine.streams()
+    assert [info.bytes for info in infos.streams if info.stream != "first"] == [told] * 6
+    assert infos.bytes == sum(info.bytes for info in infos.streams)
+    await engine.close()
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in {"source", "bn", "alpha_bn"}])
+async def test_the_capacity_in_bytes_holds_as_many_streams_as_it_has_room_for(strategy: str) -> None:
+    probe = small_engine()
+    row = probe.describe().state_bytes[strategy]
+    await probe.close()
+    engine = small_engine(max_state_bytes=3 * row + row // 2)
+    for i in range(5):
+        await engine.predict(Call([png(i)], f"s{i}", strategy))
+    infos = engine.streams()
+    assert [info.stream for info in infos.streams] == ["s4", "s3", "s2"]
+    assert (infos.bytes, infos.capacity_bytes, infos.evictions) == (3 * row, 3 * row + row // 2, 2)
+    # Forgotten is new: the first stream begins anew, and the least recently used one makes room.
+    assert (await engine.predict(Call([png(0)], "s0", strategy))).step == 1
+    assert [info.stream for info in engine.streams().streams] == ["s0", "s4", "s3"]
+    await engine.close()
