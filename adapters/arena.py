@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,52 +13,64 @@ from adapters.memory import Key, Memory
 
 BLOCK_BYTES = 2**21
 """About how large a block is. What is asked of the system in pieces of a row's size comes back as holes."""
+MOST_ROWS = 1024
+
+
+@dataclass(eq=False)
+class _Block:
+    rows: Tensor  # [rows, size]
+    free: list[int]
 
 
 class _Slot(NamedTuple):
-    block: Tensor  # [rows, size]
+    block: _Block
     place: int
+
+    @property
+    def row(self) -> Tensor:
+        return self.block.rows[self.place]
 
 
 class Arena(MutableMapping[Key, Memory]):
     """States by key. A missing one *is* the initial state, so deleting a key is resetting its stream.
 
     Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. Takes
-    the exact bytes of its rows, and at most one unfinished block for every size of row.
+    the bytes of its rows, and the room that is left in blocks until new streams fill it or the last of theirs has gone.
     """
 
     def __init__(self) -> None:
         self.bytes = 0  # of all rows
         self._steps: dict[Key, int] = {}
         self._slots: dict[Key, _Slot] = {}
-        self._free: dict[tuple[int, torch.device], list[_Slot]] = {}
+        # Blocks with room, by what fits in.
+        self._open: dict[tuple[int, torch.device], list[_Block]] = {}
 
     def __getitem__(self, key: Key) -> Memory:
-        slot = self._slots[key]
-        return Memory(slot.block[slot.place], self._steps[key])
+        return Memory(self._slots[key].row, self._steps[key])
 
     def __contains__(self, key: object) -> bool:
         return key in self._slots
 
     def __setitem__(self, key: Key, memory: Memory) -> None:
         row, slot = memory.row, self._slots.get(key)
-        if slot is None or slot.block.shape[1] != len(row):
+        if slot is None or slot.row.shape != row.shape:
             # A row grows when a layer is met that the network had not called before.
             self.pop(key, None)
-            slot = self._take(row)
-            self._slots[key] = slot
+            slot = self._slots[key] = self._take(row)
             self.bytes += row.nbytes
-        slot.block[slot.place] = row
+        slot.row.copy_(row)
         self._steps[key] = memory.steps
 
     def __delitem__(self, key: Key) -> None:
-        slot = self._slots.pop(key)
+        block, place = slot = self._slots.pop(key)
         del self._steps[key]
-        self.bytes -= slot.block[slot.place].nbytes
-        free = self._free.setdefault(_kind(slot.block), [])
-        free.append(slot)
-        if sum(other.block is slot.block for other in free) == len(slot.block):
-            free[:] = [other for other in free if other.block is not slot.block]
+        self.bytes -= slot.row.nbytes
+        open_blocks = self._open.setdefault(_kind(block.rows), [])
+        block.free.append(place)
+        if len(block.free) == 1:
+            open_blocks.append(block)
+        if len(block.free) == len(block.rows):
+            open_blocks.remove(block)
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._slots)
@@ -67,12 +80,16 @@ class Arena(MutableMapping[Key, Memory]):
         return len(self._slots)
 
     def _take(self, row: Tensor) -> _Slot:
-        free = self._free.setdefault((len(row), row.device), [])
-        if not free:
-            block = row.new_empty(max(1, BLOCK_BYTES // max(1, row.nbytes)) if len(row) else 1, len(row))
-            free += [_Slot(block, place) for place in reversed(range(len(block)))]
-        return free.pop()
+        open_blocks = self._open.setdefault((len(row), row.device), [])
+        if not open_blocks:
+            count = min(MOST_ROWS, max(1, BLOCK_BYTES // max(1, row.nbytes)))
+            open_blocks.append(_Block(row.new_empty(count, len(row)), list(reversed(range(count)))))
+        block = open_blocks[-1]
+        slot = _Slot(block, block.free.pop())
+        if not block.free:
+            open_blocks.pop()
+        return slot
 
 
-def _kind(block: Tensor) -> tuple[int, torch.device]:
-    return block.shape[1], block.device
+def _kind(rows: Tensor) -> tuple[int, torch.device]:
+    return rows.shape[1], rows.device

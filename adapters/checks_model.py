@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.base import AnyAdapter
-from adapters.memory import Key, Memory
+from adapters.base import AnyAdapter, Site, Statistics
+from adapters.memory import Key, Memory, join
 from adapters.model import AdaptiveModel
+from adapters.moments import Affine, measure, normalize
 from adapters.request import Answer, Request
 from adapters.robust_bn import RobustBN
+from adapters.sites import Sites
 from adapters.source import Source
 
 OVERFLOWS = 1e6
@@ -110,6 +112,43 @@ def check_one_request_one_step(adapter: AnyAdapter) -> None:
     require(alike and glued.memories.keys() == memories.keys(), "glued requests left another state than separate ones")
 
 
+class ByStep(nn.Module):
+    """In place of a BatchNorm: normalizes one request as ``adapter.step`` says, from ``state`` and into ``after``."""
+
+    def __init__(self, site: Site, adapter: AnyAdapter) -> None:
+        super().__init__()
+        self.site, self.adapter = site, adapter
+        self.state = self.after = adapter.init(site)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The request ``x`` ``[n, C, ...]``, normalized."""
+        used, self.after = self.adapter.step(self.site, self.state, measure(x).of(slice(None)))
+        rows = Statistics(used.mean.expand(x.shape[:2]), used.var.expand(x.shape[:2]))
+        return normalize(x, rows, Affine(self.site.weight, self.site.bias, self.site.eps))
+
+
+def check_engine(adapter: AnyAdapter) -> None:
+    """Requests glued in one forward are answered, and remembered, as calls of ``step`` one by one say."""
+    # Not two or three images: the variance of so few values at BatchNorm1d magnifies every rounding.
+    sizes = ((5, "a", True), (5, "b", True), (4, "a", False), (1, "a", True), (1, "b", True), (4, "a", True))
+    requests = [Request(images(n, 70 + k), name, adapter, update) for k, (n, name, update) in enumerate(sizes)]
+    network, model = SmallNet().eval(), AdaptiveModel(SmallNet(), adapter)
+    layers = [ByStep(site, adapter) for site in Sites(network)]
+    network.bn, network.bn1d = layers  # type: ignore[assignment]
+    states: dict[Any, list[Any]] = {}
+    words = "otherwise than step one by one: mend weights or batched, or leave them out"
+    for request, answer in zip(requests, model.predict(requests), strict=True):
+        held = states.get(request.stream) or [adapter.init(layer.site) for layer in layers]
+        for layer, state in zip(layers, held, strict=True):
+            layer.state = state
+        with torch.no_grad():
+            expected = network(request.images)
+        require(close(answer.logits, expected), f"the engine answered {words}")
+        states[request.stream] = [layer.after for layer in layers] if request.update else held
+    for entry in model.state_dict()["streams"]:
+        require(close(entry["row"], join(states[entry["stream"]])), f"the engine remembers {words}")
+
+
 def check_isolation(adapter: AnyAdapter) -> None:
     """Other streams and strategies between a stream's requests change nothing for it, not by a bit."""
     mine = history(adapter)
@@ -189,6 +228,7 @@ def check_edge_inputs(adapter: AnyAdapter) -> None:
 
 CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     "one_request_one_step": check_one_request_one_step,
+    "engine": check_engine,
     "isolation": check_isolation,
     "commit": check_commit,
     "update_false": check_update_false,

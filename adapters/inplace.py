@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
@@ -17,13 +17,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 EXACT = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-"""Layers whose forward is known to read its input once. A subclass may do with it what it likes."""
+"""Layers whose forward is known to read its input once. A subclass may do with it what it likes: it is looked into."""
 _MAKERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Layers that always return a new tensor."""
 _FRESH: frozenset[Callable[..., Any]] = frozenset(
     (F.conv1d, F.conv2d, F.conv3d, F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.cat)
 )
 """Functions that always return a new tensor, which shares its memory with no other."""
+_RUNNING_MEAN: dict[Any, int] = {F.batch_norm: 1, torch.batch_norm: 3}
+"""Where in their arguments functions take the running mean."""
 
 
 def unread(network: nn.Module) -> frozenset[str]:
@@ -34,26 +36,27 @@ def unread(network: nn.Module) -> frozenset[str]:
     neither hooks nor attributes that change could make a difference. What tracing cannot see, code that keeps a tensor
     elsewhere or treats tensors otherwise than what stands for them in a trace, a real forward has to show: see `Watch`.
     """
-    if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()) or _hooked_everywhere():
+    if _hooked_everywhere() or any(_watched(module) for module in network.modules()):
         return frozenset()
     skeleton = _skeleton(network)
     before = [_remembered(module) for module in skeleton.modules()]
     try:
-        graph = _Tracer().trace(skeleton)
+        with torch.no_grad():  # as in every forward to come, which a network may ask for
+            graph = _Tracer().trace(skeleton)
     except Exception:
         # What tracing runs into is the network's own code: it may raise anything.
         return frozenset()
     if [_remembered(module) for module in skeleton.modules()] != before:
         return frozenset()  # a network that remembers something may do otherwise the next time
     modules = dict(network.named_modules())
-    calls: Counter[str] = Counter()
-    proven: Counter[str] = Counter()
+    # A forward recognises a layer by its running mean, so all calls with the same one stand and fall together.
+    calls: defaultdict[int, list[bool]] = defaultdict(list)
     for node in graph.nodes:
-        if node.op == "call_module" and type(modules[node.target]) in EXACT:
-            calls[node.target] += 1
-            proven[node.target] += _only_reader(node, modules)
-    names = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
-    return frozenset(name for name, count in calls.items() if proven[name] == count and names[id(modules[name])] == 1)
+        mean = _running_mean(node, network, modules)
+        if mean is not None:
+            calls[id(mean)].append(_only_reader(node, modules))
+    layers = {id(layer.running_mean): name for name, layer in modules.items() if isinstance(layer, _BatchNorm)}
+    return frozenset(name for mean, name in layers.items() if calls[mean] and all(calls[mean]))
 
 
 class Watch(TorchFunctionMode):
@@ -105,6 +108,11 @@ def _gone(reference: StorageWeakRef) -> bool:
     return bool(reference.expired())  # type: ignore[no-untyped-call]
 
 
+def _watched(module: nn.Module) -> bool:
+    """Hooks, and a ``forward`` of the instance's own, see what passes and may keep it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
+
+
 def _hooked_everywhere() -> bool:
     return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
 
@@ -124,13 +132,32 @@ def _skeleton(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, {id(tensor): tensor.detach().to("meta") for tensor in (*tensors, *kept)})
 
 
+def _running_mean(node: fx.Node, network: nn.Module, modules: dict[str, nn.Module]) -> Tensor | None:
+    """What the node normalizes with, if it is a call of BatchNorm."""
+    if node.op == "call_module" and isinstance(layer := modules[str(node.target)], EXACT):
+        return layer.running_mean
+    if node.op != "call_function" or node.target not in _RUNNING_MEAN:
+        return None
+    position = _RUNNING_MEAN[node.target]
+    given = node.args[position] if len(node.args) > position else node.kwargs.get("running_mean")
+    if not isinstance(given, fx.Node) or given.op != "get_attr":
+        return None
+    owner, _, name = str(given.target).rpartition(".")
+    found = getattr(network.get_submodule(owner), name, None)
+    return found if isinstance(found, Tensor) else None
+
+
 def _only_reader(call: fx.Node, modules: dict[str, nn.Module]) -> bool:
     given = call.args[0] if call.args else None
-    if not isinstance(given, fx.Node) or len(given.users) != 1:
+    if not isinstance(given, fx.Node) or any(user is not call and _reads(user) for user in given.users):
         return False
     if given.op == "call_module":
         return type(modules[str(given.target)]) in _MAKERS
     return given.op == "call_function" and given.target in _FRESH
+
+
+def _reads(user: fx.Node) -> bool:
+    return not (user.op == "call_function" and user.target is getattr and user.args[1] in ("ndim", "shape", "dtype"))
 
 
 class _Tracer(fx.Tracer):

@@ -12,7 +12,7 @@ from adapters.base import Moments, Statistics
 
 SMALL = 2**15
 """Values per image up to which a few operations on the whole batch are quicker than one operation per image."""
-FEW = 2**10
+FEW = 2**8
 """Positions up to which torch's own sum of an image, row by row, is as exact as float32 needs to be."""
 ONE_OPERATION = 2**17
 """Values up to which a new tensor by one operation is quicker than writing in place by several."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -128,11 +127,6 @@ class IntoNested(Appended):
         self.kept["features"].append(h)
 
 
-class IntoDeque(Appended):
-    def keeper(self) -> Any:
-        return collections.deque(maxlen=1)
-
-
 class Shelf:
     """A plain object, as recorders of features are."""
 
@@ -231,17 +225,23 @@ class Skipping(nn.BatchNorm2d):
         return super().forward(x) + x
 
 
-def patched() -> nn.Module:
+def patched(since: int) -> Callable[[], nn.Module]:
     """The convolution's ``forward`` is replaced by one that keeps its output, as profilers and caches do."""
-    network, kept = Base(), {"h": torch.empty(0)}
-    plain = network.conv.forward
 
-    def forward(x: Tensor) -> Tensor:
-        kept["h"] = plain(x)
-        return kept["h"]
+    def build() -> nn.Module:
+        network, kept, calls = Base(), {"h": torch.empty(0)}, itertools.count(1)
+        plain = network.conv.forward
 
-    vars(network.conv)["forward"] = forward
-    return network
+        def forward(x: Tensor) -> Tensor:
+            made = plain(x)
+            if next(calls) >= since:
+                kept["h"] = made
+            return made
+
+        vars(network.conv)["forward"] = forward
+        return network
+
+    return build
 
 
 def hooked(layer: str, before: bool, since: int) -> Callable[[], nn.Module]:
@@ -283,12 +283,13 @@ class SharedStatistics(Base):
 
 CLASSES: list[Callable[[], nn.Module]] = [
     Shortcut, ReadBefore, Returned, View, NormalizedView, TwiceOnOne, OfTheInput, Stored, Appended, IntoDict, IntoList,
-    IntoNested, IntoDeque, IntoObject, IntoGlobal, OnlyTensors, Functional, DataDependent, ShapeDependent,
-    CountDependent, GradDependent, OwnConvolution, OwnNorm, patched, one_layer_twice, SharedStatistics,
+    IntoNested, IntoObject, IntoGlobal, OnlyTensors, Functional, DataDependent, ShapeDependent,
+    CountDependent, GradDependent, OwnConvolution, OwnNorm, one_layer_twice, SharedStatistics,
 ]  # fmt: skip
 READ_AGAIN = {cls.__name__: cls for cls in CLASSES}
 for layer, before in (("conv", False), ("bn", True), ("bn", False)):
     READ_AGAIN |= {f"hook({layer}, {before}, {since})": hooked(layer, before, since) for since in (1, 2)}
+READ_AGAIN |= {f"patched({since})": patched(since) for since in (1, 2)}
 KEEPING = [
-    name for name in READ_AGAIN if name.startswith(("Into", "hook")) or name in ("Stored", "Appended", "patched")
+    name for name in READ_AGAIN if name.startswith(("Into", "hook", "patched")) or name in ("Stored", "Appended")
 ]
