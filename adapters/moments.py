@@ -61,11 +61,10 @@ def _large(x: Tensor) -> Tensor:
     taken apart, and the variance, which was measured around the other mean, is moved to this one.
     """
     mean = x.mean((2, 3))
-    found = [
-        part for image in x.unsqueeze(1).unbind(0) for part in torch.batch_norm_update_stats(image, None, None, 0.0)
-    ]
-    around, var = torch.stack(found).view(len(x), 2, -1).unbind(1)
-    return torch.cat([mean, var.addcmul(around - mean, around - mean, value=-1).clamp_min_(0.0)], 1)
+    found = [torch.batch_norm_update_stats(image, None, None, 0.0) for image in x.unsqueeze(1).unbind(0)]
+    around, var = found[0] if len(found) == 1 else map(torch.stack, zip(*found, strict=True))
+    off = around - mean
+    return torch.cat([mean, torch.addcmul(var, off, off, value=-1).clamp_min_(0.0)], 1)
 
 
 def _in_one_pass(x: Tensor) -> Tensor:
