@@ -33,6 +33,15 @@ def test_the_strategy_of_the_plugin_page_passes_the_battery(tmp_path: Path, monk
     assert torch.allclose(bn(images), half(images), atol=1e-5)
 
 
+def test_the_linear_strategy_of_the_plugin_page_passes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (page,) = [block for block in blocks(ROOT / "docs" / "plugin.md", "python") if "class Following(Linear)" in block]
+    (tmp_path / "following.py").write_text(page)
+    monkeypatch.syspath_prepend(tmp_path)
+    module: Any = __import__("following")
+    check_adapter(module.Following(share=0.3))
+    assert module.Following().linear
+
+
 def test_the_python_of_the_models_page_runs() -> None:
     torch.manual_seed(0)
     scope: dict[str, Any] = {"network": ResNet20().eval(), "images": torch.rand(4, 3, 32, 32)}
