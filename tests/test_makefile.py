@@ -155,3 +155,8 @@ def test_continuous_integration_runs_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text().rstrip().endswith("\nmake test")
+
+
+def test_load_measures_the_server(clone: Clone) -> None:
+    clone.make("lint")
+    assert clone.make("load", "ARGS=--quick") == ["python benchmarks/serve_load.py --quick"]
