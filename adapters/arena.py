@@ -11,8 +11,9 @@ from torch import Tensor
 
 from adapters.memory import Key, Memory
 
-BLOCK_BYTES = 2**21
-"""About how large a block is. What is asked of the system in pieces of a row's size comes back as holes."""
+BLOCK_BYTES = 2**25
+"""About how large a block is: so large that allocators ask the system for it alone, which takes no memory before it is
+written to. What is asked for in pieces of a row's size lies between other things, and comes back as holes."""
 MOST_ROWS = 1024
 
 

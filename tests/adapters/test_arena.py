@@ -84,8 +84,9 @@ def _blocks(arena: Arena) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("streams", [1, 10, 1000])
-def test_it_takes_little_more_than_its_rows(streams: int) -> None:
+def test_it_takes_little_more_than_its_rows(streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one unfinished block; 212 KB is a stream of AdaBN on ResNet-50."""
+    monkeypatch.setattr(module, "BLOCK_BYTES", 2**21)
     arena, row = Arena(), torch.zeros(53_120)
     for stream in range(streams):
         arena[Key(stream, AdaBN())] = Memory(row, 1)
@@ -110,7 +111,8 @@ def test_a_stream_that_goes_on_stays_where_it_is_and_a_new_one_takes_a_free_plac
     assert _blocks(arena) == blocks
 
 
-def test_blocks_without_a_row_are_given_back() -> None:
+def test_blocks_without_a_row_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 2**21)
     arena = Arena()
     watched: list[weakref.ref[Tensor]] = []
     for stream in range(40):
