@@ -95,7 +95,8 @@ class Adapter(Protocol[State]):
     There are two ways to make that batching cheap, both optional. A strategy that is linear in mean and variance
     subclasses `adapters.Linear`. Another may set the class attribute ``batched = True`` and promise that ``step`` also
     takes leading axes, ``seen`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap` adds
-    them.
+    them. Such a one may also have a method ``queue(site, state, seen)``, the steps of T requests of which each
+    continues the one before, ``seen`` ``[T, ..., n, C]``, if it can do that with less than T steps' work.
     """
 
     def __hash__(self) -> int:

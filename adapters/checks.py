@@ -197,6 +197,27 @@ def check_vmap(adapter: AnyAdapter) -> None:
             _require_alike((*_each(used, step, len(states)), *after), loop, f"{step.where}, {words}")
 
 
+def check_queue(adapter: AnyAdapter) -> None:
+    """The method ``queue``, where there is one, gives what step gives request by request."""
+    queue = getattr(adapter, "queue", None)
+    if queue is None:
+        return
+    for step in walk(adapter):
+        shown = [(step.seen.mean + 0.1 * k, step.seen.var * (1 + k)) for k in range(3)]
+        one, state, loop = _plain_step(adapter, step.site, step.seen.pixels), step.state, []
+        for seen in shown:
+            mean, var, *after = one(state, *seen)
+            state = type(step.state)(*after)
+            loop.append((mean, var))
+        stacked = Moments(
+            torch.stack([mean for mean, _ in shown]), torch.stack([var for _, var in shown]), step.seen.pixels
+        )
+        used, last = queue(step.site, step.state, stacked)
+        words = f"{step.where}, queue differs from one step after another: leave it out, or mend it"
+        _require_alike(_each(used, step, len(shown)), loop, words)
+        require(all(close(ours, theirs) for ours, theirs in zip(last, state, strict=True)), words)
+
+
 def _require_alike(batched: Sequence[Tensor], loop: Sequence[Sequence[Tensor]], message: str) -> None:
     alike = all(close(now, torch.stack(parts)) for now, parts in zip(batched, zip(*loop, strict=True), strict=True))
     require(alike, message)
@@ -237,6 +258,7 @@ CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     "shapes": check_shapes,
     "finite": check_finite,
     "vmap": check_vmap,
+    "queue": check_queue,
     "packing": check_packing,
     **checks_model.CHECKS,
 }

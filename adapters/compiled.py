@@ -110,7 +110,7 @@ class Compiled:
             return Variant(None, one, one, shape)
         if steps.adapter != self._own:
             return self._refused(f"only linear strategies and the model's own are compiled, not {steps.adapter}")
-        if len(steps.groups) > 1:
+        if len(steps.groups) > 1 or steps.groups[0].rounds > 1:
             return self._refused("forwards with requests of different sizes, or several of a stream, are not compiled")
         streams = len(plan.blocks[0].keys)
         return Variant(self._own, plan.images == streams, streams == 1, shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -52,7 +53,6 @@ class Pass(TorchFunctionMode):
     def __init__(self, sites: Sites, plan: Planned, unread: Set[str] = frozenset()) -> None:
         super().__init__()
         self._sites, self._plan, self._unread = sites, plan, unread
-        self._buffers = sites.buffers()
         self._calls: Counter[str] = Counter()
         self.seen: dict[int, Seen] = {}
 
@@ -71,6 +71,11 @@ class Pass(TorchFunctionMode):
             if layer is not None:
                 return self.call(layer, call.x, call.affine)
         return func(*args, **(kwargs or {}))
+
+    @cached_property
+    def _buffers(self) -> Mapping[int, str]:
+        # Only where it is needed: layers that are asked directly give their name.
+        return self._sites.buffers()
 
     @property
     def calls(self) -> int:

@@ -94,9 +94,10 @@ def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = F
     ``used`` holds one row per image or a single row. With ``in_place`` a float32 ``x`` is written over: a new tensor of
     that size costs more than the arithmetic.
     """
-    if used.mean.dim() == 1 and x.numel() <= ONE_OPERATION and x.dtype == torch.float32 and not x.is_cuda:
+    if used.mean.numel() == x.shape[1] and not torch.compiler.is_compiling() and _small(x):
         weight, bias, eps = affine
-        return torch.batch_norm(x, weight, bias, used.mean, used.var, False, 0.0, eps, False)
+        mean, var = used if used.mean.dim() == 1 else (used.mean[0], used.var[0])
+        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
     scale = torch.rsqrt(used.var + affine.eps)
     if affine.weight is not None:
         scale = scale * affine.weight.float()
@@ -111,6 +112,10 @@ def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = F
         return torch.addcmul(shift, x, scale, out=x if in_place else None)
     # Where channels do not lie innermost, two operations are much quicker than one.
     return torch.mul(x, scale, out=x if in_place else None).add_(shift)
+
+
+def _small(x: Tensor) -> bool:
+    return x.numel() <= ONE_OPERATION and x.dtype == torch.float32 and not x.is_cuda
 
 
 def spread(rows: Tensor, like: Tensor) -> Tensor:

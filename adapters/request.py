@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter
 from adapters.errors import InputError, UnsupportedModelError
+from adapters.finite import finite_rows
 from adapters.memory import Key, Memory
 
 
@@ -75,7 +76,7 @@ def check_finite(images: Tensor) -> None:
     Raises:
         InputError: there are such values.
     """
-    if images.is_floating_point() and not images.isfinite().all():
+    if images.is_floating_point() and not all(finite_rows(images)):
         raise InputError("images hold NaN or infinite values: check how they were scaled; nothing was learned")
 
 

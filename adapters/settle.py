@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters.drift import Sights
+from adapters.finite import finite_rows
 from adapters.memory import Key, Memory
 from adapters.plan import Plan
 from adapters.request import Answer, Outcome
@@ -31,8 +32,8 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
     """
     logits = ran.logits
     rows = [(block.keys, states) for block, states in zip(plan.blocks, ran.rows, strict=True) if block.keys]
-    sound = {key: finite for keys, states in rows for key, finite in zip(keys, _finite(states), strict=True)}
-    sound_images = _finite(logits)
+    sound = {key: finite for keys, states in rows for key, finite in zip(keys, finite_rows(states), strict=True)}
+    sound_images = finite_rows(logits)
     steps = {turn.key: memories[turn.key].steps if turn.key in memories else 0 for turn in plan.turns}
     far = dict(zip(plan.order, distances, strict=True))
     answers = []
@@ -46,8 +47,3 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
     kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
     learned = {turn.key: kept.get(turn.key, NO_STATE) for turn in plan.turns if turn.update}
     return Outcome(answers, {key: Memory(row, steps[key]) for key, row in learned.items()})
-
-
-def _finite(rows: Tensor) -> list[bool]:
-    finite: list[bool] = rows.isfinite().reshape(len(rows), -1).all(1).tolist()
-    return finite

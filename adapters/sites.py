@@ -46,7 +46,7 @@ class Sites:
         """The BatchNorm layers by name."""
         return self._layers
 
-    def buffers(self) -> dict[int, str]:
+    def buffers(self) -> Mapping[int, str]:
         """From the identity of each layer's running mean to the layer's name: how a forward recognises a site."""
         return {id(layer.running_mean): name for name, layer in self._layers.items()}
 

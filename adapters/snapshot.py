@@ -13,7 +13,7 @@ from adapters.plan import Layouts
 from adapters.registry import name_of
 from adapters.sites import Sites
 
-FORMAT = 2
+FORMAT = 3
 
 
 def exported(memories: Mapping[Key, Memory], sites: Sites) -> dict[str, Any]:

@@ -7,18 +7,31 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adapters.base import Moments, Site, Statistics, rate
 from adapters.params import check, param
 
+TINY = 1e-8
+"""Length below which a mean has no direction."""
+FEW = 2**17
+"""Numbers in all blends up to which it is quicker to make them than to do without."""
+
 
 class Components(NamedTuple):
     """The K components at one site."""
 
-    means: Tensor  # [K, C]
-    vars: Tensor  # [K, C]
+    both: Tensor  # [..., K, 2C]: their means, then their variances
+
+    @property
+    def means(self) -> Tensor:
+        """The means, ``[..., K, C]``."""
+        return self.both.chunk(2, -1)[0]
+
+    @property
+    def vars(self) -> Tensor:
+        """The variances, ``[..., K, C]``."""
+        return self.both.chunk(2, -1)[1]
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ class UnMixTNS:
         """K components around the trained statistics, the same at every call."""
         k = self.components
         if k == 1:
-            return Components(site.mean[None].clone(), site.var[None].clone())
+            return Components(site.row.clone())
         # Drawn on the CPU from a generator of its own: the same on every device, whatever ran before.
         # Seed and name go into 32 bits, because the generator reads no more of its seed.
         generator = torch.Generator().manual_seed(zlib.crc32(site.name.encode(), self.seed))
@@ -68,41 +81,83 @@ class UnMixTNS:
             z = z - z.mean(0)
             z = z * ((k - 1) / k / z.square().mean(0)).sqrt()
         spread = (site.var * (0.5 * k / (k - 1))).sqrt()
-        return Components(site.mean + spread * z, (0.5 * site.var).expand(k, -1).clone())
+        return Components(torch.cat([site.mean + spread * z, (0.5 * site.var).expand(k, -1)], -1))
 
     def step(self, site: Site, state: Components, seen: Moments) -> tuple[Statistics, Components]:
         """Each image's own mixture, and the components after the request."""
         if seen.pixels < 2:
             return site.trained, state
-        share = self._assign(state, seen)  # [n, K]
-        return self._mixture(state, seen, share), self._learn(state, seen, share)
+        shown = torch.cat([seen.mean, seen.var], -1)
+        share = self._assign(state.means.mT, self._direction(seen.mean))
+        return self._mixture(state.both, shown, share), Components(self._learn(state.both, shown, share))
 
-    def _assign(self, state: Components, seen: Moments) -> Tensor:
-        # The cosine needs the raw means: unlike everything below it changes under a shift.
-        own, theirs = (F.normalize(mean, dim=-1, eps=1e-8) for mean in (seen.mean, state.means))
-        return (own @ theirs.mT / self.temperature).softmax(-1)
+    def queue(self, site: Site, state: Components, seen: Moments) -> tuple[Statistics, Components]:
+        """T requests of a stream, ``[T, ..., n, C]``: only what the next one builds on is done one by one."""
+        if seen.pixels < 2:
+            return site.trained, state
+        shown, directions = torch.cat([seen.mean, seen.var], -1), self._direction(seen.mean)
+        history = state.both.new_empty(len(shown) + 1, *state.both.shape)
+        history[0] = state.both
+        shares = []
+        # Views are made for all requests at once, because each takes a tenth of a request's time.
+        columns, before = Components(history).means.mT.unbind(0), history.unbind(0)
+        for t, (request, direction) in enumerate(zip(shown.unbind(0), directions.unbind(0), strict=True)):
+            shares.append(self._assign(columns[t], direction))
+            self._learn(before[t], request, shares[t], out=before[t + 1])
+        return self._mixture(history[:-1], shown, torch.stack(shares)), Components(before[-1])
 
-    def _mixture(self, state: Components, seen: Moments, p: Tensor) -> Statistics:
+    def _direction(self, mean: Tensor) -> Tensor:
+        """Of each image's mean, as long as makes a product with a component's direction the softmax's input."""
+        mean = mean.double()
+        length = torch.linalg.vector_norm(mean, dim=-1, keepdim=True).clamp_min(TINY)
+        return mean / (length * self.temperature)
+
+    def _assign(self, columns: Tensor, direction: Tensor) -> Tensor:
+        """How much of each image is in each component, ``[..., n, K]``; ``columns``: their means, ``[..., C, K]``."""
+        # The cosine needs the raw means: unlike everything below it changes under a shift. In double precision, because
+        # cosines of means far above their deviations differ in their last digits only.
+        means = columns.double()
+        lengths = torch.linalg.vector_norm(means, dim=-2, keepdim=True).clamp_min(TINY)
+        share: Tensor = (direction @ means / lengths).softmax(-1).to(columns.dtype)
+        return share
+
+    def _mixture(self, components: Tensor, shown: Tensor, p: Tensor) -> Statistics:
+        """The mean and variance of each image's mixture, ``[..., n, C]``."""
+        if shown.shape[-2] == 1 or (not torch.compiler.is_compiling() and shown.numel() * self.components <= FEW):
+            return self._mixture_of_few(components, shown, p)
         # The sums over k in closed form, as one product [2n, K] @ [K, 3C]; no [n, K, C] array is made. Measured from
         # the mean of the components and with q = p - 1/K, or the squares of an image far from them all would cancel.
+        means, variances = components.chunk(2, -1)
+        mean, var = shown.chunk(2, -1)
         k = self.components
-        centre = state.means.mean(-2, keepdim=True)
-        x, m, q = seen.mean - centre, state.means - centre, p - 1 / k
-        terms = torch.cat([m, state.vars, m.square()], -1)
+        centre = means.mean(-2, keepdim=True)
+        x, m, q = mean - centre, means - centre, p - 1 / k
+        terms = torch.cat([m, variances, m.square()], -1)
         q2 = q.square()
         first, second = (torch.cat([q, q2], -2) @ terms).chunk(2, -2)
         q_m, q_vars, q_m2 = first.chunk(3, -1)
         q2_m, _, q2_m2 = second.chunk(3, -1)
         _, vars_mean, m2_mean = terms.mean(-2, keepdim=True).chunk(3, -1)
         pull, rest = q_m / k, 1 - 1 / k
-        within = rest * vars_mean + (seen.var - q_vars) / k
+        within = rest * vars_mean + (var - q_vars) / k
         own = (x * (x * q2.sum(-1, keepdim=True) - 2 * q2_m) + q2_m2) / k
         shared = rest**2 * m2_mean + 2 * rest * (x * pull - q_m2 / k)
-        var = within + own + shared - pull.square()
-        return Statistics(x / k - pull + centre, var.clamp_min(0.0))
+        return Statistics(x / k - pull + centre, (within + own + shared - pull.square()).clamp_min(0.0))
 
-    def _learn(self, state: Components, seen: Moments, p: Tensor) -> Components:
-        weighted = (rate(self.momentum, seen.images, self.reference_images) / seen.images) * p.mT
-        kept = 1 - weighted.sum(-1, keepdim=True)
-        means, variances = (weighted @ torch.cat([seen.mean, seen.var], -1)).chunk(2, -1)
-        return Components(torch.addcmul(means, state.means, kept), torch.addcmul(variances, state.vars, kept))
+    def _mixture_of_few(self, components: Tensor, shown: Tensor, p: Tensor) -> Statistics:
+        """The same from the blends themselves: an array ``[..., n, K, 2C]``, but few operations."""
+        # Measured from the image: blends themselves would be rounded to the size of their means.
+        blends = (components.unsqueeze(-3) - shown.unsqueeze(-2)) * (1 - p).unsqueeze(-1)
+        middle = blends.mean(-2, keepdim=True)
+        mean, within = (shown + middle.squeeze(-2)).chunk(2, -1)
+        between = (blends - middle).narrow(-1, 0, mean.shape[-1]).square().mean(-2)
+        return Statistics(mean, within + between)
+
+    def _learn(self, components: Tensor, shown: Tensor, p: Tensor, out: Tensor | None = None) -> Tensor:
+        """The components after a request."""
+        images = shown.shape[-2]
+        weight = rate(self.momentum, images, self.reference_images)
+        if images == 1:
+            return torch.lerp(components, shown, (weight * p).mT, out=out)
+        weighted = (weight / images) * p.mT
+        return torch.addcmul(weighted @ shown, components, 1 - weighted.sum(-1, keepdim=True), out=out)

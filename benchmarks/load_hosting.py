@@ -32,11 +32,12 @@ def renorm(plan: Plan) -> AbstractContextManager[Server]:
 
 
 def hosting(peer: Peer, options: Options, python: Path, threads: int) -> AbstractContextManager[Server]:
-    """A peer with the same network, not adapted.
+    """A peer with the same network, not adapted; its workers share ``threads`` out among themselves.
 
     Raises:
         LoadError: it does not start.
     """
+    threads = max(1, threads // max(1, options.workers))
     known = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": f"{ROOT}:{HERE}"}
     return started(peer.title, peer.command(python, options, threads), peer.ready, START_S, known)
 

@@ -23,7 +23,7 @@ class Plan(NamedTuple):
     seconds: float  # of a measurement, after warm_s that do not count
     warm_s: float
     rounds: int
-    threads: int
+    threads: int  # of all forwards of a server together
     compiled: bool
     arguments: Sequence[str]  # further ones of `renorm serve`
     peers: Path | None  # folder of their environments, None without peers

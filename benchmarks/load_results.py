@@ -108,7 +108,7 @@ def machine(threads: int) -> dict[str, str]:
     return {
         "machine": f"{_processor()}, {cores} cores, {platform.system()}",
         "versions": f"torch {version('torch')}, Python {platform.python_version()}",
-        "threads of a forward": f"{threads}, of every server and of the call without one",
+        "threads of a forward": f"{threads} in every server, shared out among its workers, and in the call without one",
         "shared": f"server and clients share the {cores} cores",
         "load of the machine before": f"{os.getloadavg()[0]:.1f}",
     }

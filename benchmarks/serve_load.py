@@ -13,6 +13,7 @@ load.md, images/load.png and load.json to the folder --out. Leave the machine al
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -65,7 +66,11 @@ def parser() -> argparse.ArgumentParser:
         "--strategies", nargs="+", metavar="NAME", help="default: adabn source unmix_tns; the first is compared"
     )
     made.add_argument(
-        "--threads", type=_positive, default=1, metavar="N", help="of a forward, in all servers (default: 1)"
+        "--threads",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="of the forwards of a server, shared out among its workers (default: all cores)",
     )
     made.add_argument("--compile", action="store_true", help="run `renorm serve --compile`")
     made.add_argument("--serve-args", default="", metavar="ARGS", help="further options of `renorm serve`")

@@ -220,6 +220,14 @@ class RefusesOne(Base):
         return Base.step(self, site, state, seen)
 
 
+@dataclass(frozen=True)
+class ForgetsInQueue(Base):
+    def queue(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+        used = [self.step(site, state, Moments(*shown, seen.pixels)) for shown in zip(seen.mean, seen.var, strict=True)]
+        mean, var = (torch.stack(part) for part in zip(*(statistics for statistics, _ in used), strict=True))
+        return Statistics(mean, var), used[-1][1]
+
+
 BROKEN: list[tuple[AnyAdapter, str, str]] = [
     (Undocumented(), "docstring", "no docstring"),
     (Thawed(), "hyperparameters", "can be set"),
@@ -234,6 +242,7 @@ BROKEN: list[tuple[AnyAdapter, str, str]] = [
     (Branching(), "vmap", "torch.where"),
     (PerImageState(), "shapes", "keep the shapes"),
     (WrongStatistics(), "shapes", "must both be"),
+    (ForgetsInQueue(), "queue", "queue differs from one step after another"),
     (DoubleState(), "packing", "float32 only"),
     (NotANumber(), "finite", "not all values are finite"),
     (NegativeVariance(), "finite", "a variance is -"),

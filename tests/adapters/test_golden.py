@@ -92,6 +92,10 @@ def test_robust_bn_answers_from_its_final_state_as_the_authors_do(n: int) -> Non
     _near(answer, GOLDEN[f"B{n}__robustbn0.05__eval_out_after"])
 
 
+def _components(prefix: str, means: str, variances: str) -> Components:
+    return Components(torch.cat([GOLDEN[prefix + means], GOLDEN[prefix + variances]], -1))
+
+
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("momentum", ["m0.1", "mcorr"])
 @pytest.mark.parametrize("components", [1, 4, 16])
@@ -100,12 +104,12 @@ def test_unmix_tns_is_the_authors(components: int, momentum: str, n: int) -> Non
     reference = None if momentum == "m0.1" else 64
     adapter = strategy("unmix_tns", {"components": components, "momentum": 0.1, "reference_images": reference})
     # The authors draw the start from a global generator, so theirs is fed in as the memory of a stream.
-    start = Components(GOLDEN[f"{prefix}init_means"], GOLDEN[f"{prefix}init_vars"])
+    start = _components(prefix, "init_means", "init_vars")
     weight = 1 - 0.9 ** (n / 64) if reference else 0.1
     assert float(GOLDEN[f"{prefix}momentum"]) == pytest.approx(weight)
     for batch, (answer, row) in enumerate(_served(n, adapter, Memory(join([start]), 0))):
         expected = GOLDEN[f"{prefix}out{batch}"]
-        _near(row, join([Components(GOLDEN[f"{prefix}means{batch}"], GOLDEN[f"{prefix}vars{batch}"])]))
+        _near(row, join([_components(prefix, f"means{batch}", f"vars{batch}")]))
         if components > 1:
             _near(answer, expected)
             continue

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters import AdaBN, AdaptiveModel, AnyAdapter, Moments, Nothing, Request, Site, Statistics, UnMixTNS
+from adapters import AdaBN, AdaptiveModel, AnyAdapter, Moments, Nothing, Request, Site, Statistics, UnMixTNS, grouped
 from adapters.grouped import GroupedSteps, in_turn, steps
 from adapters.memory import Layout, join
 from adapters.moments import Seen
@@ -117,8 +117,10 @@ def test_groups_keep_every_streams_order_and_hold_each_request_once(asked: list[
     start = 0
     for group in groups:
         streams = [asked[request][0] for request in group.requests]
-        assert len(set(streams)) == len(streams)  # no stream steps twice at once
-        assert (group.streams.tolist() if group.streams is not None else list(range(count))) == streams
+        which = group.streams.tolist() if group.streams is not None else list(range(count))
+        assert len(set(which)) == len(which)  # no stream steps twice in a round
+        assert which * group.rounds == streams
+        assert group.update or group.rounds == 1
         sizes = {asked[request][1] for request in group.requests}
         assert len(sizes) == 1
         assert {asked[request][2] for request in group.requests} == {group.update}
@@ -136,7 +138,7 @@ def test_how_many_groups_there_are_does_not_grow_with_the_streams() -> None:
         ragged = [(stream, 1 + stream % 3, stream % 2 == 0) for stream in range(streams)]
         assert len(in_turn(ragged, streams, CPU)) <= 6
         queued = [(stream, 1, True) for _ in range(4) for stream in range(streams)]
-        assert len(in_turn(queued, streams, CPU)) == 4
+        assert [group.rounds for group in in_turn(queued, streams, CPU)] == [4]
 
 
 @pytest.mark.parametrize("pixels", [1, 9])
@@ -159,6 +161,10 @@ def test_steps_of_many_streams_are_the_steps_of_each(adapter: AnyAdapter, stream
     together = Moments(torch.cat([s.mean for s in seen]), torch.cat([s.var for s in seen]), pixels)
     stacked = type(states[0])(*(torch.stack(field) for field in zip(*states, strict=True)))
     found_used, found_after = steps(adapter, here, stacked, together, streams)
+    if streams == 1:
+        alone_used, alone_after = steps(adapter, here, states[0], together, None)
+        for found, expected in zip((*alone_used, *alone_after), (*found_used, *found_after), strict=True):
+            near(found, expected.view_as(found))
     for found, expected in zip(found_used, zip(*used, strict=True), strict=True):
         near(found, torch.cat(expected))
     assert type(found_after) is type(states[0])
@@ -199,18 +205,18 @@ def test_grouped_steps_are_the_loop_of_steps(
     layout = Layout([adapter.init(place) for place in (places[:-1] if late else places)])
     rows = layout.row + torch.rand(count, len(layout), generator=torch.Generator().manual_seed(seed))
     before, groups = rows.clone(), in_turn(asked, count, CPU)
-    loop, grouped = Loop(adapter, asked, rows, layout), GroupedSteps(adapter, layout, rows, groups)
+    loop, ours = Loop(adapter, asked, rows, layout), GroupedSteps(adapter, layout, rows, groups)
     order = [request for group in groups for request in group.requests]
     for index, (here, positions) in enumerate(zip(places, pixels, strict=True)):
         shown = [show(n, here.channels, positions, seed + 31 * k) for k, (_, n, _) in enumerate(asked)]
         expected = loop.step(index, here, shown)
         both = torch.cat([torch.cat([shown[k].mean, shown[k].var], 1) for k in order])
-        found = grouped.step(index, here, Seen(both, positions))
+        found = ours.step(index, here, Seen(both, positions))
         near(found.mean, torch.cat([expected[k].mean for k in order]))
         near(found.var, torch.cat([expected[k].var for k in order]))
     assert torch.equal(rows, before)
     if len(layout):
-        near(grouped.rows(), torch.stack([join(states) for states in loop.states]))
+        near(ours.rows(), torch.stack([join(states) for states in loop.states]))
 
 
 def test_a_step_of_many_streams_is_one_call() -> None:
@@ -221,6 +227,37 @@ def test_a_step_of_many_streams_is_one_call() -> None:
     Counting.asked.clear()
     model.predict([Request(images(1, k), str(k % 2)) for k in range(8)])
     assert Counter(Counting.asked) == {(2, 1, 6): 4}
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_queue_is_one_call_where_the_strategy_has_one_for_it(streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+    queue = UnMixTNS.queue
+
+    def counted(self: UnMixTNS, here: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+        asked.append(tuple(seen.mean.shape))
+        return queue(self, here, state, seen)
+
+    monkeypatch.setattr(UnMixTNS, "queue", counted)
+    model = AdaptiveModel(seeded(Tiny), UnMixTNS())
+    model.predict([Request(images(2, k), str(k % streams)) for k in range(5 * streams)])
+    lead = (5,) if streams == 1 else (5, streams)
+    assert asked == [(*lead, 2, 6)]
+
+
+def test_states_too_large_for_the_cache_are_stepped_a_few_streams_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = AdaptiveModel(seeded(Tiny), Counting())
+    requests = [Request(images(2, k), str(k)) for k in range(5)]
+    expected = [answer.logits for answer in whole.predict(requests)]
+    monkeypatch.setattr(grouped, "TOGETHER", 2 * 12)
+    Counting.asked.clear()
+    parted = AdaptiveModel(seeded(Tiny), Counting())
+    found = [answer.logits for answer in parted.predict(requests)]
+    assert Counting.asked == [(2, 2, 6), (2, 2, 6), (1, 2, 6)]
+    torch.testing.assert_close(torch.cat(found), torch.cat(expected), rtol=1e-5, atol=1e-6)
+    for name in "row", "steps":
+        for ours, theirs in zip(*(m.state_dict()["streams"] for m in (parted, whole)), strict=True):
+            torch.testing.assert_close(ours[name], theirs[name])
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=repr)

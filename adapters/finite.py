@@ -1,0 +1,18 @@
+"""Which rows hold only finite numbers."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def finite_rows(values: Tensor) -> list[bool]:
+    """For each row of ``[n, ...]`` whether all its numbers are finite.
+
+    A sum with NaN or an infinite term is never finite, and summing takes a single pass that keeps nothing: only where
+    a sum is not finite, which may come of large numbers too, is each number looked at.
+    """
+    rows = values.reshape(len(values), -1)
+    found: list[bool] = rows.sum(1).isfinite().tolist()
+    if not all(found):
+        found = rows.isfinite().all(1).tolist()
+    return found
