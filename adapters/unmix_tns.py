@@ -109,8 +109,8 @@ class UnMixTNS:
     def _direction(self, mean: Tensor) -> Tensor:
         """Of each image's mean, as long as makes a product with a component's direction the softmax's input."""
         mean = mean.double()
-        length = torch.linalg.vector_norm(mean, dim=-1, keepdim=True).clamp_min(TINY)
-        return mean / (length * self.temperature)
+        length: Tensor = torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
+        return mean / (length.clamp_min(TINY) * self.temperature)
 
     def _assign(self, columns: Tensor, direction: Tensor) -> Tensor:
         """How much of each image is in each component, ``[..., n, K]``; ``columns``: their means, ``[..., C, K]``."""
