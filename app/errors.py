@@ -11,6 +11,9 @@ RenormError
 │   └── MissingKeyError       the call needs a key and has none
 ├── ModelError                a model cannot be hosted: unknown name, weights or labels that do not fit
 ├── UnanswerableError         the network's output for these images is not finite
+├── BusyError                 too many requests wait
+│   └── StreamBusyError       too many requests of one stream wait
+├── DeadlineError             a request was not answered in the time that it had
 └── EngineClosedError         the engine does not answer: it is starting, closing, or its model thread is gone
 """
 
@@ -63,6 +66,18 @@ class ModelError(RenormError):
 
 class UnanswerableError(RenormError):
     """The network's output for these images is not finite."""
+
+
+class BusyError(RenormError):
+    """Too many requests wait."""
+
+
+class StreamBusyError(BusyError):
+    """Too many requests of one stream wait."""
+
+
+class DeadlineError(RenormError):
+    """A request was not answered in the time that it had."""
 
 
 class EngineClosedError(RenormError):

@@ -15,6 +15,10 @@ def _numbers(text: Any) -> Any:
     return text.strip("[]()").split(",") if isinstance(text, str) else text
 
 
+def _words(text: Any) -> Any:
+    return tuple(word.strip() for word in text.split(",") if word.strip()) if isinstance(text, str) else text
+
+
 Triple = Annotated[tuple[float, float, float], NoDecode, BeforeValidator(_numbers)]
 """One number per channel; in a variable or option ``0.5,0.5,0.5``."""
 
@@ -55,6 +59,20 @@ class Settings(BaseSettings):
     admin_key: SecretStr | None = Field(
         None, min_length=8, description="key of the admin calls; needed beyond loopback"
     )
+    keys: Path | None = Field(None, description="file of API keys, made by `renorm key`")
+    insecure: bool = Field(False, description="listen beyond this machine without keys")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+        (), description="web pages that may call from browsers, such as https://lab.example; several with commas"
+    )
+    grpc_port: int | None = Field(None, ge=0, le=65535, description="port of the gRPC service, by default none")
+    drain_seconds: float = Field(
+        10.0, ge=0, description="seconds that running requests have to finish when the server is told to stop"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="lines for people, or JSON for programs")
+    metrics_streams: int = Field(
+        20, ge=0, description="streams with metrics of their own, the busiest; the others are summed up"
+    )
+    traces: bool = Field(False, description="send OpenTelemetry traces, as OTEL_* variables say")
     threads: int | None = Field(None, ge=1, description="threads of a forward; by default all cores")
 
     max_images: int = Field(128, ge=1, description="images per request")
@@ -69,6 +87,14 @@ class Settings(BaseSettings):
         1_000_000_000, ge=1, description="bytes of all states before the least recently used go"
     )
     max_streams: int = Field(10_000, ge=1, description="states held before the least recently used go")
+    max_decompressed_bytes: int = Field(200_000_000, ge=1, description="bytes that a compressed body may unfold to")
+    max_waiting: int = Field(1024, ge=1, description="requests that wait, before further ones are refused with 503")
+    max_waiting_per_stream: int = Field(
+        256, ge=1, description="requests of one stream that wait, before further ones are refused with 429"
+    )
+    timeout: float | None = Field(
+        None, gt=0, description="seconds that a request may wait for its forward, before it is refused with 504"
+    )
 
     @property
     def loopback(self) -> bool:

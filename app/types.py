@@ -11,18 +11,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Call:
-    """One request as a door parsed it: encoded images of one stream, not yet looked into.
+    """One request as a door parsed it: images of one stream, not yet looked into.
+
+    ``images`` are files, or one tensor: uint8 ``[n, H, W, 3]`` for RGB pixels that are cut to the network's size as
+    files are, or float32 ``[n, 3, size, size]`` for the network's input itself, preprocessed by the client.
 
     ``strategy`` None means the server's default; ``params`` are hyperparameters of the strategy, unchecked; ``top_k``
     is how many classes are ranked, all of them where the model has fewer.
+
+    ``start`` makes the stream new before the request, and ``end`` forgets it after the answer; a request that is not
+    answered does neither. Requests of a stream that say the same ``request_id`` take one step and get one answer.
+    After ``timeout_s`` seconds a request that is not in a forward yet is given up.
     """
 
-    images: list[bytes]
+    images: list[bytes] | Tensor
     stream: str = "default"
     strategy: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     update: bool = True
     top_k: int = 5
+    start: bool = False
+    end: bool = False
+    request_id: str | None = None
+    timeout_s: float | None = None
 
 
 class Timing(NamedTuple):

@@ -58,6 +58,14 @@ def serve(
     port: o.PortOption = None,
     admin_key: o.AdminKeyOption = None,
     threads: o.ThreadsOption = None,
+    keys: o.KeysOption = None,
+    insecure: o.InsecureOption = None,
+    cors_origins: o.CorsOriginsOption = None,
+    grpc_port: o.GrpcPortOption = None,
+    drain_seconds: o.DrainSecondsOption = None,
+    log_format: o.LogFormatOption = None,
+    metrics_streams: o.MetricsStreamsOption = None,
+    traces: o.TracesOption = None,
     access_log: o.AccessLogOption = False,
     max_images: o.MaxImagesOption = None,
     max_image_bytes: o.MaxImageBytesOption = None,
@@ -67,6 +75,10 @@ def serve(
     max_waiting_bytes: o.MaxWaitingBytesOption = None,
     max_state_bytes: o.MaxStateBytesOption = None,
     max_streams: o.MaxStreamsOption = None,
+    max_decompressed_bytes: o.MaxDecompressedBytesOption = None,
+    max_waiting: o.MaxWaitingOption = None,
+    max_waiting_per_stream: o.MaxWaitingPerStreamOption = None,
+    timeout: o.TimeoutOption = None,
 ) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
     settings = settings_from(locals())
