@@ -47,6 +47,6 @@ EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=8s --start-period=60s --retries=3 \
   CMD ["python", "/opt/renorm/healthcheck.py"]
 
-# Admin calls are refused until RENORM_ADMIN_KEY is set: docker run -e RENORM_ADMIN_KEY ...
+# It starts with keys, or when told that none are needed: docker run -e RENORM_ADMIN_KEY ..., -e RENORM_INSECURE=true
 ENTRYPOINT ["renorm"]
 CMD ["serve"]

@@ -136,7 +136,11 @@ class AdaptiveModel:
 
     def state_dict(self) -> dict[str, Any]:
         """All streams, as plain types and tensors: safe for ``torch.save`` and ``torch.load(weights_only=True)``."""
-        return exported(self._memories, self.sites)
+        return self.exported(self._memories)
+
+    def exported(self, memories: Mapping[Key, Memory]) -> dict[str, Any]:
+        """The same of states that a caller keeps."""
+        return exported(memories, self.sites)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace all streams by exported ones.

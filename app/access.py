@@ -1,56 +1,164 @@
-"""Who may make admin calls: whoever holds the key; without a key only programs on this machine."""
+"""Who may call: whoever holds a key of the right scope; without keys only programs on this machine."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from app.errors import AccessError, MissingKeyError
+from app.keys import Key, KeyFile, Scope, digest
 from app.settings import Settings
 
-_SET_KEY = "set RENORM_ADMIN_KEY (at least 8 characters), restart, and send it as 'Authorization: Bearer KEY'"
+ADMIN_KEY_NAME = "RENORM_ADMIN_KEY"
+"""What the key of the settings is called beside those of the file."""
+
+PATHS: tuple[tuple[str, Scope | None], ...] = (
+    ("/healthz", None),
+    ("/readyz", None),
+    ("/v2/health", None),
+    ("/docs", None),
+    ("/redoc", None),
+    ("/static-offline-docs", None),
+    ("/openapi.json", None),
+    ("/v1/admin", "admin"),
+    ("/v2/repository/models", "admin"),
+)
+"""The scope of a path and of all below it; None is open. The first row that fits counts, and ``/`` itself is open.
+What is not here needs ``infer``: a door that somebody forgets to list is closed rather than open."""
+
+_SEND = "send it as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'"
+_MAKE = "make a key with `renorm key new` and restart with --keys FILE, or set RENORM_ADMIN_KEY; then " + _SEND
 
 
-def check_access(settings: Settings, keys: Sequence[str], origin: str | None, host: str | None) -> None:
-    """Let an admin call pass, or say why not.
+def needed(path: str) -> Scope | None:
+    """The scope that calls to a path need, None where they need none."""
+    if path == "/":
+        return None
+    return next((scope for top, scope in PATHS if path == top or path.startswith(f"{top}/")), "infer")
 
-    ``keys`` are those that the call presents, as HTTP headers carry them (latin-1); ``origin`` and ``host`` are its
-    headers of that name. With a key set it is always needed. Without one, a server that listens on this machine only
-    is open to its programs, but not to web pages in its browsers.
+
+def presented(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """The keys among a request's headers, whose names are in lower case: a bearer token, an ``X-API-Key``, or both."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, credentials = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                found.setdefault(name, credentials.strip())
+        elif name == b"x-api-key":
+            found.setdefault(name, value.strip())
+    return [key for key in found.values() if key]
+
+
+class Access:
+    """The rules of one server.
+
+    With a key set (``admin_key``, ``keys`` or both) every call that `needed` names a scope for needs a key of it.
+    Without one a server that listens on this machine only is open to its programs, but its admin calls and WebSockets
+    not to foreign web pages in its browsers; one that listens beyond is closed, or, if ``insecure``, open except for
+    admin calls.
 
     Raises:
-        MissingKeyError: a key is needed and none was sent.
-        AccessError: the key is wrong; or no key is set and the call could come from anywhere.
+        KeyFileError: the file of keys cannot be read.
     """
-    if settings.admin_key is not None:
-        _check_key(settings.admin_key.get_secret_value(), keys)
-    elif not settings.loopback:
-        raise AccessError(
-            "admin calls are closed: the server listens beyond this machine and has no key", hint=_SET_KEY
+
+    def __init__(self, settings: Settings) -> None:
+        self._host, self._loopback, self._insecure = settings.host, settings.loopback, settings.insecure
+        self._pages = frozenset(settings.cors_origins)
+        self._file = None if settings.keys is None else KeyFile(settings.keys)
+        key = settings.admin_key
+        admin = frozenset[Scope](["infer", "admin"])
+        self._own = () if key is None else (Key(ADMIN_KEY_NAME, admin, digest(key.get_secret_value().encode())),)
+        self.keyed = self._file is not None or bool(self._own)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Every key that is known now, expired ones included."""
+        return self._own if self._file is None else self._own + self._file.keys
+
+    def check(
+        self,
+        scope: Scope | None,
+        keys: Sequence[bytes],
+        origin: str | None = None,
+        host: str | None = None,
+        *,
+        websocket: bool = False,
+    ) -> None:
+        """Let a call of that scope pass, or say why not. Changes nothing.
+
+        ``keys`` are those that the call presents, see `presented`; ``origin`` and ``host`` are its headers of that name
+        as text. Calls that are no HTTP, such as gRPC, have neither.
+
+        Raises:
+            MissingKeyError: a key is needed and none was sent.
+            AccessError: no sent key is right, valid and of that scope; or no key is set and the call could come from
+                anywhere.
+        """
+        if scope is None:
+            return
+        if self.keyed:
+            self._check_keys(scope, keys)
+        elif not self._loopback and (scope == "admin" or not self._insecure):
+            what = "admin calls are closed" if scope == "admin" else "the server is closed"
+            raise AccessError(f"{what}: it listens beyond this machine and has no key", hint=_MAKE)
+        elif origin is not None and (scope == "admin" or websocket) and not self._own_page(origin, host):
+            what = "WebSockets" if websocket else "admin calls"
+            hint = f"call from a program, allow the page with --cors-origins, or {_MAKE}"
+            raise AccessError(f"{what} from other web pages are refused", hint=hint)
+
+    def summary(self) -> str:
+        """Who may call, in one line for the person who starts the server."""
+        if self.keyed:
+            now = datetime.now(UTC)
+            valid = sum(not key.expired(now) for key in self.keys)
+            return f"Access: calls need a key; {valid} {'is' if valid == 1 else 'are'} valid."
+        if self._loopback:
+            return "Access: open to every program on this machine; no keys are set."
+        return "Access: open to everyone who reaches this machine, except admin calls; no keys are set (--insecure)."
+
+    def refusal(self) -> str:
+        """Why this server should not start, with what to do about it; nothing if it may."""
+        if self._loopback or self.keyed or self._insecure:
+            return ""
+        return (
+            f"--host {self._host} listens beyond this machine, and no key is set: make one with "
+            "`renorm key new --name NAME --file keys.toml` and add --keys keys.toml, set RENORM_ADMIN_KEY, "
+            "or add --insecure to let everyone predict"
         )
-    elif origin is not None and not _own_page(origin, host, settings.host):
-        raise AccessError("admin calls from other web pages are refused", hint=f"call from a program, or {_SET_KEY}")
 
+    def _check_keys(self, scope: Scope, given: Sequence[bytes]) -> None:
+        if not given:
+            raise MissingKeyError(f"this call needs a key with scope '{scope}'", hint=_SEND)
+        matches = self._matching(given)
+        if not matches:
+            raise AccessError("the key is wrong", hint="send one that `renorm key new` printed, or RENORM_ADMIN_KEY")
+        fitting = [key for key in matches if key.may(scope)]
+        if not fitting:
+            raise AccessError(f"key '{matches[0].name}' is not for calls of scope '{scope}'", hint="send one that is")
+        now = datetime.now(UTC)
+        if all(key.expired(now) for key in fitting):
+            raise AccessError(f"key '{fitting[0].name}' has expired", hint="make another with `renorm key new`")
 
-def _check_key(key: str, presented: Sequence[str]) -> None:
-    if not presented:
-        raise MissingKeyError(
-            "this call needs the admin key", hint="send it as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'"
-        )
-    # Bytes: an ASGI server hands headers over as latin-1, whatever the client meant, and str cannot be compared then.
-    if not any(hmac.compare_digest(given.encode("latin-1"), key.encode()) for given in presented):
-        raise AccessError("the admin key is wrong", hint="send the value of RENORM_ADMIN_KEY")
+    def _matching(self, given: Sequence[bytes]) -> list[Key]:
+        known, digests = self.keys, [digest(one) for one in given]
+        # A list, and no early exit: how long it takes tells nothing of which key fits, or how much of it.
+        return [key for one in digests for key in known if hmac.compare_digest(key.digest, one)]
 
+    def _own_page(self, origin: str, host: str | None) -> bool:
+        """Whether a page of this very server asks, or one that the settings allow.
 
-def _own_page(origin: str, host: str | None, listening: str) -> bool:
-    """Whether a page of this very server asks.
-
-    Origin and Host being equal is not enough: a foreign name can be made to resolve to this machine (DNS rebinding).
-    """
-    try:
-        page = urlsplit(origin)
-        name = page.hostname
-    except ValueError:
-        return False
-    return page.netloc == host and name in {"localhost", "127.0.0.1", "::1", listening}
+        Origin and Host being equal is not enough on this machine: a foreign name can be made to resolve to it (DNS
+        rebinding). Beyond it the server does not know its names.
+        """
+        if origin in self._pages:
+            return True
+        try:
+            page = urlsplit(origin)
+            name = page.hostname
+        except ValueError:
+            return False
+        own = not self._loopback or name in {"localhost", "127.0.0.1", "::1", self._host}
+        return bool(page.netloc) and page.netloc == host and own

@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
 from adapters import Key
-from app.errors import EngineClosedError
+from app.errors import BusyError, EngineClosedError, StreamBusyError
 from app.outputs import Output
 from app.streams import Scope
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A request's place in the queue, taken when it arrives and filled when its images are decoded."""
+    """A request's place in the queue, taken when it arrives and filled when its images are decoded.
+
+    ``start`` makes its stream new before it, ``end`` forgets it afterwards. ``clock`` stops when its forward begins.
+    """
 
     key: Key
     update: bool
     top_k: int = 1
+    start: bool = False
+    end: bool = False
+    clock: asyncio.Timeout | None = None
     images: Tensor | None = None
     arrived: float = field(default_factory=time.perf_counter)
     ready: float = 0.0
     started: float = 0.0
     finished: float = 0.0
     answer: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def begun(self) -> bool:
+        """Whether its forward has begun, so that its step can no longer be called off."""
+        return self.started > 0
+
+
+class Limits(NamedTuple):
+    """How many images a forward takes at most, and how many requests wait at most: in all, and of one stream."""
+
+    images: int
+    waiting: int = 1024
+    waiting_per_stream: int = 256
 
 
 @dataclass(eq=False)
@@ -46,6 +68,53 @@ class Result:
     drift: float
     step: int
     updated: bool
+    commit_ms: float = 0.0
+
+
+class _Gathering:
+    """A walk along the queue that fills one forward, and knows what must not be overtaken."""
+
+    def __init__(self, most: int) -> None:
+        self.group: list[Ticket] = []
+        self._most, self._images = most, 0
+        self._waiting: set[Key] = set()
+        self._barriers: list[Scope] = []
+
+    def takes(self, ticket: Ticket) -> bool:
+        """Whether the next in the queue goes into the forward; if not, what comes later does not overtake it."""
+        if ticket.answer.done():  # its caller has gone, and gives the place back in a moment
+            return False
+        scope = Scope(stream=str(ticket.key.stream))
+        behind = ticket.key in self._waiting or any(known.covers(ticket.key) for known in self._barriers)
+        if ticket.start or ticket.end:
+            # It touches the stream's states with every strategy: all that came before it must be through, or with it.
+            behind = behind or any(scope.covers(key) for key in self._waiting)
+            behind = behind or (ticket.start and any(scope.covers(other.key) for other in self.group))
+            self._barriers.append(scope)
+        if behind or not self._fits(ticket):
+            self._waiting.add(ticket.key)
+            return False
+        self.group.append(ticket)
+        return True
+
+    def clear_for(self, scope: Scope) -> bool:
+        """Whether nothing that came before a reset is still to be stepped; if not, it holds up what comes later."""
+        if any(scope.covers(key) for key in (*self._waiting, *(ticket.key for ticket in self.group))):
+            self._barriers.append(scope)
+            return False
+        return True
+
+    def _fits(self, ticket: Ticket) -> bool:
+        images = ticket.images
+        if images is None:
+            return False
+        if self.group:
+            first = self.group[0].images
+            # One forward takes one type: pixels, or inputs that clients prepared.
+            if self._images + len(images) > self._most or (first is not None and first.dtype != images.dtype):
+                return False
+        self._images += len(images)
+        return True
 
 
 class Batcher:
@@ -59,28 +128,31 @@ class Batcher:
         self,
         forward: Callable[[list[Ticket]], Awaitable[list[Result | Exception]]],
         forget: Callable[[Scope], int],
-        max_images: int,
+        limits: Limits,
     ) -> None:
-        self._forward, self._forget, self._max_images = forward, forget, max_images
+        self._forward, self._forget, self._limits = forward, forget, limits
         # A dict for its order and for removal anywhere in constant time.
         self._queue: dict[Ticket | Barrier, None] = {}
+        self._of_stream: Counter[Hashable] = Counter()
         self._running: asyncio.Task[None] | None = None
         self._closed = False
+        self._pace_s = 0.0  # a request's share of recent forwards
 
     def __len__(self) -> int:
         """How many requests and resets wait."""
         return len(self._queue)
 
-    def enter(self, key: Key, *, update: bool, top_k: int = 1) -> Ticket:
+    def enter(self, ticket: Ticket) -> None:
         """Take the next place in the queue.
 
         Raises:
             EngineClosedError: the batcher is closed.
+            StreamBusyError, BusyError: as many wait as may, of this stream or in all.
         """
         self._check_open()
-        ticket = Ticket(key, update, top_k)
+        self._check_room(ticket.key.stream)
         self._queue[ticket] = None
-        return ticket
+        self._of_stream[ticket.key.stream] += 1
 
     async def run(self, ticket: Ticket, images: Tensor) -> Result:
         """Fill the ticket's place and wait for its result."""
@@ -91,7 +163,7 @@ class Batcher:
     def leave(self, place: Ticket | Barrier) -> None:
         """Give a place back, if it is still taken: nothing is done for it, and those behind it move up."""
         if place in self._queue:
-            del self._queue[place]
+            self._remove(place)
             self._dispatch()
 
     async def reset(self, scope: Scope) -> int:
@@ -114,6 +186,7 @@ class Batcher:
             # Marked as seen: a ticket whose images are still being decoded has nobody awaiting it yet.
             waiting.answer.exception()
         self._queue.clear()
+        self._of_stream.clear()
         if self._running is not None:
             await self._running
 
@@ -121,39 +194,51 @@ class Batcher:
         if self._closed:
             raise _closed()
 
+    def _check_room(self, stream: Hashable) -> None:
+        waiting, most = self._of_stream[stream], self._limits.waiting_per_stream
+        if waiting >= most:
+            raise StreamBusyError(
+                f"{waiting} requests of stream '{stream}' wait already, as many as may",
+                hint="send more slowly, or drop frames; RENORM_MAX_WAITING_PER_STREAM is the limit",
+                where="stream",
+                retry_after_s=self._pace_s * waiting,
+            )
+        if len(self._queue) >= self._limits.waiting:
+            raise BusyError(
+                f"{len(self._queue)} requests wait already, as many as may",
+                hint="send more slowly, or add a server; RENORM_MAX_WAITING is the limit",
+                retry_after_s=self._pace_s * len(self._queue),
+            )
+
+    def _remove(self, place: Ticket | Barrier) -> None:
+        del self._queue[place]
+        if isinstance(place, Ticket):
+            stream = place.key.stream
+            self._of_stream[stream] -= 1
+            if not self._of_stream[stream]:
+                del self._of_stream[stream]
+
     def _dispatch(self) -> None:
         if self._running is not None:
             return
         group = self._collect()
         if group:
-            self._running = asyncio.get_running_loop().create_task(self._run(group))
+            # In a context of its own: what is logged of a group is not of the request that happened to send it off.
+            self._running = asyncio.get_running_loop().create_task(self._run(group), context=contextvars.Context())
 
     def _collect(self) -> list[Ticket]:
         """Take the next group out of the queue, applying the resets whose turn has come."""
-        group: list[Ticket] = []
-        waiting: set[Key] = set()
-        barriers: list[Scope] = []
-        images = 0
+        gathering = _Gathering(self._limits.images)
         for place in list(self._queue):
-            if isinstance(place, Barrier):
-                if any(place.scope.covers(key) for key in (*waiting, *(ticket.key for ticket in group))):
-                    barriers.append(place.scope)
-                else:
-                    self._apply(place)
-                continue
-            size = 0 if place.images is None else len(place.images)
-            full = bool(group) and images + size > self._max_images
-            behind = place.key in waiting or any(scope.covers(place.key) for scope in barriers)
-            if place.images is None or full or behind:
-                waiting.add(place.key)
-                continue
-            del self._queue[place]
-            group.append(place)
-            images += size
-        return group
+            if isinstance(place, Ticket):
+                if gathering.takes(place):
+                    self._remove(place)
+            elif gathering.clear_for(place.scope):
+                self._apply(place)
+        return gathering.group
 
     def _apply(self, barrier: Barrier) -> None:
-        del self._queue[barrier]
+        self._remove(barrier)
         if not barrier.answer.done():
             barrier.answer.set_result(self._forget(barrier.scope))
 
@@ -161,6 +246,8 @@ class Batcher:
         started = time.perf_counter()
         for ticket in group:
             ticket.started = started
+            if ticket.clock is not None:
+                ticket.clock.reschedule(None)
         try:
             results: list[Result | Exception] = await self._forward(group)
         except BaseException as error:
@@ -168,6 +255,7 @@ class Batcher:
             results = [error if isinstance(error, Exception) else _closed()] * len(group)
         finished = time.perf_counter()
         self._running = None
+        self._pace_s += 0.2 * ((finished - started) / len(group) - self._pace_s)
         # Before anybody is answered: the next forward runs while these answers are written.
         if not self._closed:
             self._dispatch()

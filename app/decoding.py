@@ -1,21 +1,24 @@
-"""The decode stage: threads that turn the files of a request into one tensor of pixels."""
+"""The decode stage: threads that turn the images of a request into one tensor."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.errors import EngineClosedError
-from app.images import Limits, decode
+from adapters.finite import finite_rows
+from app.errors import EngineClosedError, FieldError
+from app.images import Limits, cut_pixels, decode
 from app.models.hosted import Preprocessing
 
+Read = Callable[[Any, str], NDArray[np.uint8]]
 _Failure = tuple[int, Exception] | None
 
 
@@ -29,19 +32,36 @@ class Decoders:
         self._pool = ThreadPoolExecutor(self._threads, "renorm-decode")
         self._closed = False
 
-    async def __call__(self, files: Sequence[bytes]) -> Tensor:
-        """The pixels of a request's images, uint8 ``[n, size, size, 3]``.
+    def bytes_of(self, images: Sequence[bytes] | Tensor) -> int:
+        """How many bytes a request's images take once they are decoded."""
+        prepared = isinstance(images, Tensor) and images.is_floating_point()
+        return len(images) * self.image_bytes * (4 if prepared else 1)
+
+    async def __call__(self, images: Sequence[bytes] | Tensor) -> Tensor:
+        """A request's images: pixels, uint8 ``[n, size, size, 3]``, or the network's input where it was sent.
 
         Raises:
-            ImageError, TooLargeError: of the first image that cannot be taken, which it names.
+            ImageError, TooLargeError, FieldError: of the first image that cannot be taken, which it names.
             EngineClosedError: the pool is closed.
         """
+        if isinstance(images, Tensor):
+            check_shape(images, self._how.size)
+            if images.is_floating_point():
+                check_numbers(images)
+                return images
+            if images.shape[1] == images.shape[2] == self._how.size == self._how.resize:
+                return images
+            read: Read = self._cut
+            return await self._in_parallel(images.numpy(), read)
+        return await self._in_parallel(images, self._decode)
+
+    async def _in_parallel(self, files: Any, read: Read) -> Tensor:
         pixels = np.empty((len(files), self._how.size, self._how.size, 3), np.uint8)
         # As many jobs as can run at once: handing over a job costs about as much as decoding a small image.
         jobs = min(len(files), self._threads)
         run = asyncio.get_running_loop().run_in_executor
         try:
-            work = [run(self._pool, self._fill, pixels, files, range(i, len(files), jobs)) for i in range(jobs)]
+            work = [run(self._pool, _fill, read, pixels, files, range(i, len(files), jobs)) for i in range(jobs)]
             failures = [failure for failure in await _all(work) if failure is not None]
         except (RuntimeError, asyncio.CancelledError) as error:
             if self._closed:
@@ -56,14 +76,56 @@ class Decoders:
         self._closed = True
         self._pool.shutdown(cancel_futures=True)
 
-    def _fill(self, pixels: NDArray[np.uint8], files: Sequence[bytes], share: range) -> _Failure:
-        """Write the images of one share where they belong; the first that fails, and why."""
-        for i in share:
-            try:
-                pixels[i] = decode(files[i], self._how, self._limits, f"images[{i}]")
-            except Exception as error:
-                return i, error
-        return None
+    def _decode(self, file: bytes, where: str) -> NDArray[np.uint8]:
+        return decode(file, self._how, self._limits, where)
+
+    def _cut(self, pixels: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+        return cut_pixels(pixels, self._how, self._limits, where)
+
+
+def check_shape(images: Tensor, size: int) -> None:
+    """Refuse a tensor that is neither pixels nor the network's input.
+
+    Raises:
+        FieldError: another type or shape; the message says what is taken.
+    """
+    shape = list(images.shape)
+    if images.dtype == torch.uint8:
+        if images.dim() != 4 or shape[3] != 3 or min(shape) < 1:
+            raise FieldError(
+                f"images of type uint8 must be [n, height, width, 3], not {shape}",
+                hint="send RGB pixels, channels last",
+                where="images",
+            )
+    elif images.dtype != torch.float32 or shape[1:] != [3, size, size]:
+        raise FieldError(
+            f"images must be float32 [n, 3, {size}, {size}] or uint8 [n, height, width, 3], not {images.dtype} {shape}",
+            hint="send the network's preprocessed input, RGB pixels, or encoded files",
+            where="images",
+        )
+
+
+def check_numbers(images: Tensor) -> None:
+    """Refuse numbers that are not finite before they come near a stream's state or other requests.
+
+    Raises:
+        FieldError: an image holds NaN or an infinite number; it is named.
+    """
+    for i, finite in enumerate(finite_rows(images)):
+        if not finite:
+            raise FieldError(
+                "the image holds numbers that are not finite", hint="check its preprocessing", where=f"images[{i}]"
+            )
+
+
+def _fill(read: Read, pixels: NDArray[np.uint8], files: Sequence[Any], share: range) -> _Failure:
+    """Write the images of one share where they belong; the first that fails, and why."""
+    for i in share:
+        try:
+            pixels[i] = read(files[i], f"images[{i}]")
+        except Exception as error:
+            return i, error
+    return None
 
 
 async def _all(work: list[asyncio.Future[_Failure]]) -> list[_Failure]:

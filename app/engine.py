@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from adapters import AdaptiveModel, Key, Memory, Outcome, Request, load_plugins
+from adapters import AdaptiveModel, Key, load_plugins
 from app.batcher import Batcher, Result, Ticket
+from app.batcher import Limits as Waiting
 from app.budget import Budget
 from app.decoding import Decoders
 from app.describing import describe_hosted
-from app.errors import EngineClosedError, FieldError, StreamNotFoundError, TooLargeError, UnanswerableError
+from app.errors import (
+    DeadlineError,
+    EngineClosedError,
+    FieldError,
+    StreamNotFoundError,
+    TooLargeError,
+)
+from app.forwards import Forwards
 from app.images import Limits
+from app.metrics import Meter, Silent
 from app.models import load
 from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
 from app.named import named
-from app.outputs import Output, read_outputs
+from app.replays import Replays
 from app.settings import Settings
+from app.statistics import Statistics
 from app.streams import Scope, Streams
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo, Timing
+from app.worker import Worker
 
 log = logging.getLogger("renorm")
+
+HUNG_S = 300.0
+"""Seconds after which a forward is taken to be hung."""
 
 
 class Engine:
@@ -40,8 +54,8 @@ class Engine:
     Everything but forwards and decoding happens on the event loop's thread, so states need no lock.
     """
 
-    def __init__(self, settings: Settings, hosted: Hosted) -> None:
-        self.settings, self.hosted = settings, hosted
+    def __init__(self, settings: Settings, hosted: Hosted, metrics: Meter | None = None) -> None:
+        self.settings, self.hosted, self.metrics = settings, hosted, metrics or Silent()
         adapter, how = named(settings.strategy, {}).adapter, hosted.preprocessing
         device = device_of(settings.device)
         self._model = AdaptiveModel(
@@ -54,13 +68,18 @@ class Engine:
             compile=settings.compile,
         )
         self._streams = Streams(settings.max_state_bytes, settings.max_streams)
-        self._batcher = Batcher(self._forward, self._streams.forget, settings.max_forward_images)
+        waiting = Waiting(settings.max_forward_images, settings.max_waiting, settings.max_waiting_per_stream)
+        self._replays, self._statistics = Replays(), Statistics()
+        self._thread = Worker("renorm-model")
+        self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
+        self._batcher = Batcher(self._forwards, self._streams.forget, waiting)
         self._budget = Budget(settings.max_waiting_bytes)
         self._decoders = Decoders(how, Limits(settings.max_image_bytes, settings.max_image_pixels))
-        self._thread = ThreadPoolExecutor(1, "renorm-model")
 
     @classmethod
-    async def open(cls, settings: Settings, progress: Callable[[str], None] | None = None) -> Engine:
+    async def open(
+        cls, settings: Settings, progress: Callable[[str], None] | None = None, metrics: Meter | None = None
+    ) -> Engine:
         """Load the model, run it once and be ready; ``progress`` is told from another thread what is compiled.
 
         Raises:
@@ -68,41 +87,82 @@ class Engine:
             adapters.UnknownStrategyError: the default strategy does not exist.
         """
         load_plugins()
-        engine = cls(settings, await asyncio.to_thread(load, settings))
-        await asyncio.get_running_loop().run_in_executor(engine._thread, engine._warm_up, progress)
+        engine = cls(settings, await asyncio.to_thread(load, settings), metrics)
+        await engine._thread.run(lambda: engine._warm_up(progress))
         log.info("hosting %s: %d BatchNorm sites", engine.hosted.name, len(engine._model.sites))
         return engine
 
     async def predict(self, call: Call) -> Prediction:
         """Answer one request and let its stream learn from it.
 
+        Who is cancelled before the forward begins has taken no step; later the step is taken all the same, and a
+        request with a name (``request_id``) gets its answer when it is sent again.
+
         Raises:
             RequestError: something about the request is wrong; no state has moved.
             adapters.AdapterError: unknown strategy or hyperparameter; no state has moved.
             UnanswerableError: the network's output is not finite; no state has moved.
+            BusyError: too many requests wait, of this stream or in all; no state has moved.
+            DeadlineError: the forward did not begin in time; no state has moved.
             EngineClosedError: the engine is closing.
         """
+        arrived = time.perf_counter()
+        try:
+            return await (self._answer(call) if call.request_id is None else self._answer_once(call, call.request_id))
+        except BaseException as error:
+            self._statistics.failed(1000 * (time.perf_counter() - arrived))
+            self.metrics.failed(type(error).__name__)
+            raise
+
+    async def _answer_once(self, call: Call, request_id: str) -> Prediction:
+        """The answer to a request that may be sent several times, of which one takes the step."""
+        name = call.stream, request_id
+        known = await self._replays.find(name)
+        if known is not None:
+            return known
+        ticket: list[Ticket] = []
+        # A task of its own: who goes away while the step is taken may ask again, and must not take a second one.
+        task = asyncio.ensure_future(self._answer(call, ticket.append))
+
+        def settle(done: asyncio.Task[Prediction]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self._replays.drop(name)
+            else:
+                self._replays.keep(name, done.result())
+
+        task.add_done_callback(settle)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not (ticket and ticket[0].begun):
+                task.cancel()
+            raise
+
+    async def _answer(self, call: Call, entered: Callable[[Ticket], None] | None = None) -> Prediction:
         adapter, name, params = named(call.strategy or self.settings.strategy, call.params)
         self._check_count(len(call.images))
-        top_k = min(call.top_k, len(self.hosted.classes))
-        ticket = self._batcher.enter(Key(call.stream, adapter), update=call.update, top_k=top_k)
+        timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:
-            result = await self._run(ticket, call)
-        finally:
-            self._batcher.leave(ticket)
-        output = result.output
-        return Prediction(
-            probabilities=output.probabilities,
-            classes=output.classes,
-            shares=output.shares,
-            entropy=output.entropy,
-            strategy=name,
-            params=params,
-            step=result.step,
-            updated=result.updated,
-            drift=result.drift,
-            timing=_timing(ticket),
-        )
+            async with asyncio.timeout(timeout) as clock:
+                top_k = min(call.top_k, len(self.hosted.classes))
+                key = Key(call.stream, adapter)
+                ticket = Ticket(key, call.update, top_k, call.start, call.end, None if timeout is None else clock)
+                self._batcher.enter(ticket)
+                if entered is not None:
+                    entered(ticket)
+                try:
+                    result = await self._run(ticket, call)
+                finally:
+                    self._batcher.leave(ticket)
+        except TimeoutError as error:
+            raise DeadlineError(
+                f"the request's forward did not begin within {timeout:g} s",
+                hint="send more slowly, or allow more time with timeout",
+            ) from error
+        prediction = _prediction(result, name, params, _timing(ticket))
+        self._statistics.answered(prediction.timing, result.commit_ms)
+        self.metrics.answered(name, len(call.images), prediction.timing)
+        return prediction
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
         """Forget the states of a stream, of a strategy, of both or all; how many there were.
@@ -137,19 +197,38 @@ class Engine:
         """What is hosted."""
         return describe_hosted(self.hosted, self._model, self.settings)
 
+    def report_to(self, metrics: Meter) -> None:
+        """Tell ``metrics`` from now on what is done."""
+        self.metrics = self._forwards.metrics = metrics
+
+    def statistics(self) -> Statistics:
+        """What was done since the engine was opened."""
+        return self._statistics
+
+    def snapshot(self) -> dict[str, Any]:
+        """All streams as plain types and tensors, as `adapters.AdaptiveModel.state_dict` gives them."""
+        return self._model.exported(self._streams.states)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model thread is there and no forward hangs. If not, only a new process helps."""
+        return self._thread.alive and self._thread.busy_s < HUNG_S
+
     async def ping(self, deadline_s: float) -> bool:
         """Whether the model thread takes up work within the deadline."""
         try:
-            answered = asyncio.get_running_loop().run_in_executor(self._thread, lambda: True)
-            return await asyncio.wait_for(answered, deadline_s)
-        except (TimeoutError, RuntimeError):
+            return await asyncio.wait_for(self._thread.run(lambda: True), deadline_s)
+        except (TimeoutError, EngineClosedError):
             return False
 
-    async def close(self) -> None:
-        """Finish the running forward, refuse what waits, end the threads."""
-        await self._batcher.close()
-        self._thread.shutdown()
+    async def close(self, patience_s: float | None = None) -> None:
+        """Finish the running forward, for at most ``patience_s``, refuse what waits, end the threads."""
+        closing = asyncio.ensure_future(self._batcher.close())
+        if not (await asyncio.wait([closing], timeout=patience_s))[0]:
+            log.warning("a forward is still running after %g s: its requests are not answered", patience_s)
         self._decoders.close()
+        if closing.done():
+            await self._thread.close(patience_s)
 
     def _check_count(self, images: int) -> None:
         if images == 0:
@@ -163,7 +242,7 @@ class Engine:
 
     async def _run(self, ticket: Ticket, call: Call) -> Result:
         """Decode and run, holding as much of the budget as the pixels take."""
-        size = len(call.images) * self._decoders.image_bytes
+        size = self._decoders.bytes_of(call.images)
         # Asked for in the order of the tickets, as the budget demands: nothing is awaited between the two.
         await self._budget.take(size)
         try:
@@ -177,58 +256,24 @@ class Engine:
         side = self.hosted.preprocessing.size
         self._model.warm_up(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self._model.device), progress)
 
-    async def _forward(self, group: list[Ticket]) -> list[Result | Exception]:
-        """Run a group in one forward; if that fails, each request alone, so that one cannot fail the others."""
-        try:
-            return await self._forward_together(group)
-        except Exception as error:
-            if len(group) == 1:
-                return [error]
-            log.exception("a forward of %d requests failed: trying them one by one", len(group))
-        return [result for ticket in group for result in await self._forward([ticket])]
 
-    async def _forward_together(self, group: list[Ticket]) -> list[Result | Exception]:
-        memories = self._streams.memories({ticket.key for ticket in group})
-        loop = asyncio.get_running_loop()
-        try:
-            running = loop.run_in_executor(self._thread, self._work, group, memories)
-        except RuntimeError as error:
-            raise EngineClosedError("the model thread is gone", hint="restart the server") from error
-        return self._settle(group, *await running)
-
-    def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
-        """What the model thread does for a group; it writes nothing."""
-        outcome = self._model.run([_request(ticket) for ticket in group], memories)
-        return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
-
-    def _settle(self, group: list[Ticket], outcome: Outcome, outputs: list[Output]) -> list[Result | Exception]:
-        for key, memory in outcome.memories.items():
-            self._streams.commit(key, memory)
-        results: list[Result | Exception] = []
-        for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
-            if not math.isfinite(output.entropy):
-                results.append(_unanswerable())
-                continue
-            if answer.updated:
-                self._streams.note(ticket.key, len(output.classes), answer.drift, output.entropy)
-            results.append(Result(output, answer.drift, answer.step, answer.updated))
-        return results
-
-
-def _request(ticket: Ticket) -> Request:
-    if ticket.images is None:
-        raise ValueError("a ticket is dispatched only when its images are there")
-    return Request(ticket.images, ticket.key.stream, ticket.key.adapter, ticket.update)
+def _prediction(result: Result, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:
+    output = result.output
+    return Prediction(
+        probabilities=output.probabilities,
+        classes=output.classes,
+        shares=output.shares,
+        entropy=output.entropy,
+        strategy=strategy,
+        params=params,
+        step=result.step,
+        updated=result.updated,
+        drift=result.drift,
+        timing=timing,
+    )
 
 
 def _timing(ticket: Ticket) -> Timing:
     decode, queue = ticket.ready - ticket.arrived, ticket.started - ticket.ready
     forward, total = ticket.finished - ticket.started, ticket.finished - ticket.arrived
     return Timing(*(round(1000 * seconds, 3) for seconds in (decode, queue, forward, total)))
-
-
-def _unanswerable() -> UnanswerableError:
-    return UnanswerableError(
-        "the network's output for these images is not finite, so nothing was learned from them",
-        hint="check preprocessing and weights; if the stream's state is the cause, reset it",
-    )

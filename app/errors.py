@@ -6,10 +6,13 @@ RenormError
 │   ├── TooLargeError         more bytes, pixels or images than the server accepts
 │   ├── FieldError            a field is missing, unknown, given twice, of the wrong type or out of range
 │   ├── MediaTypeError        a body of a type that no parser takes
-│   └── StreamNotFoundError   no state is held for that stream
+│   ├── StreamNotFoundError   no state is held for that stream
+│   ├── ModelNotFoundError    no model of that name or version is hosted
+│   └── UnsupportedError      a part of a protocol that this server does not have
 ├── AccessError               the call is not allowed: a wrong key, or no key where one must be set
 │   └── MissingKeyError       the call needs a key and has none
 ├── ModelError                a model cannot be hosted: unknown name, weights or labels that do not fit
+├── MissingPackageError       what was asked for needs an extra that is not installed
 ├── UnanswerableError         the network's output for these images is not finite
 ├── BusyError                 too many requests wait
 │   └── StreamBusyError       too many requests of one stream wait
@@ -52,6 +55,14 @@ class StreamNotFoundError(RequestError):
     """No state is held for that stream."""
 
 
+class ModelNotFoundError(RequestError):
+    """No model of that name or version is hosted."""
+
+
+class UnsupportedError(RequestError):
+    """A part of a protocol that this server does not have."""
+
+
 class AccessError(RenormError):
     """The call is not allowed: a wrong key, or no key where one must be set."""
 
@@ -64,12 +75,20 @@ class ModelError(RenormError):
     """A model cannot be hosted."""
 
 
+class MissingPackageError(RenormError):
+    """What was asked for needs an extra that is not installed."""
+
+
 class UnanswerableError(RenormError):
     """The network's output for these images is not finite."""
 
 
 class BusyError(RenormError):
-    """Too many requests wait."""
+    """Too many requests wait; about ``retry_after_s`` seconds later there should be room again."""
+
+    def __init__(self, message: str, *, hint: str = "", where: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint, where=where)
+        self.retry_after_s = retry_after_s
 
 
 class StreamBusyError(BusyError):

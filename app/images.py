@@ -104,6 +104,20 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str
     return np.asarray(_cut(rgb, preprocessing))
 
 
+def cut_pixels(
+    pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: Limits, where: str
+) -> NDArray[np.uint8]:
+    """The part of an RGB image ``[H, W, 3]`` that the network sees, ``[size, size, 3]``, as `decode` cuts it.
+
+    Raises:
+        TooLargeError: more pixels than ``limits``.
+    """
+    height, width = pixels.shape[:2]
+    if width * height > limits.pixels:
+        raise _too_many_pixels(f"{width} x {height}", limits, where)
+    return np.asarray(_cut(Image.fromarray(pixels), preprocessing))
+
+
 def _check_bytes(data: bytes, limits: Limits, where: str) -> None:
     if not data:
         raise ImageError("the image is empty, it has 0 bytes", hint="send the bytes of an image file", where=where)

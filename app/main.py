@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -10,11 +13,15 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
+from app.access import Access
 from app.engine import Engine
-from app.routes import admin, errors, health, info, predict
+from app.routes import access, admin, errors, health, info, live, metrics, ndjson, observe, predict, security, v2
 from app.routes.limit import BodyLimit
 from app.routes.openapi import described
+from app.rpc.beside import grpc_beside
 from app.settings import Settings
+
+log = logging.getLogger("renorm")
 
 _DESCRIPTION = """\
 Keeps a deployed vision model accurate when its camera, weather or scanner changes: no labels, no retraining.
@@ -32,15 +39,28 @@ _TAGS = [
     {"name": "predict", "description": "Images in, adapted predictions out."},
     {"name": "model", "description": "What is hosted, and how it can adapt."},
     {"name": "streams", "description": "What is remembered."},
-    {"name": "admin", "description": "Needs the admin key, unless the server is reachable from its own machine only."},
+    {"name": "protocol", "description": "The Open Inference Protocol, for clients that speak it already."},
+    {"name": "admin", "description": "Needs a key of scope `admin`, unless the server has no keys and is local."},
     {"name": "health", "description": "For orchestrators."},
 ]
 
 
-def create_app(settings: Settings, open_engine: Callable[[Settings], Awaitable[Engine]] = Engine.open) -> FastAPI:
+OpenEngine = Callable[[Settings], Awaitable[Engine]]
+BeforeClose = Callable[[Engine], Awaitable[None]]
+
+
+def create_app(
+    settings: Settings,
+    open_engine: OpenEngine = Engine.open,
+    *,
+    background: bool = False,
+    before_close: BeforeClose | None = None,
+) -> FastAPI:
     """The application for these settings. Nothing is loaded before it starts.
 
-    ``open_engine`` makes the engine when the application starts; what it raises ends the start.
+    ``open_engine`` makes the engine when the application starts; what it raises ends the start. With ``background`` the
+    application answers meanwhile: it is alive, but not ready. ``before_close`` is awaited when all requests are
+    answered and the engine still holds its streams, for those who keep them.
     """
     app = FastAPIOffline(
         title="Renorm",
@@ -49,33 +69,62 @@ def create_app(settings: Settings, open_engine: Callable[[Settings], Awaitable[E
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
-        lifespan=_lifespan(settings, open_engine),
+        lifespan=observe.traced(_lifespan(open_engine, before_close, background=background)),
         responses=described(500),
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings, app.state.engine = settings, None
+    app.state.draining, app.state.deadline = False, None
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    access.install(app, Access(settings))
+    security.install(app, settings)
     errors.install(app)
-    for door in (predict, info, admin, health):
+    doors = (predict, ndjson, live, info, admin, health, metrics, v2)
+    for door in doors:
         app.include_router(door.router)
+    observe.install(app, settings, [door.router for door in doors])  # the last, and so around all others
     app.add_api_route("/", _to_docs, include_in_schema=False)
     return app
 
 
 def _lifespan(
-    settings: Settings, open_engine: Callable[[Settings], Awaitable[Engine]]
+    open_engine: OpenEngine, before_close: BeforeClose | None, *, background: bool
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = await open_engine(settings)
-        app.state.engine = engine
+        async def opened() -> None:
+            engine = await open_engine(app.state.settings)
+            engine.report_to(app.state.metrics)
+            app.state.engine = engine
+
+        app.state.draining, app.state.deadline = False, None
+        opening = asyncio.ensure_future(opened())
+        if not background:
+            await opening
         try:
-            yield
+            async with grpc_beside(app):
+                yield
         finally:
-            app.state.engine = None
-            await engine.close()
+            app.state.draining = True
+            opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled():
+                opening.exception()  # marked as seen: `open_engine` has told it to whom it concerns
+            engine, app.state.engine = app.state.engine, None
+            if engine is not None:
+                await _close(engine, before_close, app.state.deadline)
 
     return lifespan
+
+
+async def _close(engine: Engine, before_close: BeforeClose | None, deadline: float | None) -> None:
+    if before_close is not None:
+        try:
+            await before_close(engine)
+        except Exception:
+            # Ending goes on: what holds the port and the memory must not stay because a disk is full.
+            log.exception("what was to be done before the engine closes failed")
+    await engine.close(None if deadline is None else max(0.1, deadline - time.monotonic()))
 
 
 async def _to_docs() -> RedirectResponse:

@@ -1,4 +1,4 @@
-"""Every setting of the server, in one frozen object: the command line over RENORM_* over the defaults."""
+"""Every setting of the server, in one frozen object. `app.configuration` says where their values come from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ def _numbers(text: Any) -> Any:
     return text.strip("[]()").split(",") if isinstance(text, str) else text
 
 
-def _words(text: Any) -> Any:
-    return tuple(word.strip() for word in text.split(",") if word.strip()) if isinstance(text, str) else text
+def _origins(given: Any) -> Any:
+    words = given.split(",") if isinstance(given, str) else given
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise ValueError("it should be origins such as https://lab.example")
+    origins = tuple(word.strip().rstrip("/") for word in words if word.strip())
+    # Also because Starlette takes * for everyone, which would include whoever is meant to be kept out.
+    if not all(re.fullmatch(r"https?://[^\s/*@?#]+", one) for one in origins):
+        raise ValueError("it should be origins such as https://lab.example, without a path or *")
+    return origins
 
 
 Triple = Annotated[tuple[float, float, float], NoDecode, BeforeValidator(_numbers)]
@@ -57,11 +64,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for a free one")
     admin_key: SecretStr | None = Field(
-        None, min_length=8, description="key of the admin calls; needed beyond loopback"
+        None, min_length=8, description="a key that may make every call, beside those of the file"
     )
     keys: Path | None = Field(None, description="file of API keys, made by `renorm key`")
-    insecure: bool = Field(False, description="listen beyond this machine without keys")
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+    insecure: bool = Field(
+        False, description="listen beyond this machine though no key is set; admin calls stay closed then"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
         (), description="web pages that may call from browsers, such as https://lab.example; several with commas"
     )
     grpc_port: int | None = Field(None, ge=0, le=65535, description="port of the gRPC service, by default none")

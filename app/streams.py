@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from adapters import Arena, Key, Memory
-from app.named import described
+from app.named import Named, described
 from app.types import StreamInfo, StreamsInfo
 
 
@@ -26,8 +26,11 @@ class Scope(NamedTuple):
 
 @dataclass
 class Held:
-    """What is told of one state beside its size."""
+    """What is told of one state, kept beside it: looking a thousand up in the arena takes its time."""
 
+    name: Named
+    steps: int = 0
+    bytes: int = 0
     images: int = 0
     drift: float = 0.0
     entropy: float = 0.0
@@ -51,6 +54,11 @@ class Streams:
         """Of all states."""
         return self._arena.bytes
 
+    @property
+    def states(self) -> Mapping[Key, Memory]:
+        """All states, until the next commit."""
+        return self._arena
+
     def memories(self, keys: set[Key]) -> Mapping[Key, Memory]:
         """The states of those of ``keys`` that have one, until the next commit; reading them counts as use."""
         held = [key for key in keys if key in self._held]
@@ -61,7 +69,10 @@ class Streams:
     def commit(self, key: Key, memory: Memory) -> None:
         """Make ``memory`` the state of ``key``, and let the least recently used go if there is no room."""
         self._arena[key] = memory
-        self._held.setdefault(key, Held())
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = Held(described(key.adapter))
+        held.steps, held.bytes = memory.steps, memory.row.nbytes
         self._held.move_to_end(key)
         while len(self._held) > 1 and (self.bytes > self.capacity_bytes or len(self._held) > self.capacity):
             gone, _ = self._held.popitem(last=False)
@@ -85,18 +96,18 @@ class Streams:
     def info(self) -> StreamsInfo:
         """All streams, the most recently used first."""
         now = time.monotonic()
-        listed = [_told(key, held, self._arena[key], now) for key, held in reversed(self._held.items())]
+        listed = [_told(str(key.stream), held, now) for key, held in reversed(self._held.items())]
         return StreamsInfo(listed, self.bytes, self.capacity_bytes, self.evictions)
 
 
-def _told(key: Key, held: Held, memory: Memory, now: float) -> StreamInfo:
+def _told(stream: str, held: Held, now: float) -> StreamInfo:
     return StreamInfo(
-        stream=str(key.stream),
-        strategy=described(key.adapter).name,
-        params=described(key.adapter).params,
-        steps=memory.steps,
+        stream=stream,
+        strategy=held.name.name,
+        params=held.name.params,
+        steps=held.steps,
         images=held.images,
-        bytes=memory.row.nbytes,
+        bytes=held.bytes,
         drift=held.drift,
         entropy=held.entropy,
         age_s=now - held.used,

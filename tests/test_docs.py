@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import uvicorn
 
 from adapters import STRATEGIES, AdaptiveModel
 from adapters.checks import check_adapter
+from app.configuration import configuration
+from app.keys import write_keys
 from app.models.resnet20 import ResNet20
+from tests.app.fakes import Client
+from tests.app.test_traces import receiving
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,3 +74,102 @@ def test_links_and_pictures_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert missing == []
+
+
+COMMANDS = f"""
+renorm() {{
+  if [ "$1" = serve ]; then shift; set -- config "$@"; fi  # the same options, but it ends
+  "{sys.executable}" -m app "$@"
+}}
+curl() {{ command curl -sS "$@"; }}
+"""
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a server whose keys are those of ``keys.toml``, as the pages have it."""
+    write_keys(tmp_path / "keys.toml", [])
+    app = Client(keys=tmp_path / "keys.toml").app
+    # The server knows the keys that commands make at once, where the page waits a second.
+    monkeypatch.setattr("app.keys.CHECK_S", 0.0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield int(listening.getsockname()[1])
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="needs bash and curl")
+@pytest.mark.parametrize("page", ["configuration.md", "security.md"])
+def test_commands_of_the_page_do_what_it_says(page: str, served: int, tmp_path: Path) -> None:
+    script = "set -e\n" + COMMANDS + "".join(blocks(ROOT / "docs" / page, "sh"))
+    script = script.replace("127.0.0.1:8000", f"127.0.0.1:{served}").replace("sleep 1.1", "")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RENORM_")}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_file_of_the_configuration_page_is_one(tmp_path: Path) -> None:
+    (file,) = blocks(ROOT / "docs" / "configuration.md", "toml")
+    (tmp_path / "r.toml").write_text(file)
+    settings = configuration({}, tmp_path / "r.toml").settings()
+    assert settings.labels == tmp_path / "labels.txt"
+    assert settings.timeout == 2.5
+
+
+@pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="needs bash and curl")
+def test_the_observability_page_logs_and_traces_as_it_says(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "observability.md"
+    scrape, logging, call, install, tracing, traced = blocks(page, "sh")
+    assert install == "pip install 'renorm[traces]'\n"
+    with socket.socket() as free, receiving() as collector:
+        free.bind(("127.0.0.1", 0))
+        ours, theirs = f"127.0.0.1:{free.getsockname()[1]}", f"127.0.0.1:{collector.server_port}"
+        # One server with the options of both commands; `exec`, so that it is the server that is told to end.
+        options = logging.removeprefix("renorm serve").strip()
+        serve = f"{tracing.strip()} {options} --port {free.getsockname()[1]} --threads 1 --device cpu"
+        serve = serve.replace("127.0.0.1:4318", theirs).replace(" renorm serve", f" exec {sys.executable} -m app serve")
+        free.close()
+        output, errors = _served(serve, (call + traced + scrape).replace("127.0.0.1:8000", ours), tmp_path)
+    assert output.count('"model":"cifar10-resnet20"') == 2
+    assert 'renorm_images_total{strategy="adabn"} 2.0\n' in output
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [(line["message"], line["stream"]) for line in lines] == [("POST /v1/predict 200", "camera-7")] * 2
+    assert lines[0]["request_id"] == "order-4711"
+    (_, taken), *_ = collector.taken
+    (resource,) = taken.resource_spans
+    assert "line-3" in {one.value.string_value for one in resource.resource.attributes}
+    spans = [span for scope in resource.scope_spans for span in scope.spans]
+    names = [span.name for span in spans if span.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"]
+    assert names == ["decode", "queue", "forward", "POST /v1/predict"]
+
+
+def _served(serve: str, script: str, home: Path) -> tuple[str, str]:
+    """What a script prints beside a server, and what the server writes to standard error."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RENORM_", "OTEL_"))}
+    errors = home / "errors.txt"
+    with errors.open("w") as kept:
+        server = subprocess.Popen(
+            ["bash", "-c", serve], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=kept, text=True
+        )
+        assert server.stdout is not None
+        with server.stdout:
+            for line in server.stdout:
+                if "Listening on" in line:
+                    break
+            done = subprocess.run(["bash", "-ec", script], cwd=ROOT, capture_output=True, text=True, check=False)
+            server.terminate()
+            server.stdout.read()
+        server.wait(20)
+    assert done.returncode == 0, done.stderr + errors.read_text()
+    return done.stdout, errors.read_text()

@@ -17,7 +17,7 @@ import adapters
 
 ROOT = Path(__file__).parent.parent
 WEB = ("fastapi", "starlette", "uvicorn")
-DOORS = ("app.routes", "app.main", "app.cli", "app.dashboard", "app.__main__")
+DOORS = ("app.routes", "app.rpc", "app.main", "app.cli", "app.dashboard", "app.__main__")
 
 
 def _module(file: Path) -> str:
@@ -85,9 +85,12 @@ def test_nothing_below_the_doors_knows_them(module: str) -> None:
 
 BELOW = (
     *("app.batcher", "app.budget", "app.decoding", "app.images", "app.models", "app.named", "app.outputs"),
-    *("app.streams", "app.types"),
+    *("app.frames", "app.metrics", "app.streams", "app.types"),
 )
-INNER = ("app.engine", "app.describing", "app.store", "app.guard", *BELOW)
+INNER = (
+    *("app.access", "app.configuration", "app.keys", "app.logs", "app.oip", "app.traces"),
+    *("app.engine", "app.describing", "app.store", "app.guard", *BELOW),
+)
 
 
 @pytest.mark.parametrize("module", _layer(*INNER))
@@ -101,7 +104,7 @@ def test_what_is_below_the_engine_does_not_know_it(module: str) -> None:
     assert not {name for name in _imported(module) if _within(name, ("app.engine", "app.schemas"))}
 
 
-@pytest.mark.parametrize("module", _layer("app.routes"))
+@pytest.mark.parametrize("module", _layer("app.routes", "app.rpc"))
 def test_doors_do_not_know_who_builds_them(module: str) -> None:
     upward = {name for name in _imported(module) if _within(name, ("app.main", "app.cli"))}
     assert not upward, f"{module} imports {sorted(upward)}: app.main and app.cli are above the doors"
@@ -123,6 +126,10 @@ def test_importing_the_library_loads_no_server_and_no_plugin() -> None:
     loaded = _loaded_by("import adapters, adapters.checks")
     assert "adapters" in loaded
     assert not loaded & {"app", "fastapi", "starlette", "uvicorn", "pydantic", "PIL", "timm", "torchvision", "rich"}
+
+
+def test_a_server_without_grpc_does_without_its_packages() -> None:
+    assert not _loaded_by("import app.main, app.cli.serve, app.cli.hosting") & {"grpc", "google", "open_inference"}
 
 
 def test_public_names_are_sorted_and_complete() -> None:

@@ -1,4 +1,4 @@
-"""The `renorm` command: serve, describe, strategies. Heavy imports happen inside commands, so that help is instant."""
+"""The `renorm` command and its subcommands. Heavy imports happen inside commands, so that help is instant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from app import __version__
+from app.cli.config import CONFIG_EXAMPLES, config
 from app.cli.describe import DESCRIBE_EXAMPLES, describe
+from app.cli.key import keys
+from app.cli.predict import PREDICT_EXAMPLES, predict
 from app.cli.serve import SERVE_EXAMPLES, serve
 from app.cli.strategies import STRATEGIES_EXAMPLES, strategies
 
@@ -45,4 +48,7 @@ def _root(
 
 cli.command(epilog=SERVE_EXAMPLES)(serve)
 cli.command(epilog=DESCRIBE_EXAMPLES)(describe)
+cli.command(epilog=PREDICT_EXAMPLES)(predict)
 cli.command(epilog=STRATEGIES_EXAMPLES)(strategies)
+cli.command(epilog=CONFIG_EXAMPLES)(config)
+cli.add_typer(keys)

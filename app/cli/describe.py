@@ -37,6 +37,7 @@ def describe(
     device: o.DeviceOption = None,
     dtype: o.DtypeOption = None,
     strategy: o.StrategyOption = None,
+    config: o.ConfigOption = None,
     json: o.JsonOption = False,
 ) -> None:
     """Show a model as the server would host it: preprocessing, BatchNorm sites, bytes of state per strategy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -10,13 +9,15 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from app.access import Access
+from app.configuration import SECRETS, Configuration, ConfigurationError, configuration, unknown_variables
+from app.keys import KeyFileError
 from app.settings import Settings
 
 BAD_OPTION = 2
 CANNOT_RUN = 1
 
 _TRIPLES = {"mean", "std"}
-_SECRETS = {"admin_key"}
 
 
 def fail(*lines: str, status: int) -> NoReturn:
@@ -27,37 +28,61 @@ def fail(*lines: str, status: int) -> NoReturn:
 
 
 def settings_from(given: Mapping[str, Any]) -> Settings:
-    """The settings of a command: its options over RENORM_* over the defaults. Ends the program if they do not fit.
+    """The settings of a command, see `configured`."""
+    return configured(given)[0]
 
-    ``given`` may hold more than fields of the settings; what is None was not given.
+
+def configured(given: Mapping[str, Any]) -> tuple[Settings, Configuration]:
+    """The settings of a command, and where each comes from. Ends the program if they do not fit.
+
+    ``given`` are its options: ``config`` may be the file of settings, what is None was not given, and it may hold more.
     """
-    options = {name: given[name] for name in Settings.model_fields if given.get(name) is not None}
     try:
-        return Settings(**options)
+        found = configuration(given, given.get("config"))
+    except ConfigurationError as error:
+        fail(str(error), status=BAD_OPTION)
+    try:
+        return found.settings(), found
     except ValidationError as error:
         wrong = {str(one["loc"][0]): str(one["msg"]) for one in reversed(error.errors())}
-        fail(*(_problem(name, message, options) for name, message in wrong.items()), status=BAD_OPTION)
+        fail(*(_problem(name, message, found) for name, message in wrong.items()), status=BAD_OPTION)
     except SettingsError as error:
         fail(f"a RENORM_* variable cannot be read: {error}", status=BAD_OPTION)
 
 
-def _problem(name: str, message: str, options: Mapping[str, Any]) -> str:
-    """One line: which option or variable, what it must be, what it is."""
-    variable = f"RENORM_{name.upper()}"
-    is_option = name in options
-    value = options[name] if is_option else os.environ.get(variable, "")
-    shown = "" if name in _SECRETS else f", not {str(value)!r}"
-    return f"{_option(name) if is_option else variable} {_expectation(name, message)}{shown}"
+def check_variables() -> None:
+    """End the program if there is a RENORM_* variable that nothing reads."""
+    unknown = unknown_variables()
+    if unknown:
+        fail(*unknown, status=BAD_OPTION)
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def access_of(settings: Settings) -> Access:
+    """Who may call a server with these settings. Ends the program where its keys cannot be read, or where it has none
+    and would listen beyond this machine."""
+    try:
+        access = Access(settings)
+    except KeyFileError as error:
+        fail(f"{error.message}; {error.hint}" if error.hint else error.message, status=BAD_OPTION)
+    refusal = access.refusal()
+    if refusal:
+        fail(refusal, status=BAD_OPTION)
+    return access
+
+
+def _problem(name: str, message: str, found: Configuration) -> str:
+    """One line: which option, variable or key of a file, what it must be, what it is."""
+    value, source = found.given[name]
+    shown = "" if name in SECRETS else f", not {str(value)!r}"
+    if source == "RENORM_PORT" and str(value).startswith("tcp://"):
+        shown += " (Kubernetes sets it beside a service named renorm; enableServiceLinks: false keeps it from that)"
+    return f"{source} {_expectation(name, message)}{shown}"
 
 
 def _expectation(name: str, message: str) -> str:
     if name in _TRIPLES:
         return "must be three numbers, such as 0.5,0.5,0.5"
-    if name in _SECRETS:
+    if name in SECRETS:
         return "must have at least 8 characters"
     _, said, rest = message.partition("should ")
     return f"must {rest.partition(', unable')[0]}" if said else f"is not valid ({message})"

@@ -57,18 +57,18 @@ def _bind(family: int, name: str, port: int) -> socket.socket:
     return bound
 
 
-def why_not(error: OSError, host: str, port: int) -> str:
-    """What kept the server from listening, and what to do, in one line."""
+def why_not(error: OSError, host: str, port: int, option: str = "--port") -> str:
+    """What kept the server from listening, and what to do, in one line; ``option`` is what chooses the port."""
     if isinstance(error, socket.gaierror):
         return f"--host {host}: no such address; 127.0.0.1 listens on this machine only, 0.0.0.0 everywhere"
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} of {host} is in use: stop what listens there, or choose another with --port (0: a free one)"
+            f"port {port} of {host} is in use: stop what listens there, or choose another with {option} (0: a free one)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return f"--host {host}: not an address of this machine; 127.0.0.1 listens on it only, 0.0.0.0 everywhere"
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return f"port {port} of {host} may not be used by this account: choose one above 1023 with --port"
+        return f"port {port} of {host} may not be used by this account: choose one above 1023 with {option}"
     return f"cannot listen on port {port} of {host}: {error}"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from app.cli.given import BAD_OPTION, CANNOT_RUN, fail
+from app.cli.listening import listen, why_not
 from app.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -21,6 +23,37 @@ def check_strategy(name: str) -> None:
         strategy(name)
     except AdapterError as error:
         fail(str(error), status=BAD_OPTION)
+
+
+def check_traces(settings: Settings) -> None:
+    """End the program if traces are asked for and their extra is not installed."""
+    from app.errors import MissingPackageError
+
+    if settings.traces:
+        try:
+            importlib.import_module("app.traces")
+        except MissingPackageError as error:
+            fail(f"{error.message}; {error.hint}", status=CANNOT_RUN)
+
+
+def check_grpc(settings: Settings) -> None:
+    """End the program if gRPC is asked for and cannot be served; known before the model is loaded."""
+    from app.errors import MissingPackageError
+
+    if settings.grpc_port is None:
+        return
+    try:
+        importlib.import_module("app.rpc.server")
+    except MissingPackageError as error:
+        fail(f"{error.message}; {error.hint}", status=CANNOT_RUN)
+    if settings.grpc_port == settings.port != 0:
+        fail(f"--port and --grpc-port are both {settings.port}: choose two", status=BAD_OPTION)
+    try:
+        # Freed again at once: gRPC binds by itself, and where it cannot it does not say why.
+        for bound in listen(settings.host, settings.grpc_port):
+            bound.close()
+    except OSError as error:
+        fail(why_not(error, settings.host, settings.grpc_port, "--grpc-port"), status=CANNOT_RUN)
 
 
 async def open_engine(settings: Settings) -> Engine:

@@ -1,6 +1,7 @@
 """Every field of the settings as a typed option, described by the settings themselves.
 
-All options default to None, which means "not given": then the environment and the defaults of `Settings` apply.
+All options default to None, which means "not given": then the environment, the file of --config and the defaults of
+`Settings` apply.
 """
 
 from __future__ import annotations
@@ -67,4 +68,8 @@ MaxWaitingOption = Annotated[int | None, _option("max_waiting", _LIMITS, "NUMBER
 MaxWaitingPerStreamOption = Annotated[int | None, _option("max_waiting_per_stream", _LIMITS, "NUMBER")]
 TimeoutOption = Annotated[float | None, _option("timeout", _LIMITS, "SECONDS")]
 
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file of settings; the variable RENORM_CONFIG names it too.", metavar="FILE"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, as the server answers it.")]

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import importlib.util
-import logging
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
 
-from app import __version__
 from app.cli import options as o
-from app.cli.given import CANNOT_RUN, fail, settings_from
-from app.cli.listening import address, listen, why_not
-from app.cli.opening import check_strategy, open_engine
+from app.cli.given import CANNOT_RUN, access_of, check_variables, fail, settings_from
+from app.cli.hosting import host
+from app.cli.listening import listen, why_not
+from app.cli.opening import check_grpc, check_strategy, check_traces
+from app.logs import set_up
 
 if TYPE_CHECKING:
-    from app.engine import Engine
     from app.settings import Settings
-    from app.types import ModelInfo
-
-GRACE_S = 10
-"""Seconds that running requests have to finish when the server is told to stop."""
 
 SERVE_EXAMPLES = """\
 Examples:
@@ -79,30 +72,28 @@ def serve(
     max_waiting: o.MaxWaitingOption = None,
     max_waiting_per_stream: o.MaxWaitingPerStreamOption = None,
     timeout: o.TimeoutOption = None,
+    config: o.ConfigOption = None,
 ) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
     settings = settings_from(locals())
+    check_variables()
+    access = access_of(settings)
     check_strategy(settings.strategy)
+    check_traces(settings)
+    check_grpc(settings)
     try:
         sockets = listen(settings.host, settings.port)
     except OSError as error:
         fail(why_not(error, settings.host, settings.port), status=CANNOT_RUN)
-    if not settings.loopback and settings.admin_key is None:
-        typer.secho(
-            "Admin calls will be refused: the server listens beyond this machine and has no key. "
-            "Set RENORM_ADMIN_KEY (at least 8 characters) to allow them.",
-            fg="yellow",
-            err=True,
-        )
+    typer.echo(access.summary())
     _run(settings, sockets, access_log=access_log)
 
 
 def _run(settings: Settings, sockets: list[socket.socket], *, access_log: bool) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    set_up(settings, access_log=access_log)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_host(settings, sockets, access_log=access_log))
+            runner.run(host(settings, sockets))
     except OSError as error:
         fail(why_not(error, settings.host, settings.port), status=CANNOT_RUN)
     except KeyboardInterrupt:
@@ -118,59 +109,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
     return factory
-
-
-async def _host(settings: Settings, sockets: list[socket.socket], *, access_log: bool) -> None:
-    """Open the engine, then the doors: what cannot be hosted is known, and said, before anything listens."""
-    import uvicorn
-
-    from app.main import create_app
-
-    engine = await open_engine(settings)
-
-    async def opened(_: Settings) -> Engine:
-        return engine
-
-    greeting = welcome(engine.describe(), address(settings.host, sockets[0]))
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            typer.echo(greeting)
-
-    config = uvicorn.Config(
-        create_app(settings, opened),
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=access_log,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    with _settled():
-        await Server(config).serve(sockets)
-
-
-@contextmanager
-def _settled() -> Iterator[None]:
-    """Without this, collecting garbage walks through all of PyTorch in the middle of a request: a tenth of a second."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def welcome(info: ModelInfo, url: str) -> str:
-    """What a person who has just started the server wants to know."""
-    return f"""\
-Renorm {__version__} hosts {info.name} ({info.architecture}): {len(info.classes)} classes, \
-{len(info.sites)} BatchNorm site{"s" * (len(info.sites) != 1)}, on {info.device} in {info.dtype}. \
-Default strategy: {info.default_strategy}.
-
-  Listening on   {url}
-  Documentation  {url}/docs
-  First request  curl -F files=@image.jpg '{url}/v1/predict?stream=camera-1'
-"""

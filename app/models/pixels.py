@@ -12,7 +12,8 @@ class Pixels(nn.Module):
     """Scale pixels to [0, 1] and normalize them by channel: ``(x / 255 - mean) / std``.
 
     ``forward`` maps uint8 ``[n, H, W, 3]`` to float32 ``[n, 3, H, W]`` in channels_last memory format. The pixels stay
-    where they are: decoders write the channels of a pixel side by side, which is what channels_last means.
+    where they are: decoders write the channels of a pixel side by side, which is what channels_last means. Numbers that
+    are floating already are the network's input, prepared by a client, and pass through.
     """
 
     mean: Tensor
@@ -25,6 +26,8 @@ class Pixels(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The network's input for a batch of ``pixels``."""
+        if pixels.is_floating_point():
+            return pixels
         widened = pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True)
         # In place, because the copy is ours: another one would cost more than the arithmetic.
         return widened.div_(255).sub_(self.mean).div_(self.std)

@@ -5,25 +5,53 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.datastructures import State
+from starlette.requests import HTTPConnection
 
 from app.engine import Engine
 from app.errors import EngineClosedError
 from app.settings import Settings
 
 
-def the_engine(request: Request) -> Engine:
+def the_engine(request: HTTPConnection) -> Engine:
     """The open engine.
 
     Raises:
         EngineClosedError: the server is starting or ending.
     """
-    engine: Engine | None = request.app.state.engine
+    return engine_of(request.app.state)
+
+
+def engine_of(state: State) -> Engine:
+    """The open engine of the application whose state this is; see `the_engine`."""
+    engine: Engine | None = state.engine
     if engine is None:
         raise EngineClosedError("the server is starting or ending", hint="try again, or wait for /readyz")
     return engine
 
 
-def the_settings(request: Request) -> Settings:
+async def the_ready_engine(request: Request, deadline_s: float) -> Engine:
+    """The engine, once its model thread has answered a ping. Changes no state.
+
+    Raises:
+        EngineClosedError: it is not open, is about to close, or did not answer in time; the message says which.
+    """
+    return await ready_engine_of(request.app.state, deadline_s)
+
+
+async def ready_engine_of(state: State, deadline_s: float) -> Engine:
+    """The same of the application whose state this is; see `the_ready_engine`."""
+    if state.draining:
+        raise EngineClosedError("the server is ending", hint="send to another one")
+    engine = engine_of(state)
+    if not await engine.ping(deadline_s):
+        raise EngineClosedError(
+            f"the model thread did not answer within {deadline_s:g} s", hint="retry, or restart the server"
+        )
+    return engine
+
+
+def the_settings(request: HTTPConnection) -> Settings:
     """What the server runs with."""
     settings: Settings = request.app.state.settings
     return settings

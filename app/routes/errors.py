@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http.client import responses as phrases
 from typing import Any, NamedTuple
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from adapters import ParameterError, UnknownStrategyError
 from app.errors import (
@@ -22,12 +25,15 @@ from app.errors import (
     ImageError,
     MediaTypeError,
     MissingKeyError,
+    ModelNotFoundError,
     RenormError,
     StreamBusyError,
     StreamNotFoundError,
     TooLargeError,
     UnanswerableError,
+    UnsupportedError,
 )
+from app.routes.error_page import error_page, prefers_page
 
 LONGEST = 1000
 """Characters of a message: an error may quote its cause, but must not send a whole body back."""
@@ -48,11 +54,13 @@ TABLE: dict[type[Exception], Row] = {
     FieldError: Row(422, "invalid_field"),
     MediaTypeError: Row(415, "unsupported_media_type"),
     StreamNotFoundError: Row(404, "stream_not_found"),
+    ModelNotFoundError: Row(404, "model_not_found"),
+    UnsupportedError: Row(501, "unsupported"),
     MissingKeyError: Row(401, "missing_key", headers={"WWW-Authenticate": "Bearer"}),
     AccessError: Row(403, "forbidden"),
     UnanswerableError: Row(422, "not_finite"),
-    BusyError: Row(503, "busy", headers={"Retry-After": "1"}),
-    StreamBusyError: Row(429, "stream_busy", where="stream", headers={"Retry-After": "1"}),
+    BusyError: Row(503, "busy"),
+    StreamBusyError: Row(429, "stream_busy", where="stream"),
     DeadlineError: Row(504, "deadline"),
     EngineClosedError: Row(503, "unavailable", headers={"Retry-After": "1"}),
     UnknownStrategyError: Row(422, "unknown_strategy", where="strategy"),
@@ -68,9 +76,27 @@ _DOCS = "GET /docs shows every call, GET /openapi.json describes them to program
 def answer(error: Exception, asked: str = "") -> JSONResponse:
     """The response that ``error`` becomes; ``asked`` is the request's method and path, for messages about them."""
     row = _row(error)
-    message, where = _said(error, asked)
-    body = wire(message, row.code, where or row.where)
-    return JSONResponse(body, row.status, dict(row.headers or {}))
+    message, hint, where = _said(error, asked)
+    message = f"{message}; {hint}" if hint else message
+    body, headers = wire(message, row.code, where or row.where), dict(row.headers or {})
+    if isinstance(error, BusyError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    return JSONResponse(body, row.status, headers)
+
+
+def reply(error: Exception, scope: Scope) -> Response:
+    """The response to the call of that ASGI scope: as `answer`, or as a page where a browser asks for one."""
+    method = scope.get("method", "GET")
+    asked = f"{method} {scope['path']}"
+    plain = answer(error, asked)
+    if plain.status_code == 422 and scope["path"].startswith("/v2/"):
+        plain.status_code = 400  # the Open Inference Protocol has one status for all wrong arguments
+    if scope["type"] != "http" or method != "GET" or not prefers_page(Headers(scope=scope).get("accept", "")):
+        return plain
+    message, hint, _ = _said(error, asked)
+    headers = {name: value for name, value in plain.headers.items() if not name.startswith("content-")}
+    root = scope.get("root_path", "")
+    return error_page(plain.status_code, _clean(message), _clean(hint), root=root, headers=headers)
 
 
 def wire(message: str, code: str, where: str = "") -> dict[str, Any]:
@@ -86,8 +112,8 @@ def install(app: FastAPI) -> None:
     the traceback.
     """
 
-    async def handle(request: Request, error: Exception) -> JSONResponse:
-        return answer(error, f"{request.method} {request.url.path}")
+    async def handle(request: Request, error: Exception) -> Response:
+        return reply(error, request.scope)
 
     for kind in (*TABLE, HTTPException, Exception):
         app.add_exception_handler(kind, handle)
@@ -100,19 +126,19 @@ def _row(error: Exception) -> Row:
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _INTERNAL)
 
 
-def _said(error: Exception, asked: str) -> tuple[str, str]:
-    """Message and place of an error that is in the table; of any other nothing leaks."""
+def _said(error: Exception, asked: str) -> tuple[str, str, str]:
+    """Message, hint and place of an error that is in the table; of any other nothing leaks."""
     if isinstance(error, RequestValidationError):
         wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        return f"{'; '.join(wrong)}; {_DOCS}", ""
+        return "; ".join(wrong), _DOCS, ""
     if isinstance(error, HTTPException):
         allowed = (error.headers or {}).get("Allow")
-        return f"{asked}: {error.detail}{f', use {allowed}' if allowed else ''}; {_DOCS}", ""
+        return f"{asked}: {error.detail}{f', use {allowed}' if allowed else ''}", _DOCS, ""
     if _row(error) is _INTERNAL:
-        return "internal error; the server's log tells more", ""
+        return "internal error", "the server's log tells more", ""
     if isinstance(error, RenormError):
-        return f"{error.message}; {error.hint}" if error.hint else error.message, error.where
-    return str(error) or type(error).__name__, ""
+        return error.message, error.hint, error.where
+    return str(error) or type(error).__name__, "", ""
 
 
 def _clean(text: str) -> str:

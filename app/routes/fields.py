@@ -14,6 +14,9 @@ from app.routes.strict_json import load_object
 LONGEST_NAME = 128
 """Characters of a stream's or strategy's name."""
 
+LONGEST_TIMEOUT = 86_400
+"""Seconds."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -109,6 +112,15 @@ def _check_whole(value: Any) -> None:
         raise FieldError(f"top_k must be a whole number, not {_short(value)}", where="top_k")
 
 
+def _check_timeout(value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST_TIMEOUT:
+        raise FieldError(
+            f"timeout must be a number of seconds above 0 and at most {LONGEST_TIMEOUT}, not {_short(value)}",
+            hint="such as 0.5",
+            where="timeout",
+        )
+
+
 def _read_params(text: str) -> dict[str, Any]:
     return load_object(text, "params")
 
@@ -119,6 +131,10 @@ def _read_update(text: str) -> Any:
 
 def _read_top_k(text: str) -> Any:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+
+
+def _read_timeout(text: str) -> Any:
+    return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else text
 
 
 def _printable(name: Any) -> bool:
@@ -177,6 +193,17 @@ PREDICT: dict[str, Known] = {
         {"type": "integer", "minimum": 1, "description": "classes per image; by default five, or all", "example": 3},
         _check_whole,
         _read_top_k,
+    ),
+    "timeout": Known(
+        {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": LONGEST_TIMEOUT,
+            "description": "seconds; a request that waits longer for its forward is refused with 504",
+            "example": 0.5,
+        },
+        _check_timeout,
+        _read_timeout,
     ),
 }
 """What `POST /v1/predict` takes beside the images."""

@@ -8,14 +8,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from app.errors import EngineClosedError
-from app.routes.deps import the_engine
+from app.routes.deps import the_ready_engine
 from app.routes.errors import wire
-from app.schemas import HealthResponse, NotReadyResponse, ReadyResponse
+from app.schemas import ErrorResponse, HealthResponse, NotReadyResponse, ReadyResponse
 
 router = APIRouter(tags=["health"])
 
 DEADLINE_S = 5.0
 """Seconds that the model thread has to answer."""
+
+_GONE = "the model thread is gone or hangs; restart the server"
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {
@@ -30,24 +32,33 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/healthz", summary="Is the process alive?")
-async def healthz() -> HealthResponse:
-    """Answers while the event loop does. Restart the server when it does not."""
-    return HealthResponse(status="ok")
+_DEAD: dict[int | str, dict[str, Any]] = {
+    503: {
+        "model": ErrorResponse,
+        "description": "Dead",
+        "content": {"application/json": {"example": wire(_GONE, "unavailable")}},
+    }
+}
+
+
+@router.get("/healthz", summary="Is the process alive?", response_model=HealthResponse, responses=_DEAD)
+async def healthz(request: Request) -> HealthResponse | JSONResponse:
+    """Answers 200 while the event loop and the model thread live, also while the model is still being loaded.
+
+    Restart the server when it does not: a thread that is gone, or a forward that never ends, does not come back.
+    """
+    engine = request.app.state.engine
+    if engine is not None and not engine.alive:
+        return JSONResponse(wire(_GONE, "unavailable"), 503)
+    return HealthResponse(status="starting" if engine is None else "ok")
 
 
 @router.get("/readyz", summary="Does the model answer?", response_model=ReadyResponse, responses=_NOT_READY)
 async def readyz(request: Request) -> ReadyResponse | JSONResponse:
-    """Answers 200 once the model thread has answered a ping, and 503 otherwise. Changes no state."""
+    """Answers 200 once the model is warm and its thread has answered a ping, and 503 otherwise. Changes no state."""
     try:
-        engine = the_engine(request)
-        ready = await engine.ping(DEADLINE_S)
+        engine = await the_ready_engine(request, DEADLINE_S)
     except EngineClosedError as error:
-        return _not_ready(f"{error.message}; {error.hint}")
-    if not ready:
-        return _not_ready(f"the model thread did not answer within {DEADLINE_S:g} s; retry, or restart the server")
+        said = {**wire(f"{error.message}; {error.hint}", "unavailable"), "ready": False}
+        return JSONResponse(said, 503, {"Retry-After": "1"})
     return ReadyResponse(ready=True, model=engine.hosted.name)
-
-
-def _not_ready(why: str) -> JSONResponse:
-    return JSONResponse({**wire(why, "unavailable"), "ready": False}, 503, {"Retry-After": "1"})

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.routes.errors import wire
 from app.routes.fields import PREDICT, RESET, Known
+from app.routes.headers import HEADERS
 from app.schemas import ErrorResponse
 
 PNG = (
@@ -23,6 +24,13 @@ def _query(known: Mapping[str, Known]) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "query", "required": False, "description": field.schema["description"], **_as_text(field)}
         for name, field in known.items()
+    ]
+
+
+def _headers() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "description": schema["description"], "schema": schema}
+        for name, schema in HEADERS.items()
     ]
 
 
@@ -47,7 +55,7 @@ _IMAGES = {
 }
 
 PREDICT_DOCS: dict[str, Any] = {
-    "parameters": _query(PREDICT),
+    "parameters": [*_query(PREDICT), *_headers()],
     "requestBody": {
         "required": True,
         "description": "Fields may stand in the body or in the query, each in one place.",
@@ -88,14 +96,18 @@ RESET_DOCS: dict[str, Any] = {
 """Parameters and body of `POST /v1/admin/reset`."""
 
 _ERRORS: dict[int, dict[str, Any]] = {
-    401: wire("this call needs the admin key; send it as 'Authorization: Bearer KEY'", "missing_key"),
-    403: wire("the admin key is wrong; send the value of RENORM_ADMIN_KEY", "forbidden"),
+    400: wire("datatype must be one of BOOL, UINT8, FP32, not 'FP31'", "invalid_field", "inputs[0].datatype"),
+    401: wire("this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'", "missing_key"),
+    403: wire("key 'dashboard' is not for calls of scope 'admin'; send one that is", "forbidden"),
     404: wire("no state is held for stream 'camera-9'; a stream begins with its first request", "stream_not_found"),
     413: wire("200 images in one request, at most 128 are accepted; send them in several", "too_large", "files"),
     415: wire("bodies of type 'text/plain' are not read; send an image, a form or JSON", "unsupported_media_type"),
     422: wire("unknown strategy 'adabm': choose one of source, bn, adabn", "unknown_strategy", "strategy"),
+    429: wire("256 requests of stream 'camera-7' wait already; send more slowly", "stream_busy", "stream"),
     500: wire("internal error; the server's log tells more", "internal"),
+    501: wire("shared memory is not supported; send the data in the body", "unsupported", "inputs[0].parameters"),
     503: wire("the engine is closing; try again, or see /readyz", "unavailable"),
+    504: wire("the request's forward did not begin within 0.5 s; send more slowly", "deadline"),
 }
 
 

@@ -7,11 +7,13 @@ import re
 from typing import Any, NamedTuple
 
 from fastapi import Request
+from starlette.datastructures import Headers
 
 from app.errors import FieldError, MediaTypeError
 from app.routes.base64_images import decode_all
 from app.routes.fields import PREDICT, RESET, check_top_k, gather
 from app.routes.forms import read_form
+from app.routes.headers import request_id, stream_of
 from app.routes.strict_json import load_object
 from app.settings import Settings
 from app.types import Call
@@ -40,7 +42,7 @@ async def parse_predict(request: Request, settings: Settings, classes: int) -> P
     """Read the request's body and fields; ``classes`` is how many the model has.
 
     Raises:
-        FieldError: no image, or a field is unknown, given twice, of the wrong type or out of range.
+        FieldError: no image, or a field or header is unknown, given twice, of the wrong type or out of range.
         TooLargeError: more bytes or images than the server accepts.
         MediaTypeError: the body is none of the three forms.
     """
@@ -60,7 +62,7 @@ async def parse_predict(request: Request, settings: Settings, classes: int) -> P
         raise _unread(kind, _FORMS)
     if not images:
         raise FieldError("the request holds no image", hint=_FORMS, where="files" if place == "files[{}]" else "body")
-    return _parsed(images, place, fields, classes)
+    return _parsed(images, place, fields, request.headers, classes)
 
 
 async def parse_reset(request: Request) -> dict[str, Any]:
@@ -95,10 +97,15 @@ def _from_json(body: bytes, query: dict[str, Any], most: int) -> tuple[list[byte
     return decode_all(given, most), fields
 
 
-def _parsed(images: list[bytes], place: str, fields: dict[str, Any], classes: int) -> Parsed:
+def _parsed(images: list[bytes], place: str, fields: dict[str, Any], headers: Headers, classes: int) -> Parsed:
     if "top_k" in fields:
         check_top_k(fields["top_k"], classes)
-    return Parsed(Call(images, **fields), place)
+    if "timeout" in fields:
+        fields["timeout_s"] = fields.pop("timeout")
+    # A proxy may set the header on every request, so it counts only where the client did not name a stream.
+    if "stream" not in fields and (stream := stream_of(headers)) is not None:
+        fields["stream"] = stream
+    return Parsed(Call(images, **fields, request_id=request_id(headers)), place)
 
 
 def _media_type(request: Request) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 
-from app.errors import RequestError
-from app.routes.answers import LARGE, encoded
 from app.routes.deps import the_engine, the_settings
 from app.routes.direct import Direct
+from app.routes.live_answers import predicted
+from app.routes.observe import note
 from app.routes.openapi import PREDICT_DOCS, described
 from app.routes.parse import parse_predict
+from app.routes.presence import while_connected
 from app.schemas import PredictResponse
 
 router = APIRouter(prefix="/v1", tags=["predict"], route_class=Direct)
@@ -21,7 +20,7 @@ router = APIRouter(prefix="/v1", tags=["predict"], route_class=Direct)
     "/predict",
     summary="Predict images, and let their stream adapt",
     response_model=PredictResponse,
-    responses=described(413, 415, 422, 503),
+    responses=described(413, 415, 422, 429, 503, 504),
     openapi_extra=PREDICT_DOCS,
 )
 async def predict(request: Request) -> Response:
@@ -31,14 +30,8 @@ async def predict(request: Request) -> Response:
     them, unless `update` is false. A request that is refused changes nothing.
     """
     engine = the_engine(request)
-    hosted = engine.hosted
-    parsed = await parse_predict(request, the_settings(request), len(hosted.classes))
-    try:
-        prediction = await engine.predict(parsed.call)
-    except RequestError as error:
-        error.where = parsed.where(error.where)
-        raise
-    said = (prediction, parsed.call.stream, hosted.name, hosted.classes)
-    ranked = len(prediction.classes) * len(prediction.classes[0])
-    body = encoded(*said) if ranked <= LARGE else await asyncio.to_thread(encoded, *said)
+    parsed = await parse_predict(request, the_settings(request), len(engine.hosted.classes))
+    note(request.scope, parsed.call.stream)
+    async with while_connected(request):
+        body = await predicted(request.scope, engine, parsed)
     return Response(body, media_type="application/json")

@@ -14,9 +14,11 @@ from adapters import UnknownStrategyError
 from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.main import create_app
+from app.metrics import Meter, Silent
 from app.models.hosted import Hosted, Preprocessing
 from app.outputs import read_outputs
 from app.settings import Settings
+from app.statistics import Statistics
 from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
 
 CLASSES = ["ant", "bee", "cow", "dog", "emu", "fox", "gnu"]
@@ -48,6 +50,9 @@ class FakeEngine:
     resets: list[tuple[str | None, str | None]] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
     closed: int = 0
+    living: bool = True
+    counts: Statistics = field(default_factory=Statistics)
+    metrics: Meter = field(default_factory=Silent)
     hosted: Hosted = field(
         default_factory=lambda: Hosted(
             name="fake-net",
@@ -113,7 +118,21 @@ class FakeEngine:
         self.deadlines.append(deadline_s)
         return self.ready
 
-    async def close(self) -> None:
+    @property
+    def alive(self) -> bool:
+        return self.living
+
+    def statistics(self) -> Statistics:
+        self._fail()
+        return self.counts
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"format": 3, "sites": [], "streams": []}
+
+    def report_to(self, metrics: Meter) -> None:
+        self.metrics = metrics
+
+    async def close(self, patience_s: float | None = None) -> None:
         self.closed += 1
 
     def _fail(self) -> None:

@@ -43,6 +43,8 @@ class Net(nn.Module):
         black = (x == -2).flatten(1).all(1)
         if self.trouble == "raise" and black.any():
             raise RuntimeError("a black image")
+        if self.trouble == "exit" and black.any():
+            raise SystemExit(3)
         logits: Tensor = self.head(features)
         return torch.where(black[:, None], torch.nan, logits) if self.trouble == "nan" else logits
 

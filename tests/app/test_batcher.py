@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapters import BN, Key, Source
-from app.batcher import Batcher, Result, Ticket
+from app.batcher import Batcher, Limits, Result, Ticket
 from app.errors import EngineClosedError
 from app.outputs import Output
 from app.streams import Scope
@@ -61,14 +61,20 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+def enter(batcher: Batcher, key: Key) -> Ticket:
+    ticket = Ticket(key, update=True)
+    batcher.enter(ticket)
+    return ticket
+
+
 def start(batcher: Batcher, stream: str, images: int = 1) -> asyncio.Task[Result]:
-    ticket = batcher.enter(key(stream), update=True)
+    ticket = enter(batcher, key(stream))
     return asyncio.ensure_future(batcher.run(ticket, torch.zeros(images, 3)))
 
 
 def make(max_images: int = 256) -> tuple[Batcher, Forward]:
     forward = Forward()
-    return Batcher(forward, forward.forget, max_images), forward
+    return Batcher(forward, forward.forget, Limits(max_images)), forward
 
 
 async def release(forward: Forward, tasks: Sequence[asyncio.Task[Result]]) -> list[Result | BaseException]:
@@ -105,7 +111,7 @@ async def test_each_request_gets_its_own_result() -> None:
 
 async def test_a_stream_is_not_overtaken_by_its_own_later_request_but_by_others() -> None:
     batcher, forward = make()
-    slow = batcher.enter(key("a"), update=True)
+    slow = enter(batcher, key("a"))
     later, other = start(batcher, "a", 2), start(batcher, "b", 3)
     await settle()
     assert forward.streams() == [["b"]]
@@ -117,8 +123,8 @@ async def test_a_stream_is_not_overtaken_by_its_own_later_request_but_by_others(
 
 async def test_strategies_of_a_stream_do_not_wait_for_each_other() -> None:
     batcher, forward = make()
-    batcher.enter(Key("a", Source()), update=True)
-    ticket = batcher.enter(Key("a", BN()), update=True)
+    enter(batcher, Key("a", Source()))
+    ticket = enter(batcher, Key("a", BN()))
     task = asyncio.ensure_future(batcher.run(ticket, torch.zeros(1, 3)))
     await settle()
     assert len(forward.groups) == 1
@@ -127,7 +133,7 @@ async def test_strategies_of_a_stream_do_not_wait_for_each_other() -> None:
 
 async def test_a_place_given_back_lets_those_behind_it_move_up() -> None:
     batcher, forward = make()
-    failed = batcher.enter(key("a"), update=True)
+    failed = enter(batcher, key("a"))
     task = start(batcher, "a")
     await settle()
     assert forward.groups == []
@@ -158,7 +164,7 @@ async def test_a_request_cancelled_while_it_waits_is_never_run() -> None:
     batcher, forward = make()
     running = start(batcher, "a")
     await settle()
-    ticket = batcher.enter(key("b"), update=True)
+    ticket = enter(batcher, key("b"))
     gone = asyncio.ensure_future(batcher.run(ticket, torch.zeros(1, 3)))
     mate = start(batcher, "c")
     await settle()
@@ -223,7 +229,7 @@ async def test_a_reset_of_an_idle_batcher_is_immediate() -> None:
 
 async def test_a_cancelled_reset_no_longer_bars_the_way() -> None:
     batcher, forward = make()
-    waiting = batcher.enter(key("a"), update=True)
+    waiting = enter(batcher, key("a"))
     reset = asyncio.ensure_future(batcher.reset(Scope("a")))
     await settle()
     task = start(batcher, "b")
@@ -238,7 +244,7 @@ async def test_a_cancelled_reset_no_longer_bars_the_way() -> None:
     await release(forward, [task, behind])
     assert forward.forgotten == []
     assert forward.streams() == [["b"], ["c"]]
-    assert batcher.enter(waiting.key, update=True) is not waiting
+    assert enter(batcher, waiting.key) is not waiting
 
 
 async def test_closing_finishes_what_runs_and_refuses_the_rest() -> None:
@@ -246,7 +252,7 @@ async def test_closing_finishes_what_runs_and_refuses_the_rest() -> None:
     running = start(batcher, "a")
     await settle()
     waiting = start(batcher, "b")
-    decoding = batcher.enter(key("c"), update=True)
+    decoding = enter(batcher, key("c"))
     await settle()
     closing = asyncio.ensure_future(batcher.close())
     await settle()
@@ -257,6 +263,6 @@ async def test_closing_finishes_what_runs_and_refuses_the_rest() -> None:
     with pytest.raises(EngineClosedError):
         await batcher.run(decoding, torch.zeros(1, 3))
     with pytest.raises(EngineClosedError):
-        batcher.enter(key("a"), update=True)
+        enter(batcher, key("a"))
     with pytest.raises(EngineClosedError):
         await batcher.reset(Scope())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import os
@@ -52,7 +53,7 @@ def refused(result: Result, status: int) -> str:
 # Help
 
 
-@pytest.mark.parametrize("command", ["serve", "describe", "strategies"])
+@pytest.mark.parametrize("command", ["serve", "describe", "strategies", "predict", "config", "key"])
 def test_every_command_has_help_with_examples(command: str) -> None:
     shown = run(command, "--help")
     assert shown.exit_code == 0
@@ -200,13 +201,18 @@ def test_strategies_as_json_are_schemas() -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Response]:
-    """Servers that start, answer one request and stop; the answers."""
+    """Servers that start, are ready, answer that, and stop; the answers."""
     answers: list[httpx.Response] = []
 
     async def ask_once(server: uvicorn.Server) -> None:
         host, port = server.servers[0].sockets[0].getsockname()[:2]
         async with httpx.AsyncClient(trust_env=False) as client:
-            answers.append(await client.get(f"http://{host}:{port}/readyz"))
+            for _ in range(1000):
+                answer = await client.get(f"http://{host}:{port}/readyz")
+                if answer.status_code == 200 or server.should_exit:
+                    break
+                await asyncio.sleep(0.02)
+            answers.append(answer)
 
     monkeypatch.setattr(uvicorn.Server, "main_loop", ask_once)
     return answers
@@ -220,19 +226,28 @@ def test_serve_starts_says_where_and_answers(served: list[httpx.Response]) -> No
     assert f"Listening on   {url}\n" in shown.stdout
     assert f"{url}/docs\n" in shown.stdout
     assert f"curl -F files=@image.jpg '{url}/v1/predict?stream=camera-1'\n" in shown.stdout
+    assert "Access: open to every program on this machine; no keys are set.\n" in shown.stdout
     assert "python:tests.nets:Tiny (Tiny): 5 classes, 1 BatchNorm site, on cpu in float32." in shown.stdout
     assert shown.stderr == ""
 
 
-@pytest.mark.parametrize(("key", "warned"), [([], True), (["--admin-key", "long enough"], False)])
-def test_serving_beyond_loopback_without_a_key_warns(
-    served: list[httpx.Response], key: list[str], warned: bool
-) -> None:
-    shown = run("serve", *TINY, "--host", "0.0.0.0", "--port", "0", *key)  # noqa: S104
+@pytest.mark.parametrize(
+    ("access", "said"),
+    [(["--insecure"], "Access: open to everyone"), (["--admin-key", "long enough"], "Access: calls need a key")],
+)
+def test_serving_beyond_loopback_says_who_may_call(served: list[httpx.Response], access: list[str], said: str) -> None:
+    shown = run("serve", *TINY, "--host", "0.0.0.0", "--port", "0", *access)  # noqa: S104
     assert (shown.exit_code, len(served)) == (0, 1)
-    assert ("RENORM_ADMIN_KEY" in shown.stderr) is warned
+    assert said in shown.stdout
     assert "http://127.0.0.1:" in shown.stdout
     assert "long enough" not in shown.output
+
+
+def test_beyond_loopback_without_a_key_it_does_not_start() -> None:
+    message = refused(run("serve", "--model", "no such model", "--host", "0.0.0.0"), 2)  # noqa: S104
+    for way in ("renorm key new", "--keys", "RENORM_ADMIN_KEY", "--insecure"):
+        assert way in message
+    assert "No such file" in refused(run("serve", "--keys", "no-such.toml"), 2)
 
 
 @pytest.fixture
@@ -250,7 +265,7 @@ def test_a_port_in_use_is_known_before_the_model_is_loaded(taken: str) -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    assert "192.0.2.1: not an address of this machine" in refused(run("serve", "--host", "192.0.2.1"), 1)
+    assert "192.0.2.1: not an address of this machine" in refused(run("serve", "--host", "192.0.2.1", "--insecure"), 1)
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ async def test_the_ping_is_truthful(engine: Engine) -> None:
     network.gate.set()
     await stuck
     assert await engine.ping(5)
-    engine._thread.shutdown()
+    await engine._thread.close()
     assert not await engine.ping(5)
     with pytest.raises(EngineClosedError):
         await engine.predict(Call([png(1)]))

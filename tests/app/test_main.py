@@ -2,14 +2,17 @@ import asyncio
 import re
 import subprocess
 import sys
+from typing import cast
 
+import httpx
 import pytest
 
 from app import __version__
+from app.engine import Engine
 from app.errors import ModelError
 from app.main import create_app
 from app.settings import Settings
-from tests.app.fakes import Client
+from tests.app.fakes import Client, FakeEngine
 
 
 def test_nothing_happens_before_the_start() -> None:
@@ -44,6 +47,69 @@ def test_the_engine_is_closed_when_the_server_fails() -> None:
     with pytest.raises(RuntimeError, match="the server fails"):
         asyncio.run(live())
     assert client.engine.closed == 1
+
+
+def test_doors_answer_while_the_engine_is_opened_in_the_background() -> None:
+    engine, gate = FakeEngine(Settings()), asyncio.Event()
+
+    async def open_engine(_: Settings) -> Engine:
+        await gate.wait()
+        return cast(Engine, engine)
+
+    app = create_app(Settings(), open_engine, background=True)
+
+    async def live() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as to:
+            assert (await to.get("/healthz")).json() == {"status": "starting"}
+            assert (await to.get("/readyz")).status_code == 503
+            assert (await to.post("/v1/predict", content=b"x")).status_code == 503
+            gate.set()
+            await asyncio.sleep(0.01)
+            assert (await to.get("/readyz")).status_code == 200
+            assert engine.metrics is app.state.metrics
+        assert engine.closed == 1
+
+    asyncio.run(live())
+
+
+def test_an_end_before_the_engine_is_open_does_not_wait_for_it() -> None:
+    async def open_engine(_: Settings) -> Engine:
+        await asyncio.sleep(100)
+        raise AssertionError("nobody waits so long")
+
+    app = create_app(Settings(), open_engine, background=True)
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(live(), 5))
+    assert app.state.engine is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_to_be_kept_is_kept_before_the_engine_closes(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+    engine, kept = FakeEngine(Settings()), list[tuple[object, int]]()
+
+    async def open_engine(_: Settings) -> Engine:
+        return cast(Engine, engine)
+
+    async def keep(given: Engine) -> None:
+        kept.append((given.snapshot()["format"], engine.closed))
+        if fails:
+            raise OSError("no space left")
+
+    app = create_app(Settings(), open_engine, before_close=keep)
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    asyncio.run(live())
+    assert kept == [(3, 0)]
+    assert engine.closed == 1
+    assert ("no space left" in caplog.text) == fails
 
 
 def test_a_model_that_cannot_be_hosted_ends_the_start() -> None:

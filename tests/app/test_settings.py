@@ -70,3 +70,27 @@ def test_a_device_is_written_as_torch_writes_it(device: str) -> None:
 def test_other_devices_are_refused(device: str) -> None:
     with pytest.raises(ValidationError, match="auto, cpu, cuda or cuda:NUMBER"):
         Settings(device=device)
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ("", ()),
+        ("https://lab.example", ("https://lab.example",)),
+        (" https://lab.example/ , http://127.0.0.1:3000,", ("https://lab.example", "http://127.0.0.1:3000")),
+        (["http://[::1]:80"], ("http://[::1]:80",)),
+    ],
+)
+def test_origins_are_listed_with_commas(given: str | list[str], origins: tuple[str, ...]) -> None:
+    assert Settings.model_validate({"cors_origins": given}).cors_origins == origins
+
+
+@pytest.mark.parametrize("given", ["*", "lab.example", "https://lab.example/page", "https://*.example", "null", [5], 5])
+def test_what_is_no_origin_is_refused(given: object) -> None:
+    with pytest.raises(ValidationError, match="origins such as https"):
+        Settings.model_validate({"cors_origins": given})
+
+
+def test_origins_are_read_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENORM_CORS_ORIGINS", "http://a,http://b")
+    assert Settings().cors_origins == ("http://a", "http://b")

@@ -6,14 +6,22 @@ from starlette.requests import ClientDisconnect
 
 from adapters import InputError, ParameterError, UnknownStrategyError
 from app import errors as tree
-from app.errors import AccessError, EngineClosedError, ImageError, ModelError, RenormError, RequestError
+from app.errors import (
+    AccessError,
+    EngineClosedError,
+    ImageError,
+    MissingPackageError,
+    ModelError,
+    RenormError,
+    RequestError,
+)
 from app.routes.errors import LONGEST, TABLE, answer, wire
 from tests.app.fakes import Client, refusal
 
 
 def test_every_error_that_a_request_can_meet_is_in_the_table() -> None:
     types = [kind for kind in vars(tree).values() if isinstance(kind, type) and issubclass(kind, RenormError)]
-    leaves = {kind for kind in types if kind not in (RenormError, RequestError, ModelError)}
+    leaves = {kind for kind in types if kind not in (RenormError, RequestError, ModelError, MissingPackageError)}
     assert leaves <= set(TABLE)
 
 

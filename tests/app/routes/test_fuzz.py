@@ -23,7 +23,8 @@ TYPES = st.one_of(
     st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
 )
 
-NAMES = st.one_of(st.sampled_from(["images", "stream", "strategy", "params", "update", "top_k", "files"]), st.text())
+KNOWN = ["images", "stream", "strategy", "params", "update", "top_k", "files", "timeout"]
+NAMES = st.one_of(st.sampled_from(KNOWN), st.text())
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters()), st.just("QUJD")),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),

@@ -1,15 +1,39 @@
+import asyncio
+
+import httpx
 import pytest
 
 from app.errors import EngineClosedError
-from tests.app.fakes import Client
+from tests.app.fakes import Client, refusal
 
 
 def test_healthz_answers_without_the_engine() -> None:
     client = Client()
     client.engine.failure = RuntimeError("the engine is broken")
-    for one in (client, Client(started=False)):
+    for one, status in ((client, "ok"), (Client(started=False), "starting")):
         response = one.get("/healthz")
-        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+        assert (response.status_code, response.json()) == (200, {"status": status})
+
+
+def test_healthz_when_the_model_thread_is_gone() -> None:
+    client = Client()
+    client.engine.living = False
+    assert "restart the server" in refusal(client.get("/healthz"), 503, "unavailable")
+
+
+def test_readyz_when_the_server_drains() -> None:
+    client = Client()
+
+    async def exchange() -> httpx.Response:
+        async with client.app.router.lifespan_context(client.app):
+            client.app.state.draining = True
+            transport = httpx.ASGITransport(app=client.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as to:
+                return await to.get("/readyz")
+
+    response = asyncio.run(exchange())
+    assert (response.status_code, response.json()["ready"]) == (503, False)
+    assert "the server is ending" in response.json()["error"]
 
 
 def test_readyz_asks_the_model_thread() -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from app import __version__
 from app.routes.fields import PREDICT, RESET
+from app.routes.headers import HEADERS
 from app.routes.openapi import PNG
 from tests.app.fakes import Client
 
@@ -58,12 +59,14 @@ def test_document() -> None:
     assert DOCUMENT["info"]["version"] == __version__
     assert {name for name, _ in operations()} == {
         "POST /v1/predict",
+        "POST /v1/predict/stream",
         "GET /v1/strategies",
         "GET /v1/model",
         "GET /v1/streams",
         "GET /v1/streams/{stream}",
         "POST /v1/admin/reset",
         "GET /healthz",
+        "GET /metrics",
         "GET /readyz",
     }
     for reference in references(DOCUMENT):
@@ -84,7 +87,7 @@ def test_operation(operation: dict[str, Any]) -> None:
     assert "200" in operation["responses"]
     assert "500" in operation["responses"]
     for status, response in operation["responses"].items():
-        media = response["content"]["application/json"]
+        media = next(iter(response["content"].values()))
         assert has_example(media), status
         if status != "200":
             assert {"error", "code", "where"} <= set(resolve(media["schema"])["properties"])
@@ -97,10 +100,11 @@ def test_predict_shows_its_three_forms_and_all_fields() -> None:
     operation = DOCUMENT["paths"]["/v1/predict"]["post"]
     content = operation["requestBody"]["content"]
     assert set(content) > {"multipart/form-data", "image/jpeg", "application/octet-stream", "application/json"}
-    assert {one["name"] for one in operation["parameters"]} == set(PREDICT)
+    assert {one["name"] for one in operation["parameters"] if one["in"] == "query"} == set(PREDICT)
+    assert {one["name"] for one in operation["parameters"] if one["in"] == "header"} == set(HEADERS)
     assert set(content["application/json"]["schema"]["properties"]) == {"images", *PREDICT}
     assert set(content["multipart/form-data"]["schema"]["properties"]) == {"files", *PREDICT}
-    assert set(operation["responses"]) == {"200", "413", "415", "422", "500", "503"}
+    assert set(operation["responses"]) == {"200", "413", "415", "422", "429", "500", "503", "504"}
 
 
 def test_reset_shows_its_fields_and_both_ways_to_send_a_key() -> None:

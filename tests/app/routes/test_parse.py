@@ -50,6 +50,12 @@ def form(*parts: str, close: str = "--b--\r\n") -> bytes:
         ("?params=", "params", "not valid JSON"),
         ("?params=%7B'a':1%7D", "params", "not valid JSON"),
         ('?params={"a":NaN}', "params", "NaN"),
+        ("?timeout=0", "timeout", "a number of seconds above 0 and at most 86400, not 0.0"),
+        ("?timeout=-1", "timeout", "above 0"),
+        ("?timeout=1e3", "timeout", "not '1e3'"),
+        ("?timeout=inf", "timeout", "not 'inf'"),
+        ("?timeout=86401", "timeout", "at most 86400"),
+        ("?timeout=", "timeout", "above 0"),
     ],
 )
 @pytest.mark.parametrize("body", ["raw", "form", "json"])
@@ -68,6 +74,7 @@ def test_query(client: Client, query: str, where: str, says: str, body: str) -> 
         ({"top_k": "seven"}, "top_k", "whole number"),
         ({"params": "[1]"}, "params", "not a list"),
         ({"params": '{"a": {}'}, "params", "not valid JSON"),
+        ({"timeout": "soon"}, "timeout", "not 'soon'"),
     ],
 )
 def test_form_fields(client: Client, data: dict[str, Any], where: str, says: str) -> None:
@@ -93,6 +100,10 @@ def test_form_fields(client: Client, data: dict[str, Any], where: str, says: str
         ({"top_k": "3"}, "top_k", "not '3'"),
         ({"top_k": 3.0}, "top_k", "not 3.0"),
         ({"top_k": 10**250}, "top_k", "from 1 to 7"),
+        ({"timeout": "1"}, "timeout", "not '1'"),
+        ({"timeout": True}, "timeout", "not true"),
+        ({"timeout": None}, "timeout", "not null"),
+        ({"timeout": 10**250}, "timeout", "at most 86400"),
         ({"\ud800": 1}, "\\ud800", "unknown field"),
         ({"x" * 5000: 1}, "x" * 128, "unknown field"),
     ],

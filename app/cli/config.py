@@ -1,0 +1,103 @@
+"""`renorm config`: the settings as a server would run with them, and where each comes from."""
+
+from __future__ import annotations
+
+import inspect
+import json as json_text
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli import options as o
+from app.cli.given import check_variables, configured
+from app.cli.serve import serve
+from app.cli.tables import show
+from app.configuration import SECRETS, Configuration
+from app.settings import Settings
+
+CONFIG_EXAMPLES = """\
+Examples:
+
+* `renorm config`
+
+* `renorm config --config renorm.toml --port 9000`
+
+* `renorm config --toml > renorm.toml`
+
+* `renorm config --json | jq .port`
+"""
+
+_SECRET = "(secret)"  # noqa: S105
+_TomlOption = Annotated[bool, typer.Option("--toml", help="Print a file for --config, with every setting explained.")]
+
+
+def _as_serve(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `renorm serve` before its own."""
+    taken = [one for one in _parameters(serve) if one.name in {"config", *Settings.model_fields}]
+    own = [one for one in _parameters(command) if one.kind is not one.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature([*taken, *own])  # type: ignore[attr-defined]
+    return command
+
+
+def _parameters(command: Callable[..., None]) -> Iterator[inspect.Parameter]:
+    for one in inspect.signature(command, eval_str=True).parameters.values():
+        keyword = one.kind is not one.VAR_KEYWORD
+        yield one.replace(kind=one.KEYWORD_ONLY) if keyword else one
+
+
+@_as_serve
+def config(json: o.JsonOption = False, toml: _TomlOption = False, **options: Any) -> None:
+    """Show every setting with its value and its source: an option, a variable, a key of a file, or the default."""
+    settings, found = configured(options)
+    check_variables()
+    values = {name: _shown(name, getattr(settings, name)) for name in Settings.model_fields}
+    if json:
+        listed = {name: {"value": value, "source": found.source(name)} for name, value in values.items()}
+        typer.echo(json_text.dumps(listed, indent=2))
+    elif toml:
+        typer.echo("\n".join(_file(settings, found)))
+    else:
+        rows = [[name, _text(value), found.source(name)] for name, value in values.items()]
+        show("Settings", ["setting", "value", "source"], rows)
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value that JSON knows, and no secret."""
+    if name in SECRETS and value is not None:
+        return _SECRET
+    return str(value) if isinstance(value, Path) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str("" if value is None else value)
+
+
+def _file(settings: Settings, found: Configuration) -> Iterator[str]:
+    """Lines of TOML that give the same settings again. Those at their default are comments."""
+    yield "# Settings of `renorm serve --config FILE`. Lines that begin with # show defaults."
+    yield "# Relative paths are relative to the folder of this file."
+    for name, field in Settings.model_fields.items():
+        yield f"\n# {field.description}"
+        value = getattr(settings, name)
+        if name in SECRETS:
+            yield f'# {name} = ""  # a secret, better kept in RENORM_{name.upper()}'
+        elif value is None:
+            yield f"# {name} ="
+        else:
+            yield f"{'' if found.source(name) != 'default' else '# '}{name} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    # The same escapes as in JSON, of which only DEL is missing. A path would mean another one beside another file.
+    text = str(value.absolute() if isinstance(value, Path) else value)
+    return json_text.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,126 @@
+"""The server around the application: it answers while the model is being opened, and ends within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import math
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+from app import __version__
+from app.cli.listening import address
+from app.cli.opening import open_engine
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from app.engine import Engine
+    from app.settings import Settings
+    from app.types import ModelInfo
+
+PING_S, SILENT_S = 20.0, 300.0
+"""Seconds between pings on a live connection, and until one that does not answer them is closed. A client that is held
+up answers late: its pong stands behind all the frames that the network holds."""
+
+
+async def host(settings: Settings, sockets: list[socket.socket]) -> None:
+    """Serve until told to stop: alive at once, ready when the model is warm.
+
+    Raises:
+        typer.Exit: the model cannot be hosted; why has been printed.
+    """
+    import uvicorn
+
+    from app.main import create_app
+
+    failed: list[BaseException] = []
+
+    async def opened(_: Settings) -> Engine:
+        try:
+            engine = await open_engine(settings)
+        except BaseException as error:
+            failed.append(error)
+            server.should_exit = True
+            raise
+        _settle()
+        typer.echo(welcome(engine.describe(), address(settings.host, sockets[0]), app.state.grpc_port))
+        return engine
+
+    app = create_app(settings, opened, background=True)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # Before anything else: whoever spreads requests over servers should learn of it first.
+            app.state.draining = True
+            app.state.deadline = time.monotonic() + settings.drain_seconds
+            super().handle_exit(sig, frame)
+
+    server = Server(_config(settings, app))
+    with _thawed():
+        await server.serve(sockets)
+    if failed and not isinstance(failed[0], asyncio.CancelledError):
+        raise failed[0]
+
+
+def _config(settings: Settings, app: object) -> uvicorn.Config:
+    import uvicorn
+
+    logging.getLogger("uvicorn.error").addFilter(_says_something)
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_image_bytes,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=SILENT_S,
+        ws_per_message_deflate=False,  # images are compressed already
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # `app.routes.observe` writes it
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """All lines but the error that uvicorn writes of each WebSocket that was refused with an HTTP response.
+
+    It takes such a handshake for one that was forgotten (its pull request 3138).
+    """
+    return "returned without completing handshake" not in record.getMessage()
+
+
+def _settle() -> None:
+    """Without this, collecting garbage walks through all of PyTorch in the middle of a request: a tenth of a second."""
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def _thawed() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def welcome(info: ModelInfo, url: str, grpc_port: int | None = None) -> str:
+    """What a person who has just started the server wants to know."""
+    grpc = "" if grpc_port is None else f"\n  gRPC           {url.partition('://')[2].rpartition(':')[0]}:{grpc_port}"
+    return f"""\
+Renorm {__version__} hosts {info.name} ({info.architecture}): {len(info.classes)} classes, \
+{len(info.sites)} BatchNorm site{"s" * (len(info.sites) != 1)}, on {info.device} in {info.dtype}. \
+Default strategy: {info.default_strategy}.
+
+  Listening on   {url}{grpc}
+  Documentation  {url}/docs
+  First request  curl -F files=@image.jpg '{url}/v1/predict?stream=camera-1'
+"""

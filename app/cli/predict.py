@@ -1,0 +1,160 @@
+"""`renorm predict`: send images to a running server, and show what it sees."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.given import BAD_OPTION, CANNOT_RUN, fail
+from app.cli.tables import show
+
+if TYPE_CHECKING:
+    from app.client import Answer, ImagePrediction
+
+PREDICT_EXAMPLES = """\
+Examples:
+
+* `renorm predict image.jpg`
+
+* `renorm predict frames/ --stream camera-7 --batch 16`
+
+* `renorm predict *.png --strategy unmix_tns --params '{"momentum": 0.2}' --top-k 3`
+
+* `renorm predict frames/ --json | jq -r '[.file, .label] | @tsv'`
+"""
+
+_REQUEST, _SERVER = "Request", "Server"
+
+
+def _option(*names: str, help: str, panel: str = _REQUEST, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", metavar="IMAGES...")]
+Stream = Annotated[str, _option("--stream", help="Whose images these are.", metavar="NAME")]
+Strategy = Annotated[str | None, _option("--strategy", help="How to adapt; by default the server's.", metavar="NAME")]
+Params = Annotated[str | None, _option("--params", help="Hyperparameters of the strategy.", metavar="JSON")]
+Update = Annotated[bool, _option("--update/--no-update", help="Let the stream learn from the images.")]
+TopK = Annotated[int | None, _option("--top-k", help="Classes per image.", min=1, metavar="NUMBER")]
+Batch = Annotated[int, _option("--batch", help="Images in one request, which is one step.", min=1, metavar="NUMBER")]
+Url = Annotated[str, _option("--url", help="Address of the server.", panel=_SERVER, envvar="RENORM_URL")]
+Key = Annotated[str | None, _option("--key", help="Key, if it needs one.", panel=_SERVER, envvar="RENORM_KEY")]
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON per image.")]
+
+
+def predict(
+    images: Images,
+    stream: Stream = "default",
+    strategy: Strategy = None,
+    params: Params = None,
+    update: Update = True,
+    top_k: TopK = None,
+    batch: Batch = 8,
+    url: Url = "http://127.0.0.1:8000",
+    key: Key = None,
+    json: Json = False,
+) -> None:
+    """Send images to a running server, in order, and show what it sees; their stream learns from them."""
+    options = {"stream": stream, "strategy": strategy, "params": _object(params), "update": update, "top_k": top_k}
+    with _explained():
+        answers = _answers(_files(images), batch, {"url": url, "key": key}, options)
+        if json:
+            _print_lines(answers)
+        else:
+            _print_table(answers, ranked=top_k is not None and top_k > 1)
+
+
+def _object(params: str | None) -> dict[str, Any] | None:
+    if params is None:
+        return None
+    try:
+        value = json_text.loads(params)
+    except ValueError as error:
+        fail(f"--params is not valid JSON: {error}", status=BAD_OPTION)
+    if not isinstance(value, dict):
+        fail(f'--params must be a JSON object, such as {{"momentum": 0.1}}, not {params}', status=BAD_OPTION)
+    return value
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End the program with one clear line where the client cannot do what was asked."""
+    try:
+        from app.client import InvalidInput, RenormClientError
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        fail(str(error), status=CANNOT_RUN)
+    try:
+        yield
+    except InvalidInput as error:
+        fail(str(error), status=BAD_OPTION)
+    except RenormClientError as error:
+        fail(str(error), status=CANNOT_RUN)
+    except OSError as error:
+        if error.filename is None:  # not a file of the user's: the reader of a pipe went away
+            raise
+        fail(f"{error.filename}: {error.strerror}", status=BAD_OPTION)
+
+
+def _files(given: list[Path]) -> list[Path]:
+    from app.client.folders import image_files
+
+    return [file for path in given for file in (image_files(path) if path.is_dir() else [path])]
+
+
+def _answers(
+    files: list[Path], batch: int, server: Mapping[str, Any], options: Mapping[str, Any]
+) -> Iterator[tuple[list[Path], Answer]]:
+    """The files of each request and what was answered, as it comes."""
+    from app.client import Client
+    from app.client.folders import bar, batches
+
+    groups = batches(files, batch)
+    with Client(**server) as client, bar(len(files), shown=len(groups) > 1) as advance:
+        for group in groups:
+            answer = client.predict(group, **options)
+            advance(len(group))
+            yield list(group), answer
+
+
+def _print_lines(answers: Iterator[tuple[list[Path], Answer]]) -> None:
+    for files, answer in answers:
+        about = {name: getattr(answer, name) for name in ("stream", "strategy", "step", "updated", "drift", "entropy")}
+        for file, prediction in zip(files, answer.predictions, strict=True):
+            line = {"file": str(file), **asdict(prediction), **about}
+            typer.echo(json_text.dumps(line, ensure_ascii=False))
+
+
+def _print_table(answers: Iterator[tuple[list[Path], Answer]], *, ranked: bool) -> None:
+    rows: list[list[str]] = []
+    last: Answer | None = None
+    try:
+        for files, last in answers:
+            rows += [_row(file, one, ranked=ranked) for file, one in zip(files, last.predictions, strict=True)]
+    finally:
+        # What was answered before an error took its steps, so it is shown.
+        if last is not None:
+            headers = ["file", "label", "probability", *(["then"] if ranked else [])]
+            show("Predictions", headers, rows, right=[2])
+            typer.echo(_summary(last))
+
+
+def _row(file: Path, one: ImagePrediction, *, ranked: bool) -> list[str]:
+    then = ", ".join(f"{other.label} {other.probability:.1%}" for other in one.top_k[1:])
+    return [str(file), one.label, f"{one.probability:.1%}", *([then] if ranked else [])]
+
+
+def _summary(answer: Answer) -> str:
+    drift = "not finite" if answer.drift is None else f"{answer.drift:.3g}"
+    learned = "" if answer.updated else " (not updated)"
+    return (
+        f"stream {answer.stream}, strategy {answer.strategy}: step {answer.step}{learned}, "
+        f"drift {drift}, entropy {answer.entropy:.3g}"
+    )

@@ -1,0 +1,218 @@
+"""`AsyncClient` and its `AsyncStream`: the same calls for programs that await."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from app.client import asks, connection
+from app.client.exchange import Reply, Send, Steps, exchange, is_ready, until_ready
+from app.client.folders import bar, batches, image_files
+from app.client.images import to_parts
+from app.client.results import Answer, ImagePrediction
+from app.schemas import ModelResponse, StrategyResponse, StreamsResponse, StreamState
+
+if TYPE_CHECKING:
+    from app.client.images import Images
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """One server. Use it as a context manager, or call `aclose`; tasks of one event loop may share it.
+
+    ``url`` is the server's address and ``key`` its key, sent as ``Authorization: Bearer``. ``timeout`` is how many
+    seconds one try may wait for the server. A try that meets no connection, a broken one or a status 429, 502, 503 or
+    504 is made again, ``retries`` times at most; several tries of a prediction take one step at most.
+    ``transport`` replaces the network, for tests.
+
+    Every method raises `RenormClientError`; its kinds are `InvalidInput`, `ServerUnreachable`, `Refused` and
+    `UnexpectedAnswer`.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        timeout: float | None = 30.0,
+        retries: int = 3,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.AsyncClient(**connection.arguments(url, key, timeout), transport=transport)
+        self._server, self._retries = connection.shown(url), retries
+
+    async def predict(
+        self,
+        images: Images,
+        *,
+        stream: str = "default",
+        strategy: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        update: bool = True,
+        top_k: int | None = None,
+    ) -> Answer:
+        """Predict one or many images of a stream, which learns from them unless ``update`` is false: one step.
+
+        ``images`` is a path, the bytes of a file, a PIL image, a uint8 array ``[H, W, 3]`` or ``[n, H, W, 3]`` of RGB
+        pixels, or a list of these. ``strategy`` None is the server's default; ``params`` are hyperparameters of the
+        strategy; ``top_k`` None ranks five classes, or all where the model has fewer.
+
+        Raises:
+            OSError: a path cannot be read.
+        """
+        # Reading and compressing take a while, and the event loop has others to serve.
+        parts = await asyncio.to_thread(to_parts, images)
+        options = asks.Options(stream, strategy, params, update, top_k)
+        return await self._ask(asks.predict(parts, options))
+
+    def stream(
+        self,
+        name: str,
+        *,
+        strategy: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        top_k: int | None = None,
+        release: bool = False,
+    ) -> AsyncStream:
+        """A handle of one stream, with what its predictions have in common."""
+        return AsyncStream(self, name, strategy=strategy, params=params, top_k=top_k, release=release)
+
+    def predict_folder(
+        self,
+        folder: str | Path,
+        *,
+        stream: str = "default",
+        strategy: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        update: bool = True,
+        top_k: int | None = None,
+        batch: int = 8,
+        progress: bool = True,
+        pattern: str | None = None,
+    ) -> AsyncIterator[tuple[Path, ImagePrediction]]:
+        """Predict the images of a folder in natural order, ``batch`` of them in each request, which is one step.
+
+        Each image comes with its path as soon as its request is answered. ``pattern`` is a glob such as ``**/*.png``;
+        ``progress`` draws a bar on standard error, where that is a terminal.
+        """
+        groups = batches(image_files(folder, pattern), batch)
+
+        async def answered() -> AsyncIterator[tuple[Path, ImagePrediction]]:
+            with bar(sum(map(len, groups)), shown=progress) as advance:
+                for paths in groups:
+                    answer = await self.predict(
+                        paths, stream=stream, strategy=strategy, params=params, update=update, top_k=top_k
+                    )
+                    advance(len(paths))
+                    for pair in zip(paths, answer.predictions, strict=True):
+                        yield pair
+
+        return answered()
+
+    async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
+        """Forget a stream, a strategy, both, or everything; how many states there were. Needs the admin key."""
+        return await self._ask(asks.reset(stream, strategy))
+
+    async def model(self) -> ModelResponse:
+        """What is hosted, and how it prepares images."""
+        return await self._ask(asks.model())
+
+    async def strategies(self) -> list[StrategyResponse]:
+        """What a prediction may name, with the hyperparameters that each takes."""
+        return await self._ask(asks.strategies())
+
+    async def streams(self) -> StreamsResponse:
+        """What is remembered of all streams, and how full the memory is."""
+        return await self._ask(asks.streams())
+
+    async def ready(self) -> bool:
+        """Whether the model answers; False where no server does. Asks once."""
+        return await self._take(is_ready())
+
+    async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109  # it ends with a message
+        """Come back when the model answers.
+
+        Raises:
+            ServerUnreachable: it did not within ``timeout`` seconds.
+        """
+        await self._take(until_ready(self._server, timeout))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _ask(self, ask: asks.Ask[T]) -> T:
+        return await self._take(exchange(ask, self._server, self._retries))
+
+    async def _take(self, steps: Steps[T]) -> T:
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(await self._send(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send(self, step: Send) -> Reply:
+        await asyncio.sleep(step.after)
+        try:
+            return await self._http.request(**step.ask.arguments())
+        except httpx.RequestError as error:
+            return error
+
+
+class AsyncStream:
+    """One stream of an `AsyncClient`. As a context manager it forgets nothing, unless ``release`` was given.
+
+    ``release`` resets the stream at the end of the block, which needs the admin key.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        name: str,
+        *,
+        strategy: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        top_k: int | None = None,
+        release: bool = False,
+    ) -> None:
+        self.name, self.strategy, self.release = name, strategy, release
+        self._client, self._params, self._top_k = client, params, top_k
+
+    async def predict(self, images: Images, *, update: bool = True) -> Answer:
+        """Predict one or many images; see `Client.predict`."""
+        return await self._client.predict(
+            images, stream=self.name, strategy=self.strategy, params=self._params, update=update, top_k=self._top_k
+        )
+
+    async def reset(self) -> int:
+        """Forget what was learned, with this handle's strategy or, where it names none, with all; how many states."""
+        return await self._client.reset(self.name, self.strategy)
+
+    async def info(self) -> list[StreamState]:
+        """What is remembered: a state for each strategy and each set of hyperparameters; empty where there is none."""
+        return await self._client._ask(asks.states(self.name))
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.release:
+            await self.reset()

@@ -1,0 +1,73 @@
+"""The images of a folder, in the order a person expects, a few at a time, with a bar that shows how far it got."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.client.errors import InvalidInput
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+"""Of the files that the server reads."""
+
+
+def image_files(folder: str | Path, pattern: str | None = None) -> list[Path]:
+    """The image files of a folder, so that ``frame-2`` comes before ``frame-10``; hidden ones are left out.
+
+    ``pattern`` is a glob such as ``**/*.png``, which decides alone; without it all files count whose suffix is that of
+    an image, but not those in folders below.
+
+    Raises:
+        InvalidInput: it is no folder, or no file in it counts.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder")
+    found = [path for path in folder.glob(pattern or "*") if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in found if pattern is not None or path.suffix.lower() in SUFFIXES]
+    if not files:
+        missing = f"matches {pattern}" if pattern else f"ends in {', '.join(sorted(SUFFIXES))}"
+        raise InvalidInput(f"no file in {folder} {missing}")
+    return sorted(files, key=_natural)
+
+
+def batches(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
+    """The paths in order, ``size`` at a time.
+
+    Raises:
+        InvalidInput: ``size`` is less than 1.
+    """
+    if size < 1:
+        raise InvalidInput(f"a batch holds at least 1 image, not {size}")
+    return [paths[i : i + size] for i in range(0, len(paths), size)]
+
+
+@contextmanager
+def bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A function that counts images; ``shown`` draws it on standard error, where that is a terminal."""
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415  # only who wants a bar waits for it to load
+    from rich.progress import MofNCompleteColumn, Progress  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        # In a terminal, what is printed meanwhile goes above the bar; in a pipe it has to stay there.
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
+        task = progress.add_task("predicting", total=total)
+        yield lambda images: progress.advance(task, images)
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Digits compare as numbers, the rest as text in small letters, folder by folder."""
+    pieces = [piece for part in path.parts for piece in (*re.split(r"(\d+)", part.lower()), "")]
+    return [(piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece) for piece in pieces]

@@ -1,0 +1,102 @@
+"""The forward stage: a group of requests through the network together, and their states committed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+
+from adapters import AdaptiveModel, Key, Memory, Outcome, Request
+from app.batcher import Result, Ticket
+from app.errors import UnanswerableError
+from app.metrics import Meter
+from app.outputs import Output, read_outputs
+from app.statistics import Statistics
+from app.streams import Scope, Streams
+from app.worker import Worker
+
+log = logging.getLogger("renorm")
+
+
+class Forwards:
+    """Runs groups on the model thread; what they read and commit, they do on the event loop's."""
+
+    def __init__(
+        self, model: AdaptiveModel, streams: Streams, thread: Worker, statistics: Statistics, metrics: Meter
+    ) -> None:
+        self._model, self._streams, self._thread = model, streams, thread
+        self._statistics, self.metrics = statistics, metrics
+
+    async def __call__(self, group: list[Ticket]) -> list[Result | Exception]:
+        """Run a group in one forward; if that fails, each request alone, so that one cannot fail the others.
+
+        Returns:
+            A result or an exception for each. Nothing is committed for requests that failed.
+        """
+        try:
+            return await self._together(group)
+        except Exception as error:
+            if len(group) == 1 or not self._thread.alive:
+                return [error] * len(group)
+            log.exception("a forward of %d requests failed: trying them one by one", len(group))
+        return [result for ticket in group for result in await self([ticket])]
+
+    async def _together(self, group: list[Ticket]) -> list[Result | Exception]:
+        begun = time.perf_counter()
+        # A stream that starts anew is one that has no state.
+        memories = self._streams.memories({ticket.key for ticket in group} - {t.key for t in group if t.start})
+        outcome, outputs = await self._thread.run(lambda: self._work(group, memories))
+        ran = time.perf_counter()
+        self._commit(group, outcome, outputs)
+        committed = time.perf_counter()
+        images = sum(len(output.classes) for output in outputs)
+        decode_ms = 1000 * sum(ticket.ready - ticket.arrived for ticket in group)
+        self._statistics.forward(images, ran - begun, committed - ran, decode_ms)
+        self.metrics.forward(len(group), images, ran - begun, committed - ran)
+        return self._results(group, outcome, outputs, 1000 * (committed - ran))
+
+    def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
+        """What the model thread does for a group; it writes nothing."""
+        outcome = self._model.run([_request(ticket) for ticket in group], memories)
+        return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
+
+    def _commit(self, group: list[Ticket], outcome: Outcome, outputs: list[Output]) -> None:
+        answered = [ticket for ticket, output in zip(group, outputs, strict=True) if math.isfinite(output.entropy)]
+        for ticket in answered:
+            if ticket.start:
+                self._streams.forget(Scope(str(ticket.key.stream)))
+        for key, memory in outcome.memories.items():
+            self._streams.commit(key, memory)
+        for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
+            if answer.updated and math.isfinite(output.entropy):
+                self._streams.note(ticket.key, len(output.classes), answer.drift, output.entropy)
+        for ticket in answered:
+            if ticket.end:
+                self._streams.forget(Scope(str(ticket.key.stream)))
+
+    def _results(
+        self, group: list[Ticket], outcome: Outcome, outputs: list[Output], commit_ms: float
+    ) -> list[Result | Exception]:
+        results: list[Result | Exception] = []
+        for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
+            if math.isfinite(output.entropy):
+                results.append(Result(output, answer.drift, answer.step, answer.updated, commit_ms))
+                continue
+            if ticket.update:
+                self.metrics.rejected("not_finite")
+            results.append(_unanswerable())
+        return results
+
+
+def _request(ticket: Ticket) -> Request:
+    if ticket.images is None:
+        raise ValueError("a ticket is dispatched only when its images are there")
+    return Request(ticket.images, ticket.key.stream, ticket.key.adapter, ticket.update)
+
+
+def _unanswerable() -> UnanswerableError:
+    return UnanswerableError(
+        "the network's output for these images is not finite, so nothing was learned from them",
+        hint="check preprocessing and weights; if the stream's state is the cause, reset it",
+    )

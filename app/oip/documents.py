@@ -1,0 +1,137 @@
+"""What the protocol tells of a server and its one model: metadata, configuration and statistics."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from app import __version__
+from app.errors import ModelNotFoundError
+from app.models.hosted import Hosted
+from app.oip.outputs import OUTPUTS
+from app.settings import Settings
+from app.statistics import Duration, Statistics
+
+NAME = "renorm"
+VERSION = "1"
+"""The only version of the only model."""
+
+PLATFORM = "pytorch_renorm"
+
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "sequence",
+    "sequence(string_id)",
+    "statistics",
+]
+"""What there is beside the protocol's core."""
+
+
+def check_model(hosted: Hosted, name: str, version: str = "") -> None:
+    """Whether a request means the hosted model; without a version it means any.
+
+    Raises:
+        ModelNotFoundError: it means another.
+    """
+    if name != hosted.name:
+        raise ModelNotFoundError(f"no model {name[:100]!r} is hosted", hint=f"there is {hosted.name!r}", where="model")
+    if version not in {"", VERSION}:
+        raise ModelNotFoundError(
+            f"the model has no version {version[:100]!r}", hint=f"there is {VERSION!r}", where="version"
+        )
+
+
+def server_metadata() -> dict[str, Any]:
+    """Name, version and extensions of the server."""
+    return {"name": NAME, "version": __version__, "extensions": EXTENSIONS}
+
+
+def model_metadata(hosted: Hosted) -> dict[str, Any]:
+    """Inputs and outputs of the model.
+
+    Of the three kinds of input only the network's own is listed, because clients that fill all listed inputs by
+    themselves would send three; the others are told in ``parameters``.
+    """
+    side = hosted.preprocessing.size
+    shapes = {"probabilities": [-1, len(hosted.classes)]}
+    outputs = [{"name": name, "datatype": kind, "shape": shapes.get(name, [-1])} for name, kind in OUTPUTS.items()]
+    return {
+        "name": hosted.name,
+        "versions": [VERSION],
+        "platform": PLATFORM,
+        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 3, side, side]}],
+        "outputs": outputs,
+        "parameters": _alternatives(),
+    }
+
+
+def model_config(hosted: Hosted, settings: Settings) -> dict[str, Any]:
+    """The model's configuration as Triton's ModelConfig has it in JSON; dimensions do not count the batch."""
+    side = hosted.preprocessing.size
+    dims = {"probabilities": [len(hosted.classes)]}
+    types = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
+    return {
+        "name": hosted.name,
+        "platform": PLATFORM,
+        "backend": NAME,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": settings.max_images,
+        "input": [{"name": "input", "data_type": "TYPE_FP32", "format": "FORMAT_NCHW", "dims": [3, side, side]}],
+        "output": [
+            {"name": name, "data_type": types[kind], "dims": dims.get(name, [])} for name, kind in OUTPUTS.items()
+        ],
+        # Every request belongs to a stream, and the protocol's word for that is sequence.
+        "sequence_batching": {"direct": {}, "control_input": []},
+        "model_transaction_policy": {"decoupled": False},
+        "parameters": {name: {"string_value": text} for name, text in _alternatives().items()},
+    }
+
+
+def model_statistics(hosted: Hosted, statistics: Statistics) -> dict[str, Any]:
+    """What the model has done since the server started."""
+    return {
+        "model_stats": [
+            {
+                "name": hosted.name,
+                "version": VERSION,
+                "last_inference": statistics.last_inference_ms,
+                "inference_count": statistics.inference_count,
+                "execution_count": statistics.execution_count,
+                "inference_stats": {
+                    **{name: _duration(getattr(statistics, name)) for name in ("success", "fail", "queue", *_STAGES)},
+                    "cache_hit": _duration(Duration()),
+                    "cache_miss": _duration(Duration()),
+                },
+                "response_stats": {},
+                "batch_stats": [
+                    {"batch_size": size, **{name: _duration(getattr(batch, name)) for name in _STAGES}}
+                    for size, batch in sorted(statistics.batches.items())
+                ],
+                "memory_usage": [],
+            }
+        ]
+    }
+
+
+_STAGES = ("compute_input", "compute_infer", "compute_output")
+
+
+def repository_index(hosted: Hosted) -> list[dict[str, str]]:
+    """The models that are there: the hosted one."""
+    return [{"name": hosted.name, "version": VERSION, "state": "READY", "reason": ""}]
+
+
+def _alternatives() -> dict[str, str]:
+    """Parameters are text, so the inputs that may be sent in place of the listed one are told in JSON."""
+    return {
+        "renorm_input_image": json.dumps({"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}),
+        "renorm_input_bytes": json.dumps({"name": "bytes", "datatype": "BYTES", "shape": [-1]}),
+    }
+
+
+def _duration(duration: Duration) -> dict[str, int]:
+    return {"count": duration.count, "ns": duration.ns}

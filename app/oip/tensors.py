@@ -1,0 +1,188 @@
+"""Tensors as the Open Inference Protocol sends them: little-endian bytes, or lists of values."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import FieldError
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("?"),
+    **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
+    **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
+    **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+}
+"""Datatypes of the protocol that numpy has. Beside them there are BYTES, whose elements are of any length, and BF16."""
+
+DATATYPES = (*DTYPES, "BF16", "BYTES")
+
+MOST_DIMENSIONS = 16
+"""More than any tensor has, so that a shape is short."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedTensor:
+    """A tensor with its name. ``values`` have its shape: `bytes` objects for BYTES, float32 for BF16."""
+
+    name: str
+    datatype: str
+    values: NDArray[Any]
+
+
+def check_kind(datatype: Any, shape: Any, where: str) -> tuple[str, tuple[int, ...]]:
+    """Datatype and shape of an input, before its data is looked at; ``where`` names the input.
+
+    Raises:
+        FieldError: there is no such datatype, or the shape is no list of whole numbers.
+    """
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        raise FieldError(
+            f"datatype must be one of {', '.join(DATATYPES)}, not {str(datatype)[:50]!r}", where=f"{where}.datatype"
+        )
+    fits = isinstance(shape, list | tuple) and len(shape) <= MOST_DIMENSIONS
+    if not fits or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
+        raise FieldError(
+            f"shape must be a list of at most {MOST_DIMENSIONS} whole numbers, not {str(shape)[:50]}",
+            hint="such as [1, 3, 224, 224]",
+            where=f"{where}.shape",
+        )
+    return datatype, tuple(shape)
+
+
+def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, where: str) -> NDArray[Any]:
+    """Values from little-endian bytes in row-major order; those of BYTES have 4 bytes of length before each element.
+
+    The result may share memory with ``raw`` and be read-only.
+
+    Raises:
+        FieldError: there are more or fewer bytes than the shape needs.
+    """
+    count = math.prod(shape)
+    if datatype == "BYTES":
+        return _objects(_elements(raw, count, where), shape, where)
+    kind = np.dtype("<u2") if datatype == "BF16" else DTYPES[datatype]
+    if len(raw) != count * kind.itemsize:
+        raise FieldError(
+            f"{datatype} of shape {list(shape)} takes {count * kind.itemsize} bytes, and there are {len(raw)}",
+            hint="make shape, datatype and binary data agree",
+            where=where,
+        )
+    flat = np.frombuffer(raw, kind)
+    if datatype == "BF16":  # a float32 without its lower half
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.reshape(shape)
+
+
+def from_values(
+    datatype: str, shape: tuple[int, ...], data: Any, where: str, read_text: Callable[[str, str], bytes]
+) -> NDArray[Any]:
+    """Values from a list: flat in row-major order, or nested as the shape is.
+
+    ``read_text`` makes bytes of an element of BYTES that is text, and is told where that stands.
+
+    Raises:
+        FieldError: values of another type or out of range, or more or fewer than the shape needs.
+    """
+    if not isinstance(data, list):
+        raise FieldError(f"data must be a list, not {str(data)[:50]}", where=where)
+    if datatype == "BYTES":
+        return _objects([_element(one, f"{where}[{i}]", read_text) for i, one in enumerate(_flat(data))], shape, where)
+    try:
+        values = np.asarray(data)
+    except ValueError as error:
+        raise FieldError("data has rows of different lengths", hint=_AS_SHAPE, where=where) from error
+    if values.size and values.dtype.kind not in ("b" if datatype == "BOOL" else "iuf"):
+        raise FieldError(f"data holds values that are not {datatype}", hint=_AS_SHAPE, where=where)
+    # Lists without a value cannot tell how wide they are.
+    nested = values.ndim > 1 and values.size > 0
+    if values.size != math.prod(shape) or (nested and values.shape != shape):
+        raise FieldError(
+            f"data has the shape {list(values.shape)}, and shape says {list(shape)}", hint=_AS_SHAPE, where=where
+        )
+    return _converted(values, np.dtype("<f4") if datatype == "BF16" else DTYPES[datatype], where).reshape(shape)
+
+
+_AS_SHAPE = "send as many values as the shape has places, flat or nested like the shape, row by row"
+
+
+def to_bytes(tensor: NamedTensor) -> bytes:
+    """What `from_bytes` reads; not for BF16, which no answer has."""
+    if tensor.datatype == "BYTES":
+        return b"".join(struct.pack("<I", len(one)) + one for one in tensor.values.ravel())
+    return tensor.values.astype(DTYPES[tensor.datatype]).tobytes()
+
+
+def to_values(tensor: NamedTensor) -> list[Any] | NDArray[Any]:
+    """The values flat, as orjson takes them; bytes as the UTF-8 text that they are."""
+    flat = tensor.values.ravel()
+    return [one.decode() for one in flat] if tensor.datatype == "BYTES" else flat
+
+
+def objects(elements: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of `bytes` objects: numpy's own type for bytes would drop zeros at their end."""
+    values = np.empty(len(elements), object)
+    values[:] = elements
+    return values.reshape(shape)
+
+
+def _objects(elements: list[bytes], shape: tuple[int, ...], where: str) -> NDArray[Any]:
+    if len(elements) != math.prod(shape):
+        raise FieldError(
+            f"there are {len(elements)} elements, and shape says {list(shape)}", hint=_AS_SHAPE, where=where
+        )
+    return objects(elements, shape)
+
+
+def _elements(raw: bytes | memoryview, count: int, where: str) -> list[bytes]:
+    found: list[bytes] = []
+    start = 0
+    # One more than wanted is enough to know that there are too many.
+    while start < len(raw) and len(found) <= count:
+        head = raw[start : start + 4]
+        end = start + 4 + int.from_bytes(head, "little")
+        if len(head) < 4 or end > len(raw):
+            raise FieldError(
+                f"element {len(found)} is longer than what is left of the tensor",
+                hint="write before each element its length in 4 bytes, little-endian",
+                where=where,
+            )
+        found.append(bytes(raw[start + 4 : end]))
+        start = end
+    return found
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    for _ in range(MOST_DIMENSIONS):
+        if not any(isinstance(one, list) for one in data):
+            break
+        data = [one for part in data for one in (part if isinstance(part, list) else [part])]
+    return data
+
+
+def _element(value: Any, where: str, read_text: Callable[[str, str], bytes]) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise FieldError(f"an element of BYTES must be text, not {str(value)[:50]}", where=where)
+    return read_text(value, where)
+
+
+def _converted(values: NDArray[Any], kind: np.dtype[Any], where: str) -> NDArray[Any]:
+    if kind.kind in "iu" and values.size:
+        limits = np.iinfo(kind)
+        # Beyond 2**53 a float64 does not tell whole numbers apart.
+        whole = values.dtype.kind in "iu" or bool(((values == np.floor(values)) & (np.abs(values) <= 2**53)).all())
+        if not whole or values.min() < limits.min or values.max() > limits.max:
+            raise FieldError(
+                f"data holds values that are no whole numbers from {limits.min} to {limits.max}", where=where
+            )
+    # What a narrow float cannot hold becomes infinite, which is refused later.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(kind)

@@ -1,0 +1,92 @@
+"""Keys at the door: one middleware before all routes, and what OpenAPI says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.access import Access, needed, presented
+from app.errors import AccessError
+from app.routes.errors import reply
+
+_SCHEMES: dict[str, dict[str, str]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "a key made by `renorm key new`, or RENORM_ADMIN_KEY",
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "the same key in a header of its own",
+    },
+}
+
+
+class Guard:
+    """ASGI middleware that lets a call pass if it may; before its body is read, and before a WebSocket is accepted."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on, or refuse it."""
+        if scope["type"] in {"http", "websocket"}:
+            try:
+                self._check(scope)
+            except AccessError as error:
+                await _refuse(error, scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        need = needed(scope["path"])
+        if need is None:
+            return
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        named = {name: value.decode("latin-1") for name, value in headers if name in {b"origin", b"host"}}
+        self.access.check(
+            need,
+            presented(headers) if self.access.keyed else [],
+            named.get(b"origin"),
+            named.get(b"host"),
+            websocket=scope["type"] == "websocket",
+        )
+
+
+async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        # Servers without that extension answer 403 and nothing else.
+        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+        return
+    response: Response = reply(error, scope)
+    await response(scope, receive, send)
+
+
+def install(app: FastAPI, access: Access) -> None:
+    """Guard every call of the application, and describe the keys in its OpenAPI document."""
+    app.state.access = access
+    app.add_middleware(Guard, access=access)
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _add_keys(describe(), optional=not access.keyed)
+        return describe()
+
+    # FastAPI has no other place for this: its own dependencies would check each request a second time.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_keys(document: dict[str, Any], *, optional: bool) -> None:
+    """Say of every operation which keys it takes; ``optional`` where the server has none."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
+    for path, operations in document["paths"].items():
+        if needed(path) is not None:
+            for operation in operations.values():
+                operation["security"] = [{}, *either] if optional else either

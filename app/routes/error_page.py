@@ -1,0 +1,69 @@
+"""An error as a page, for people who open an address of the server in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from http.client import responses as phrases
+
+from starlette.responses import HTMLResponse
+
+_HEADERS = {
+    # Nothing of the page is code, and it loads nothing: whatever text an error quotes stays text.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+    "Vary": "Accept",
+}
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} - Renorm</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 15vh auto; padding: 0 1rem; }}
+h1 {{ font-size: 1.4rem; }}
+p {{ overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{said}
+<p><a href="{root}/docs">Documentation of this server</a></p>
+</body>
+</html>
+"""
+
+
+def error_page(
+    status: int, message: str, hint: str, *, root: str = "", headers: Mapping[str, str] | None = None
+) -> HTMLResponse:
+    """A page that says what was wrong and how to mend it. ``root`` is the path that the server is mounted at."""
+    title = f"{status} {phrases.get(status, 'Error')}"
+    said = "\n".join(f"<p>{escape(one[:1].upper() + one[1:])}.</p>" for one in (message, hint) if one)
+    page = _PAGE.format(title=title, said=said, root=escape(root))
+    return HTMLResponse(page, status, {**_HEADERS, **(headers or {})})
+
+
+def prefers_page(accept: str) -> bool:
+    """Whether an Accept header asks for HTML, and for it rather than for JSON."""
+    wanted = dict(_weighted(one) for one in accept.split(","))
+    page = max(wanted.get("text/html", 0.0), wanted.get("application/xhtml+xml", 0.0))
+    anything = wanted.get("application/*", wanted.get("*/*", 0.0))
+    return page > wanted.get("application/json", anything)
+
+
+def _weighted(one: str) -> tuple[str, float]:
+    kind, *parameters = (part.strip().lower() for part in one.split(";"))
+    weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    try:
+        return kind, float(weight)
+    except ValueError:
+        return kind, 0.0

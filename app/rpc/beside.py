@@ -1,0 +1,37 @@
+"""The gRPC server's life beside the application: in its process, its event loop and its lifespan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+
+@asynccontextmanager
+async def grpc_beside(app: FastAPI) -> AsyncIterator[None]:
+    """Serve gRPC while the block runs, if the settings name a port; ``app.state.grpc_port`` is the one that it got.
+
+    While the engine opens, calls that need it are refused as unavailable. At the end running calls have the time to
+    finish that is left to the server, or ``drain_seconds`` where nobody has said when it ends.
+
+    Raises:
+        MissingPackageError: the extra is not installed.
+        OSError: the port cannot be bound.
+    """
+    settings = app.state.settings
+    app.state.grpc_port = None
+    if settings.grpc_port is None:
+        yield
+        return
+    from app.rpc.server import build  # noqa: PLC0415 - an extra, which a server without gRPC does without
+
+    server, app.state.grpc_port = build(app)
+    await server.start()
+    try:
+        yield
+    finally:
+        app.state.draining = True
+        deadline = app.state.deadline
+        await server.stop(settings.drain_seconds if deadline is None else max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,137 @@
+"""The calls of the service: from the bytes of a request's message to those of its answer's. Knows no gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from google.protobuf.message import Message
+from open_inference.grpc import protocol
+from starlette.datastructures import Headers, State
+
+from app.engine import Engine
+from app.errors import EngineClosedError, RequestError
+from app.oip import documents
+from app.oip.documents import VERSION, check_model
+from app.oip.infer import to_call
+from app.oip.inputs import Limits
+from app.routes.deps import engine_of, ready_engine_of
+from app.routes.fields import check_stream
+from app.routes.headers import request_id, stream_of
+from app.routes.health import DEADLINE_S
+from app.routes.parse import SMALL
+from app.routes.v2_infer import LARGE
+from app.rpc.messages import Asked, parse, read_infer, write_answer
+from app.types import Call
+
+EXTENSIONS = ["classification", "parameters", "sequence", "sequence(string_id)"]
+"""Those of the HTTP door that the messages of this one can express."""
+
+
+class About(NamedTuple):
+    """What comes with a call: its metadata as headers, and the seconds that its client still waits."""
+
+    metadata: Headers
+    remaining_s: float | None
+
+
+Handler = Callable[[bytes, About], Awaitable[bytes]]
+
+
+class Service:
+    """``GRPCInferenceService`` over the engine of an application, whose ``state`` holds it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def calls(self) -> dict[str, Handler]:
+        """What answers each call, by the name that the protocol gives it."""
+        return {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ModelReady": self.model_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelMetadata": self.model_metadata,
+            "ModelInfer": self.model_infer,
+        }
+
+    async def server_live(self, _: bytes, __: About) -> bytes:
+        """Whether the event loop and the model thread live, also while the model is still being loaded."""
+        engine = self._state.engine
+        return _bytes(protocol.ServerLiveResponse(live=engine is None or engine.alive))
+
+    async def server_ready(self, _: bytes, __: About) -> bytes:
+        """Whether the model is warm and its thread has answered a ping. Changes no state."""
+        return _bytes(protocol.ServerReadyResponse(ready=await self._ready_engine() is not None))
+
+    async def model_ready(self, body: bytes, _: About) -> bytes:
+        """Whether that model is the hosted one, and ready. Changes no state."""
+        asked = parse(protocol.ModelReadyRequest, body)
+        engine = await self._ready_engine()
+        own = engine is not None and asked.name == engine.hosted.name and asked.version in {"", VERSION}
+        return _bytes(protocol.ModelReadyResponse(ready=own))
+
+    async def server_metadata(self, _: bytes, __: About) -> bytes:
+        """Name and version of the server, and the protocol's extensions that it has over gRPC."""
+        said = {**documents.server_metadata(), "extensions": EXTENSIONS}
+        return _bytes(protocol.ServerMetadataResponse(**said))
+
+    async def model_metadata(self, body: bytes, _: About) -> bytes:
+        """Names, datatypes and shapes of the model's inputs and outputs. -1 is a side of any length."""
+        asked = parse(protocol.ModelMetadataRequest, body)
+        engine = engine_of(self._state)
+        check_model(engine.hosted, asked.name, asked.version)
+        said = documents.model_metadata(engine.hosted)
+        said["properties"] = said.pop("parameters")
+        return _bytes(protocol.ModelMetadataResponse(**said))
+
+    async def model_infer(self, body: bytes, about: About) -> bytes:
+        """Answer images of one stream, and let it learn from them: one call is one step.
+
+        Raises:
+            Exception: what `Engine.predict` raises, and what is wrong about the message.
+        """
+        if self._state.draining:
+            # Connections are kept for long: without this, running calls would never have come to their end.
+            raise EngineClosedError("the server is ending", hint="send to another one")
+        engine = engine_of(self._state)
+        given = (body, about, engine)
+        asked, call = self._read(*given) if len(body) <= SMALL else await asyncio.to_thread(self._read, *given)
+        try:
+            prediction = await engine.predict(call)
+        except RequestError as error:
+            error.where = re.sub("^images", "inputs[0].contents", error.where)
+            raise
+        said = (asked, prediction, call.stream, engine.hosted)
+        small = max(prediction.probabilities.numel(), len(prediction.classes) * call.top_k) <= LARGE
+        return write_answer(*said) if small else await asyncio.to_thread(write_answer, *said)
+
+    def _read(self, body: bytes, about: About, engine: Engine) -> tuple[Asked, Call]:
+        settings, hosted = self._state.settings, engine.hosted
+        message = parse(protocol.ModelInferRequest, body)
+        check_model(hosted, message.model_name, message.model_version)
+        limits = Limits(hosted.preprocessing.size, settings.max_images)
+        asked = read_infer(message, limits)
+        call = to_call(
+            asked.infer,
+            limits,
+            settings.strategy,
+            stream=stream_of(about.metadata),
+            request_id=request_id(about.metadata),
+        )
+        check_stream(call.stream)
+        waits = [seconds for seconds in (call.timeout_s or settings.timeout, about.remaining_s) if seconds is not None]
+        return asked, replace(call, timeout_s=min(waits, default=None))
+
+    async def _ready_engine(self) -> Engine | None:
+        try:
+            return await ready_engine_of(self._state, DEADLINE_S)
+        except EngineClosedError:
+            return None  # that it is not ready is the answer
+
+
+def _bytes(message: Message) -> bytes:
+    return bytes(message.SerializeToString())

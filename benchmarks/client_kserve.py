@@ -1,0 +1,149 @@
+"""KServe's REST client against a running server: run in an environment of its own by `clients.py`.
+
+python benchmarks/client_kserve.py http://127.0.0.1:8000
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from client_calls import PICTURES, Server, equal, fresh, pixels, report, same, told
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve.protocol.infer_type import RequestedOutput
+from kserve.protocol.rest import v2_datamodels as types
+from numpy.typing import NDArray
+
+
+class Tensor(NamedTuple):
+    """An input as this client takes it: a name, a datatype, numbers."""
+
+    name: str
+    datatype: str
+    data: NDArray[Any]
+
+    def input(self, binary: bool) -> Any:
+        """The client's own object."""
+        made = InferInput(self.name, list(self.data.shape), self.datatype)
+        made.set_data_from_numpy(self.data, binary_data=binary)
+        return made
+
+
+class KServe:
+    """The client, called and waited for."""
+
+    def __init__(self, server: Server, loop: asyncio.Runner) -> None:
+        self.server, self.loop = server, loop
+        self.client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=30))
+
+    def ask(self, call: str, **arguments: str) -> bool:
+        """One of the calls that answer yes or no."""
+        answer: bool = self.loop.run(getattr(self.client, call)(self.server.url, **arguments))
+        return answer
+
+    def infer(self, tensor: Tensor, stream: str, *, binary: bool = False, model: str | None = None) -> Any:
+        """The client's object of the answer; ``binary`` sends and receives tensors as bytes."""
+        request = InferRequest(
+            model or self.server.model,
+            [tensor.input(binary)],
+            request_id="first",
+            parameters={"sequence_id": stream},
+            request_outputs=[RequestedOutput(name, {"binary_data": binary}) for name in ("probabilities", "label")],
+        )
+        return self.loop.run(self.client.infer(self.server.url, request, model_name=request.model_name))
+
+    def close(self) -> None:
+        """End its connections."""
+        self.loop.run(self.client.close())
+
+
+def alike(client: KServe, tensor: Tensor, files: Sequence[bytes], *, binary: bool) -> str:
+    """One request for a new stream, answered as the server's own interface answers the same files."""
+    answer = client.infer(tensor, fresh(), binary=binary)
+    expected = client.server.predicted(files, fresh())
+    labels = [client.server.classes[best] for best in expected.argmax(1)]
+    same([_text(label) for label in answer.get_output_by_name("label").as_numpy()], labels)
+    return f"{', '.join(labels)}; {equal(answer.get_output_by_name('probabilities').as_numpy(), expected)}"
+
+
+def sequence(client: KServe) -> str:
+    """Two requests of one stream: the second is its second step, and answered as such."""
+    tensors = [Tensor("image", "UINT8", pixels([file])) for file in PICTURES]
+    stream, ours = fresh(), fresh()
+    answers = [client.infer(tensor, stream, binary=True) for tensor in tensors]
+    expected = [client.server.predicted([file], ours) for file in PICTURES]
+    for answer, numbers in zip(answers, expected, strict=True):
+        equal(answer.get_output_by_name("probabilities").as_numpy(), numbers)
+    same([answer.parameters["renorm_step"] for answer in answers], [1, 2])
+    return "steps 1 and 2; as POST /v1/predict"
+
+
+def refused(client: KServe, tensor: Tensor, words: str, model: str | None = None) -> str:
+    """A request that the server refuses: the client's error holds the server's words."""
+    try:
+        client.infer(tensor, fresh(), model=model)
+    except Exception as error:
+        return told(str(error), words)
+    return same("answered", "refused")
+
+
+def main(url: str) -> None:
+    """Try every call and report it."""
+    # It logs whatever it raises as well.
+    logging.disable(logging.CRITICAL)
+    server = Server(url)
+    files, one = PICTURES, PICTURES[:1]
+    numbers = Tensor("input", "FP32", server.input(one))
+    encoded = Tensor("bytes", "BYTES", np.array([base64.b64encode(one[0])], dtype=object))
+    binary = Tensor("bytes", "BYTES", np.array(one, dtype=object))
+    wrong = Tensor("input", "FP32", np.zeros((1, 3, 8, 8), np.float32))
+    at = f"/v2/models/{server.model}"
+    body = {"id": "7", "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}]}
+    body["inputs"][0]["data"] = pixels(one).ravel().tolist()  # type: ignore[index]
+    with asyncio.Runner() as loop:
+        client = KServe(server, loop)
+        report(
+            {
+                "is_server_live": lambda: same(client.ask("is_server_live"), True),
+                "is_server_ready": lambda: same(client.ask("is_server_ready"), True),
+                "is_model_ready": lambda: same(client.ask("is_model_ready", model_name=server.model), True),
+                "is_model_ready, a model that is not hosted": lambda: same(
+                    client.ask("is_model_ready", model_name="other"), False
+                ),
+                "infer, FP32 as JSON": partial(alike, client, numbers, one, binary=False),
+                "infer, FP32 as bytes": partial(alike, client, numbers, one, binary=True),
+                "infer, two images, UINT8 as bytes": partial(
+                    alike, client, Tensor("image", "UINT8", pixels(files)), files, binary=True
+                ),
+                "infer, a file in JSON": partial(alike, client, encoded, one, binary=False),
+                "infer, a file as bytes": partial(alike, client, binary, one, binary=True),
+                "infer, a sequence": lambda: sequence(client),
+                "infer, a wrong shape": partial(refused, client, wrong, "[n, 3, 32, 32]"),
+                "infer, a model that is not hosted": partial(
+                    refused, client, numbers, "no model 'other' is hosted", "other"
+                ),
+                "ServerLiveResponse": partial(server.checked, "GET", "/v2/health/live", types.ServerLiveResponse),
+                "ServerReadyResponse": partial(server.checked, "GET", "/v2/health/ready", types.ServerReadyResponse),
+                "ServerMetadataResponse": partial(server.checked, "GET", "/v2", types.ServerMetadataResponse),
+                "ModelMetadataResponse": partial(server.checked, "GET", at, types.ModelMetadataResponse),
+                "ModelReadyResponse": partial(server.checked, "GET", f"{at}/ready", types.ModelReadyResponse),
+                "InferenceResponse": partial(
+                    server.checked, "POST", f"{at}/infer", types.InferenceResponse, json=body
+                ),
+            }
+        )
+        client.close()
+
+
+def _text(label: object) -> str:
+    return label.decode() if isinstance(label, bytes) else str(label)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,209 @@
+"""Both clients: what they send, and what they make of the answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from app.client import (
+    Answer,
+    AsyncClient,
+    Client,
+    ImagePrediction,
+    InvalidInput,
+    Ranked,
+    ServerUnreachable,
+    TimingMs,
+)
+from tests.app.client.mock import BOTH, Server, answered, form, predict, refused, run
+
+pytestmark = pytest.mark.usefixtures("pauses")
+
+
+def state(name: str) -> list[dict[str, Any]]:
+    numbers = {"steps": 1, "images": 1, "bytes": 4, "drift": 0.5, "entropy": 0.1, "age_s": 1.0}
+    return [{"stream": name, "strategy": "bn", "params": {}, **numbers}]
+
+
+@BOTH
+def test_a_prediction_is_one_form(kind: type) -> None:
+    server = Server(answered(2))
+    options: dict[str, Any] = {"stream": "zürich 7", "strategy": "bn", "params": {"momentum": 0.2}, "update": False}
+    run(kind, server, predict([b"one", b"two"], **options, top_k=3))
+    (request,) = server.requests
+    assert (request.method, str(request.url)) == ("POST", "http://127.0.0.1:8000/v1/predict")
+    fields, files = form(request)
+    assert json.loads(fields.pop("params")) == {"momentum": 0.2}
+    assert fields == {"stream": "zürich 7", "strategy": "bn", "update": "false", "top_k": "3"}
+    assert files == [("application/octet-stream", b"one"), ("application/octet-stream", b"two")]
+    assert "Authorization" not in request.headers
+
+
+@BOTH
+def test_what_is_not_said_is_left_to_the_server(kind: type) -> None:
+    server = Server(answered())
+    run(kind, server, predict())
+    assert form(server.requests[0])[0] == {"stream": "default", "update": "true"}
+
+
+@BOTH
+def test_key_address_and_its_path_are_used(kind: type) -> None:
+    server = Server(answered())
+    run(kind, server, predict(), url="https://lab.example/renorm/", key=" schlüssel ")
+    (request,) = server.requests
+    assert request.url == "https://lab.example/renorm/v1/predict"
+    assert dict(request.headers.raw)[b"Authorization"] == "Bearer schlüssel".encode()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"url": "127.0.0.1:8000"}, "must begin with http://"),
+        ({"url": "localhost"}, "must begin with http://"),
+        ({"url": "http://[::1"}, "is no address"),
+        ({"key": ""}, "the key is empty"),
+        ({"key": "a\nb"}, "line break"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_at_once(kind: type, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        kind(**options)
+
+
+@BOTH
+@pytest.mark.parametrize("params", [{"a": float("nan")}, {"a": object()}])
+def test_params_that_are_no_json_are_not_sent(kind: type, params: dict[str, Any]) -> None:
+    server = Server(answered())
+    with pytest.raises(InvalidInput, match="params cannot be written as JSON"):
+        run(kind, server, predict(params=params))
+    assert server.requests == []
+
+
+# What comes back
+
+
+@BOTH
+def test_answers_are_typed_and_frozen(kind: type) -> None:
+    answer = run(kind, Server(answered(2, newer="left out")), predict([b"one", b"two"]))
+    cow, dog = Ranked("cow", 2, 0.4), Ranked("dog", 3, 0.2)
+    image = ImagePrediction("cow", 2, 0.4, (cow, dog))
+    timing = TimingMs(1.0, 0.5, 2.0, 3.5)
+    assert answer == Answer(
+        "fake-net", "default", "adabn", {"momentum": 0.1}, 1, True, 0.5, 0.25, [image, image], timing
+    )
+    for frozen, name in ((answer, "step"), (image, "label"), (cow, "label"), (timing, "total")):
+        with pytest.raises(AttributeError):
+            setattr(frozen, name, getattr(frozen, name))
+
+
+def test_a_drift_that_is_not_finite_is_none() -> None:
+    assert run(Client, Server(answered(drift=None)), predict()).drift is None
+
+
+@BOTH
+def test_other_calls(kind: type) -> None:
+    strategy = {"name": "bn", "description": "", "documentation": "", "parameters": {}, "default": True}
+    server = Server(
+        httpx.Response(200, json={"forgotten": 2, "stream": "s", "strategy": None}),
+        httpx.Response(200, json={"streams": state("s"), "bytes": 4, "capacity_bytes": 9, "evictions": 0}),
+        httpx.Response(200, json=[strategy]),
+    )
+
+    async def use(client: Any) -> None:
+        assert await client.reset("s") == 2
+        assert (await client.streams()).streams[0].steps == 1
+        assert [one.name for one in await client.strategies()] == ["bn"]
+
+    run(kind, server, use)
+    asked = [(request.method, request.url.raw_path) for request in server.requests]
+    assert asked == [("POST", b"/v1/admin/reset"), ("GET", b"/v1/streams"), ("GET", b"/v1/strategies")]
+    assert json.loads(server.requests[0].content) == {"stream": "s"}
+
+
+FORGOTTEN = httpx.Response(200, json={"forgotten": 1, "stream": "../a", "strategy": "bn"})
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_a_streams_handle_says_what_its_calls_have_in_common(release: bool) -> None:
+    server = Server(
+        answered(), httpx.Response(200, json=state("..")), refused(404, "stream_not_found"), FORGOTTEN, FORGOTTEN
+    )
+    with (
+        Client(transport=httpx.MockTransport(server)) as client,
+        client.stream("..", strategy="bn", params={"momentum": 0.2}, top_k=1, release=release) as camera,
+    ):
+        camera.predict(b"image", update=False)
+        assert camera.info()[0].steps == 1
+        assert camera.info() == []
+        assert camera.reset() == 1
+    check_handle(server, release)
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_a_streams_handle_to_await_says_the_same(release: bool) -> None:
+    server = Server(
+        answered(), httpx.Response(200, json=state("..")), refused(404, "stream_not_found"), FORGOTTEN, FORGOTTEN
+    )
+
+    async def use(client: AsyncClient) -> None:
+        options: dict[str, Any] = {"strategy": "bn", "params": {"momentum": 0.2}, "top_k": 1, "release": release}
+        async with client.stream("..", **options) as camera:
+            await camera.predict(b"image", update=False)
+            assert (await camera.info())[0].steps == 1
+            assert await camera.info() == []
+            assert await camera.reset() == 1
+
+    run(AsyncClient, server, use)
+    check_handle(server, release)
+
+
+def check_handle(server: Server, release: bool) -> None:
+    expected = [b"/v1/predict", b"/v1/streams/%2E%2E", b"/v1/streams/%2E%2E", b"/v1/admin/reset"]
+    assert [request.url.raw_path for request in server.requests] == expected + [b"/v1/admin/reset"] * release
+    fields, _ = form(server.requests[0])
+    assert (fields["stream"], fields["strategy"], fields["top_k"], fields["update"]) == ("..", "bn", "1", "false")
+    assert [json.loads(one.content) for one in server.requests[3:]] == [{"stream": "..", "strategy": "bn"}] * (
+        1 + release
+    )
+
+
+# Being ready
+
+
+READY = httpx.Response(200, json={"ready": True, "model": "fake-net"})
+
+
+@BOTH
+def test_ready_asks_once(kind: type) -> None:
+    async def use(client: Any) -> Any:
+        return await client.ready()
+
+    assert run(kind, Server(READY), use) is True
+    for no in (refused(503, "unavailable"), httpx.ConnectError("refused"), httpx.Response(404)):
+        server = Server(no)
+        assert run(kind, server, use) is False
+        assert len(server.requests) == 1
+
+
+@BOTH
+def test_waiting_ends_when_the_model_answers(kind: type) -> None:
+    async def use(client: Any) -> None:
+        await client.wait_until_ready(60)
+
+    server = Server(httpx.ConnectError("refused"), refused(503, "unavailable"), READY)
+    run(kind, server, use)
+    assert len(server.requests) == 3
+
+
+@BOTH
+def test_waiting_ends_after_the_timeout_with_the_reason(kind: type) -> None:
+    async def use(client: Any) -> None:
+        await client.wait_until_ready(0.1)
+
+    for reply, says in ((httpx.ConnectError("refused"), "no server answers"), (refused(503, "x"), "it was wrong")):
+        with pytest.raises(ServerUnreachable, match=f"not ready after 0.1 s: .*{says}"):
+            run(kind, Server(reply), use)

@@ -1,0 +1,165 @@
+"""The client as its user has it: a real server, a real connection that breaks, and every command of its page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app.client import AsyncClient, Client, ServerUnreachable
+
+ROOT = Path(__file__).parent.parent.parent.parent
+BIN = Path(sys.executable).parent
+FRACTION = r"-?\d+\.\d+(?:e-?\d+)?"
+SHIP = ROOT / "docs" / "examples" / "foggy-ship.png"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    command = [str(BIN / "renorm"), "serve", "--port", address.rpartition(":")[2], "--threads", "1"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        with Client(address) as client:
+            client.wait_until_ready(60)
+        yield address
+    finally:
+        server.send_signal(signal.SIGTERM)
+        _, said = server.communicate(timeout=20)
+    assert "Traceback" not in said, said
+
+
+@contextlib.contextmanager
+def breaking(url: str, breaks: int) -> Iterator[str]:
+    """The address of a way to the server on which the first connections break when their answer is on its way."""
+    upstream = ("127.0.0.1", int(url.rpartition(":")[2]))
+    left = breaks
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            target.sendall(data)
+        with contextlib.suppress(OSError):  # the other direction may have ended both
+            target.shutdown(socket.SHUT_WR)
+
+    def connect(near: socket.socket) -> None:
+        nonlocal left
+        with near, socket.create_connection(upstream) as far, ThreadPoolExecutor(1) as up:
+            up.submit(carry, near, far)
+            if left:
+                left -= 1
+                # The server has answered, but the client never hears it.
+                assert far.recv(65536).startswith(b"HTTP/1.1 200")
+            else:
+                carry(far, near)
+            for end in (near, far):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as accepting:
+        listening.settimeout(10)
+
+        def accept() -> None:
+            for _ in range(breaks + 1):
+                connect(listening.accept()[0])
+
+        served = accepting.submit(accept)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        served.result(timeout=10)
+
+
+def test_a_connection_that_breaks_after_the_answer_costs_no_second_step(url: str) -> None:
+    with breaking(url, breaks=1) as address, Client(address) as broken:
+        answer = broken.predict(SHIP, stream="broken")
+        (state,) = broken.stream("broken").info()
+    assert (answer.step, state.steps, state.images) == (1, 1, 1)
+    with Client(url) as client:
+        again = client.predict(SHIP, stream="whole")
+        following = client.predict(SHIP, stream="broken")
+    assert (again.predictions, again.drift) == (answer.predictions, answer.drift)
+    assert following.step == 2
+
+
+def test_without_another_try_the_step_was_taken_and_the_caller_knows_that_the_connection_broke(url: str) -> None:
+    with (
+        breaking(url, breaks=1) as address,
+        Client(address, retries=0) as broken,
+    ):
+        with pytest.raises(ServerUnreachable, match="broke"):
+            broken.predict(SHIP, stream="lost")
+        assert broken.stream("lost").info()[0].steps == 1
+
+
+def test_two_tries_at_once_are_one_step(url: str) -> None:
+    """As where the first try is still being worked on when the client gives up and tries again."""
+    headers = {"Idempotency-Key": "one and the same"}
+
+    async def exchange() -> list[Any]:
+        async with httpx.AsyncClient(base_url=url, headers=headers, params={"stream": "twice"}, timeout=30) as client:
+            tries = [client.post("/v1/predict", content=SHIP.read_bytes()) for _ in range(4)]
+            return [answer.json() for answer in await asyncio.gather(*tries)]
+
+    answers = asyncio.run(exchange())
+    assert [answer["step"] for answer in answers] == [1] * 4
+    with Client(url) as client:
+        assert client.stream("twice").info()[0].steps == 1
+
+
+def test_arrays_and_files_of_the_same_pixels_are_answered_the_same(url: str) -> None:
+    frames = np.load(ROOT / "benchmarks" / "sample" / "fog.npy")[:6]
+
+    async def alone() -> Any:
+        async with AsyncClient(url) as client:
+            return [(await client.predict(frame, stream="x", strategy="source")).predictions[0] for frame in frames]
+
+    with Client(url) as client:
+        together = client.predict(frames, strategy="source", stream="y")
+    for one, other in zip(together.predictions, asyncio.run(alone()), strict=True):
+        assert (one.label, one.index) == (other.label, other.index)
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_every_command_of_the_page_does_what_the_page_says(url: str) -> None:
+    page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    found = re.findall(r"```(sh|python)\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+    assert len(found) == page.count("```sh\n") + page.count("```python\n"), "each block shows what it prints"
+    with Client(url) as client:
+        client.reset()
+    scope: dict[str, Any] = {}
+    environment = {**os.environ, "RENORM_URL": url, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    with contextlib.chdir(ROOT):
+        for language, code, expected in found:
+            if language == "sh":
+                done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=True)
+                printed = done.stdout
+            else:
+                with contextlib.redirect_stdout(io.StringIO()) as written:
+                    exec(code.replace("http://127.0.0.1:8000", url), scope)  # noqa: S102
+                printed = written.getvalue()
+            assert words(printed) == about(expected), code
+
+
+def words(text: str) -> list[str | float]:
+    """The text word by word, its fractions as numbers."""
+    pieces = re.split(rf"({FRACTION})|\s+", text)
+    return [float(one) if re.fullmatch(FRACTION, one) else one for one in pieces if one]
+
+
+def about(text: str) -> list[Any]:
+    """The same, with fractions that may differ a little: another processor rounds differently."""
+    return [pytest.approx(one, rel=0.02, abs=0.002) if isinstance(one, float) else one for one in words(text)]

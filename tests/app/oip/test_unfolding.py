@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import FieldError, MediaTypeError, TooLargeError
+from app.oip.unfolding import unfold
+
+
+def raw_deflate(data: bytes) -> bytes:
+    folding = zlib.compressobj(wbits=-15)
+    return folding.compress(data) + folding.flush()
+
+
+@given(st.binary(max_size=2000))
+def test_there_and_back(data: bytes) -> None:
+    assert unfold(gzip.compress(data), "gzip", 2000) == data
+    assert unfold(gzip.compress(data), " X-GZIP", 2000) == data
+    assert unfold(zlib.compress(data), "Deflate", 2000) == data
+    assert unfold(raw_deflate(data), "deflate", 2000) == data
+
+
+def test_the_limit_is_exact() -> None:
+    assert len(unfold(gzip.compress(bytes(1000)), "gzip", 1000)) == 1000
+    for body, coding in ((gzip.compress(bytes(1001)), "gzip"), (zlib.compress(bytes(1001)), "deflate")):
+        with pytest.raises(TooLargeError, match="more than 1000 bytes"):
+            unfold(body, coding, 1000)
+
+
+def test_a_bomb_is_never_unfolded() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLargeError, match="more than 10000 bytes"):
+            unfold(bomb, "gzip", 10_000)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (b"", "gzip"),
+        (b"", "deflate"),
+        (b"{}", "gzip"),
+        (b"{}", "deflate"),
+        (gzip.compress(b"abc")[:-3], "gzip"),
+        (zlib.compress(b"abc")[:-3], "deflate"),
+        (zlib.compress(b"abc") + b"more", "deflate"),
+        (gzip.compress(b"abc") + b"more", "gzip"),
+        (gzip.compress(b"abc") + gzip.compress(b"more"), "gzip"),
+        (b"\x78\xff\xff", "deflate"),
+    ],
+)
+def test_damaged(body: bytes, coding: str) -> None:
+    with pytest.raises(FieldError, match=f"the body is not {coding}"):
+        unfold(body, coding, 1000)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, deflate", "", "x-"])
+def test_other_codings(coding: str) -> None:
+    with pytest.raises(MediaTypeError, match="are not read"):
+        unfold(b"abc", coding, 1000)

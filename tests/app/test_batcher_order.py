@@ -1,0 +1,196 @@
+"""The queue: sequences that begin and end, images of two types, callers that have gone, and how many may wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from adapters import BN, Key, Source
+from app.batcher import Batcher, Limits, Result, Ticket
+from app.errors import BusyError, EngineClosedError, StreamBusyError
+from app.outputs import Output
+from app.streams import Scope
+
+pytestmark = pytest.mark.anyio
+PIXELS, NUMBERS = torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(1, 3)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Queue:
+    """A batcher whose forwards, recorded as names of tickets, end when the gate is opened."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.batcher = Batcher(self._forward, self._forget, limits)
+        self.groups: list[list[str]] = []
+        self.forgotten: list[tuple[Scope, int]] = []
+        self.gate = asyncio.Event()
+        self._names: dict[Ticket, str] = {}
+
+    async def _forward(self, group: list[Ticket]) -> list[Result | Exception]:
+        self.groups.append([self._names[ticket] for ticket in group])
+        await self.gate.wait()
+        return [Result(Output(PIXELS, [], [], 0.0), 0.0, 1, updated=True) for _ in group]
+
+    def _forget(self, scope: Scope) -> int:
+        self.forgotten.append((scope, len(self.groups)))
+        return 1
+
+    def send(self, name: str, *, strategy: str = "", images: Tensor = PIXELS, start: bool = False, end: bool = False):  # type: ignore[no-untyped-def]
+        """A request called ``name`` of the stream of its first letter."""
+        key = Key(name[0], BN() if strategy == "bn" else Source())
+        ticket = Ticket(key, update=True, start=start, end=end)
+        self._names[ticket] = name
+        self.batcher.enter(ticket)
+        return ticket, asyncio.ensure_future(self.batcher.run(ticket, images))
+
+    async def released(self, tasks: Sequence[asyncio.Task[Result]]) -> list[list[str]]:
+        self.gate.set()
+        await asyncio.gather(*tasks)
+        return self.groups
+
+
+def queue(images: int = 256, waiting: int = 100, per_stream: int = 100) -> Queue:
+    return Queue(Limits(images, waiting, per_stream))
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_request_that_begins_a_stream_waits_for_what_came_before_it() -> None:
+    q = queue()
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send("a1")[1], q.send("a2", start=True)[1], q.send("a3")[1], q.send("b1")[1]]
+    assert await q.released(tasks) == [["x"], ["a1", "b1"], ["a2"], ["a3"]]
+
+
+async def test_it_waits_for_other_strategies_of_its_stream_too() -> None:
+    q = queue()
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send("a1", strategy="bn")[1], q.send("a2", start=True)[1], q.send("a3", strategy="bn")[1]]
+    assert await q.released(tasks) == [["x"], ["a1"], ["a2"], ["a3"]]
+
+
+async def test_a_request_that_ends_a_stream_goes_with_those_before_it_and_bars_those_behind_it() -> None:
+    q = queue()
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send("a1")[1], q.send("a2", end=True)[1], q.send("a3")[1], q.send("b1")[1]]
+    assert await q.released(tasks) == [["x"], ["a1", "a2", "b1"], ["a3"]]
+
+
+async def test_whole_sequences_in_a_row() -> None:
+    q = queue()
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send(f"a{i}", start=i % 2 == 0, end=i % 2 == 1)[1] for i in range(4)]
+    assert await q.released(tasks) == [["x"], ["a0"], ["a1"], ["a2"], ["a3"]]
+
+
+async def test_pixels_and_prepared_inputs_do_not_share_a_forward() -> None:
+    q = queue()
+    tasks = [q.send("x")[1]]
+    await settle()
+    kinds = [("a1", PIXELS), ("b1", NUMBERS), ("c1", PIXELS), ("b2", PIXELS), ("d1", NUMBERS)]
+    tasks += [q.send(name, images=images)[1] for name, images in kinds]
+    # A stream's later request does not overtake its earlier one, even though it would fit.
+    assert await q.released(tasks) == [["x"], ["a1", "c1"], ["b1", "d1"], ["b2"]]
+
+
+async def test_one_whose_caller_has_gone_takes_no_step_and_holds_nobody_up() -> None:
+    q = queue()
+    first = q.send("x")[1]
+    await settle()
+    ticket, gone = q.send("a1")
+    behind = q.send("a2")[1]
+    await settle()
+    # Cancelled in the very moment in which the next forward is put together.
+    gone.cancel()
+    ticket.answer.cancel()
+    assert await q.released([first, behind]) == [["x"], ["a2"]]
+    q.batcher.leave(ticket)
+    assert len(q.batcher) == 0
+
+
+async def test_requests_of_a_stream_beyond_its_limit_are_refused_and_others_are_not() -> None:
+    q = queue(per_stream=2)
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send("a1")[1], q.send("a2")[1]]
+    with pytest.raises(StreamBusyError, match="2 requests of stream 'a' wait"):
+        q.send("a3")
+    tasks += [q.send("b1")[1], q.send("x2")[1]]
+    assert await q.released(tasks) == [["x"], ["a1", "a2", "b1", "x2"]]
+    assert q.send("a4")[0].key.stream == "a"
+    await settle()
+
+
+async def test_requests_beyond_the_limit_of_all_are_refused() -> None:
+    q = queue(waiting=3)
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send(f"{name}1")[1] for name in "abc"]
+    with pytest.raises(BusyError, match="3 requests wait") as caught:
+        q.send("d1")
+    assert not isinstance(caught.value, StreamBusyError)
+    await q.released(tasks)
+    tasks = [q.send("d2")[1]]
+    await asyncio.gather(*tasks)
+
+
+async def test_places_that_are_given_back_count_no_longer() -> None:
+    q = queue(per_stream=1)
+    await settle()
+    for _ in range(5):
+        ticket = Ticket(Key("a", Source()), update=True)
+        q.batcher.enter(ticket)
+        q.batcher.leave(ticket)
+        q.batcher.leave(ticket)
+    q.batcher.enter(Ticket(Key("a", Source()), update=True))
+    with pytest.raises(StreamBusyError):
+        q.batcher.enter(Ticket(Key("a", Source()), update=True))
+    await q.batcher.close()
+    with pytest.raises(EngineClosedError):
+        q.batcher.enter(Ticket(Key("b", Source()), update=True))
+
+
+async def test_a_refusal_tells_when_there_should_be_room() -> None:
+    q = queue(per_stream=4)
+    task = q.send("a0")[1]
+    await settle()
+    await asyncio.sleep(0.1)
+    await q.released([task])
+    q.gate.clear()
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send(f"a{i}")[1] for i in range(4)]
+    with pytest.raises(StreamBusyError) as caught:
+        q.send("a9")
+    # Four requests, each of about the fifth of a tenth of a second that one forward says of the pace.
+    assert 0.05 < caught.value.retry_after_s < 1
+    await q.released(tasks)
+
+
+async def test_the_clock_stops_when_the_forward_begins() -> None:
+    q = queue()
+    async with asyncio.timeout(0.05) as clock:
+        ticket = Ticket(Key("a", Source()), update=True, clock=clock)
+        q._names[ticket] = "a"
+        q.batcher.enter(ticket)
+        answer = asyncio.ensure_future(q.batcher.run(ticket, PIXELS))
+        await asyncio.sleep(0.1)
+        assert ticket.begun
+        q.gate.set()
+        assert (await answer).step == 1
+    assert not clock.expired()

@@ -1,0 +1,202 @@
+"""`renorm predict`: what it sends, what it shows, and one clear line for each thing that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import cli
+from tests.app.client.mock import Server, answered, form, refused
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("RENORM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("app.client.synchronous.time.sleep", lambda _: None)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """What the command talks to."""
+    server = Server(answered())
+    real = httpx.Client
+
+    def connected(**options: Any) -> httpx.Client:
+        return real(**{**options, "transport": httpx.MockTransport(server)})
+
+    monkeypatch.setattr("app.client.synchronous.httpx.Client", connected)
+    return server
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    for i in range(1, 12):
+        (tmp_path / f"{i}.png").write_text(f"{i}")
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["predict", *map(str, arguments)])
+
+
+def refusal(result: Result, status: int) -> str:
+    """The one line of a command that ended with ``status``."""
+    assert result.exit_code == status, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith("renorm: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_help_has_examples() -> None:
+    shown = run("--help")
+    assert shown.exit_code == 0
+    assert "Examples" in shown.stdout
+    assert "renorm predict image.jpg" in shown.stdout
+
+
+def test_help_loads_neither_the_client_nor_torch() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom app.cli import cli\n"
+        "assert CliRunner().invoke(cli, ['predict', '--help']).exit_code == 0\n"
+        "print([name for name in ('torch', 'numpy', 'fastapi', 'httpx') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout == "[]\n"
+
+
+def test_a_table_and_what_the_stream_did(server: Server, frames: Path) -> None:
+    server.replies = [answered(2, step=12, drift=0.41234, entropy=0.3567, stream="camera-7")]
+    result = run(frames / "1.png", frames / "2.png", "--stream", "camera-7")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["Predictions"],
+        ["file", "label", "probability"],
+        [str(frames / "1.png"), "cow", "40.0%"],
+        [str(frames / "2.png"), "cow", "40.0%"],
+        [],
+        ["stream", "camera-7,", "strategy", "adabn:", "step", "12,", "drift", "0.412,", "entropy", "0.357"],
+    ]
+    assert form(server.requests[0])[0]["stream"] == "camera-7"
+
+
+def test_all_options_reach_the_server(server: Server, frames: Path) -> None:
+    options = ["--stream", "s", "--strategy", "bn", "--params", '{"momentum": 0.2}', "--no-update", "--top-k", "2"]
+    server.replies = [answered(updated=False, drift=None)]
+    result = run(frames / "1.png", *options, "--url", "http://lab.example:9000", "--key", "a key")
+    (request,) = server.requests
+    assert request.url == "http://lab.example:9000/v1/predict"
+    assert request.headers["Authorization"] == "Bearer a key"
+    fields, _ = form(request)
+    assert json.loads(fields.pop("params")) == {"momentum": 0.2}
+    assert fields == {"stream": "s", "strategy": "bn", "update": "false", "top_k": "2"}
+    assert result.stdout.splitlines()[1].split() == ["file", "label", "probability", "then"]
+    assert "dog 20.0%" in result.stdout
+    assert "step 1 (not updated), drift not finite" in result.stdout
+
+
+def test_address_and_key_may_be_variables(server: Server, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENORM_URL", "http://lab.example")
+    monkeypatch.setenv("RENORM_KEY", "secret key")
+    result = run(frames / "1.png")
+    (request,) = server.requests
+    assert (request.url.host, request.headers["Authorization"]) == ("lab.example", "Bearer secret key")
+    assert "secret" not in result.output + run("--help").output
+
+
+@pytest.mark.parametrize(("options", "sizes"), [([], [8, 3]), (["--batch", "5"], [5, 5, 1])])
+def test_a_folder_goes_in_batches_in_natural_order(
+    server: Server, frames: Path, options: list[str], sizes: list[int]
+) -> None:
+    server.replies = [answered(size, step=i) for i, size in enumerate(sizes, 1)]
+    result = run(frames, *options, "--json")
+    sent = [[content for _, content in form(request)[1]] for request in server.requests]
+    assert [len(one) for one in sent] == sizes
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(frames / f"{i}.png") for i in range(1, 12)]
+    assert [line["step"] for line in lines] == [i for i, size in enumerate(sizes, 1) for _ in range(size)]
+    assert result.stderr == ""
+
+
+def test_json_has_everything_about_an_image(server: Server, frames: Path) -> None:
+    (line,) = run(frames / "1.png", "--json").stdout.splitlines()
+    cow, dog = ({"label": name, "index": i, "probability": p} for name, i, p in (("cow", 2, 0.4), ("dog", 3, 0.2)))
+    assert json.loads(line) == {
+        "file": str(frames / "1.png"),
+        **cow,
+        "top_k": [cow, dog],
+        "stream": "default",
+        "strategy": "adabn",
+        "step": 1,
+        "updated": True,
+        "drift": 0.5,
+        "entropy": 0.25,
+    }
+
+
+def test_no_server_is_one_clear_line(server: Server, frames: Path) -> None:
+    server.replies = [httpx.ConnectError("[Errno 111] Connection refused")]
+    said = refusal(run(frames / "1.png"), 1)
+    assert said == "renorm: no server answers at http://127.0.0.1:8000; start one with `renorm serve`\n"
+
+
+def test_a_refusal_is_one_clear_line_that_names_the_file(server: Server, frames: Path) -> None:
+    server.replies = [refused(422, "unreadable_image", "files[1]")]
+    said = refusal(run(frames / "1.png", frames / "2.png"), 1)
+    assert said == f"renorm: {frames / '2.png'}: it was wrong; mend it (422 unreadable_image)\n"
+
+
+def test_what_was_answered_before_a_refusal_is_shown(server: Server, frames: Path) -> None:
+    server.replies = [answered(5, step=4), refused(503, "busy")]
+    result = run(frames, "--batch", "5")
+    assert "(503 busy)" in refusal(result, 1)
+    assert str(frames / "5.png") in result.stdout
+    assert str(frames / "6.png") not in result.stdout
+    assert "step 4" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--params", "{"], "--params is not valid JSON"),
+        (["--params", "[1]"], "--params must be a JSON object"),
+        (["--params", '{"a": NaN}'], "params cannot be written as JSON"),
+        (["--url", "127.0.0.1:8000"], "must begin with http://"),
+        (["--key", ""], "the key is empty"),
+        (["nowhere.png"], "nowhere.png: No such file"),
+    ],
+)
+def test_wrong_options_are_one_clear_line(server: Server, frames: Path, options: list[str], says: str) -> None:
+    assert says in refusal(run(frames / "1.png", *options), 2)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("options", [["--top-k", "0"], ["--batch", "0"], ["--top-k", "x"], ["--colour", "red"]])
+def test_options_out_of_range_are_refused(server: Server, frames: Path, options: list[str]) -> None:
+    assert run(frames / "1.png", *options).exit_code == 2
+    assert server.requests == []
+
+
+def test_no_images_are_refused(server: Server, tmp_path: Path) -> None:
+    assert run().exit_code == 2
+    assert "no file in" in refusal(run(tmp_path), 2)
+
+
+def test_without_httpx_one_line_says_what_to_install(frames: Path) -> None:
+    code = "import sys\nsys.modules['httpx'] = None\nfrom app.cli import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", frames / "1.png"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "renorm: the client needs httpx, which is not installed: pip install 'renorm[client]'\n"

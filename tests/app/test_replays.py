@@ -1,0 +1,80 @@
+"""Requests that are sent again: one step, one answer, and bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+
+from app.replays import OVERHEAD, Replays
+from app.types import Prediction, Timing
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def prediction(step: int, images: int = 1) -> Prediction:
+    timing = Timing(1.0, 1.0, 1.0, 3.0)
+    return Prediction(torch.zeros(images, 10), [[0]], [[1.0]], 0.0, "bn", {}, step, True, 0.0, timing)
+
+
+async def test_an_answer_is_kept_and_given_to_all_who_ask_again() -> None:
+    replays, first = Replays(), prediction(1)
+    assert await replays.find(("a", "1")) is None
+    replays.keep(("a", "1"), first)
+    assert await replays.find(("a", "1")) is first
+    assert await replays.find(("b", "1")) is None  # of another stream
+
+
+async def test_who_asks_while_the_answer_is_made_waits_for_it() -> None:
+    replays, first = Replays(), prediction(1)
+    assert await replays.find(("a", "1")) is None
+    others = [asyncio.ensure_future(replays.find(("a", "1"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    others[0].cancel()  # which must not take it from the others
+    await asyncio.sleep(0)
+    replays.keep(("a", "1"), first)
+    assert await asyncio.gather(*others[1:]) == [first, first]
+
+
+async def test_where_there_is_no_answer_one_of_those_who_wait_makes_it() -> None:
+    replays, second = Replays(), prediction(2)
+    assert await replays.find(("a", "1")) is None
+    others = [asyncio.ensure_future(replays.find(("a", "1"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    replays.drop(("a", "1"))
+    done, waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result() for task in done] == [None]
+    assert len(waiting) == 2
+    replays.keep(("a", "1"), second)
+    assert await asyncio.gather(*waiting) == [second, second]
+
+
+async def test_the_oldest_go_when_there_is_no_room() -> None:
+    size = OVERHEAD + 40
+    replays = Replays(kept_bytes=3 * size)
+    for i in range(10):
+        assert await replays.find(("a", str(i))) is None
+        replays.keep(("a", str(i)), prediction(i))
+        assert replays.bytes <= 3 * size
+    assert len(replays) == 3
+    assert (await replays.find(("a", "9"))) is not None
+    assert await replays.find(("a", "6")) is None
+
+
+async def test_they_go_after_a_while_but_not_those_that_are_being_made() -> None:
+    replays = Replays(kept_s=0.02)
+    assert await replays.find(("a", "made")) is None
+    assert await replays.find(("a", "kept")) is None
+    replays.keep(("a", "kept"), prediction(1))
+    await asyncio.sleep(0.05)
+    assert await replays.find(("a", "kept")) is None
+    assert replays.bytes == 0
+    assert len(replays) == 2
+    replays.keep(("a", "made"), prediction(2))
+    assert replays.bytes == OVERHEAD + 40
