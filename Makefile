@@ -28,12 +28,12 @@ DEV := $(VENV)/.dev
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench load errors train clean FORCE
+.PHONY: help serve test lint format bench load clients errors train clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  ARGS="--port 9000"      options for the command of serve, test, bench, load, errors, train'
+	@echo '  ARGS="--port 9000"      options for the command of serve, test, bench, load, clients, errors, train'
 	@echo '  PYTHON=python3.12       the Python that .venv is made with'
 	@echo '  TORCH_INDEX_URL=URL     take PyTorch from this index: a CPU or CUDA build; remembered until make clean'
 
@@ -57,6 +57,9 @@ bench: $(DEV) ## Measure what adapting costs against not adapting (about 15 minu
 
 load: $(DEV) ## Measure the server under load, beside LitServe and MLServer (about 15 minutes; ARGS=--quick: one)
 	$(BIN)/python benchmarks/serve_load.py $(ARGS)
+
+clients: $(DEV) ## Try the clients of KServe and MLServer on a server of its own (ARGS: see benchmarks/clients.py --help)
+	$(BIN)/python benchmarks/clients.py $(ARGS)
 
 errors: $(DEV) ## Measure errors on shifted streams over HTTP, on a server of its own (DATA=folder, by default the sample)
 	$(BIN)/python benchmarks/shifted_stream.py --serve --data "$(or $(DATA),benchmarks/sample)" $(ARGS)

@@ -197,7 +197,7 @@ class AdaptiveModel:
             with taken:
                 logits = self._network(images)
         check_output(logits, plan.images)
-        return Ran(logits, gathered(taken.seen), [block.steps.rows() for block in plan.blocks])
+        return Ran(logits, gathered(taken.seen), [block.steps.rows() for block in plan.blocks], taken.adapt_s)
 
     def _watched(self, taken: Pass, images: Tensor, proven: frozenset[str], direct: Direct) -> Any:
         """The first forward: it shows what the network's code alone cannot."""

@@ -42,10 +42,14 @@ class Outcome(NamedTuple):
     """All answers of one forward, and the states to commit: nothing is written until the caller does it.
 
     Rows may be parts of one larger tensor: keep them in an `adapters.Arena`, or copy them.
+
+    ``adapt_s`` is how many seconds the calls of BatchNorm took, all that adapting does included; None where a compiled
+    forward makes one of them and the rest, or where requests had to be run one by one.
     """
 
     answers: list[Answer]
     memories: dict[Key, Memory]
+    adapt_s: float | None = None
 
 
 def check_requests(requests: Sequence[Request], *, raw: bool) -> None:

@@ -23,6 +23,7 @@ class Ran(NamedTuple):
     logits: Tensor
     seen: Sights
     rows: list[Tensor]
+    adapt_s: float | None = None  # see `adapters.request.Outcome`
 
 
 def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[Key, Memory]) -> Outcome:
@@ -43,7 +44,7 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
         steps[turn.key] += updated
         answers.append(Answer(logits[images], far[index], steps[turn.key], updated, finite))
     if not all(answer.finite for answer in answers):
-        return Outcome(answers, {})
+        return Outcome(answers, {}, ran.adapt_s)
     kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
     learned = {turn.key: kept.get(turn.key, NO_STATE) for turn in plan.turns if turn.update}
-    return Outcome(answers, {key: Memory(row, steps[key]) for key, row in learned.items()})
+    return Outcome(answers, {key: Memory(row, steps[key]) for key, row in learned.items()}, ran.adapt_s)

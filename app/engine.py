@@ -31,7 +31,7 @@ from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
 from app.named import named
-from app.replays import Replays
+from app.replays import Replays, fingerprint
 from app.settings import Settings
 from app.statistics import Statistics
 from app.streams import Scope, Streams
@@ -117,7 +117,8 @@ class Engine:
     async def _answer_once(self, call: Call, request_id: str) -> Prediction:
         """The answer to a request that may be sent several times, of which one takes the step."""
         name = call.stream, request_id
-        known = await self._replays.find(name)
+        # Not in a thread, where a later request of the stream could overtake this one: two gigabytes take a second.
+        known = await self._replays.find(name, fingerprint(call))
         if known is not None:
             return known
         ticket: list[Ticket] = []

@@ -53,7 +53,7 @@ class Forwards:
         images = sum(len(output.classes) for output in outputs)
         decode_ms = 1000 * sum(ticket.ready - ticket.arrived for ticket in group)
         self._statistics.forward(images, ran - begun, committed - ran, decode_ms)
-        self.metrics.forward(len(group), images, ran - begun, committed - ran)
+        self.metrics.forward(len(group), images, ran - begun, committed - ran, outcome.adapt_s)
         return self._results(group, outcome, outputs, 1000 * (committed - ran))
 
     def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:

@@ -51,8 +51,13 @@ class Meter(Protocol):
     def failed(self, kind: str) -> None:
         """A request was refused or failed; ``kind`` is the name of the exception's class."""
 
-    def forward(self, requests: int, images: int, forward_s: float, commit_s: float) -> None:
-        """A forward of that many requests is through, and the states that it made are committed."""
+    def forward(
+        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
+    ) -> None:
+        """A forward of that many requests is through, and the states that it made are committed.
+
+        ``adapt_s`` is what adapting took of it, None where that is not known.
+        """
 
     def rejected(self, reason: str) -> None:
         """A request's new state was not committed; ``reason`` is one word, such as ``not_finite``."""
@@ -67,7 +72,9 @@ class Silent:
     def failed(self, kind: str) -> None:
         """Nothing."""
 
-    def forward(self, requests: int, images: int, forward_s: float, commit_s: float) -> None:
+    def forward(
+        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
+    ) -> None:
         """Nothing."""
 
     def rejected(self, reason: str) -> None:
@@ -109,6 +116,7 @@ class Metrics:
         self._decode = seconds("decode", "A request's images from bytes to a tensor, with the wait for a thread")
         self._queue = seconds("queue", "A request's wait for its forward")
         self._forward = seconds("forward", "A forward, adaptation included")
+        self._adapt = seconds("adapt", "BatchNorm with all that adapting does, in a forward; not where it is compiled")
         self._commit = seconds("commit", "Committing the states that a forward made")
         self._forward_images = counts("images", "Images that shared a forward")
         self._forward_requests = counts("requests", "Requests that shared a forward")
@@ -130,10 +138,14 @@ class Metrics:
         """
         self._failures.labels(kind if kind in _kinds() else OTHER).inc()
 
-    def forward(self, requests: int, images: int, forward_s: float, commit_s: float) -> None:
+    def forward(
+        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
+    ) -> None:
         """A forward is through."""
         self._forward.observe(forward_s)
         self._commit.observe(commit_s)
+        if adapt_s is not None:
+            self._adapt.observe(adapt_s)
         self._forward_requests.observe(requests)
         self._forward_images.observe(images)
 

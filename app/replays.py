@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from app.types import Prediction
+from torch import Tensor
+
+from app.errors import FieldError
+from app.types import Call, Prediction
 
 KEPT_S = 600.0
 """Seconds that an answer is kept: far longer than clients retry."""
@@ -20,8 +24,24 @@ Name = tuple[str, str]
 """A stream, and what its client calls a request."""
 
 
+def fingerprint(call: Call) -> bytes:
+    """What tells a request from others, in a few bytes: all it says but its name and its patience."""
+    images = call.images
+    said = (call.stream, call.strategy, sorted(call.params.items()), call.update, call.top_k, call.start, call.end)
+    found = hashlib.sha256(repr(said).encode("utf-8", "backslashreplace"))
+    if isinstance(images, Tensor):
+        found.update(f"{images.dtype} {list(images.shape)}".encode())
+        found.update(images.contiguous().numpy().data)
+    else:
+        for image in images:
+            found.update(len(image).to_bytes(8, "little"))
+            found.update(image)
+    return found.digest()
+
+
 @dataclass(eq=False)
 class _Entry:
+    content: bytes
     answer: asyncio.Future[Prediction | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -42,18 +62,27 @@ class Replays:
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def find(self, name: Name) -> Prediction | None:
+    async def find(self, name: Name, content: bytes) -> Prediction | None:
         """The answer of the request of that name, waited for if it is being made; None if the caller has to make it.
 
-        Then the name is the caller's, who owes `keep` or `drop`.
+        Then the name is the caller's, who owes `keep` or `drop`. ``content`` is what `fingerprint` made of the request.
+
+        Raises:
+            FieldError: another request has that name.
         """
         self._expire()
         while (entry := self._entries.get(name)) is not None:
+            if entry.content != content:
+                raise FieldError(
+                    f"another request of stream '{name[0]}' was sent under the name '{name[1]}'",
+                    hint="give each request a name of its own, such as a UUID, and keep it for its repetitions only",
+                    where="request_id",
+                )
             # Shielded: one who gives up must not take the answer from the others.
             answer = await asyncio.shield(entry.answer)
             if answer is not None:
                 return answer
-        self._entries[name] = _Entry()
+        self._entries[name] = _Entry(content)
         return None
 
     def keep(self, name: Name, prediction: Prediction) -> None:

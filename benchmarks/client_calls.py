@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from io import BytesIO
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -33,7 +34,7 @@ class Call(NamedTuple):
     what: str
 
 
-class Differs(Exception):
+class DiffersError(Exception):
     """The client got something else than it should; the message says what."""
 
 
@@ -49,7 +50,7 @@ class Server:
         described = self.request("GET", "/v1/model").raise_for_status().json()
         self.model: str = described["name"]
         self.classes: list[str] = described["classes"]
-        self.mean, self.std = (np.float32(described["preprocessing"][name]) for name in ("mean", "std"))
+        self.mean, self.std = (np.array(described["preprocessing"][name], np.float32) for name in ("mean", "std"))
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Call it, without any proxy."""
@@ -62,22 +63,30 @@ class Server:
         answer = self.request("POST", "/v1/predict", files=[("files", file) for file in files], data=form)
         images = answer.raise_for_status().json()["predictions"]
         ranked = [{one["index"]: one["probability"] for one in image["top_k"]} for image in images]
-        return np.float32([[image[index] for index in range(len(self.classes))] for image in ranked])
+        return np.array([[image[index] for index in range(len(self.classes))] for image in ranked], np.float32)
 
     def input(self, files: Sequence[bytes]) -> NDArray[np.float32]:
         """What the network itself takes: float32 [n, 3, size, size]."""
         normal = (pixels(files).astype(np.float32) / 255 - self.mean) / self.std
         return np.ascontiguousarray(normal.transpose(0, 3, 1, 2), dtype=np.float32)
 
-    def checked(self, method: str, path: str, kind: Any, **options: Any) -> str:
+    def request_body(self, files: Sequence[bytes]) -> dict[str, Any]:
+        """A request of the Open Inference Protocol, in JSON alone."""
+        data = self.input(files)
+        tensor = {"name": "input", "datatype": "FP32", "shape": list(data.shape), "data": data.ravel().tolist()}
+        return {"inputs": [tensor]}
+
+    def checked(self, method: str, path: str, kind: Any, status: int = 200, **options: Any) -> str:
         """Read the answer of a call with a pydantic model of another project; its status.
 
         Raises:
-            pydantic.ValidationError: the answer is not what the model describes.
+            DiffersError: it has another status.
+            pydantic.ValidationError: it is not what the model describes.
         """
         answer = self.request(method, path, **options)
+        same(answer.status_code, status)
         kind.model_validate_json(answer.content)
-        return f"{answer.status_code}, as described"
+        return f"{status}, as described"
 
 
 def pixels(files: Sequence[bytes]) -> NDArray[np.uint8]:
@@ -94,15 +103,15 @@ def equal(found: Any, expected: NDArray[np.float32]) -> str:
     """How far two answers are apart, at most.
 
     Raises:
-        Differs: in shape, or by more than rounding explains.
+        DiffersError: in shape, or by more than rounding explains.
     """
     array = np.asarray(found, dtype=np.float32)
     if array.shape != expected.shape:
-        raise Differs(f"the answer has shape {list(array.shape)}, that of POST /v1/predict {list(expected.shape)}")
+        raise DiffersError(f"the answer has shape {list(array.shape)}, that of POST /v1/predict {list(expected.shape)}")
     apart = float(np.abs(array - expected).max())
     # Asked this way round, because nothing is below NaN.
     if not apart <= TOLERANCE:
-        raise Differs(f"off by {apart:.2g} from POST /v1/predict")
+        raise DiffersError(f"off by {apart:.2g} from POST /v1/predict")
     return "as POST /v1/predict"
 
 
@@ -110,29 +119,31 @@ def same(found: object, expected: object) -> str:
     """What was found, in words.
 
     Raises:
-        Differs: it is not what was expected.
+        DiffersError: it is not what was expected.
     """
     if found != expected:
-        raise Differs(f"{found!r} instead of {expected!r}")
+        raise DiffersError(f"{found!r} instead of {expected!r}")
     return repr(found)
 
 
 def told(found: str, expected: str) -> str:
-    """The server's words, as the user of a client sees them.
+    """What the user of a client is told, which holds the server's words.
 
     Raises:
-        Differs: they are not in what the client says.
+        DiffersError: they are not in what the client says.
     """
     if expected not in found:
-        raise Differs(f"the client says {found!r}; the server had said {expected!r}")
-    return f"says: {expected}"
+        raise DiffersError(f"the client says {found!r}; the server had said {expected!r}")
+    return f"says: {found}"
 
 
 def report(calls: Mapping[str, Callable[[], str]]) -> None:
     """Try each call, and write at once what came of it: one line of JSON."""
     for name, call in calls.items():
         try:
-            done = Call(name, True, call())
+            # What a client prints is no report.
+            with redirect_stdout(sys.stderr):
+                done = Call(name, True, call())
         except Exception as error:
             # Whatever a client raises is what its user would see.
             done = Call(name, False, f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,8 +89,55 @@ def refused(client: KServe, tensor: Tensor, words: str, model: str | None = None
     try:
         client.infer(tensor, fresh(), model=model)
     except Exception as error:
-        return told(str(error), words)
+        return told(str(error).partition(" for url ")[0], words)
     return same("answered", "refused")
+
+
+def questions(client: KServe) -> Mapping[str, Callable[[], str]]:
+    """Is it well?"""
+    return {
+        "is_server_live": lambda: same(client.ask("is_server_live"), True),
+        "is_server_ready": lambda: same(client.ask("is_server_ready"), True),
+        "is_model_ready": lambda: same(client.ask("is_model_ready", model_name=client.server.model), True),
+        "is_model_ready, a model that is not hosted": lambda: same(
+            client.ask("is_model_ready", model_name="other"), False
+        ),
+    }
+
+
+def inferences(client: KServe) -> Mapping[str, Callable[[], str]]:
+    """Requests in every form, and what becomes of impossible ones."""
+    files, one = PICTURES, PICTURES[:1]
+    numbers = Tensor("input", "FP32", client.server.input(one))
+    both = Tensor("image", "UINT8", pixels(files))
+    # JSON has no place for bytes, so there a file is base64.
+    text = Tensor("bytes", "BYTES", np.array([base64.b64encode(one[0])], dtype=object))
+    file = Tensor("bytes", "BYTES", np.array(one, dtype=object))
+    wrong = Tensor("input", "FP32", np.zeros((1, 3, 8, 8), np.float32))
+    return {
+        "infer, numbers as JSON": partial(alike, client, numbers, one, binary=False),
+        "infer, numbers as bytes": partial(alike, client, numbers, one, binary=True),
+        "infer, two images, pixels as bytes": partial(alike, client, both, files, binary=True),
+        "infer, a file in JSON": partial(alike, client, text, one, binary=False),
+        "infer, a file as bytes": partial(alike, client, file, one, binary=True),
+        "infer, a sequence": partial(sequence, client),
+        "infer, a wrong shape": partial(refused, client, wrong, "[n, 3, 32, 32]"),
+        "infer, a model that is not hosted": partial(refused, client, numbers, "no model 'other' is hosted", "other"),
+    }
+
+
+def answers(server: Server) -> Mapping[str, Callable[[], str]]:
+    """The protocol's answers, read with this project's own types."""
+    at = f"/v2/models/{server.model}"
+    body = {"id": "7", **server.request_body(PICTURES)}
+    return {
+        "type ServerLiveResponse": partial(server.checked, "GET", "/v2/health/live", types.ServerLiveResponse),
+        "type ServerReadyResponse": partial(server.checked, "GET", "/v2/health/ready", types.ServerReadyResponse),
+        "type ServerMetadataResponse": partial(server.checked, "GET", "/v2", types.ServerMetadataResponse),
+        "type ModelMetadataResponse": partial(server.checked, "GET", at, types.ModelMetadataResponse),
+        "type ModelReadyResponse": partial(server.checked, "GET", f"{at}/ready", types.ModelReadyResponse),
+        "type InferenceResponse": partial(server.checked, "POST", f"{at}/infer", types.InferenceResponse, json=body),
+    }
 
 
 def main(url: str) -> None:
@@ -98,46 +145,9 @@ def main(url: str) -> None:
     # It logs whatever it raises as well.
     logging.disable(logging.CRITICAL)
     server = Server(url)
-    files, one = PICTURES, PICTURES[:1]
-    numbers = Tensor("input", "FP32", server.input(one))
-    encoded = Tensor("bytes", "BYTES", np.array([base64.b64encode(one[0])], dtype=object))
-    binary = Tensor("bytes", "BYTES", np.array(one, dtype=object))
-    wrong = Tensor("input", "FP32", np.zeros((1, 3, 8, 8), np.float32))
-    at = f"/v2/models/{server.model}"
-    body = {"id": "7", "inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}]}
-    body["inputs"][0]["data"] = pixels(one).ravel().tolist()  # type: ignore[index]
     with asyncio.Runner() as loop:
         client = KServe(server, loop)
-        report(
-            {
-                "is_server_live": lambda: same(client.ask("is_server_live"), True),
-                "is_server_ready": lambda: same(client.ask("is_server_ready"), True),
-                "is_model_ready": lambda: same(client.ask("is_model_ready", model_name=server.model), True),
-                "is_model_ready, a model that is not hosted": lambda: same(
-                    client.ask("is_model_ready", model_name="other"), False
-                ),
-                "infer, FP32 as JSON": partial(alike, client, numbers, one, binary=False),
-                "infer, FP32 as bytes": partial(alike, client, numbers, one, binary=True),
-                "infer, two images, UINT8 as bytes": partial(
-                    alike, client, Tensor("image", "UINT8", pixels(files)), files, binary=True
-                ),
-                "infer, a file in JSON": partial(alike, client, encoded, one, binary=False),
-                "infer, a file as bytes": partial(alike, client, binary, one, binary=True),
-                "infer, a sequence": lambda: sequence(client),
-                "infer, a wrong shape": partial(refused, client, wrong, "[n, 3, 32, 32]"),
-                "infer, a model that is not hosted": partial(
-                    refused, client, numbers, "no model 'other' is hosted", "other"
-                ),
-                "ServerLiveResponse": partial(server.checked, "GET", "/v2/health/live", types.ServerLiveResponse),
-                "ServerReadyResponse": partial(server.checked, "GET", "/v2/health/ready", types.ServerReadyResponse),
-                "ServerMetadataResponse": partial(server.checked, "GET", "/v2", types.ServerMetadataResponse),
-                "ModelMetadataResponse": partial(server.checked, "GET", at, types.ModelMetadataResponse),
-                "ModelReadyResponse": partial(server.checked, "GET", f"{at}/ready", types.ModelReadyResponse),
-                "InferenceResponse": partial(
-                    server.checked, "POST", f"{at}/infer", types.InferenceResponse, json=body
-                ),
-            }
-        )
+        report({**questions(client), **inferences(client), **answers(server)})
         client.close()
 
 

@@ -37,12 +37,18 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A server to compare with, and the ways to run it of which the best is measured, the likeliest first."""
+class Guest:
+    """Another project's package, in an environment of its own."""
 
     name: str
     title: str
     requirements: Sequence[str]  # itself first
+
+
+@dataclass(frozen=True)
+class Peer(Guest):
+    """A server to compare with, and the ways to run it of which the best is measured, the likeliest first."""
+
     ready: str
     options: Sequence[Options]
     bodies: Sequence[str]
@@ -86,13 +92,13 @@ PEERS = (
 )
 
 
-def environment(peer: Peer, folder: Path) -> Path:
-    """The Python of a peer's environment, which is made in ``folder`` unless it is there.
+def environment(peer: Guest, folder: Path) -> Path:
+    """The Python of a package's environment, which is made in ``folder`` unless it is there.
 
-    It uses this environment's packages, torch above all, and adds the peer's own where they differ.
+    It uses this environment's packages, torch above all, and adds the package's own where they differ.
 
     Raises:
-        LoadError: the peer cannot be installed; the message says why.
+        LoadError: it cannot be installed; the message says why.
     """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     home = folder / f"{peer.name}-{version}"
@@ -109,7 +115,7 @@ def environment(peer: Peer, folder: Path) -> Path:
     return python
 
 
-def _run(command: Sequence[str], peer: Peer) -> None:
+def _run(command: Sequence[str], peer: Guest) -> None:
     # The project's pins are not the peers'.
     known = {
         name: value for name, value in os.environ.items() if name not in {"PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"}

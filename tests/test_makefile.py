@@ -160,3 +160,8 @@ def test_continuous_integration_runs_make_test() -> None:
 def test_load_measures_the_server(clone: Clone) -> None:
     clone.make("lint")
     assert clone.make("load", "ARGS=--quick") == ["python benchmarks/serve_load.py --quick"]
+
+
+def test_clients_tries_other_projects_clients(clone: Clone) -> None:
+    clone.make("lint")
+    assert clone.make("clients", "ARGS=--only kserve") == ["python benchmarks/clients.py --only kserve"]

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.access import Access, needed, presented
 from app.errors import AccessError
 from app.routes.errors import reply
+from app.routes.openapi import described
 
 _SCHEMES: dict[str, dict[str, str]] = {
     "bearer": {
@@ -87,6 +88,21 @@ def _add_keys(document: dict[str, Any], *, optional: bool) -> None:
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
     for path, operations in document["paths"].items():
-        if needed(path) is not None:
-            for operation in operations.values():
-                operation["security"] = [{}, *either] if optional else either
+        if needed(path) is None:
+            continue
+        for operation in operations.values():
+            operation["security"] = [{}, *either] if optional else either
+            if not optional:
+                operation["responses"] = _refusals() | operation["responses"]
+
+
+def _refusals() -> dict[str, Any]:
+    """What a document says of calls without a key, or with a wrong one."""
+    schema = {"$ref": "#/components/schemas/ErrorResponse"}
+    return {
+        str(status): {
+            "description": said["description"],
+            "content": {"application/json": {"schema": schema, **said["content"]["application/json"]}},
+        }
+        for status, said in described(401, 403).items()
+    }

@@ -59,9 +59,14 @@ def stream_of(headers: Headers) -> str | None:
     Raises:
         FieldError: it is no name of a stream, or given twice.
     """
-    name = next((name for name in STREAM_NAMES if name in headers), None)
-    given = None if name is None else _one(headers, name)
-    if name is None or given is None:
+    # All of them are looked at, so that a wrong one is told of even where another counts.
+    found = [_stream(headers, name) for name in STREAM_NAMES]
+    return next((stream for stream in found if stream is not None), None)
+
+
+def _stream(headers: Headers, name: str) -> str | None:
+    given = _one(headers, name)
+    if given is None:
         return None
     try:
         # ASGI hands headers over as latin-1, whatever the client meant; names of streams are UTF-8.

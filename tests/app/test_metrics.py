@@ -70,7 +70,8 @@ def test_what_the_engine_tells_is_counted() -> None:
     metrics.answered("adabn", 3, TIMING)
     metrics.answered("adabn", 2, TIMING)
     metrics.answered("source", 1, TIMING)
-    metrics.forward(requests=3, images=6, forward_s=0.004, commit_s=0.0001)
+    metrics.forward(requests=3, images=6, forward_s=0.004, commit_s=0.0001, adapt_s=0.0015)
+    metrics.forward(requests=1, images=1, forward_s=0.004, commit_s=0.0001)
     metrics.rejected("not_finite")
     series = read(metrics)
     assert value(series, "renorm_images_total", strategy="adabn") == 5
@@ -78,11 +79,13 @@ def test_what_the_engine_tells_is_counted() -> None:
     assert value(series, "renorm_requests_total", strategy="source") == 1
     assert value(series, "renorm_decode_seconds_sum") == pytest.approx(0.003)
     assert value(series, "renorm_queue_seconds_sum") == pytest.approx(0.0015)
-    assert value(series, "renorm_forward_seconds_bucket", le="0.005") == 1
+    assert value(series, "renorm_forward_seconds_bucket", le="0.005") == 2
     assert value(series, "renorm_forward_seconds_bucket", le="0.002") == 0
-    assert value(series, "renorm_commit_seconds_bucket", le="0.0005") == 1
-    assert value(series, "renorm_forward_images_sum") == 6
-    assert value(series, "renorm_forward_requests_sum") == 3
+    assert value(series, "renorm_commit_seconds_bucket", le="0.0005") == 2
+    assert value(series, "renorm_adapt_seconds_bucket", le="0.002") == 1
+    assert value(series, "renorm_adapt_seconds_count") == 1
+    assert value(series, "renorm_forward_images_sum") == 7
+    assert value(series, "renorm_forward_requests_sum") == 4
     assert value(series, "renorm_updates_rejected_total", reason="not_finite") == 1
 
 

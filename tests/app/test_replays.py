@@ -7,8 +7,9 @@ import asyncio
 import pytest
 import torch
 
-from app.replays import OVERHEAD, Replays
-from app.types import Prediction, Timing
+from app.errors import FieldError
+from app.replays import OVERHEAD, Replays, fingerprint
+from app.types import Call, Prediction, Timing
 
 pytestmark = pytest.mark.anyio
 
@@ -25,16 +26,16 @@ def prediction(step: int, images: int = 1) -> Prediction:
 
 async def test_an_answer_is_kept_and_given_to_all_who_ask_again() -> None:
     replays, first = Replays(), prediction(1)
-    assert await replays.find(("a", "1")) is None
+    assert await replays.find(("a", "1"), b"x") is None
     replays.keep(("a", "1"), first)
-    assert await replays.find(("a", "1")) is first
-    assert await replays.find(("b", "1")) is None  # of another stream
+    assert await replays.find(("a", "1"), b"x") is first
+    assert await replays.find(("b", "1"), b"x") is None  # of another stream
 
 
 async def test_who_asks_while_the_answer_is_made_waits_for_it() -> None:
     replays, first = Replays(), prediction(1)
-    assert await replays.find(("a", "1")) is None
-    others = [asyncio.ensure_future(replays.find(("a", "1"))) for _ in range(3)]
+    assert await replays.find(("a", "1"), b"x") is None
+    others = [asyncio.ensure_future(replays.find(("a", "1"), b"x")) for _ in range(3)]
     await asyncio.sleep(0)
     others[0].cancel()  # which must not take it from the others
     await asyncio.sleep(0)
@@ -44,8 +45,8 @@ async def test_who_asks_while_the_answer_is_made_waits_for_it() -> None:
 
 async def test_where_there_is_no_answer_one_of_those_who_wait_makes_it() -> None:
     replays, second = Replays(), prediction(2)
-    assert await replays.find(("a", "1")) is None
-    others = [asyncio.ensure_future(replays.find(("a", "1"))) for _ in range(3)]
+    assert await replays.find(("a", "1"), b"x") is None
+    others = [asyncio.ensure_future(replays.find(("a", "1"), b"x")) for _ in range(3)]
     await asyncio.sleep(0)
     replays.drop(("a", "1"))
     done, waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
@@ -59,22 +60,52 @@ async def test_the_oldest_go_when_there_is_no_room() -> None:
     size = OVERHEAD + 40
     replays = Replays(kept_bytes=3 * size)
     for i in range(10):
-        assert await replays.find(("a", str(i))) is None
+        assert await replays.find(("a", str(i)), b"x") is None
         replays.keep(("a", str(i)), prediction(i))
         assert replays.bytes <= 3 * size
     assert len(replays) == 3
-    assert (await replays.find(("a", "9"))) is not None
-    assert await replays.find(("a", "6")) is None
+    assert (await replays.find(("a", "9"), b"x")) is not None
+    assert await replays.find(("a", "6"), b"x") is None
 
 
 async def test_they_go_after_a_while_but_not_those_that_are_being_made() -> None:
     replays = Replays(kept_s=0.02)
-    assert await replays.find(("a", "made")) is None
-    assert await replays.find(("a", "kept")) is None
+    assert await replays.find(("a", "made"), b"x") is None
+    assert await replays.find(("a", "kept"), b"x") is None
     replays.keep(("a", "kept"), prediction(1))
     await asyncio.sleep(0.05)
-    assert await replays.find(("a", "kept")) is None
+    assert await replays.find(("a", "kept"), b"x") is None
     assert replays.bytes == 0
     assert len(replays) == 2
     replays.keep(("a", "made"), prediction(2))
     assert replays.bytes == OVERHEAD + 40
+
+
+async def test_a_name_stands_for_one_request() -> None:
+    replays = Replays()
+    assert await replays.find(("a", "1"), b"x") is None
+    with pytest.raises(FieldError, match="another request of stream 'a' was sent under the name '1'"):
+        await replays.find(("a", "1"), b"y")
+    replays.keep(("a", "1"), prediction(1))
+    with pytest.raises(FieldError):
+        await replays.find(("a", "1"), b"y")
+
+
+def test_whatever_a_request_says_shows_in_its_fingerprint_but_its_name_and_patience() -> None:
+    call = Call([b"one", b"two"], "s")
+    others = [
+        Call([b"onet", b"wo"], "s"),
+        Call([b"one"], "s"),
+        Call([b"one", b"two"], "t"),
+        Call([b"one", b"two"], "s", "bn"),
+        Call([b"one", b"two"], "s", params={"momentum": 0.1}),
+        Call([b"one", b"two"], "s", update=False),
+        Call([b"one", b"two"], "s", top_k=1),
+        Call([b"one", b"two"], "s", start=True),
+        Call([b"one", b"two"], "s", end=True),
+        Call(torch.zeros(1, 2, 2, 3, dtype=torch.uint8), "s"),
+        Call(torch.ones(1, 2, 2, 3, dtype=torch.uint8), "s"),
+        Call(torch.zeros(1, 3, 2, 2), "s"),
+    ]
+    assert len({fingerprint(one) for one in (call, *others)}) == 13
+    assert fingerprint(call) == fingerprint(Call([b"one", b"two"], "s", request_id="x", timeout_s=3.0))

@@ -57,7 +57,8 @@ def test_document() -> None:
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["info"]["title"] == "Renorm"
     assert DOCUMENT["info"]["version"] == __version__
-    assert {name for name, _ in operations()} == {
+    # Those of the protocol, under /v2, are listed where it is tested.
+    assert {name for name, _ in operations() if " /v2" not in name} == {
         "POST /v1/predict",
         "POST /v1/predict/stream",
         "GET /v1/strategies",

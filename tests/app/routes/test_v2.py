@@ -143,3 +143,19 @@ def test_failures_of_the_engine(failure: Exception, status: int, code: str) -> N
     client = Client()
     client.engine.failure = failure
     refusal(client.get("/v2/models/stats"), status, code)
+
+
+def test_the_page_lists_the_calls_that_there_are() -> None:
+    paths = Client().get("/openapi.json").json()["paths"]
+    described = {f"{method.upper()} {path}" for path in paths for method in paths[path] if path.startswith("/v2")}
+    of_model = ["GET ", "GET /ready", "GET /config", "GET /stats", "POST /infer"]
+    assert described == {
+        "GET /v2",
+        "GET /v2/health/live",
+        "GET /v2/health/ready",
+        "GET /v2/models/stats",
+        "POST /v2/repository/index",
+        "POST /v2/repository/models/{model}/load",
+        *(one.replace(" ", " /v2/models/{model}", 1) for one in of_model),
+        *(one.replace(" ", " /v2/models/{model}/versions/{version}", 1) for one in of_model),
+    }
