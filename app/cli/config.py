@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json as json_text
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ import typer
 
 from app.cli import options as o
 from app.cli.given import check_variables, configured
-from app.cli.serve import serve
 from app.cli.tables import show
 from app.configuration import SECRETS, Configuration
 from app.settings import Settings
@@ -33,24 +31,12 @@ _SECRET = "(secret)"  # noqa: S105
 _TomlOption = Annotated[bool, typer.Option("--toml", help="Print a file for --config, with every setting explained.")]
 
 
-def _as_serve(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of `renorm serve` before its own."""
-    taken = [one for one in _parameters(serve) if one.name in {"config", *Settings.model_fields}]
-    own = [one for one in _parameters(command) if one.kind is not one.VAR_KEYWORD]
-    command.__signature__ = inspect.Signature([*taken, *own])  # type: ignore[attr-defined]
-    return command
-
-
-def _parameters(command: Callable[..., None]) -> Iterator[inspect.Parameter]:
-    for one in inspect.signature(command, eval_str=True).parameters.values():
-        keyword = one.kind is not one.VAR_KEYWORD
-        yield one.replace(kind=one.KEYWORD_ONLY) if keyword else one
-
-
-@_as_serve
-def config(json: o.JsonOption = False, toml: _TomlOption = False, **options: Any) -> None:
+@o.with_settings()
+def config(
+    config: o.ConfigOption = None, json: o.JsonOption = False, toml: _TomlOption = False, **options: Any
+) -> None:
     """Show every setting with its value and its source: an option, a variable, a key of a file, or the default."""
-    settings, found = configured(options)
+    settings, found = configured({**options, "config": config})
     check_variables()
     values = {name: _shown(name, getattr(settings, name)) for name in Settings.model_fields}
     if json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,21 +27,10 @@ Examples:
 """
 
 
-def describe(
-    model: o.ModelOption = None,
-    weights: o.WeightsOption = None,
-    labels: o.LabelsOption = None,
-    mean: o.MeanOption = None,
-    std: o.StdOption = None,
-    size: o.SizeOption = None,
-    device: o.DeviceOption = None,
-    dtype: o.DtypeOption = None,
-    strategy: o.StrategyOption = None,
-    config: o.ConfigOption = None,
-    json: o.JsonOption = False,
-) -> None:
+@o.with_settings("model", "weights", "labels", "mean", "std", "size", "device", "dtype", "strategy")
+def describe(config: o.ConfigOption = None, json: o.JsonOption = False, **options: Any) -> None:
     """Show a model as the server would host it: preprocessing, BatchNorm sites, bytes of state per strategy."""
-    settings = settings_from(locals())
+    settings = settings_from({**options, "config": config})
     check_strategy(settings.strategy)
     info = asyncio.run(_inspect(settings))
     if json:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -36,46 +36,10 @@ Examples:
 """
 
 
-def serve(
-    model: o.ModelOption = None,
-    weights: o.WeightsOption = None,
-    labels: o.LabelsOption = None,
-    mean: o.MeanOption = None,
-    std: o.StdOption = None,
-    size: o.SizeOption = None,
-    device: o.DeviceOption = None,
-    dtype: o.DtypeOption = None,
-    compile: o.CompileOption = None,
-    strategy: o.StrategyOption = None,
-    host: o.HostOption = None,
-    port: o.PortOption = None,
-    admin_key: o.AdminKeyOption = None,
-    threads: o.ThreadsOption = None,
-    keys: o.KeysOption = None,
-    insecure: o.InsecureOption = None,
-    cors_origins: o.CorsOriginsOption = None,
-    grpc_port: o.GrpcPortOption = None,
-    drain_seconds: o.DrainSecondsOption = None,
-    log_format: o.LogFormatOption = None,
-    metrics_streams: o.MetricsStreamsOption = None,
-    traces: o.TracesOption = None,
-    access_log: o.AccessLogOption = False,
-    max_images: o.MaxImagesOption = None,
-    max_image_bytes: o.MaxImageBytesOption = None,
-    max_image_pixels: o.MaxImagePixelsOption = None,
-    max_body_bytes: o.MaxBodyBytesOption = None,
-    max_forward_images: o.MaxForwardImagesOption = None,
-    max_waiting_bytes: o.MaxWaitingBytesOption = None,
-    max_state_bytes: o.MaxStateBytesOption = None,
-    max_streams: o.MaxStreamsOption = None,
-    max_decompressed_bytes: o.MaxDecompressedBytesOption = None,
-    max_waiting: o.MaxWaitingOption = None,
-    max_waiting_per_stream: o.MaxWaitingPerStreamOption = None,
-    timeout: o.TimeoutOption = None,
-    config: o.ConfigOption = None,
-) -> None:
+@o.with_settings()
+def serve(access_log: o.AccessLogOption = False, config: o.ConfigOption = None, **options: Any) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
-    settings = settings_from(locals())
+    settings = settings_from({**options, "config": config})
     check_variables()
     access = access_of(settings)
     check_strategy(settings.strategy)
