@@ -70,7 +70,8 @@ def trying(client: Guest, url: str, folder: Path) -> Iterator[Call]:
                 yield Call(**json.loads(line))
         log.seek(0)
         if process.returncode != 0:
-            yield Call("its program", False, f"ended with status {process.returncode}: {log.read()[-400:].strip()}")
+            last = log.read().strip().rpartition("\n")[2]
+            yield Call("its program", False, f"ended with status {process.returncode}: {last}")
 
 
 def tried(clients: Sequence[Guest], url: str, folder: Path) -> list[tuple[Guest, Call]]:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
-import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,38 +16,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+from tests.served import ROOT, served
+
 SAMPLE = ROOT / "benchmarks" / "sample"
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "renorm"), "serve", "--port", str(port), "--threads", "1"]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(address, server)
-        yield address
-    finally:
-        server.send_signal(signal.SIGTERM)
-        output, _ = server.communicate(timeout=20)
-    assert server.returncode in (0, -signal.SIGTERM), output
-    assert "Traceback" not in output, output
-
-
-def _wait(address: str, server: subprocess.Popen[str]) -> None:
-    for _ in range(300):
-        assert server.poll() is None, server.communicate()[0]
-        try:
-            if httpx.get(f"{address}/readyz", timeout=10).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail("the server is not ready after 30 seconds")
+    with served() as server:
+        yield server.url
 
 
 def images(name: str) -> NDArray[np.uint8]:

@@ -6,14 +6,10 @@ import contextlib
 import io
 import json
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -24,7 +20,9 @@ from numpy.typing import NDArray
 from open_inference.grpc import protocol, service
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+from tests.served import ROOT, free_port
+from tests.served import served as serving
+
 MODEL = "cifar10-resnet20"
 FRAMES: NDArray[np.uint8] = np.load(ROOT / "benchmarks" / "sample" / "fog.npy")[:4]
 
@@ -36,40 +34,13 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    """A server, which is told to end when the tests are done."""
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
-            free.bind(("127.0.0.1", 0))
-        ports = one.getsockname()[1], other.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "renorm"), "serve", "--threads", "1"]
-    command += ["--port", str(ports[0]), "--grpc-port", str(ports[1])]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    address = f"127.0.0.1:{ports[1]}"
-    try:
-        with grpc.insecure_channel(address) as channel:
-            _wait(stub_of(channel), process)
-        yield Served(f"http://127.0.0.1:{ports[0]}", address)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
-    assert process.returncode in (0, -signal.SIGTERM)
-    assert "Traceback" not in output, output
-    assert f"gRPC           {address}" in output
+    port = free_port()
+    with serving("--grpc-port", str(port), said=(f"gRPC           127.0.0.1:{port}",)) as server:
+        yield Served(server.url, f"127.0.0.1:{port}")
 
 
 def stub_of(channel: grpc.Channel) -> Any:
     return service.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
-
-
-def _wait(stub: Any, process: subprocess.Popen[str]) -> None:
-    for _ in range(300):
-        assert process.poll() is None, process.communicate()[0]
-        # Live before the model is loaded, ready after.
-        ready = stub.ServerReady(protocol.ServerReadyRequest(), wait_for_ready=True, timeout=30).ready
-        if ready:
-            return
-        time.sleep(0.1)
-    pytest.fail("the server is not ready after 30 seconds")
 
 
 @pytest.fixture(scope="module")

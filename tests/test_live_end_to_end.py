@@ -8,10 +8,8 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -19,7 +17,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.test_end_to_end import ROOT, _wait, images, png, shell
+from tests.served import ROOT, served
+from tests.test_end_to_end import images, png, shell
 
 PAGE = (ROOT / "docs" / "streaming.md").read_text()
 MOST_BYTES = 200_000
@@ -46,23 +45,12 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "renorm"), "serve", "--port", str(port), "--threads", "1"]
-    command += ["--max-image-bytes", str(MOST_BYTES)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(url, process)
-        with httpx.Client(base_url=url, timeout=60) as http:
-            yield Server(process, url, http)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
-    assert process.returncode in (0, -signal.SIGTERM), output
-    for word in ("Traceback", "Exception", "WARNING", "ERROR"):
-        assert word not in output, output
+    unsaid = ("Traceback", "Exception", "WARNING", "ERROR")
+    with (
+        served("--max-image-bytes", str(MOST_BYTES), unsaid=unsaid) as running,
+        httpx.Client(base_url=running.url, timeout=60) as http,
+    ):
+        yield Server(running.process, running.url, http)
 
 
 def told(camera: ClientConnection, timeout: float = 30) -> dict[str, Any]:

@@ -1,113 +1,31 @@
-"""The Open Inference Protocol as others' clients speak it: NVIDIA's, and one made from the protocol's description."""
+"""The Open Inference Protocol as NVIDIA's client speaks it."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import io
-import json
-import re
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from open_inference.openapi.client import OpenInferenceClient
-from open_inference.openapi.errors.not_found_error import NotFoundError
-from open_inference.openapi.types.inference_request import InferenceRequest
-from open_inference.openapi.types.request_input import RequestInput
-from PIL import Image
 from tritonclient import http
-from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
-ROOT = Path(__file__).parent.parent
-MODEL = "cifar10-resnet20"
-FRAMES: NDArray[np.uint8] = np.load(ROOT / "benchmarks" / "sample" / "fog.npy")[:8]
+from tests.oip_frames import FRAMES, MODEL, expected, files, prepared, shares, tensor
+from tests.served import served
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "renorm"), "serve", "--port", str(port), "--threads", "1"]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        _wait(f"http://127.0.0.1:{port}", server)
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        output, _ = server.communicate(timeout=20)
-    assert "Traceback" not in output, output
-
-
-def _wait(address: str, server: subprocess.Popen[str]) -> None:
-    for _ in range(300):
-        assert server.poll() is None, server.communicate()[0]
-        try:
-            if httpx.get(f"{address}/v2/health/ready", timeout=10).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail("the server is not ready after 30 seconds")
+    with served() as server:
+        yield server.url.removeprefix("http://")
 
 
 @pytest.fixture(scope="module")
 def triton(url: str) -> Iterator[Any]:
     with http.InferenceServerClient(url) as client:
         yield client
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def expected(url: str, frames: NDArray[np.uint8], stream: str, **fields: str) -> dict[str, Any]:
-    """What the server's own call answers."""
-    files = [("files", ("a.png", png(frame), "image/png")) for frame in frames]
-    answer = httpx.post(f"http://{url}/v1/predict", files=files, data={"stream": stream, "top_k": "10", **fields})
-    assert answer.status_code == 200, answer.text
-    said: dict[str, Any] = answer.json()
-    return said
-
-
-def shares(answer: dict[str, Any]) -> NDArray[np.float64]:
-    """Probabilities by class, of an answer of the server's own call."""
-    table = np.zeros((len(answer["predictions"]), 10))
-    for i, prediction in enumerate(answer["predictions"]):
-        for one in prediction["top_k"]:
-            table[i, one["index"]] = one["probability"]
-    return table
-
-
-def prepared(url: str, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    how = httpx.get(f"http://{url}/v1/model").json()["preprocessing"]
-    pixels = frames.transpose(0, 3, 1, 2) / 255
-    mean, std = (np.array(how[name]).reshape(3, 1, 1) for name in ("mean", "std"))
-    values: NDArray[np.float32] = ((pixels - mean) / std).astype(np.float32)
-    return values
-
-
-def tensor(module: Any, values: NDArray[Any], datatype: str, *, binary: bool = True) -> Any:
-    given = module.InferInput("input", list(values.shape), datatype)
-    given.set_data_from_numpy(values, binary_data=binary)
-    return given
-
-
-def files(frames: NDArray[np.uint8]) -> NDArray[np.object_]:
-    return np.array([png(frame) for frame in frames], dtype=np.object_)
 
 
 def test_the_ten_core_calls(triton: Any, url: str) -> None:
@@ -278,102 +196,3 @@ def test_statistics_count(triton: Any) -> None:
     assert [grown[name] for name in ("success", "fail", "queue", "compute_infer")] == [1, 0, 1, 1]
     assert any(batch["batch_size"] == 8 and batch["compute_infer"]["ns"] > 0 for batch in after["batch_stats"])
     assert after["last_inference"] >= 1000 * (time.time() - 60)
-
-
-def with_aio(url: str, use: Callable[[Any], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with aio.InferenceServerClient(url) as client:
-            await use(client)
-        await asyncio.sleep(0.1)  # aiohttp closes its sockets behind its back
-
-    asyncio.run(run())
-
-
-def test_the_client_for_asyncio(url: str) -> None:
-    async def use(client: Any) -> None:
-        assert await client.is_server_live()
-        assert await client.is_server_ready()
-        assert await client.is_model_ready(MODEL)
-        assert (await client.get_server_metadata())["extensions"]
-        # More than 500 bytes, which it cannot read when they are compressed.
-        assert len(json.dumps(await client.get_model_metadata(MODEL))) > 500
-        assert (await client.get_model_config(MODEL))["sequence_batching"]
-        assert (await client.get_inference_statistics())["model_stats"]
-        assert await client.get_model_repository_index()
-        await client.load_model(MODEL)
-        with pytest.raises(InferenceServerException, match="extension"):
-            await client.get_trace_settings()
-        own = shares(expected(url, FRAMES, "aio-own"))
-        text = tensor(aio, prepared(url, FRAMES), "FP32", binary=False)
-        asked = [aio.InferRequestedOutput("probabilities", binary_data=False)]
-        for i, (given, outputs, coding) in enumerate(
-            [
-                (text, asked, None),
-                (text, None, None),
-                (tensor(aio, FRAMES, "UINT8"), None, None),
-                (tensor(aio, files(FRAMES), "BYTES"), asked, "gzip"),
-            ]
-        ):
-            result = await client.infer(
-                MODEL, [given], outputs=outputs, sequence_id=f"aio-{i}", request_compression_algorithm=coding
-            )
-            assert result.as_numpy("probabilities") == pytest.approx(own, abs=1e-6)
-
-    with_aio(url, use)
-
-
-def test_the_client_made_from_the_protocols_description(url: str) -> None:
-    with httpx.Client() as connection:
-        client = OpenInferenceClient(base_url=f"http://{url}", httpx_client=connection)
-        client.check_server_liveness()
-        client.check_server_readiness()
-        client.check_model_readiness(MODEL)
-        client.check_model_version_readiness(MODEL, "1")
-        with pytest.raises(NotFoundError):
-            client.check_model_version_readiness(MODEL, "2")
-        assert client.read_server_metadata().name == "renorm"
-        metadata = client.read_model_metadata(MODEL)
-        assert metadata == client.read_model_version_metadata(MODEL, "1")
-        assert metadata.inputs is not None
-        assert metadata.inputs[0].name == "input"
-        own = shares(expected(url, FRAMES[:1], "oio-own"))
-        kinds: dict[str, NDArray[Any]] = {
-            "FP32": prepared(url, FRAMES[:1]),
-            "UINT8": FRAMES[:1],
-            "BYTES": np.array([base64.b64encode(png(FRAMES[0])).decode()]),
-        }
-        for kind, values in kinds.items():
-            given = {"name": "x", "shape": list(values.shape), "datatype": kind, "data": values.tolist()}
-            said: dict[str, Any] = {"inputs": [RequestInput.parse_obj(given)], "outputs": None, "id": "7"}
-            for version in (False, True):
-                request = InferenceRequest(**said, parameters={"sequence_id": f"oio-{kind}-{version}"})
-                answer = (
-                    client.model_version_infer(MODEL, "1", request=request)
-                    if version
-                    else client.model_infer(MODEL, request=request)
-                )
-                found: dict[str, Any] = {output.name: output.data.__root__ for output in answer.outputs}
-                assert answer.id == "7"
-                assert found["probabilities"] == pytest.approx(own[0], abs=1e-6)
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "protocol.md").read_text(), re.DOTALL)
-
-
-def test_the_page_of_the_protocol_works_in_order(
-    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = []
-    for command in blocks("sh"):
-        here = command.replace("127.0.0.1:8000", url)
-        done = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, check=True)
-        said.append(done.stdout.strip())
-    assert json.loads(said[0]) == {"ready": True, "live": True}
-    assert json.loads(said[1])["name"] == MODEL
-    assert json.loads(said[2])["outputs"][1]["data"] == ["ship"]
-    assert said[3] == '"renorm_step":2'
-    monkeypatch.chdir(ROOT)
-    (example,) = blocks("python")
-    exec(example.replace("127.0.0.1:8000", url), {})  # noqa: S102
-    assert capsys.readouterr().out == "[b'ship'] 3\n"

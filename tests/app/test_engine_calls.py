@@ -261,7 +261,7 @@ async def test_statistics_count_requests_images_and_forwards(engine: Engine) -> 
     assert (found.inference_count, found.execution_count) == (7, 2)
     assert set(found.batches) == {1, 6}
     parts = found.queue.ns + found.compute_input.ns + found.compute_infer.ns
-    assert 0 < parts <= found.success.ns
+    assert 0 < parts <= found.success.ns + 12_000  # each is rounded to a microsecond
     assert found.last_inference_ms > 1.7e12
     assert all(batch.compute_infer.count == 1 for batch in found.batches.values())
 

@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -21,8 +20,8 @@ import numpy as np
 import pytest
 
 from app.client import AsyncClient, Client, ServerUnreachable
+from tests.served import ROOT, served
 
-ROOT = Path(__file__).parent.parent.parent.parent
 BIN = Path(sys.executable).parent
 FRACTION = r"-?\d+\.\d+(?:e-?\d+)?"
 SHIP = ROOT / "docs" / "examples" / "foggy-ship.png"
@@ -30,19 +29,8 @@ SHIP = ROOT / "docs" / "examples" / "foggy-ship.png"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    command = [str(BIN / "renorm"), "serve", "--port", address.rpartition(":")[2], "--threads", "1"]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        with Client(address) as client:
-            client.wait_until_ready(60)
-        yield address
-    finally:
-        server.send_signal(signal.SIGTERM)
-        _, said = server.communicate(timeout=20)
-    assert "Traceback" not in said, said
+    with served() as server:
+        yield server.url
 
 
 @contextlib.contextmanager
