@@ -25,7 +25,7 @@ COPY adapters adapters
 COPY app app
 RUN /opt/renorm/bin/pip wheel --no-deps --wheel-dir /wheels . \
  && wheel="$(echo /wheels/renorm-*.whl)" \
- && /opt/renorm/bin/pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} "${wheel}[timm]"
+ && /opt/renorm/bin/pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} "${wheel}[timm,grpc,traces]"
 
 
 FROM python:3.11-slim

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ Examples:
 @o.with_settings()
 def serve(access_log: o.AccessLogOption = False, config: o.ConfigOption = None, **options: Any) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
-    settings = settings_from({**options, "config": config})
+    settings = _alone(settings_from({**options, "config": config}))
     check_variables()
     access = access_of(settings)
     check_strategy(settings.strategy)
@@ -51,6 +52,19 @@ def serve(access_log: o.AccessLogOption = False, config: o.ConfigOption = None, 
         fail(why_not(error, settings.host, settings.port), status=CANNOT_RUN)
     typer.echo(access.summary())
     _run(settings, sockets, access_log=access_log)
+
+
+def _alone(settings: Settings) -> Settings:
+    """The settings with a number of threads, which the forward has to itself.
+
+    OpenMP gives every thread that computes helpers of its own, which go on spinning for a while when there is nothing
+    to do: those of the event loop and of the decoders would take the cores from the forward. So all but the model
+    thread, which says what it wants, are left without. To be called before torch is loaded, for OpenMP reads it then.
+    """
+    before = os.environ.get("OMP_NUM_THREADS", "")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    wanted = int(before) if before.isdecimal() and int(before) else os.cpu_count() or 1
+    return settings if settings.threads is not None else settings.model_copy(update={"threads": wanted})
 
 
 def _run(settings: Settings, sockets: list[socket.socket], *, access_log: bool) -> None:
