@@ -76,13 +76,15 @@ class Worker:
         try:
             while (job := self._jobs.get()) is not None:
                 self._since = time.monotonic()
+                result: Any = None
+                failure: Exception | None = None
                 try:
                     result = job.work()
                 except Exception as error:
-                    _settle(job, error=error)
-                else:
-                    _settle(job, result)
+                    failure = error
+                # Before the answer: who has it finds the thread at rest.
                 self._since = None
+                _settle(job, result, failure)
         except BaseException:
             log.critical("the model thread ends: the server has to be restarted", exc_info=True)
         finally:
