@@ -80,7 +80,7 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
         patient = drive(job(port, Load(clients=1)))
     assert tally.errors == 0, tally.fault
     assert tally.p99 > 200
-    assert tally.requests > patient.requests
+    assert tally.p99 > 2 * patient.p99
 
 
 def test_requests_of_an_open_loop_come_at_the_same_moments_again() -> None:
