@@ -3,7 +3,7 @@
     with Client("http://127.0.0.1:8000") as client:
         answer = client.predict("image.jpg", stream="camera-7")
 
-It needs httpx (``pip install renorm[client]``) and loads nothing of the server: no torch, no web framework.
+It needs httpx and loads nothing of the server: no torch, no web framework.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ try:
     import httpx as _httpx
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "the client needs httpx, which is not installed: pip install 'renorm[client]'", name="httpx"
+        "the client needs httpx, which is not installed: pip install httpx", name="httpx"
     ) from error
 
 from app.client.asynchronous import AsyncClient, AsyncStream

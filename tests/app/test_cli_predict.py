@@ -199,4 +199,4 @@ def test_without_httpx_one_line_says_what_to_install(frames: Path) -> None:
         [sys.executable, "-c", code, "predict", frames / "1.png"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "renorm: the client needs httpx, which is not installed: pip install 'renorm[client]'\n"
+    assert done.stderr == "renorm: the client needs httpx, which is not installed: pip install httpx\n"

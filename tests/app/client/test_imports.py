@@ -35,7 +35,7 @@ try:
 except ModuleNotFoundError as error:
     print(error.name, error)
 """
-    assert printed(code) == "httpx the client needs httpx, which is not installed: pip install 'renorm[client]'\n"
+    assert printed(code) == "httpx the client needs httpx, which is not installed: pip install httpx\n"
 
 
 def test_public_names_are_sorted_and_described() -> None:
