@@ -5,6 +5,9 @@ from adapters.alpha_bn import AlphaBN
 from adapters.arena import Arena
 from adapters.base import Adapter, AnyAdapter, Moments, Nothing, Site, Statistics, rate
 from adapters.bn import BN
+from adapters.cofa import Cofa
+from adapters.composite import Composite, Strategy, whole
+from adapters.core import Core
 from adapters.errors import (
     AdapterError,
     DuplicateStrategyError,
@@ -15,18 +18,27 @@ from adapters.errors import (
     UnknownStrategyError,
     UnsupportedModelError,
 )
+from adapters.iabn import IABN
+from adapters.lame import Lame
 from adapters.linear import Linear, Weights
 from adapters.memory import Key, Memory
 from adapters.model import AdaptiveModel
+from adapters.naming import adapter, name_of, params_of, parts_of, schema_of, strategy
 from adapters.params import check, param, schema
-from adapters.registry import STRATEGIES, load_plugins, name_of, register, strategy
+from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
 from adapters.request import Answer, Outcome, Request
 from adapters.robust_bn import RobustBN
+from adapters.roles import Corrector, Learner, Lesson, Network, Start
+from adapters.rotta import RoTTA
 from adapters.source import Source
+from adapters.tema import Tema
+from adapters.temperature import Temperature
+from adapters.tent import Descent, Tent
 from adapters.unmix_tns import UnMixTNS
 
 __all__ = [
     "BN",
+    "IABN",
     "STRATEGIES",
     "AdaBN",
     "Adapter",
@@ -36,32 +48,54 @@ __all__ = [
     "Answer",
     "AnyAdapter",
     "Arena",
+    "Cofa",
+    "Composite",
+    "Core",
+    "Corrector",
+    "Descent",
     "DuplicateStrategyError",
     "InputError",
     "Key",
+    "Lame",
+    "Learner",
+    "Lesson",
     "Linear",
     "Memory",
     "Moments",
+    "Network",
     "Nothing",
     "Outcome",
     "ParameterError",
     "PluginError",
     "Request",
+    "RoTTA",
     "RobustBN",
     "Site",
     "Source",
+    "Start",
     "StateError",
     "Statistics",
+    "Strategy",
+    "Tema",
+    "Temperature",
+    "Tent",
     "UnMixTNS",
     "UnknownStrategyError",
     "UnsupportedModelError",
     "Weights",
+    "adapter",
     "check",
+    "kind_of",
     "load_plugins",
     "name_of",
+    "names",
     "param",
+    "params_of",
+    "parts_of",
     "rate",
     "register",
     "schema",
+    "schema_of",
     "strategy",
+    "whole",
 ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.memory import Key, Memory
+from adapters.memory import Key, Memory, State, bytes_of
 
 BLOCK_BYTES = 2**25
 """About how large a block is: so large that allocators ask the system for it alone, which takes no memory before it is
@@ -35,19 +35,21 @@ class _Slot(NamedTuple):
 class Arena(MutableMapping[Key, Memory]):
     """States by key. A missing one *is* the initial state, so deleting a key is resetting its stream.
 
-    Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. Takes
-    the bytes of its rows, and the room that is left in blocks until new streams fill it or the last of theirs has gone.
+    Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. What
+    learners and correctors remember is kept as it is given. Takes the bytes of all that, and the room that is left in
+    blocks until new streams fill it or the last of theirs has gone.
     """
 
     def __init__(self) -> None:
-        self.bytes = 0  # of all rows
+        self.bytes = 0  # of all states
         self._steps: dict[Key, int] = {}
+        self._parts: dict[Key, tuple[State, ...]] = {}
         self._slots: dict[Key, _Slot] = {}
         # Blocks with room, by what fits in.
         self._open: dict[tuple[int, torch.device], list[_Block]] = {}
 
     def __getitem__(self, key: Key) -> Memory:
-        return Memory(self._slots[key].row, self._steps[key])
+        return Memory(self._slots[key].row, self._steps[key], self._parts.get(key, ()))
 
     def __contains__(self, key: object) -> bool:
         return key in self._slots
@@ -61,11 +63,15 @@ class Arena(MutableMapping[Key, Memory]):
             self.bytes += row.nbytes
         slot.row.copy_(row)
         self._steps[key] = memory.steps
+        self.bytes -= bytes_of(self._parts.pop(key, ()))
+        if memory.parts:
+            self._parts[key] = memory.parts
+            self.bytes += bytes_of(memory.parts)
 
     def __delitem__(self, key: Key) -> None:
         block, place = slot = self._slots.pop(key)
         del self._steps[key]
-        self.bytes -= slot.row.nbytes
+        self.bytes -= slot.row.nbytes + bytes_of(self._parts.pop(key, ()))
         open_blocks = self._open.setdefault(_kind(block.rows), [])
         block.free.append(place)
         if len(block.free) == 1:

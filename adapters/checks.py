@@ -260,6 +260,7 @@ CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     "vmap": check_vmap,
     "queue": check_queue,
     "packing": check_packing,
+    "engine": checks_model.check_engine,
     **checks_model.CHECKS,
 }
 """Every check by name: first those of the rule alone, then those of the rule inside a network."""

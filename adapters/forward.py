@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from adapters.affines import Learned
 from adapters.base import Site, Statistics
 from adapters.errors import UnsupportedModelError
 from adapters.moments import Affine, Seen, measure, normalize
@@ -34,6 +35,11 @@ class Planned(Protocol):
     """What a forward asks of a plan."""
 
     images: int
+
+    @property
+    def learned(self) -> Learned | None:
+        """What streams add to the trained affine parameters."""
+        ...
 
     def step(self, index: int, site: Site, seen: Seen) -> Statistics:
         """What normalizes each image at a site: one row per image, or one row for all."""
@@ -102,6 +108,8 @@ class Pass(TorchFunctionMode):
                 f"layer {site.name} sees {x.shape[0]} rows for {self._plan.images} images: networks that fold other "
                 "axes (frames, patches, tokens) into the batch before BatchNorm cannot be adapted per image"
             )
+        if self._plan.learned is not None:
+            affine = self._plan.learned.added(layer, affine)
         seen = measure(x)
         self.seen[index] = seen
         used = self._plan.step(index, site, seen)

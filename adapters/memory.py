@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import AnyAdapter
+from adapters.composite import Composite, Strategy
 from adapters.errors import StateError
 from adapters.sites import Sites
 
@@ -19,14 +20,31 @@ class Key(NamedTuple):
     """Whose state it is: each stream has one per strategy with its hyperparameters."""
 
     stream: Hashable
-    adapter: AnyAdapter
+    strategy: Strategy
+
+    @property
+    def adapter(self) -> AnyAdapter:
+        """The adapter that the stream's requests are answered with."""
+        return self.strategy.answering if isinstance(self.strategy, Composite) else self.strategy
 
 
 class Memory(NamedTuple):
     """A stream's state after ``steps`` committed requests. A stream without one is a new stream."""
 
-    row: Tensor  # [size] float32
+    row: Tensor  # [size] float32, the adapter's at all sites
     steps: int
+    parts: tuple[State, ...] = ()
+    """What learner and correctors remember, in the order of `Composite`; an empty one is still that of a new stream."""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes it takes."""
+        return self.row.nbytes + bytes_of(self.parts)
+
+
+def bytes_of(parts: tuple[State, ...]) -> int:
+    """How many bytes learner's and correctors' states take."""
+    return sum(field.nbytes for part in parts for field in part)
 
 
 class Layout:

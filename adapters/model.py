@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adapters.affines import Affines
 from adapters.arena import Arena
 from adapters.base import AnyAdapter
 from adapters.build import default_cache
 from adapters.compiled import Compiled
+from adapters.composite import Strategy, whole
 from adapters.direct import Direct
 from adapters.drift import drift, gathered
+from adapters.errors import InputError
 from adapters.forward import NORMALIZATIONS, Pass
+from adapters.head import Head
 from adapters.inplace import Watch, unread
 from adapters.memory import Key, Layout, Memory, initial
+from adapters.naming import name_of, params_of
+from adapters.naming import strategy as named
 from adapters.network import innermost, placed, taken_over
 from adapters.plan import Plan, Turn
-from adapters.registry import name_of
-from adapters.registry import strategy as named
-from adapters.request import Answer, Outcome, Request, check_finite, check_output, check_requests
+from adapters.request import Answer, Outcome, Request, check_finite, check_output, check_requests, one_lesson_each
+from adapters.roles import Lesson
+from adapters.school import School
 from adapters.settle import Ran, settle
+from adapters.shown import Shown
 from adapters.sites import Sites
 from adapters.snapshot import exported, restored
 
@@ -44,7 +50,7 @@ class AdaptiveModel:
     Args:
         model: any ``nn.Module`` with BatchNorm1d, 2d, 3d or SyncBatchNorm layers (subclasses included) that maps a
             tensor ``[n, ...]`` to a tensor ``[n, ...]``.
-        strategy: a registered name, or an adapter instance.
+        strategy: a registered name, or several joined by plus signs, or an instance of an adapter or `Composite`.
         prepare: what turns a batch of images as requests hold them into the network's input, such as the scaling of
             ``uint8`` pixels; by default requests hold the network's input itself.
         device: where the network runs; by default where it is.
@@ -62,7 +68,7 @@ class AdaptiveModel:
     def __init__(
         self,
         model: nn.Module,
-        strategy: str | AnyAdapter = "adabn",
+        strategy: str | Strategy = "adabn",
         *,
         prepare: Callable[[Tensor], Tensor] | None = None,
         device: str | torch.device | None = None,
@@ -71,7 +77,7 @@ class AdaptiveModel:
         compile: bool = False,
         **params: Any,
     ) -> None:
-        self.adapter = _adapter(strategy, params)
+        self.strategy = _strategy(strategy, params)
         Sites(model)  # refuses before anything is copied
         self._prepare, self._dtype = prepare, dtype
         self._network = taken_over(model, None if device is None else torch.device(device), dtype, copied=copy)
@@ -82,9 +88,13 @@ class AdaptiveModel:
         self._first: tuple[frozenset[str], Direct] | None = (unread(self._network), Direct(self.sites.layers))
         self._unread: frozenset[str] = frozenset()
         self._direct: Direct | None = None
+        self._head = Head(self._network)
+        self._affines = Affines(self.sites)
+        self._shown: Shown | None = None
         self._memories = Arena()
         # Keyed by the number of known sites too, because that number can grow.
         self._layout_of = lru_cache(CACHED_LAYOUTS)(self._new_layout)
+        self._school = School(self._network, self.sites, self._affines, self._layout, prepare or _as_it_is, dtype)
         self._compile = compile
         self._compiled: Compiled | None = None
 
@@ -95,20 +105,42 @@ class AdaptiveModel:
     def predict(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer many requests in one forward and commit their states; requests of one stream step in their order.
 
+        Streams that learn do so before this returns, and of these a forward takes one request at a time.
+
         Raises:
             InputError: no request, images that do not fit together, or values that are not finite; nothing is changed.
         """
-        outcome = self.run(requests, self._memories)
-        self._memories.update(outcome.memories)
-        return outcome.answers
+        check_requests(requests, raw=self._prepare is not None)
+        answers = []
+        for group in one_lesson_each(requests, self._key):
+            outcome = self.run(group, self._memories)
+            self._memories.update(outcome.memories)
+            self._memories.update(self.learn(outcome.lessons, self._memories))
+            answers += outcome.answers
+        return answers
 
     def run(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-        """The pure form of `predict`, for callers with a memory of their own: what to answer and what to commit."""
+        """The pure form of `predict`, for callers with a memory of their own: what to answer and what to commit.
+
+        What streams have yet to learn is in the outcome too: see `learn`.
+
+        Raises:
+            InputError: as in `predict`; also a request of a stream that has to learn from one before it.
+        """
         check_requests(requests, raw=self._prepare is not None)
+        if len(list(one_lesson_each(requests, self._key))) > 1:
+            raise InputError("a stream that learns is ready for its next request after its lesson: run that one later")
         outcome = self._forward(requests, memories)
         if len(requests) == 1 or all(answer.finite for answer in outcome.answers):
             return outcome
         return self._one_by_one(requests, memories)
+
+    def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
+        """What streams remember after their lessons; pure. ``memories`` hold what they do since the requests' commit.
+
+        A stream is missing where not all that it would have learned is finite: it goes on as it is.
+        """
+        return self._school.learn(lessons, memories)
 
     def warm_up(self, image: Tensor, progress: Callable[[str], None] | None = None) -> None:
         """Run once, and make all graphs now if the model compiles; afterwards none are made while requests wait.
@@ -130,9 +162,24 @@ class AdaptiveModel:
         for key in [key for key in self._memories if stream is None or key.stream == stream]:
             del self._memories[key]
 
-    def state_bytes(self, adapter: AnyAdapter | None = None) -> int:
-        """How many bytes one stream's state takes with ``adapter``, or with the model's own strategy."""
-        return 4 * len(self._layout(adapter or self.adapter))
+    def state_bytes(self, strategy: Strategy | None = None) -> int:
+        """How many bytes one stream's state takes with ``strategy``, or with the model's own.
+
+        Raises:
+            InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
+        """
+        key = Key("", strategy or self.strategy)
+        layout, parts = self._layout(key.adapter), whole(key.strategy)
+        size = 4 * len(layout)
+        if parts.learner is None and not parts.correctors:
+            return size
+        if self._shown is None:
+            raise InputError("what learners and correctors remember depends on the network: run it once before asking")
+        return size + self._shown.bytes_of(parts, self._affines.size, layout.row)
+
+    def memories(self) -> Mapping[Key, Memory]:
+        """What all streams remember, until the next request."""
+        return self._memories
 
     def state_dict(self) -> dict[str, Any]:
         """All streams, as plain types and tensors: safe for ``torch.save`` and ``torch.load(weights_only=True)``."""
@@ -152,10 +199,18 @@ class AdaptiveModel:
         self.reset()
         self._memories.update(memories)
 
-    def _named(self, name: str, params: Mapping[str, Any]) -> AnyAdapter:
-        # The model's own adapter needs no registration.
-        own = self.adapter
-        return own if name == name_of(own) and params == asdict(own) else named(name, params)  # type: ignore[call-overload]
+    @property
+    def adapter(self) -> AnyAdapter:
+        """The adapter that requests are answered with where they name no strategy."""
+        return Key("", self.strategy).adapter
+
+    def _key(self, request: Request) -> Key:
+        return Key(request.stream, request.strategy or self.strategy)
+
+    def _named(self, name: str, params: Mapping[str, Any]) -> Strategy:
+        # The model's own strategy needs no registration.
+        own = self.strategy
+        return own if name == name_of(own) and params == params_of(own) else named(name, params)
 
     def _layout(self, adapter: AnyAdapter) -> Layout:
         return self._layout_of(adapter, len(self.sites))
@@ -164,11 +219,8 @@ class AdaptiveModel:
         return initial(adapter, self.sites)
 
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-        turns = [
-            Turn(Key(request.stream, request.adapter or self.adapter), len(request.images), request.update)
-            for request in requests
-        ]
-        plan = Plan(self.sites, turns, memories, self._layout)
+        turns = [Turn(self._key(request), len(request.images), request.update, request.images) for request in requests]
+        plan = Plan(self.sites, turns, memories, self._layout, self._affines)
         batch = placed([requests[index].images for index in plan.order], self.device)
         check_finite(batch)
         with torch.no_grad():
@@ -176,6 +228,8 @@ class AdaptiveModel:
             if images.data_ptr() == requests[0].images.data_ptr():
                 images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
             ran = (self._compiled and self._compiled.run(plan, images)) or self._eager(plan, images)
+            if self._shown is None:
+                self._shown = Shown(self._head.width, ran.logits.shape[-1], requests[0].images[:1].clone())
             if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)
@@ -185,6 +239,14 @@ class AdaptiveModel:
 
     def _eager(self, plan: Plan, images: Tensor) -> Ran:
         taken = Pass(self.sites, plan, self._unread)
+        with self._head.watched(asked=plan.reads_features):
+            logits = self._answered(taken, images)
+        check_output(logits, plan.images)
+        features = self._head.features(logits)
+        rows = [block.steps.rows() for block in plan.blocks]
+        return Ran(logits, gathered(taken.seen), rows, features, taken.adapt_s)
+
+    def _answered(self, taken: Pass, images: Tensor) -> Any:
         if self._first is not None:
             logits = self._watched(taken, images, *self._first)
         elif self._direct is not None:
@@ -196,8 +258,7 @@ class AdaptiveModel:
         else:
             with taken:
                 logits = self._network(images)
-        check_output(logits, plan.images)
-        return Ran(logits, gathered(taken.seen), [block.steps.rows() for block in plan.blocks], taken.adapt_s)
+        return logits
 
     def _watched(self, taken: Pass, images: Tensor, proven: frozenset[str], direct: Direct) -> Any:
         """The first forward: it shows what the network's code alone cannot."""
@@ -211,18 +272,25 @@ class AdaptiveModel:
 
     def _one_by_one(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         """The slow way, after a forward that was not finite: a request that fails must not reach those behind it."""
-        current, answers, committed = dict(memories), [], {}
+        current, answers = dict(memories), []
+        committed: dict[Key, Memory] = {}
+        lessons: dict[Key, Lesson] = {}
         for request in requests:
             outcome = self._forward([request], current)
             current.update(outcome.memories)
             committed.update(outcome.memories)
+            lessons.update(outcome.lessons)
             answers += outcome.answers
-        return Outcome(answers, committed)
+        return Outcome(answers, committed, lessons=lessons)
 
 
-def _adapter(strategy: str | AnyAdapter, params: Mapping[str, Any]) -> AnyAdapter:
+def _strategy(strategy: str | Strategy, params: Mapping[str, Any]) -> Strategy:
     if isinstance(strategy, str):
         return named(strategy, params)
     if params:
-        raise TypeError("give hyperparameters to the adapter instance itself; params go with a strategy's name")
+        raise TypeError("give hyperparameters to the instance itself; params go with a strategy's name")
     return strategy
+
+
+def _as_it_is(images: Tensor) -> Tensor:
+    return images

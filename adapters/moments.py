@@ -41,6 +41,8 @@ def measure(x: Tensor) -> Seen:
         mean = x.reshape(x.shape[:2]).float()
         return Seen(torch.cat([mean, torch.zeros_like(mean)], 1), 1)
     x = x.float()
+    if x.requires_grad:
+        return Seen(_differentiable(x), pixels)
     if torch.compiler.is_compiling():
         return Seen(_in_one_pass(x), pixels)
     if x.is_cpu and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
@@ -52,6 +54,13 @@ def measure(x: Tensor) -> Seen:
     mean = x.mean(positions, keepdim=True)
     var = (x - mean).square_().mean(positions)
     return Seen(torch.cat([mean.flatten(1), var], 1), pixels)
+
+
+def _differentiable(x: Tensor) -> Tensor:
+    """For learners: by operations that gradients pass through, and without writing over anything."""
+    positions = tuple(range(2, x.dim()))
+    mean = x.mean(positions, keepdim=True)
+    return torch.cat([mean.flatten(1), (x - mean).square().mean(positions)], 1)
 
 
 def _large(x: Tensor) -> Tensor:
@@ -81,7 +90,10 @@ def _in_one_pass(x: Tensor) -> Tensor:
 
 
 class Affine(NamedTuple):
-    """What follows the normalization at a call: weight and bias ``[C]`` (None: one and zero), and its eps."""
+    """What follows the normalization at a call: weight and bias (None: one and zero), and its eps.
+
+    Both are ``[C]``, or ``[n, C]`` where images differ in what their streams have learned.
+    """
 
     weight: Tensor | None
     bias: Tensor | None
@@ -94,7 +106,8 @@ def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = F
     ``used`` holds one row per image or a single row. With ``in_place`` a float32 ``x`` is written over: a new tensor of
     that size costs more than the arithmetic.
     """
-    if used.mean.numel() == x.shape[1] and not torch.compiler.is_compiling() and _small(x):
+    alike = used.mean.numel() == x.shape[1] and (affine.weight is None or affine.weight.dim() == 1)
+    if alike and _small(x):
         weight, bias, eps = affine
         mean, var = used if used.mean.dim() == 1 else (used.mean[0], used.var[0])
         return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
@@ -115,6 +128,9 @@ def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = F
 
 
 def _small(x: Tensor) -> bool:
+    # Gradients do not pass through the statistics of torch's own operation.
+    if torch.compiler.is_compiling() or x.requires_grad:
+        return False
     return x.numel() <= ONE_OPERATION and x.dtype == torch.float32 and not x.is_cuda
 
 

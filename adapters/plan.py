@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adapters.affines import Affines, Learned, learned
 from adapters.base import AnyAdapter, Site, Statistics
+from adapters.composite import Composite
 from adapters.grouped import GroupedSteps, in_turn
 from adapters.linear import Linear, as_linear
 from adapters.memory import Key, Layout, Memory
@@ -26,6 +28,17 @@ class Turn(NamedTuple):
     key: Key
     images: int
     update: bool
+    pixels: Tensor = torch.empty(0)  # its images themselves, for those who learn from them later
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the strategy has correctors."""
+        return isinstance(self.key.strategy, Composite) and bool(self.key.strategy.correctors)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the request is to be learned from, once it is answered."""
+        return self.update and isinstance(self.key.strategy, Composite) and self.key.strategy.learner is not None
 
 
 class Block(NamedTuple):
@@ -43,7 +56,14 @@ class Plan:
     ordered block by block, so that every block finds its own side by side.
     """
 
-    def __init__(self, sites: Sites, turns: Sequence[Turn], memories: Mapping[Key, Memory], layout_of: Layouts) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        turns: Sequence[Turn],
+        memories: Mapping[Key, Memory],
+        layout_of: Layouts,
+        affines: Affines | None = None,
+    ) -> None:
         self.sites, self.turns = sites, turns
         self._memories, self._layout_of = memories, layout_of
         self.order: list[int] = []  # the requests, as their images lie in the forward
@@ -62,6 +82,16 @@ class Plan:
         for adapter, indices in others.items():
             self._add_grouped(adapter, indices)
         self.rows = self._rows()
+        added = [self._added(turns[index].key) for index in self.order]
+        self.learned = (
+            None if affines is None else learned(affines.places, added, [turns[i].images for i in self.order])
+        )
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a corrector asks for the input of the network's last layer."""
+        strategies = (turn.key.strategy for turn in self.turns)
+        return any(isinstance(strategy, Composite) and strategy.reads_features for strategy in strategies)
 
     def step(self, index: int, site: Site, seen: Seen) -> Statistics:
         """What normalizes each image of the forward at a site: one row per image, or one row for all."""
@@ -74,6 +104,18 @@ class Plan:
             used.append([tensor.expand(images, site.channels) for tensor in part])
         mean, var = zip(*used, strict=True)
         return Statistics(torch.cat(mean), torch.cat(var))
+
+    def _learned(self, affines: Affines) -> Learned | None:
+        added = [self._added(self.turns[index].key) for index in self.order]
+        return learned(affines.places, added, [self.turns[index].images for index in self.order])
+
+    def _added(self, key: Key) -> Tensor | None:
+        """What a stream has learned to add to the affine parameters, or None if it has learned nothing."""
+        strategy = key.strategy
+        if not isinstance(strategy, Composite) or strategy.learner is None or key not in self._memories:
+            return None
+        state = self._memories[key].parts[:1]
+        return strategy.learner.affine(state[0]) if state and state[0] else None
 
     def _rows(self) -> list[slice]:
         """Where each request's images lie in the forward, by request."""
@@ -102,12 +144,14 @@ class Plan:
         order = [indices[member] for group in groups for member in group.requests]
         self._add(steps, order, sum(images for _, images, _ in turns), keys)
 
+    def before(self, key: Key) -> Tensor:
+        """The row of a stream before the forward; a missing one is the row of a new stream."""
+        layout = self._layout_of(key.adapter)
+        return layout.complete(self._memories[key].row) if key in self._memories else layout.row
+
     def _gather(self, keys: Sequence[Key]) -> Tensor:
-        """The rows of ``keys``; a missing one is the row of a new stream."""
-        rows = []
-        for key in keys:
-            layout = self._layout_of(key.adapter)
-            rows.append(layout.complete(self._memories[key].row) if key in self._memories else layout.row)
+        """The rows of ``keys``."""
+        rows = [self.before(key) for key in keys]
         if len(rows) == 1:
             return rows[0][None]
         return torch.stack(rows) if rows else self.sites[0].mean.new_empty(0, 0)

@@ -1,42 +1,81 @@
-"""Names to strategies: one dict, extended by `register` and by the entry-point group ``renorm.adapters``."""
+"""Names to parts of strategies: one dict, extended by `register` and the entry-point group ``renorm.adapters``."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Literal
 
 from adapters.adabn import AdaBN
 from adapters.alpha_bn import AlphaBN
-from adapters.base import AnyAdapter
 from adapters.bn import BN
-from adapters.errors import DuplicateStrategyError, PluginError, UnknownStrategyError
-from adapters.params import build
+from adapters.cofa import Cofa
+from adapters.core import Core
+from adapters.errors import DuplicateStrategyError, PluginError
+from adapters.iabn import IABN
+from adapters.lame import Lame
 from adapters.robust_bn import RobustBN
+from adapters.rotta import RoTTA
 from adapters.source import Source
+from adapters.tema import Tema
+from adapters.temperature import Temperature
+from adapters.tent import Tent
 from adapters.unmix_tns import UnMixTNS
 
 GROUP = "renorm.adapters"
-_RULE = "it must be a frozen dataclass with init and step, every field of which has a default"
+METHODS = {"adapter": "step", "learner": "learn", "corrector": "correct"}
+"""What a part does, by its kind: the method that makes it one."""
+_METHOD = " or ".join(METHODS.values())
+_RULE = f"it must be a frozen dataclass with init and {_METHOD}, every field of which has a default"
 
-STRATEGIES: dict[str, type[AnyAdapter]] = {
+Kind = Literal["adapter", "learner", "corrector"]
+
+STRATEGIES: dict[str, type[Any]] = {
     "source": Source,
     "bn": BN,
     "alpha_bn": AlphaBN,
     "adabn": AdaBN,
     "robust_bn": RobustBN,
     "unmix_tns": UnMixTNS,
+    "iabn": IABN,
+    "tema": Tema,
+    "tent": Tent,
+    "core": Core,
+    "rotta": RoTTA,
+    "lame": Lame,
+    "cofa": Cofa,
+    "temperature": Temperature,
 }
 
 
-def register(name: str, cls: type[AnyAdapter]) -> None:
-    """Make a strategy class known by ``name``.
+def kind_of(cls: type[Any]) -> Kind:
+    """Whether a class is an adapter, a learner or a corrector.
 
     Raises:
-        PluginError: it is not a frozen dataclass whose fields all have defaults, or has no ``init`` or ``step``.
+        PluginError: it is none of these.
+    """
+    for kind, method in METHODS.items():
+        if callable(getattr(cls, method, None)) and callable(getattr(cls, "init", None)):
+            found: Kind = kind  # type: ignore[assignment]
+            return found
+    raise PluginError(f"{cls.__qualname__} is neither adapter, learner nor corrector; {_RULE}")
+
+
+def names(kind: Kind) -> list[str]:
+    """The registered names of one kind."""
+    return [name for name, cls in STRATEGIES.items() if kind_of(cls) == kind]
+
+
+def register(name: str, cls: type[Any]) -> None:
+    """Make a class known by ``name``: an adapter, a corrector or a learner.
+
+    Raises:
+        PluginError: it is not a frozen dataclass whose fields all have defaults, or has not the methods of a part; or
+            the name holds a character that means something where strategies are named.
         DuplicateStrategyError: another class has that name.
     """
+    if not name.isidentifier():
+        raise PluginError(f"strategy '{name}' cannot be named so: use letters, digits and underscores")
     _check_class(name, cls)
     if STRATEGIES.setdefault(name, cls) is not cls:
         raise DuplicateStrategyError(
@@ -64,30 +103,14 @@ def load_plugins() -> None:
         register(point.name, cls)
 
 
-def _check_class(name: str, cls: type[AnyAdapter]) -> None:
+def _check_class(name: str, cls: type[Any]) -> None:
     try:
         made: Any = cls()
         hash(made)
-        fits = callable(made.init) and callable(made.step) and dataclasses.is_dataclass(made)
+        kind_of(cls)
+    except PluginError as error:
+        raise PluginError(f"strategy '{name}': {error}") from None
     except Exception as error:
         raise PluginError(f"strategy '{name}' ({cls!r}) cannot be made from its defaults: {error}; {_RULE}") from error
-    if not fits:
-        raise PluginError(f"strategy '{name}' ({cls!r}) is not an adapter; {_RULE}")
-
-
-def strategy(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
-    """The strategy of that name with the given hyperparameters, the others at their defaults.
-
-    Raises:
-        UnknownStrategyError: the name is not registered; the message lists those that are.
-        ParameterError: a hyperparameter is unknown, of the wrong type or out of range.
-    """
-    if name not in STRATEGIES:
-        raise UnknownStrategyError(f"unknown strategy '{name}': choose one of {', '.join(STRATEGIES)}")
-    adapter: AnyAdapter = build(STRATEGIES[name], name, params or {})
-    return adapter
-
-
-def name_of(adapter: AnyAdapter) -> str:
-    """The name under which the class of ``adapter`` is registered, or else the name of the class."""
-    return next((name for name, cls in STRATEGIES.items() if cls is type(adapter)), type(adapter).__name__)
+    if not dataclasses.is_dataclass(made):
+        raise PluginError(f"strategy '{name}' ({cls!r}) is not a dataclass; {_RULE}")

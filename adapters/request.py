@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
 
-from adapters.base import AnyAdapter
+from adapters.composite import Strategy, whole
 from adapters.errors import InputError, UnsupportedModelError
 from adapters.finite import finite_rows
 from adapters.memory import Key, Memory
+from adapters.roles import Lesson
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """What a client sends at once for one stream: ``images`` ``[n, ...]``, n >= 1, as the model takes them.
 
-    ``adapter`` None means the model's own strategy. With ``update`` false the request is answered as usual, from the
+    ``strategy`` None means the model's own. With ``update`` false the request is answered as usual, from the
     state as it is, and what it would have taught is dropped.
     """
 
     images: Tensor
     stream: Hashable = "default"
-    adapter: AnyAdapter | None = None
+    strategy: Strategy | None = None
     update: bool = True
 
 
 class Answer(NamedTuple):
     """The outcome of one request."""
 
-    logits: Tensor  # [n, ...], what the network gives for the request's images
+    logits: Tensor  # [n, ...], what the network gives for the request's images; logarithms of corrected probabilities
     drift: float  # how far the request is from the training data, see `adapters.drift`
     step: int  # committed requests of the stream, with this strategy, after this one
     updated: bool  # whether this request became part of the stream's state
@@ -45,11 +47,15 @@ class Outcome(NamedTuple):
 
     ``adapt_s`` is how many seconds the calls of BatchNorm took, all that adapting does included; None where a compiled
     forward makes one of them and the rest, or where requests had to be run one by one.
+
+    ``lessons`` are the requests that their streams have yet to learn from, see `adapters.AdaptiveModel.learn`: before
+    its lesson has been learned, a stream is not ready for its next request.
     """
 
     answers: list[Answer]
     memories: dict[Key, Memory]
     adapt_s: float | None = None
+    lessons: Mapping[Key, Lesson] = MappingProxyType({})
 
 
 def check_requests(requests: Sequence[Request], *, raw: bool) -> None:
@@ -96,3 +102,18 @@ def check_output(logits: object, images: int) -> None:
             f"the network must map [n, ...] to a tensor [n, ...], for {images} images it gave {what}: "
             "wrap it in a module that returns the tensor to serve"
         )
+
+
+def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], Key]) -> Iterator[list[Request]]:
+    """The requests in their order, cut where one needs what its stream has yet to learn from another."""
+    group: list[Request] = []
+    learning: set[Key] = set()
+    for request in requests:
+        key = key_of(request)
+        if key in learning:
+            yield group
+            group, learning = [], set()
+        group.append(request)
+        if request.update and whole(key.strategy).learner is not None:
+            learning.add(key)
+    yield group

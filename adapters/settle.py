@@ -8,11 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adapters.correct import Corrections
+from adapters.correct import finite as all_finite
 from adapters.drift import Sights
 from adapters.finite import finite_rows
 from adapters.memory import Key, Memory
 from adapters.plan import Plan
 from adapters.request import Answer, Outcome
+from adapters.roles import Lesson
 
 NO_STATE = torch.empty(0)
 
@@ -23,6 +26,7 @@ class Ran(NamedTuple):
     logits: Tensor
     seen: Sights
     rows: list[Tensor]
+    features: Tensor = NO_STATE  # [n, d], what goes into the last layer, if a corrector asks for it
     adapt_s: float | None = None  # see `adapters.request.Outcome`
 
 
@@ -31,20 +35,36 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
 
     ``distances`` lie as the plan orders the requests.
     """
-    logits = ran.logits
+    corrections = Corrections(memories)
+    corrected = any(turn.corrected for turn in plan.turns)
     rows = [(block.keys, states) for block, states in zip(plan.blocks, ran.rows, strict=True) if block.keys]
     sound = {key: finite for keys, states in rows for key, finite in zip(keys, finite_rows(states), strict=True)}
-    sound_images = finite_rows(logits)
+    sound_images = finite_rows(ran.logits)
     steps = {turn.key: memories[turn.key].steps if turn.key in memories else 0 for turn in plan.turns}
     far = dict(zip(plan.order, distances, strict=True))
     answers = []
     for index, (turn, images) in enumerate(zip(plan.turns, plan.rows, strict=True)):
-        finite = sound.get(turn.key, True) and all(sound_images[images])
+        logits, finite = ran.logits[images], sound.get(turn.key, True) and all(sound_images[images])
+        if corrected and finite and turn.corrected:
+            logits = corrections.correct(turn, ran.features[images], logits)
+            finite = all(finite_rows(logits)) and all_finite(corrections.of(turn.key))
         updated = turn.update and finite
         steps[turn.key] += updated
-        answers.append(Answer(logits[images], far[index], steps[turn.key], updated, finite))
+        answers.append(Answer(logits, far[index], steps[turn.key], updated, finite))
     if not all(answer.finite for answer in answers):
         return Outcome(answers, {}, ran.adapt_s)
     kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
     learned = {turn.key: kept.get(turn.key, NO_STATE) for turn in plan.turns if turn.update}
-    return Outcome(answers, {key: Memory(row, steps[key]) for key, row in learned.items()}, ran.adapt_s)
+    after = {key: Memory(row, steps[key], corrections.of(key)) for key, row in learned.items()}
+    return Outcome(answers, after, ran.adapt_s, _lessons(plan, ran, after))
+
+
+def _lessons(plan: Plan, ran: Ran, after: Mapping[Key, Memory]) -> dict[Key, Lesson]:
+    """What streams have yet to learn from."""
+    lessons = {}
+    for turn, images in zip(plan.turns, plan.rows, strict=True):
+        if turn.learns:
+            # A copy: what is given may be written over by the commit.
+            before = plan.before(turn.key).clone()
+            lessons[turn.key] = Lesson(turn.pixels, ran.logits[images].float(), before, after[turn.key].row)
+    return lessons

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adapters.base import AnyAdapter
+import torch
+from torch import Tensor
+
+from adapters.composite import Strategy, whole
+from adapters.correct import finite
 from adapters.errors import StateError
-from adapters.memory import Key, Memory
+from adapters.memory import Key, Memory, State
+from adapters.naming import name_of, params_of
 from adapters.plan import Layouts
-from adapters.registry import name_of
+from adapters.roles import Start
 from adapters.sites import Sites
 
-FORMAT = 3
+FORMAT = 4
 
 
 def exported(memories: Mapping[Key, Memory], sites: Sites) -> dict[str, Any]:
@@ -21,9 +25,10 @@ def exported(memories: Mapping[Key, Memory], sites: Sites) -> dict[str, Any]:
     streams = [
         {
             "stream": key.stream,
-            "strategy": name_of(key.adapter),
-            "params": asdict(key.adapter),  # type: ignore[call-overload]
+            "strategy": name_of(key.strategy),
+            "params": params_of(key.strategy),
             "row": memory.row.clone(),
+            "parts": [[field.clone() for field in part] for part in memory.parts],
             "steps": memory.steps,
         }
         for key, memory in memories.items()
@@ -35,7 +40,7 @@ def restored(
     state: Mapping[str, Any],
     sites: Sites,
     layout_of: Layouts,
-    named: Callable[[str, Mapping[str, Any]], AnyAdapter],
+    named: Callable[[str, Mapping[str, Any]], Strategy],
 ) -> dict[Key, Memory]:
     """The streams in an exported state.
 
@@ -47,13 +52,36 @@ def restored(
     _meet(state, sites)
     memories = {}
     for entry in state["streams"]:
-        adapter = named(entry["strategy"], entry["params"])
+        key = Key(entry["stream"], named(entry["strategy"], entry["params"]))
         row = entry["row"].to(sites[0].mean, copy=True)
-        layout_of(adapter).complete(row)
-        if not row.isfinite().all():
+        layout_of(key.adapter).complete(row)
+        parts = _parts(key.strategy, entry["parts"], row)
+        if not (row.isfinite().all() and finite(parts)):
             raise StateError(f"the state of stream {entry['stream']!r} holds values that are not finite")
-        memories[Key(entry["stream"], adapter)] = Memory(row, entry["steps"])
+        memories[key] = Memory(row, entry["steps"], parts)
     return memories
+
+
+def _parts(strategy: Strategy, fields: Sequence[Sequence[Tensor]], row: Tensor) -> tuple[State, ...]:
+    """What learner and correctors remember, as their own types."""
+    known = whole(strategy)
+    # Of any sizes: only which type a state has is asked.
+    smallest = Start(0, row, torch.zeros(1, 1, 1, 1), 1)
+    states = [] if known.learner is None else [known.learner.init(smallest)]
+    states += [corrector.init(1, 1) for corrector in known.correctors]
+    if fields and [len(part) for part in fields if part] != [
+        len(state) for state, part in zip(states, fields, strict=False) if part
+    ]:
+        raise StateError("a learner or a corrector remembers other things in this version: start its streams anew")
+    return tuple(
+        type(state)(*(_placed(field, row.device) for field in part)) if part else ()
+        for state, part in zip(states, fields, strict=False)
+    )
+
+
+def _placed(field: Tensor, device: torch.device) -> Tensor:
+    # Counters, labels and the like are kept beside the program that reads them, wherever the network is.
+    return field.to(device, copy=True) if field.dtype == torch.float32 else field.clone()
 
 
 def _meet(state: Mapping[str, Any], sites: Sites) -> None:

@@ -61,6 +61,8 @@ class Traceable(nn.Module):
 class _Only:
     """A plan of one block."""
 
+    learned = None
+
     def __init__(self, steps: Steps, images: int) -> None:
         self._steps, self.images = steps, images
 

@@ -6,42 +6,16 @@ import asyncio
 import contextvars
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
-from adapters import Key
+from adapters import Key, Lesson
 from app.errors import BusyError, EngineClosedError, StreamBusyError
-from app.outputs import Output
+from app.gathering import Gathering
 from app.streams import Scope
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A request's place in the queue, taken when it arrives and filled when its images are decoded.
-
-    ``start`` makes its stream new before it, ``end`` forgets it afterwards. ``clock`` stops when its forward begins.
-    """
-
-    key: Key
-    update: bool
-    top_k: int = 1
-    start: bool = False
-    end: bool = False
-    clock: asyncio.Timeout | None = None
-    images: Tensor | None = None
-    arrived: float = field(default_factory=time.perf_counter)
-    ready: float = 0.0
-    started: float = 0.0
-    finished: float = 0.0
-    answer: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def begun(self) -> bool:
-        """Whether its forward has begun, so that its step can no longer be called off."""
-        return self.started > 0
+from app.tickets import Barrier, Result, Ticket
 
 
 class Limits(NamedTuple):
@@ -50,71 +24,6 @@ class Limits(NamedTuple):
     images: int
     waiting: int = 1024
     waiting_per_stream: int = 256
-
-
-@dataclass(eq=False)
-class Barrier:
-    """A reset's place in the queue: after the requests that came before it, ahead of those that came later."""
-
-    scope: Scope
-    answer: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a forward gives one request."""
-
-    output: Output
-    drift: float
-    step: int
-    updated: bool
-    commit_ms: float = 0.0
-
-
-class _Gathering:
-    """A walk along the queue that fills one forward, and knows what must not be overtaken."""
-
-    def __init__(self, most: int) -> None:
-        self.group: list[Ticket] = []
-        self._most, self._images = most, 0
-        self._waiting: set[Key] = set()
-        self._barriers: list[Scope] = []
-
-    def takes(self, ticket: Ticket) -> bool:
-        """Whether the next in the queue goes into the forward; if not, what comes later does not overtake it."""
-        if ticket.answer.done():  # its caller has gone, and gives the place back in a moment
-            return False
-        scope = Scope(stream=str(ticket.key.stream))
-        behind = ticket.key in self._waiting or any(known.covers(ticket.key) for known in self._barriers)
-        if ticket.start or ticket.end:
-            # It touches the stream's states with every strategy: all that came before it must be through, or with it.
-            behind = behind or any(scope.covers(key) for key in self._waiting)
-            behind = behind or (ticket.start and any(scope.covers(other.key) for other in self.group))
-            self._barriers.append(scope)
-        if behind or not self._fits(ticket):
-            self._waiting.add(ticket.key)
-            return False
-        self.group.append(ticket)
-        return True
-
-    def clear_for(self, scope: Scope) -> bool:
-        """Whether nothing that came before a reset is still to be stepped; if not, it holds up what comes later."""
-        if any(scope.covers(key) for key in (*self._waiting, *(ticket.key for ticket in self.group))):
-            self._barriers.append(scope)
-            return False
-        return True
-
-    def _fits(self, ticket: Ticket) -> bool:
-        images = ticket.images
-        if images is None:
-            return False
-        if self.group:
-            first = self.group[0].images
-            # One forward takes one type: pixels, or inputs that clients prepared.
-            if self._images + len(images) > self._most or (first is not None and first.dtype != images.dtype):
-                return False
-        self._images += len(images)
-        return True
 
 
 class Batcher:
@@ -129,8 +38,11 @@ class Batcher:
         forward: Callable[[list[Ticket]], Awaitable[list[Result | Exception]]],
         forget: Callable[[Scope], int],
         limits: Limits,
+        learn: Callable[[Mapping[Key, Lesson]], Awaitable[None]] | None = None,
     ) -> None:
-        self._forward, self._forget, self._limits = forward, forget, limits
+        self._forward, self._forget, self._limits, self._learn = forward, forget, limits, learn
+        self._lessons: dict[Key, Lesson] = {}
+        self._taught = True  # whether the model's last work was a lesson, or there is none to alternate with
         # A dict for its order and for removal anywhere in constant time.
         self._queue: dict[Ticket | Barrier, None] = {}
         self._of_stream: Counter[Hashable] = Counter()
@@ -221,14 +133,16 @@ class Batcher:
     def _dispatch(self) -> None:
         if self._running is not None:
             return
-        group = self._collect()
-        if group:
+        # Forwards and lessons take turns, so that neither streams that learn nor all others wait for long.
+        group = self._collect() if self._taught or not self._lessons else []
+        work = self._run(group) if group else self._teach() if self._lessons else None
+        if work is not None:
             # In a context of its own: what is logged of a group is not of the request that happened to send it off.
-            self._running = asyncio.get_running_loop().create_task(self._run(group), context=contextvars.Context())
+            self._running = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
     def _collect(self) -> list[Ticket]:
         """Take the next group out of the queue, applying the resets whose turn has come."""
-        gathering = _Gathering(self._limits.images)
+        gathering = Gathering(self._limits.images, self._lessons)
         for place in list(self._queue):
             if isinstance(place, Ticket):
                 if gathering.takes(place):
@@ -254,7 +168,10 @@ class Batcher:
             # Even an exit called for on the model thread must leave nobody waiting.
             results = [error if isinstance(error, Exception) else _closed()] * len(group)
         finished = time.perf_counter()
-        self._running = None
+        self._running, self._taught = None, False
+        for ticket, result in zip(group, results, strict=True):
+            if isinstance(result, Result) and result.lesson is not None:
+                self._lessons[ticket.key] = result.lesson
         self._pace_s += 0.2 * ((finished - started) / len(group) - self._pace_s)
         # Before anybody is answered: the next forward runs while these answers are written.
         if not self._closed:
@@ -268,6 +185,25 @@ class Batcher:
                 ticket.answer.set_exception(result)
             else:
                 ticket.answer.set_result(result)
+
+    async def _teach(self) -> None:
+        """The lessons that wait longest, as many as a forward takes images. Their streams' next requests come after."""
+        lessons: dict[Key, Lesson] = {}
+        images = 0
+        for key, lesson in self._lessons.items():
+            images += len(lesson.images)
+            if lessons and images > self._limits.images:
+                break
+            lessons[key] = lesson
+        try:
+            if self._learn is not None:
+                await self._learn(lessons)
+        finally:
+            for key in lessons:
+                del self._lessons[key]
+            self._running, self._taught = None, True
+            if not self._closed:
+                self._dispatch()
 
 
 def _closed() -> EngineClosedError:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from adapters import AdaptiveModel, Key, load_plugins
-from app.batcher import Batcher, Result, Ticket
+from app.batcher import Batcher
 from app.batcher import Limits as Waiting
 from app.budget import Budget
 from app.decoding import Decoders
@@ -35,6 +35,7 @@ from app.replays import Replays, fingerprint
 from app.settings import Settings
 from app.statistics import Statistics
 from app.streams import Scope, Streams
+from app.tickets import Result, Ticket
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo, Timing
 from app.worker import Worker
 
@@ -56,11 +57,11 @@ class Engine:
 
     def __init__(self, settings: Settings, hosted: Hosted, metrics: Meter | None = None) -> None:
         self.settings, self.hosted, self.metrics = settings, hosted, metrics or Silent()
-        adapter, how = named(settings.strategy, {}).adapter, hosted.preprocessing
+        strategy, how = named(settings.strategy, {}).strategy, hosted.preprocessing
         device = device_of(settings.device)
         self._model = AdaptiveModel(
             hosted.network,
-            adapter,
+            strategy,
             prepare=Pixels(how).to(device),
             device=device,
             dtype=TYPES[settings.dtype],
@@ -72,7 +73,7 @@ class Engine:
         self._replays, self._statistics = Replays(), Statistics()
         self._thread = Worker("renorm-model")
         self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
-        self._batcher = Batcher(self._forwards, self._streams.forget, waiting)
+        self._batcher = Batcher(self._forwards, self._streams.forget, waiting, self._forwards.learn)
         self._budget = Budget(settings.max_waiting_bytes)
         self._decoders = Decoders(how, Limits(settings.max_image_bytes, settings.max_image_pixels))
 
@@ -140,13 +141,13 @@ class Engine:
             raise
 
     async def _answer(self, call: Call, entered: Callable[[Ticket], None] | None = None) -> Prediction:
-        adapter, name, params = named(call.strategy or self.settings.strategy, call.params)
+        strategy, name, params = named(call.strategy or self.settings.strategy, call.params)
         self._check_count(len(call.images))
         timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:
             async with asyncio.timeout(timeout) as clock:
                 top_k = min(call.top_k, len(self.hosted.classes))
-                key = Key(call.stream, adapter)
+                key = Key(call.stream, strategy)
                 ticket = Ticket(key, call.update, top_k, call.start, call.end, None if timeout is None else clock)
                 self._batcher.enter(ticket)
                 if entered is not None:
@@ -174,7 +175,7 @@ class Engine:
             adapters.UnknownStrategyError: no strategy has that name.
         """
         if strategy is not None:
-            named(strategy, {})
+            strategy = named(strategy, {}).name
         return await self._batcher.reset(Scope(stream, strategy))
 
     def streams(self) -> StreamsInfo:

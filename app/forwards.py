@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Mapping
 
-from adapters import AdaptiveModel, Key, Memory, Outcome, Request
-from app.batcher import Result, Ticket
+from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
 from app.metrics import Meter
 from app.outputs import Output, read_outputs
 from app.statistics import Statistics
 from app.streams import Scope, Streams
+from app.tickets import Result, Ticket
 from app.worker import Worker
 
 log = logging.getLogger("renorm")
@@ -41,6 +41,19 @@ class Forwards:
                 return [error] * len(group)
             log.exception("a forward of %d requests failed: trying them one by one", len(group))
         return [result for ticket in group for result in await self([ticket])]
+
+    async def learn(self, lessons: Mapping[Key, Lesson]) -> None:
+        """What streams have to learn from answered requests; if that fails, it is logged and they go on as they are."""
+        memories = self._streams.memories(set(lessons))
+        try:
+            learned = await self._thread.run(lambda: self._model.learn(lessons, memories))
+        except Exception:
+            log.exception("%d streams could not learn from their last requests", len(lessons))
+            return
+        for key, memory in learned.items():
+            # Who had to leave meanwhile, for want of room, starts anew.
+            if self._streams.holds(key):
+                self._streams.commit(key, memory)
 
     async def _together(self, group: list[Ticket]) -> list[Result | Exception]:
         begun = time.perf_counter()
@@ -81,7 +94,8 @@ class Forwards:
         results: list[Result | Exception] = []
         for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
             if math.isfinite(output.entropy):
-                results.append(Result(output, answer.drift, answer.step, answer.updated, commit_ms))
+                lesson = outcome.lessons.get(ticket.key) if ticket.learns else None
+                results.append(Result(output, answer.drift, answer.step, answer.updated, commit_ms, lesson))
                 continue
             if ticket.update:
                 self.metrics.rejected("not_finite")
@@ -92,7 +106,7 @@ class Forwards:
 def _request(ticket: Ticket) -> Request:
     if ticket.images is None:
         raise ValueError("a ticket is dispatched only when its images are there")
-    return Request(ticket.images, ticket.key.stream, ticket.key.adapter, ticket.update)
+    return Request(ticket.images, ticket.key.stream, ticket.key.strategy, ticket.update)
 
 
 def _unanswerable() -> UnanswerableError:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from adapters import AnyAdapter, name_of, strategy
+from adapters import Strategy, name_of, params_of
+from adapters import strategy as made
 
 CACHED = 1024
-"""Adapters that are kept: many more than a server's clients use, and few enough that nobody can fill the memory."""
+"""Strategies that are kept: many more than a server's clients use, and few enough that nobody can fill the memory."""
 
 
 class Named(NamedTuple):
-    """An adapter, the name of its strategy, and all its hyperparameters, which nobody may change."""
+    """A strategy, its name, and all its hyperparameters, which nobody may change."""
 
-    adapter: AnyAdapter
+    strategy: Strategy
     name: str
     params: dict[str, Any]
 
@@ -32,15 +32,15 @@ def named(name: str, params: Mapping[str, Any]) -> Named:
         return _made(name, tuple((key, type(value), value) for key, value in params.items()))
     except TypeError:
         # A list or an object as a value, which the strategy itself is to judge.
-        return described(strategy(name, params))
+        return described(made(name, params))
 
 
 @lru_cache(CACHED)
-def described(adapter: AnyAdapter) -> Named:
-    """What there is to tell of an adapter."""
-    return Named(adapter, name_of(adapter), asdict(adapter))  # type: ignore[call-overload]
+def described(strategy: Strategy) -> Named:
+    """What there is to tell of a strategy."""
+    return Named(strategy, name_of(strategy), params_of(strategy))
 
 
 @lru_cache(CACHED)
 def _made(name: str, params: tuple[tuple[str, type, Any], ...]) -> Named:
-    return described(strategy(name, {key: value for key, _, value in params}))
+    return described(made(name, {key: value for key, _, value in params}))

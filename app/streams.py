@@ -21,7 +21,7 @@ class Scope(NamedTuple):
 
     def covers(self, key: Key) -> bool:
         """Whether the state of ``key`` is meant."""
-        return self.stream in (None, key.stream) and self.strategy in (None, described(key.adapter).name)
+        return self.stream in (None, key.stream) and self.strategy in (None, described(key.strategy).name)
 
 
 @dataclass
@@ -59,6 +59,10 @@ class Streams:
         """All states, until the next commit."""
         return self._arena
 
+    def holds(self, key: Key) -> bool:
+        """Whether there is a state of ``key``."""
+        return key in self._held
+
     def memories(self, keys: set[Key]) -> Mapping[Key, Memory]:
         """The states of those of ``keys`` that have one, until the next commit; reading them counts as use."""
         held = [key for key in keys if key in self._held]
@@ -71,8 +75,8 @@ class Streams:
         self._arena[key] = memory
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = Held(described(key.adapter))
-        held.steps, held.bytes = memory.steps, memory.row.nbytes
+            held = self._held[key] = Held(described(key.strategy))
+        held.steps, held.bytes = memory.steps, memory.bytes
         self._held.move_to_end(key)
         while len(self._held) > 1 and (self.bytes > self.capacity_bytes or len(self._held) > self.capacity):
             gone, _ = self._held.popitem(last=False)

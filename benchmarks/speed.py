@@ -28,7 +28,7 @@ from speed_report import notes, page, targets
 from speed_results import Results, write
 from speed_run import Plan, Run
 
-from adapters import STRATEGIES
+from adapters import names
 
 PICTURE = "images/speed.png"
 
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--models", nargs="+", choices=MODELS, metavar="NAME", help=f"of {', '.join(MODELS)}")
     made.add_argument("--batch", nargs="+", type=_positive, default=[], metavar="N", help="default: those of the model")
     made.add_argument("--rounds", type=_positive, metavar="N", help="default: 7, with --quick 3")
-    made.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help="default: all")
+    made.add_argument("--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="default: all")
     made.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--compile-strategies",
         nargs="+",
-        choices=STRATEGIES,
+        choices=names("adapter"),
         metavar="NAME",
         help="those to time compiled (default: --strategies)",
     )
@@ -88,7 +88,7 @@ def planned(given: argparse.Namespace) -> Plan:
     quick: bool = given.quick
     models = given.models or [name for name, model in MODELS.items() if model.quick or not quick]
     compiling = not quick if given.compile is None else given.compile
-    strategies = given.strategies or list(STRATEGIES)
+    strategies = given.strategies or names("adapter")
     return Plan(
         models=models,
         batches=given.batch or ([1] if quick else []),

@@ -15,7 +15,7 @@ from speed_cases import FROZEN, PLAIN
 from speed_report import title_of
 from speed_results import Group, Results, of_kind, read
 
-from adapters import STRATEGIES
+from adapters import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def _colour(case: str) -> str:
         return TEXTBOOK
     if case.endswith(", compiled"):
         return COMPILED
-    return EAGER if case in STRATEGIES else REFERENCE
+    return EAGER if case in names("adapter") else REFERENCE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from speed_cases import FOLDED, FROZEN, MANY, MIXED, ONE, PLAIN, QUEUED, UNMIX
 from speed_results import Group, Results, of_kind
 
-from adapters import STRATEGIES
+from adapters import names
 
 DEAREST = "unmix_tns"
 
@@ -59,7 +59,7 @@ def _against(
         for group in of_kind(results.groups, kind):
             if group.model == model and group.batch in batches and reference in group.seconds:
                 for name in group.seconds:
-                    if name in (only or STRATEGIES) and name not in but:
+                    if name in (only or names("adapter")) and name not in but:
                         yield group.ratio(name, reference), f"{name}, batch {group.batch}"
 
     return figures
@@ -96,7 +96,7 @@ def _mixed(against: str | None) -> Callable[[Results], Figures]:
 
 
 def _strategies(group: Group) -> list[str]:
-    return [name for name in STRATEGIES if f"{name}: {ONE}" in group.seconds]
+    return [name for name in names("adapter") if f"{name}: {ONE}" in group.seconds]
 
 
 def _memory(results: Results) -> Figures:

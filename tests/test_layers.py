@@ -110,6 +110,18 @@ def test_doors_do_not_know_who_builds_them(module: str) -> None:
     assert not upward, f"{module} imports {sorted(upward)}: app.main and app.cli are above the doors"
 
 
+@pytest.mark.parametrize("module", _layer("app.evaluation"))
+def test_an_evaluation_asks_the_engine_or_the_client_and_knows_no_web_framework(module: str) -> None:
+    upward = {name for name in _imported(module) if _within(name, WEB)}
+    assert not upward, f"{module} imports {sorted(upward)}: an evaluation calls app.engine or app.client"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not _within(name, ("app.evaluation", "app.cli"))])
+def test_only_commands_know_evaluations(module: str) -> None:
+    upward = {name for name in _imported(module) if _within(name, ("app.evaluation",))}
+    assert not upward, f"{module} imports {sorted(upward)}: serving does without evaluations"
+
+
 def test_the_rooms_these_rules_are_about_exist() -> None:
     for name in ("adapters.model", "app.engine", "app.batcher", "app.streams", "app.images", "app.models.hosted"):
         assert name in MODULES
@@ -149,6 +161,6 @@ def test_public_names_are_sorted_and_complete() -> None:
 @pytest.mark.parametrize("name", adapters.__all__)
 def test_every_public_name_is_described(name: str) -> None:
     thing = getattr(adapters, name)
-    if callable(thing) and name != "AnyAdapter":
+    if callable(thing) and name not in {"AnyAdapter", "Strategy"}:
         assert (thing.__doc__ or "").strip()
         assert not thing.__doc__.startswith(f"{name}("), "that is what dataclass writes where nobody did"

@@ -9,6 +9,7 @@ import typer
 from app import __version__
 from app.cli.config import CONFIG_EXAMPLES, config
 from app.cli.describe import DESCRIBE_EXAMPLES, describe
+from app.cli.evaluate import EVALUATE_EXAMPLES, evaluate
 from app.cli.key import keys
 from app.cli.predict import PREDICT_EXAMPLES, predict
 from app.cli.serve import SERVE_EXAMPLES, serve
@@ -50,5 +51,6 @@ cli.command(epilog=SERVE_EXAMPLES)(serve)
 cli.command(epilog=DESCRIBE_EXAMPLES)(describe)
 cli.command(epilog=PREDICT_EXAMPLES)(predict)
 cli.command(epilog=STRATEGIES_EXAMPLES)(strategies)
+cli.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 cli.command(epilog=CONFIG_EXAMPLES)(config)
 cli.add_typer(keys)

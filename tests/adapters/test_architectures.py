@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from adapters import STRATEGIES, AdaptiveModel, Request, strategy
+from adapters import AdaptiveModel, Request, names, strategy
 from adapters.memory import Key, Memory
 from app.models.resnet20 import ResNet20
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
@@ -73,7 +73,7 @@ def test_source_is_the_network_in_eval_mode(name: str) -> None:
     assert len(model.sites) == CASES[name].sites
 
 
-@pytest.mark.parametrize("strategy_name", STRATEGIES)
+@pytest.mark.parametrize("strategy_name", names("adapter"))
 @pytest.mark.parametrize("name", CASES)
 def test_glued_is_separate(name: str, strategy_name: str) -> None:
     """Several streams, n and strategies in one forward, and requests of one stream scanned in order."""

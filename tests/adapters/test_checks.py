@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters import STRATEGIES, AnyAdapter, Moments, RobustBN, Site, Statistics, strategy
+from adapters import STRATEGIES, AnyAdapter, Moments, RobustBN, Site, Statistics, adapter, kind_of, strategy
 from adapters.checks import CHECKS, check_adapter
+from adapters.checks_model import CHECKS as WHOLE
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in STRATEGIES),
+    *((name, {}) for name, cls in STRATEGIES.items() if kind_of(cls) == "adapter"),
     ("alpha_bn", {"source_weight": 0.9}),
     ("alpha_bn", {"source_weight": 0.0, "unbiased": True}),
     ("alpha_bn", {"prior": 4.0}),
@@ -25,6 +26,21 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("unmix_tns", {"components": 1}),
     ("unmix_tns", {"components": 4, "reference_images": None, "momentum": 0.5}),
     ("unmix_tns", {"start": "random", "seed": 5}),
+    ("iabn", {"k": 1.0}),
+    ("iabn", {"k": 0.0, "reference_images": None}),
+    ("tema", {"sizes": "imagenet", "unbiased": True}),
+]
+
+COMPOSITES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name, cls in STRATEGIES.items() if kind_of(cls) != "adapter"),
+    ("adabn+lame", {"memory": 8, "neighbours": 2}),
+    ("adabn+lame", {"memory": 8, "when": "correlated"}),
+    ("unmix_tns+lame", {"affinity": "rbf"}),
+    ("robust_bn+cofa+temperature", {"temperature.temperature": 2.0}),
+    ("unmix_tns+tent", {"tent.lr": 0.1}),
+    ("adabn+core+cofa", {"core.lr": 0.1}),
+    ("rotta", {"capacity": 4, "update_every": 2, "rotta.lr": 0.1, "teacher_rate": 0.5}),
+    ("unmix_tns+rotta+lame", {"capacity": 8, "update_every": 3, "lame.memory": 5}),
 ]
 
 
@@ -36,7 +52,13 @@ def _name(variant: tuple[str, dict[str, Any]]) -> str:
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("variant", VARIANTS, ids=_name)
 def test_every_strategy_passes_every_check(variant: tuple[str, dict[str, Any]], check: str) -> None:
-    CHECKS[check](strategy(*variant))
+    CHECKS[check](adapter(*variant))
+
+
+@pytest.mark.parametrize("check", WHOLE)
+@pytest.mark.parametrize("variant", COMPOSITES, ids=_name)
+def test_every_composite_passes_every_check(variant: tuple[str, dict[str, Any]], check: str) -> None:
+    WHOLE[check](strategy(*variant))
 
 
 def test_check_adapter_runs_all_and_names_the_check_that_fails() -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import adapters.compiled
-from adapters import STRATEGIES, AdaptiveModel, AnyAdapter, Request, strategy
+from adapters import AdaptiveModel, AnyAdapter, Request, names
+from adapters import adapter as strategy
 from adapters.build import compile_to
 from adapters.checks_model import OVERFLOWS, SmallNet
 from tests.nets import Explosive, Tiny, images, seeded
@@ -80,7 +81,7 @@ def _same_states(ours: AdaptiveModel, theirs: AdaptiveModel) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 def test_graphs_of_linear_strategies_serve_each_of_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters.compiled, "compile_to", _must_not_compile)
     model = AdaptiveModel(seeded(SmallNet), name, compile=True)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from adapters import (
-    STRATEGIES,
     AdaBN,
     AdaptiveModel,
     Key,
@@ -17,6 +16,7 @@ from adapters import (
     Source,
     Statistics,
     UnMixTNS,
+    names,
     strategy,
 )
 from adapters.moments import Affine, _in_one_pass, measure, normalize
@@ -49,7 +49,7 @@ def _requests(size: int, name: str) -> list[Request]:
     return [Request(images(n, k, size), stream, adapter) for k, (n, stream, adapter) in enumerate(sizes)]
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 @pytest.mark.parametrize(("build", "size"), NETS)
 def test_answers_and_states_are_those_of_the_cpu(build: type[nn.Module], size: int, name: str) -> None:
     gpu, cpu = AdaptiveModel(seeded(build), name, device="cuda"), AdaptiveModel(seeded(build), name)
@@ -64,7 +64,7 @@ def test_answers_and_states_are_those_of_the_cpu(build: type[nn.Module], size: i
         torch.testing.assert_close(ours_kept["row"].cpu(), theirs_kept["row"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 def test_glued_is_separate(name: str) -> None:
     model = AdaptiveModel(seeded(ResNet20), name, device="cuda")
     requests = _requests(32, name)
@@ -76,7 +76,7 @@ def test_glued_is_separate(name: str) -> None:
         torch.testing.assert_close(answer.logits, outcome.answers[0].logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 def test_states_stay_on_the_device(name: str) -> None:
     model = AdaptiveModel(seeded(ResNet20), name, device="cuda")
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_images_may_lie_on_the_device_already_and_are_not_written_over(build: ty
     assert torch.equal(there, before)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 def test_in_bfloat16_the_answers_are_near_and_the_states_float32(name: str) -> None:
     half = AdaptiveModel(seeded(ResNet20), name, device="cuda", dtype=torch.bfloat16)
     whole = AdaptiveModel(seeded(ResNet20), name)

@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapters import STRATEGIES, AdaptiveModel, AnyAdapter, Key, Moments, Request, Site, strategy
+from adapters import AdaptiveModel, AnyAdapter, Key, Moments, Request, Site, names
+from adapters import adapter as strategy
 from adapters.checks_model import SmallNet
 from adapters.memory import join
 from tests.nets import Head1d, Twice, images, seeded
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in STRATEGIES),
+    *((name, {}) for name in names("adapter")),
     ("alpha_bn", {"source_weight": 0.0}),
     ("alpha_bn", {"source_weight": 0.9, "unbiased": True}),
     ("alpha_bn", {"prior": 1.0}),
@@ -90,8 +91,8 @@ class Reference:
                 setattr(network.get_submodule(owner), attribute, self.layers[-1])
 
     def answer(self, request: Request) -> Tensor:
-        assert request.adapter is not None
-        key = Key(request.stream, request.adapter)
+        assert request.strategy is not None
+        key = Key(request.stream, request.strategy)
         learned: dict[str, Any] = {}
         for layer in self.layers:
             layer.adapter, layer.states, layer.learned, layer.calls = key.adapter, self.states.get(key, {}), learned, 0
@@ -164,7 +165,7 @@ def test_so_it_is_for_any_mixture_of_strategies(case: str) -> None:
     agree(CASES[case], [asked(MIXED, size, count, seed) for count, seed in ((11, 0), (16, 20), (1, 40))])
 
 
-@pytest.mark.parametrize("variant", VARIANTS[: len(STRATEGIES)], ids=_name)
+@pytest.mark.parametrize("variant", VARIANTS[: len(names("adapter"))], ids=_name)
 def test_so_it_is_for_thirty_two_streams_and_for_a_queue_of_thirty_two(variant: tuple[str, dict[str, Any]]) -> None:
     adapter = strategy(*variant)
     streams = [Request(images(1, k, 8), k, adapter) for k in range(32)]
@@ -179,7 +180,7 @@ def test_so_it_is_for_maps_of_one_position_and_for_two_sizes_in_turn(variant: tu
 
 
 def test_every_strategy_is_compared() -> None:
-    assert {name for name, _ in VARIANTS} == set(STRATEGIES)
+    assert {name for name, _ in VARIANTS} == set(names("adapter"))
 
 
 def test_the_reference_is_torchs_own_where_that_is_known() -> None:

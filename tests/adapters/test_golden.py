@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapters import AdaptiveModel, AnyAdapter, Key, Memory, Request, strategy
+from adapters import AdaptiveModel, AnyAdapter, Key, Memory, Request
+from adapters import adapter as strategy
 from adapters.memory import join
 from adapters.unmix_tns import Components
 

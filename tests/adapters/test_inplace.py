@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook
 
-from adapters import STRATEGIES, AdaptiveModel, Request, UnsupportedModelError, strategy
+from adapters import AdaptiveModel, Request, UnsupportedModelError, names, strategy
 from adapters.inplace import unread
 from app.models.resnet20 import ResNet20
 from tests.adapters.rereading import KEEPING, OUTSIDE, READ_AGAIN, Base
@@ -182,13 +182,13 @@ def _same_in_place_or_not(network: nn.Module, forwards: list[list[Request]]) -> 
 @pytest.mark.parametrize("build", PROVEN)
 def test_in_place_or_not_the_answers_are_the_same_bit_by_bit(build: str) -> None:
     make, size, _ = PROVEN[build]
-    alone = [[Request(images(n, n, size), k, strategy(k)) for n in (2, 1)] for k in STRATEGIES]
+    alone = [[Request(images(n, n, size), k, strategy(k)) for n in (2, 1)] for k in names("adapter")]
     _same_in_place_or_not(seeded(make).eval(), [*alone, [request for queue in alone for request in queue]])
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
 def test_so_they_are_for_deep_networks_and_mixed_strategies(name: str) -> None:
-    requests = [Request(images(1 + k % 2, k, 64), "s", strategy(name)) for k, name in enumerate(STRATEGIES)]
+    requests = [Request(images(1 + k % 2, k, 64), "s", strategy(name)) for k, name in enumerate(names("adapter"))]
     _same_in_place_or_not(seeded(partial(_timm, name)).eval(), [requests[3:4], requests])
 
 

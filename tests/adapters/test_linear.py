@@ -11,7 +11,6 @@ import torch
 
 from adapters import (
     BN,
-    STRATEGIES,
     AdaBN,
     AdaptiveModel,
     AlphaBN,
@@ -24,6 +23,7 @@ from adapters import (
     Statistics,
     UnMixTNS,
     Weights,
+    names,
     strategy,
 )
 from adapters.checks import check_adapter
@@ -31,8 +31,8 @@ from tests.nets import Head1d, Tiny, images, seeded
 
 
 def test_which_strategies_are_linear() -> None:
-    linear = {name for name in STRATEGIES if isinstance(strategy(name), Linear)}
-    assert linear == {"source", "bn", "alpha_bn", "adabn", "robust_bn"}
+    linear = {name for name in names("adapter") if isinstance(strategy(name), Linear)}
+    assert linear == {"source", "bn", "alpha_bn", "adabn", "robust_bn", "tema"}
     assert all(a.linear for a in (Source(), BN(), AlphaBN(), AdaBN(), AdaBN(own=False), RobustBN()))
     assert not AdaBN(cumulative=True).linear
     assert not isinstance(UnMixTNS(), Linear)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters import AnyAdapter, Moments, Site, Statistics, strategy
+from adapters import AnyAdapter, Moments, Site, Statistics
+from adapters import adapter as strategy
 
 SLOW = settings(max_examples=15, deadline=None, derandomize=True)
 Activations = list[list[list[float]]]  # image, channel, position

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters import STRATEGIES, AdaBN, AnyAdapter, Key, Nothing, RobustBN, Site, Source, StateError, UnMixTNS, strategy
+from adapters import AdaBN, AnyAdapter, Key, Nothing, RobustBN, Site, Source, StateError, UnMixTNS, names
+from adapters import adapter as strategy
 from adapters.checks_model import same
 from adapters.memory import Layout, initial, join
 from adapters.sites import Sites
@@ -25,7 +26,7 @@ def fresh(adapter: AnyAdapter) -> list[tuple[Tensor, ...]]:
     return [adapter.init(site) for site in SITES]
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 def test_a_state_comes_back_from_its_row_bit_by_bit(name: str) -> None:
     layout, states = initial(strategy(name), SITES), fresh(strategy(name))
     row = join(states)
@@ -36,7 +37,7 @@ def test_a_state_comes_back_from_its_row_bit_by_bit(name: str) -> None:
         assert same(old, new)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 def test_many_states_come_back_from_their_rows_as_each_from_its_own(name: str) -> None:
     layout = initial(strategy(name), SITES)
     rows = layout.row + torch.arange(3.0)[:, None]

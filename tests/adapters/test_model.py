@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapters import STRATEGIES, AdaBN, AdaptiveModel, AnyAdapter, InputError, Request, RobustBN, Source, UnMixTNS
+from adapters import (
+    STRATEGIES,
+    AdaBN,
+    AdaptiveModel,
+    AnyAdapter,
+    InputError,
+    Request,
+    RobustBN,
+    Source,
+    UnMixTNS,
+    names,
+)
 from tests.nets import CLASSES, Explosive, Tiny, images, seeded
 
 
@@ -66,7 +77,7 @@ def test_a_strategy_is_a_name_with_hyperparameters_or_an_instance() -> None:
     assert AdaptiveModel(Tiny()).adapter == AdaBN()
     assert AdaptiveModel(Tiny(), "unmix_tns", components=4).adapter == UnMixTNS(components=4)
     assert AdaptiveModel(Tiny(), RobustBN(0.5)).adapter == RobustBN(0.5)
-    with pytest.raises(TypeError, match="give hyperparameters to the adapter instance itself"):
+    with pytest.raises(TypeError, match="give hyperparameters to the instance itself"):
         AdaptiveModel(Tiny(), RobustBN(0.5), momentum=0.1)
 
 
@@ -100,7 +111,7 @@ def test_answers_say_what_happened() -> None:
             Request(images(2)),
             Request(images(3), update=False),
             Request(images(1)),
-            Request(images(4), adapter=RobustBN()),
+            Request(images(4), strategy=RobustBN()),
         ]
     )
     assert [answer.step for answer in (first, looked, second, other)] == [1, 1, 2, 1]
@@ -218,7 +229,7 @@ def test_sync_batchnorm_works_without_a_process_group() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*names("adapter"), *names("learner")])
 def test_networks_of_other_precision_answer_in_theirs_and_remember_in_float32(name: str, dtype: torch.dtype) -> None:
     model = AdaptiveModel(seeded(Tiny).to(dtype), name)
     logits = model(images(3).to(dtype))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adapters import STRATEGIES, AdaptiveModel, Request
+from adapters import AdaptiveModel, Request, names
 from adapters.network import innermost, placed, taken_over
 from app.models.resnet20 import ResNet20
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
@@ -50,7 +50,7 @@ def test_in_bfloat16_all_but_batchnorm_is_bfloat16(name: str) -> None:
     assert all(own.state_dict()[key].dtype == torch.int64 for key in counters)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", names("adapter"))
 @pytest.mark.parametrize("name", NETS)
 def test_in_bfloat16_the_answers_are_near_and_the_states_float32(name: str, strategy: str) -> None:
     """The weights and every activation are rounded to eight bits: of answers of about 1, some hundredths are left."""
@@ -71,7 +71,7 @@ def test_in_bfloat16_the_answers_are_near_and_the_states_float32(name: str, stra
         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", names("adapter"))
 def test_in_bfloat16_glued_is_separate(strategy: str) -> None:
     """As near as bfloat16 is: a unit in the last place at the activations' size."""
     model = AdaptiveModel(seeded(ResNet20), strategy, dtype=torch.bfloat16)
@@ -161,7 +161,7 @@ class Formats(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", names("adapter"))
 def test_channels_stay_innermost_from_end_to_end(strategy: str, dtype: torch.dtype | None) -> None:
     within = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3))
     model = AdaptiveModel(network := Formats(within), strategy, dtype=dtype, copy=False)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from adapters import (
     BN,
-    STRATEGIES,
     AdaBN,
     AdaptiveModel,
     AnyAdapter,
@@ -28,8 +27,9 @@ from adapters import (
     Source,
     Statistics,
     UnMixTNS,
-    strategy,
+    names,
 )
+from adapters import adapter as strategy
 from adapters.memory import Layout, initial
 from adapters.plan import Plan, Turn
 from adapters.sites import Sites
@@ -226,7 +226,7 @@ def test_a_single_request_that_is_not_finite_is_said_so_and_forgotten(adapter: A
     assert outcome.memories == {}
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", names("adapter"))
 def test_requests_that_are_not_finite_harm_no_stream_in_a_mixed_forward(name: str) -> None:
     """They are left out of everything, also where they are the first, the last, several, or only looks."""
     others: list[AnyAdapter] = [strategy(name), UnMixTNS(components=2), RobustBN()]

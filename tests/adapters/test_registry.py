@@ -24,6 +24,7 @@ from adapters import (
     register,
     registry,
     strategy,
+    whole,
 )
 
 
@@ -65,7 +66,7 @@ def _install(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
 def test_the_strategies_of_this_release() -> None:
     assert list(STRATEGIES)[:6] == ["source", "bn", "alpha_bn", "adabn", "robust_bn", "unmix_tns"]
     for name, cls in STRATEGIES.items():
-        assert type(strategy(name)) is cls
+        assert cls in [type(part) for part in whole(strategy(name))]
         assert name_of(strategy(name)) == name
 
 
@@ -174,7 +175,7 @@ class Listed(RobustBN):
 @pytest.mark.parametrize("cls", [Required, Mutable, int, object])
 def test_what_is_no_adapter_is_refused_by_name(cls: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, Point("odd", cls))
-    with pytest.raises(PluginError, match=r"strategy 'odd' .* frozen dataclass with init and step"):
+    with pytest.raises(PluginError, match=r"strategy 'odd'.* frozen dataclass with init and step"):
         load_plugins()
     assert "odd" not in STRATEGIES
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from app.batcher import Ticket
 from app.engine import Engine
 from app.models.hosted import Hosted, Preprocessing
 from app.settings import Settings
+from app.tickets import Ticket
 from app.types import Call, Prediction
 
 PREPROCESSING = Preprocessing(8, 8, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -74,7 +74,10 @@ def hosted(trouble: str = "") -> Hosted:
 
 
 def small_engine(trouble: str = "", **settings: Any) -> Engine:
-    return Engine(Settings(**{"strategy": "adabn", "device": "cpu", **settings}), hosted(trouble))
+    engine = Engine(Settings(**{"strategy": "adabn", "device": "cpu", **settings}), hosted(trouble))
+    # As `Engine.open` does, with an image that makes no trouble.
+    engine._model.warm_up(torch.randint(1, 256, (1, 8, 8, 3), dtype=torch.uint8))
+    return engine
 
 
 def same(a: Prediction, b: Prediction) -> bool:

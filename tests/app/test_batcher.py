@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from adapters import BN, Key, Source
-from app.batcher import Batcher, Limits, Result, Ticket
+from app.batcher import Batcher, Limits
 from app.errors import EngineClosedError
 from app.outputs import Output
 from app.streams import Scope
+from app.tickets import Result, Ticket
 
 pytestmark = pytest.mark.anyio
 

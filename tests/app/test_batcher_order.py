@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from adapters import BN, Key, Source
-from app.batcher import Batcher, Limits, Result, Ticket
+from app.batcher import Batcher, Limits
 from app.errors import BusyError, EngineClosedError, StreamBusyError
 from app.outputs import Output
 from app.streams import Scope
+from app.tickets import Result, Ticket
 
 pytestmark = pytest.mark.anyio
 PIXELS, NUMBERS = torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(1, 3)

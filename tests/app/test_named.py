@@ -13,14 +13,14 @@ from app.named import named
 def test_the_same_wish_is_the_same_adapter() -> None:
     first = named("adabn", {"momentum": 0.25})
     assert named("adabn", {"momentum": 0.25}) is first
-    assert first.adapter == AdaBN(momentum=0.25)
+    assert first.strategy == AdaBN(momentum=0.25)
     assert (first.name, first.params["momentum"], first.params["own"]) == ("adabn", 0.25, True)
 
 
 def test_different_wishes_are_different_adapters() -> None:
     wishes: list[dict[str, Any]] = [{}, {"momentum": 0.2}, {"reference_images": 8}, {"reference_images": None}]
-    assert len({named("adabn", wish).adapter for wish in wishes}) == len(wishes)
-    assert named("unmix_tns", {}).adapter == UnMixTNS()
+    assert len({named("adabn", wish).strategy for wish in wishes}) == len(wishes)
+    assert named("unmix_tns", {}).strategy == UnMixTNS()
 
 
 @pytest.mark.parametrize(

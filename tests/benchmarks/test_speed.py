@@ -21,7 +21,7 @@ from speed_results import Results, read
 from speed_run import Plan
 from torch import Tensor, nn
 
-from adapters import STRATEGIES, AdaptiveModel, Answer, Request
+from adapters import AdaptiveModel, Answer, Request, names
 from tests.nets import CLASSES, Tiny, images, seeded
 
 REFERENCES = [PLAIN, CHANNELS_LAST, FOLDED, ALPHA, UNMIX]
@@ -51,18 +51,18 @@ def run(out: Path, *arguments: str) -> Results:
     return read(out / "speed.json")
 
 
-def names(found: Results, kind: str) -> list[tuple[str, int]]:
+def named(found: Results, kind: str) -> list[tuple[str, int]]:
     return [(group.model, group.batch) for group in found.groups if group.kind == kind]
 
 
 def test_a_quick_run_measures_and_writes_all_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = run(tmp_path / "new")
-    assert names(found, "eager") == [("resnet20", 1), ("resnet50", 1)]
-    assert names(found, "streams") == [("resnet20", 4)]
-    assert names(found, "compiled") == []
-    assert list(found.groups[0].seconds) == [*REFERENCES, *STRATEGIES]
+    assert named(found, "eager") == [("resnet20", 1), ("resnet50", 1)]
+    assert named(found, "streams") == [("resnet20", 4)]
+    assert named(found, "compiled") == []
+    assert list(found.groups[0].seconds) == [*REFERENCES, *names("adapter")]
     assert all(len(times) == 1 and times[0] > 0 for group in found.groups for times in group.seconds.values())
-    cases = [f"{name}: {label}" for name in STRATEGIES for label in (ONE, MANY, QUEUED)]
+    cases = [f"{name}: {label}" for name in names("adapter") for label in (ONE, MANY, QUEUED)]
     assert list(found.groups[1].seconds) == [*cases, f"{MIXED}: {MANY}"]
     assert found.held is not None
     assert (found.held.streams, found.held.state_bytes) == (300, AdaptiveModel(tiny()).state_bytes())
@@ -90,7 +90,7 @@ def test_by_default_everything_is_measured() -> None:
     full = plan()
     assert full.models == [*full.many, "efficientnet_b0"]
     assert full.sizes("resnet20") == [1, 2]
-    assert (full.held, full.memory, full.compiled) == (1000, "resnet50", list(STRATEGIES))
+    assert (full.held, full.memory, full.compiled) == (1000, "resnet50", names("adapter"))
     assert plan("--no-compile").compiled == plan("--quick").compiled == []
     assert plan("--quick", "--compile", "--strategies", "bn").compiled == ["bn"]
     assert plan("--compile-strategies", "adabn", "unmix_tns").compiled == ["adabn", "unmix_tns"]
@@ -149,7 +149,7 @@ def test_compiled_cases_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(speed_cases, "AdaptiveModel", Promised)
     found = run(tmp_path, "--compile", "--compile-strategies", "adabn", "bn", "--batch", "1", "2")
     assert [group.kind for group in found.groups] == ["eager"] * 2 + ["streams"] + ["eager"] * 2 + ["compiled"] * 4
-    assert names(found, "compiled") == [(name, batch) for name in ("resnet20", "resnet50") for batch in (1, 2)]
+    assert named(found, "compiled") == [(name, batch) for name in ("resnet20", "resnet50") for batch in (1, 2)]
     assert list(found.groups[-1].seconds) == [PLAIN, FROZEN, "adabn", "bn"]
 
 

@@ -1,0 +1,80 @@
+"""One step of gradient descent on a flat tensor, as pure functions: no optimizer object keeps anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+FIRST, SECOND, TINY = 0.9, 0.999, 1e-8
+"""Decay of Adam's two averages, and what keeps its quotient from dividing by zero: the authors' choice everywhere."""
+MOMENTUM = 0.9
+"""Of plain descent."""
+
+
+class Trace(NamedTuple):
+    """What an optimizer remembers of earlier gradients."""
+
+    first: Tensor  # [parameters], their moving average; of `sgd` their decaying sum
+    second: Tensor  # [parameters], that of their squares; `sgd` leaves it as it is
+    steps: Tensor  # [] int64 on the CPU, how many steps were taken
+
+
+def fresh(values: Tensor) -> Trace:
+    """The trace before the first step."""
+    return Trace(torch.zeros_like(values), torch.zeros_like(values), torch.zeros((), dtype=torch.int64))
+
+
+def adam(values: Tensor, slope: Tensor, trace: Trace, lr: float) -> tuple[Tensor, Trace]:
+    """The values after one step of Adam without weight decay, and the new trace.
+
+    ``m <- .9 m + .1 g``, ``v <- .999 v + .001 g^2``, ``values - lr m/(1 - .9^t) / (sqrt(v/(1 - .999^t)) + 1e-8)``.
+
+    Paper: Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", Algorithm 1.
+    """
+    steps = trace.steps + 1
+    first = trace.first.lerp(slope, 1 - FIRST)
+    second = trace.second * SECOND + (1 - SECOND) * slope.square()
+    # In double precision: of 0.999 ** 1 a float32 leaves too little below one.
+    age = steps.double()
+    length = (second / (1 - SECOND**age)).sqrt() + TINY
+    return values - lr * (first / (1 - FIRST**age)) / length, Trace(first, second, steps)
+
+
+def sgd(values: Tensor, slope: Tensor, trace: Trace, lr: float) -> tuple[Tensor, Trace]:
+    """The values after one step of descent with momentum: ``b <- .9 b + g``, ``values - lr b``."""
+    first = MOMENTUM * trace.first + slope
+    return values - lr * first, Trace(first, trace.second, trace.steps + 1)
+
+
+OPTIMIZERS: dict[str, Callable[[Tensor, Tensor, Trace, float], tuple[Tensor, Trace]]] = {"adam": adam, "sgd": sgd}
+"""Each by the name that a user gives it."""
+
+
+def gradient(of: Callable[[Tensor], tuple[Tensor, Any]], at: Tensor) -> tuple[Tensor, Any]:
+    """The slope of a loss at ``at``, and what else came out of it.
+
+    ``of`` maps values to the loss, a scalar, and anything beside it. Works under ``no_grad``, and under
+    ``inference_mode`` where ``of`` uses no tensors made there, see `ordinary`. Zero where the loss does not depend on
+    ``at``.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        here = at.detach().clone().requires_grad_()
+        loss, beside = of(here)
+        if not loss.requires_grad:
+            return torch.zeros_like(at), beside
+        (slope,) = torch.autograd.grad(loss, here, materialize_grads=True)
+    return slope, beside
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one made under ``inference_mode``, which autograd could not keep for its way back."""
+    with torch.inference_mode(False):
+        return tensor.clone() if tensor.is_inference() else tensor
+
+
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether every number in every tensor is finite."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)

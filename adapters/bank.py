@@ -1,0 +1,135 @@
+"""The memory of RoTTA: a few recent images that are sure and balanced over the classes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Bank(NamedTuple):
+    """What a stream remembers of its images: always ``capacity`` slots, filled or not, so that its size is constant."""
+
+    images: Tensor  # [capacity, ...] as requests hold them
+    labels: Tensor  # [capacity] int64 on the CPU like all below: the class that the answer to it named
+    uncertainties: Tensor  # [capacity] float64, the entropy of that answer in nats
+    ages: Tensor  # [capacity] int64, how many images were offered since, itself included
+    filled: Tensor  # [capacity] bool
+
+
+def empty(capacity: int, image: Tensor) -> Bank:
+    """A bank for images like ``image`` ``[1, ...]``."""
+    integers = torch.zeros(capacity, dtype=torch.int64)
+    return Bank(
+        image.new_zeros(capacity, *image.shape[1:]),
+        integers,
+        torch.zeros(capacity, dtype=torch.float64),
+        integers.clone(),
+        torch.zeros(capacity, dtype=torch.bool),
+    )
+
+
+class Rule(NamedTuple):
+    """Which images stay.
+
+    A bank of N slots for K classes has a quota of N/K images for each class, which need not be whole. An item of age A
+    whose answer had entropy U is the more expendable the larger ``H(A, U) = t / (1 + exp(-A/N)) + u U / ln K``.
+    """
+
+    classes: int  # K
+    lambda_t: float  # t, how much age counts
+    lambda_u: float  # u, how much uncertainty counts
+
+    def timely(self, age: int, capacity: int) -> float:
+        """The first term of H."""
+        return self.lambda_t / (1 + math.exp(-age / capacity))
+
+    def unsure(self, uncertainty: float) -> float:
+        """The second term of H; with a single class nothing is uncertain."""
+        return self.lambda_u * uncertainty / math.log(self.classes) if self.classes > 1 else 0.0
+
+
+class Item(NamedTuple):
+    """What decides whether an image stays."""
+
+    label: int
+    uncertainty: float
+    unsure: float  # what it adds to H
+    born: int  # how many images were offered before it, so that nothing is written as it ages
+
+
+class Keeper:
+    """A bank at work on one request: offer its images in order, then take the bank as it is after them.
+
+    The bank given is never written to. Its images are copied once, and only if one of the request's was taken in.
+    """
+
+    def __init__(self, bank: Bank, rule: Rule, images: Tensor) -> None:
+        self._bank, self._rule, self._offered = bank, rule, images
+        columns = zip(*(field.tolist() for field in bank[1:]), strict=True)
+        self._clock = 0
+        self._items = [
+            Item(label, uncertainty, rule.unsure(uncertainty), -age) if filled else None
+            for label, uncertainty, age, filled in columns
+        ]
+        self._counts = Counter(item.label for item in self._items if item)
+        self._unwritten: dict[int, int] = {}  # slot: which of the request's images goes there
+        self._copied: Tensor | None = None
+
+    def offer(self, index: int, label: int, uncertainty: float) -> None:
+        """Take in the request's image of that index, in place of another if need be, or refuse it; then all age.
+
+        Below its class's quota it takes a free slot, or else competes with the items of the most frequent classes;
+        otherwise with those of its own class. It replaces the most expendable of these if that is more expendable than
+        itself when new; of equals the one of the highest class, then the latest.
+
+        Paper: Yuan, Xie and Li 2023, "Robust Test-Time Adaptation in Dynamic Scenarios", section 3.
+        """
+        item = Item(label, uncertainty, self._rule.unsure(uncertainty), self._clock)
+        slot = self._slot(item)
+        if slot is not None:
+            before = self._items[slot]
+            if before is not None:
+                self._counts[before.label] -= 1
+            self._counts[label] += 1
+            self._items[slot] = item
+            self._unwritten[slot] = index
+        self._clock += 1
+
+    def bank(self) -> Bank:
+        """The bank as it is now; what was taken before may be written to when more is offered."""
+        if self._unwritten:
+            if self._copied is None:
+                self._copied = self._bank.images.clone()
+            slots, indices = (torch.tensor(list(part)) for part in zip(*self._unwritten.items(), strict=True))
+            taken = self._offered[indices.to(self._offered.device)]
+            self._copied[slots.to(self._copied.device)] = taken.to(self._copied.device)
+            self._unwritten = {}
+        images = self._bank.images if self._copied is None else self._copied
+        rows = [
+            (item.label, item.uncertainty, self._clock - item.born, True) if item else (0, 0.0, 0, False)
+            for item in self._items
+        ]
+        pairs = zip(zip(*rows, strict=True), self._bank[1:], strict=True)
+        return Bank(images, *(torch.tensor(column, dtype=old.dtype, device=old.device) for column, old in pairs))
+
+    def _slot(self, new: Item) -> int | None:
+        capacity = len(self._items)
+        if self._counts[new.label] < capacity / self._rule.classes:
+            if None in self._items:
+                return self._items.index(None)
+            most = max(self._counts.values())
+            rivals = {label for label, count in self._counts.items() if count == most}
+        else:
+            rivals = {new.label}
+        timely, now = self._rule.timely, self._clock
+        # The first of a tuple that differs decides: the most expendable, of the highest class, the latest.
+        score, _, _, slot = max(
+            (timely(now - item.born, capacity) + item.unsure, item.label, item.born, slot)
+            for slot, item in enumerate(self._items)
+            if item is not None and item.label in rivals
+        )
+        return slot if score > timely(0, capacity) + new.unsure else None

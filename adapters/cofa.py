@@ -1,0 +1,49 @@
+"""Consecutive-feature averaging: each image looked at together with the one before it in its stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Previous(NamedTuple):
+    """The last image of a stream."""
+
+    logits: Tensor  # [classes] float32, the network's own; zeros before there is one
+    held: Tensor  # [1] float32, 1 once there is one, else 0
+
+
+@dataclass(frozen=True)
+class Cofa:
+    """Average each image with its predecessor in the stream, where that makes the answer more confident.
+
+    ``softmax(head((f_n + f_{n-1}) / 2))``, if its largest probability exceeds that of ``softmax(head(f_n))``, else the
+    latter; f are the inputs of the network's last, linear layer. As that is linear, the averaged features have the
+    averaged logits ``(z_n + z_{n-1}) / 2``, so the logits of one image are all that is remembered. The predecessor
+    counts as the network saw it, not as it was answered; the first image of a stream has none. It helps where images
+    in a row often show the same class; the comparison of confidences limits the harm where they do not.
+
+    Paper: Du et al. 2024, "UniTTA: Unified Benchmark and Versatile Framework Towards Realistic Test-Time Adaptation"
+    (correlated feature adaptation, COFA).
+    """
+
+    adapter: ClassVar[str] = "source"
+
+    def init(self, features: int, classes: int) -> Previous:
+        """A stream without images."""
+        del features
+        return Previous(torch.zeros(classes), torch.zeros(1))
+
+    def correct(self, state: Previous, features: Tensor, logits: Tensor) -> tuple[Tensor, Previous]:
+        """The more confident of both answers for each image, ``[n, classes]``."""
+        del features
+        first = torch.where(state.held > 0, state.logits.to(logits.dtype), logits[0])
+        before = torch.cat([first[None], logits[:-1]])
+        # Halved before they are added: the sum of two finite logits may be too large for a float.
+        plain, blended = logits.softmax(-1), (0.5 * logits + 0.5 * before).softmax(-1)
+        surer = blended.amax(-1, keepdim=True) > plain.amax(-1, keepdim=True)
+        after = Previous(logits[-1].to(state.logits, copy=True), torch.ones_like(state.held))
+        return torch.where(surer, blended, plain), after

@@ -1,0 +1,75 @@
+"""A strategy of several parts: one adapter, at most one learner, and correctors one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from adapters.base import AnyAdapter
+from adapters.errors import ParameterError
+from adapters.roles import AnyCorrector, AnyLearner
+
+
+@dataclass(frozen=True)
+class Composite:
+    """What a user names with a plus sign: ``unmix_tns+tent+lame`` normalizes, learns and corrects.
+
+    Raises:
+        ParameterError: a corrector twice, or one behind a corrector whose answers no other can go on from.
+    """
+
+    adapter: AnyAdapter
+    learner: AnyLearner | None = None
+    correctors: tuple[AnyCorrector, ...] = ()
+
+    def __post_init__(self) -> None:
+        kinds = [type(corrector) for corrector in self.correctors]
+        if len(set(kinds)) < len(kinds):
+            raise ParameterError("each corrector can be used once in a strategy: leave out the second")
+        for first, second in pairwise(self.correctors):
+            if getattr(first, "last", False):
+                ours, theirs = type(first).__name__, type(second).__name__
+                raise ParameterError(
+                    f"{ours} gives probabilities that are no scores of the network any more, which {theirs} needs: "
+                    f"name {theirs} before {ours}"
+                )
+
+    @cached_property
+    def answering(self) -> AnyAdapter:
+        """The adapter that requests are answered with."""
+        answering: AnyAdapter = self.adapter if self.learner is None else self.learner.answering(self.adapter)
+        return answering
+
+    @cached_property
+    def reads_features(self) -> bool:
+        """Whether a corrector asks for the input of the network's last layer."""
+        return any(getattr(corrector, "features", False) for corrector in self.correctors)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The parts in the order of their names."""
+        yield self.adapter
+        if self.learner is not None:
+            yield self.learner
+        yield from self.correctors
+
+
+Strategy = AnyAdapter | Composite
+"""What a user names: an adapter by itself, or with what goes with it."""
+
+
+def whole(strategy: Strategy) -> Composite:
+    """The strategy as parts, of which an adapter by itself has one."""
+    return strategy if isinstance(strategy, Composite) else Composite(strategy)
+
+
+def composed(parts: list[Any]) -> Strategy:
+    """The strategy of these parts: an adapter, then a learner if there is one, then correctors."""
+    adapter, *others = parts
+    if not others:
+        alone: AnyAdapter = adapter
+        return alone
+    learner = others.pop(0) if hasattr(others[0], "learn") else None
+    return Composite(adapter, learner, tuple(others))

@@ -1,0 +1,47 @@
+"""Core: one step down the correlation between classes per request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from adapters.params import param
+from adapters.tent import Descent
+
+
+@dataclass(frozen=True)
+class Core(Descent):
+    """Move the affine parameters so that no two classes share an image: one gradient step per request.
+
+    With ``P = softmax(logits)`` ``[n, K]`` and ``R = P^T P`` the loss is ``(sum R - trace R) / K``, the correlation of
+    pairs of different classes. ``normalize`` says how it is kept from growing with n:
+
+    - ``images``: R is divided by n. As each row of P sums to one this is ``mean_i (1 - sum_k p_ik^2) / K``, so every
+      image counts alike and by itself, as with the entropy of Tent, but images that are quite unsure pull less.
+    - ``classes``: each row of R is divided by its sum, so every class counts alike, however few images show it. It
+      resists answers falling together into one class; meant for requests of more images than there are classes.
+
+    Requests of a single image show no correlation over images, and no benefit is known: they teach nothing unless
+    ``least_images`` is 1. No code of the authors was found: the loss is as the paper's summary states it, and the
+    normalization is ours, the second after Jin et al. 2020, "Minimum Class Confusion".
+
+    Paper: You, Li and Zhao 2021, "Test-time Batch Statistics Calibration for Covariate Shift" (Core).
+    """
+
+    adapter: ClassVar[str] = "alpha_bn"
+
+    least_images: int = param(2, "Requests of fewer images are answered but not learned from.", low=1)
+    normalize: str = param("images", "What counts alike in the loss.", choices=("images", "classes"))
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """The correlation between classes, from 0 (none) to below 1."""
+        shares = logits.softmax(1)
+        correlation = shares.mT @ shares
+        if self.normalize == "images":
+            correlation = correlation / len(logits)
+        else:
+            # A class that no image shows has a row of zeros.
+            correlation = correlation / correlation.sum(1, keepdim=True).clamp_min(1e-12)
+        return (correlation.sum() - correlation.trace()) / logits.shape[1]

@@ -1,0 +1,66 @@
+"""The features of a network: what goes into the linear layer that it ends in."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from adapters.errors import UnsupportedModelError
+
+
+class Head:
+    """Reads features in forwards, once a first forward has shown which layer is the last.
+
+    Nothing of the network is changed: layers are watched while a forward that needs it runs, and only then.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        self._given: dict[nn.Linear, Tensor] = {}
+        # Not the outputs themselves: a first forward also shows which tensors nobody keeps.
+        self._outputs: dict[nn.Linear, weakref.ref[Any]] = {}
+        self._asked = self._known = False
+        self.width = 0  # of the features, once they are known; 0 if the network does not end in a linear layer
+
+    @contextmanager
+    def watched(self, *, asked: bool) -> Iterator[None]:
+        """While a forward runs. The first one is watched in any case; others only if features are ``asked`` for."""
+        self._asked = asked
+        layers = self._linears if asked or not self._known else []
+        handles = [layer.register_forward_hook(self._see) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def features(self, logits: Tensor) -> Tensor:
+        """The features ``[n, d]`` of the forward that gave these logits; ``[n, 0]`` if they were not asked for.
+
+        Raises:
+            UnsupportedModelError: asked for, and the network does not end in a linear layer.
+        """
+        given, self._given = self._given, {}
+        if not self._known:
+            self._linears = [layer for layer, output in self._outputs.items() if output() is logits][-1:]
+            self._known, self._outputs = True, {}
+            self.width = sum(layer.in_features for layer in self._linears)
+        if not self._asked:
+            return logits.new_empty(len(logits), 0)
+        found = next((given[layer] for layer in self._linears if layer in given), None)
+        if found is None or len(found) != len(logits):
+            raise UnsupportedModelError(
+                "the strategy reads features, the input of the linear layer that a network ends in, and this network "
+                "does not end in one: choose a strategy without lame, or end the network in nn.Linear"
+            )
+        return found.flatten(1).float()
+
+    def _see(self, layer: nn.Linear, given: tuple[Any, ...], output: Any) -> None:
+        if not self._known:
+            self._outputs[layer] = weakref.ref(output)
+        if self._asked:
+            self._given[layer] = given[0]

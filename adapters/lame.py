@@ -1,0 +1,157 @@
+"""LAME: the images of a request, and those remembered before them, made to agree on the classes of those alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapters.affinity import AFFINITIES, assign, directions
+from adapters.params import check, param
+
+FLOOR = 1e-10
+"""Added to probabilities before their logarithm is taken, as the authors do."""
+PRIOR = 100
+"""Images that the uniform start of the class frequencies counts as."""
+FREQUENCIES = 1000
+"""Images over which class frequencies are averaged."""
+REPEATS = 100
+"""Pairs of successive images over which the rate of repeats is averaged."""
+SIGMAS = 3.0
+"""Standard errors by which the rate of repeats must exceed chance."""
+
+
+class Remembered(NamedTuple):
+    """What LAME knows of a stream; what its hyperparameters make no use of has no entries. All float32."""
+
+    features: Tensor  # [M, d] unit vectors, the latest image last
+    scores: Tensor  # [M, K] the logarithms of the network's own probabilities
+    held: Tensor  # [1] how many of the M rows, counted from the last, are filled
+    classes: Tensor  # [K] frequencies of the predicted classes
+    repeats: Tensor  # [1] how often the prediction was that of the image before
+    last: Tensor  # [1] the class predicted last, -1 before there is one
+    seen: Tensor  # [1] images counted, up to FREQUENCIES
+
+
+@dataclass(frozen=True)
+class Lame:
+    """Correct a request's probabilities so that images of like features get like answers; the network stays as it is.
+
+    With p the network's probabilities, ``u = -ln(p + 1e-10)`` and W the affinity of the images' features on the unit
+    sphere, ``Y <- softmax(-u + weight W Y)`` is iterated from ``Y = p`` until the energy
+    ``sum(u Y - weight (W Y) Y + Y ln Y)`` changes by at most 1e-8 of itself. ``affinity="knn"``: 1 for the nearest
+    ``neighbours`` other images, else 0; ``"rbf"``: ``exp(-d^2 / 2 s^2)``, s the mean distance to the k-th nearest, each
+    counting itself; ``"linear"``: the cosine. There are never more neighbours than images; one alone stays as it is.
+
+    With ``memory=M`` the last M images of the stream take part, with the network's own answers, so that single images
+    can be corrected too; that costs ``M (d + K)`` numbers per stream, and time that grows with ``(M + n)^2``.
+
+    It helps where successive images often show the same class, and harms where they do not. ``when="correlated"``
+    corrects a request only if predictions repeat more often than chance: with r the share of images predicted as the
+    one before, and q the frequencies of predicted classes, if
+    ``r - s > 3 sqrt(v / m) + 3^2 / 6 / min(t, 100)``, where ``s = sum q^2`` is what independent images would have,
+    ``v = s + 2 sum q^3 - 3 s^2`` the variance of one pair among independent ones, its overlap with the next included,
+    t the pairs seen and ``m = min(t, 199)`` the pairs that the average r is worth; the last term (Bernstein's) makes up
+    for the few repeats that few pairs or many classes have. r is the mean of all pairs up to 100, then a moving
+    average of weight 1/100; q that of all images and 100 uniform ones up to 1000, then one of weight 1/1000. Both
+    include the request itself. A stream whose images are mostly of one class may be corrected at first, until the
+    frequencies are known, and one that shows nothing else for some 1400 images no longer is.
+
+    Paper: Boudiaf et al. 2022, "Parameter-free Online Test-time Adaptation" (CVPR 2022), section 4, equation 7. Memory
+    and ``when`` are Renorm's own.
+    """
+
+    features: ClassVar[bool] = True
+    last: ClassVar[bool] = True
+    adapter: ClassVar[str] = "source"
+
+    affinity: str = param("knn", "What makes images alike.", choices=tuple(AFFINITIES))
+    neighbours: int = param(5, "Neighbours of an image; rbf counts the image itself.", low=1)
+    weight: float = param(1.0, "Weight of the agreement with neighbours.", low=0.0, high=1000.0)
+    iterations: int = param(100, "Iterations at most.", low=1, high=10_000)
+    memory: int = param(0, "Images of the stream that are remembered.", low=0, high=4096)
+    when: str = param("always", "Always, or while predictions repeat beyond chance.", choices=("always", "correlated"))
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def init(self, features: int, classes: int) -> Remembered:
+        """A stream without images: frequencies are uniform."""
+        m, gated = self.memory, int(self.when == "correlated")
+        return Remembered(
+            features=torch.zeros(m, features),
+            scores=torch.zeros(m, classes),
+            held=torch.zeros(min(m, 1)),
+            classes=torch.full((gated * classes,), 1.0 / classes),
+            repeats=torch.zeros(gated),
+            last=torch.full((gated,), -1.0),
+            seen=torch.zeros(gated),
+        )
+
+    def correct(self, state: Remembered, features: Tensor, logits: Tensor) -> tuple[Tensor, Remembered]:
+        """Assignments ``[n, classes]`` on which alike images agree; n = 1 without memory: the network's own answer."""
+        units, own = directions(features), logits.double().softmax(-1)
+        after = self._remember(state, units, (own + FLOOR).log())
+        if self.when == "correlated":
+            after = count(after, logits.argmax(-1))
+        if self.when == "always" or correlated(after):
+            own = self._agree(state, units, own)
+        return own.to(logits.dtype), after
+
+    def _agree(self, state: Remembered, units: Tensor, own: Tensor) -> Tensor:
+        images, scores = len(units), (own + FLOOR).log()
+        if self.memory:
+            empty = self.memory - int(state.held)
+            units = torch.cat([state.features[empty:].double(), units])
+            scores = torch.cat([state.scores[empty:].double(), scores])
+        if len(units) < 2:
+            return own
+        affinity = AFFINITIES[self.affinity](units, self.neighbours)
+        return assign(scores, affinity, self.weight, self.iterations)[-images:]
+
+    def _remember(self, state: Remembered, units: Tensor, scores: Tensor) -> Remembered:
+        """The state with the request's rows behind the others, of which as many leave at the front."""
+        if not self.memory:
+            return Remembered(*(part.clone() for part in state))
+        images = len(units)
+        return state._replace(
+            # Cloned, so that no row that left is kept alive.
+            features=torch.cat([state.features, units.float()])[images:].clone(),
+            scores=torch.cat([state.scores, scores.float()])[images:].clone(),
+            held=(state.held + images).clamp(max=self.memory),
+        )
+
+
+def count(state: Remembered, predicted: Tensor) -> Remembered:
+    """The state after the predictions ``[n]`` of a request, counted image by image."""
+    predicted = predicted.to(state.last.dtype)
+    steps = state.seen + torch.arange(len(predicted), device=predicted.device)  # images before each
+    before = torch.cat([state.last, predicted[:-1]])
+    kept, weights = _averaged(1.0 / (steps + PRIOR + 1).clamp(max=FREQUENCIES))
+    # A stream's first image, of weight 1, makes no pair; the first pair has weight 1 as well and replaces it.
+    pairs_kept, pair_weights = _averaged(1.0 / steps.clamp(1, REPEATS))
+    return state._replace(
+        classes=(kept * state.classes).index_add(0, predicted.long(), weights),
+        repeats=pairs_kept * state.repeats + (pair_weights * (predicted == before)).sum(),
+        last=predicted[-1:].clone(),
+        seen=(state.seen + len(predicted)).clamp(max=FREQUENCIES),
+    )
+
+
+def correlated(state: Remembered) -> bool:
+    """Whether predictions repeat more often than those of independent images would: the rule of `Lame`."""
+    pairs = state.seen - 1
+    q = state.classes
+    chance = q.square().sum()
+    variance = (chance + 2.0 * q.pow(3).sum() - 3.0 * chance.square()).clamp_min(0.0)
+    error = (variance / pairs.clamp(1, 2 * REPEATS - 1)).sqrt()
+    beyond = state.repeats - chance - SIGMAS * error - SIGMAS**2 / 6.0 / pairs.clamp(1, REPEATS)
+    return bool(beyond > 0)
+
+
+def _averaged(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """For steps ``x <- (1 - w) x + w new`` in a row: what is left of x ``[1]``, and the weight of each new one."""
+    left = (1.0 - weights).flip(0).cumprod(0).flip(0)
+    return left[:1], torch.cat([left[1:], left.new_ones(1)]) - left

@@ -1,0 +1,141 @@
+"""RoTTA: a slow teacher answers, a student learns from a balanced memory of the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapters.adam import Trace, adam, all_finite, fresh, gradient, ordinary
+from adapters.augment import augmented
+from adapters.bank import Bank, Keeper, Rule, empty
+from adapters.params import check, param
+from adapters.roles import Lesson, Network, Start
+from adapters.still import still
+
+
+class Pair(NamedTuple):
+    """Student and teacher, and the images that they learn from. The teacher's statistics are the adapter's state."""
+
+    student: Tensor  # [parameters] float32, its affine parameters less the trained ones
+    teacher: Tensor  # [parameters] float32
+    first: Tensor  # [parameters] float32, the optimizer's, see `adapters.adam.Trace`
+    second: Tensor  # [parameters] float32
+    updates: Tensor  # [] int64 on the CPU, how often student and teacher moved
+    row: Tensor  # the student's statistics, in the form of the adapter's state
+    images: Tensor  # the bank, see `adapters.bank.Bank`
+    labels: Tensor
+    uncertainties: Tensor
+    ages: Tensor
+    filled: Tensor
+    seen: Tensor  # [] int64 on the CPU, how many images the stream has had
+
+    @property
+    def bank(self) -> Bank:
+        """The images with what is known about them."""
+        return Bank(self.images, self.labels, self.uncertainties, self.ages, self.filled)
+
+
+@dataclass(frozen=True)
+class RoTTA:
+    """Answer with a slow teacher; every ``update_every`` images teach a student on a balanced memory of the stream.
+
+    The images of a request are answered first, then offered to the bank one by one, with the class that the answer
+    named and its entropy, see `adapters.bank`. Each time ``update_every`` images have passed (so several times in a
+    large request) both see the whole bank, the student augmented, and move the statistics they normalize with by one
+    ordinary step of the adapter, each its own. The student takes one step of Adam down
+    ``mean_i E(age_i) CE(softmax(teacher(x_i)), student(aug(x_i)))``, ``E(A) = exp(-A/N) / (1 + exp(-A/N))``, and the
+    teacher follows: ``theta_T <- (1 - nu) theta_T + nu theta_S``. The loss has no factor 1/K, as in the authors' code.
+
+    Made for ``robust_bn``. Between updates an adapter that is linear and remembers (also ``adabn``) answers from what
+    it remembers and stays still. Others step with every request as usual, and once more with the bank at an update;
+    those that remember nothing (``bn``, ``alpha_bn``) normalize each forward by its own images.
+    An update whose gradient or outcome is not finite does not happen. Where images of another shape or type arrive
+    the bank starts anew with them; what was learned stays.
+
+    Paper: Yuan, Xie and Li 2023, "Robust Test-Time Adaptation in Dynamic Scenarios" (CVPR 2023), section 3.
+    """
+
+    adapter: ClassVar[str] = "robust_bn"
+
+    lr: float = param(1e-3, "Learning rate of the student.", above=0.0, high=1.0)
+    teacher_rate: float = param(1e-3, "How far the teacher follows the student at an update: nu.", low=0.0, high=1.0)
+    capacity: int = param(64, "Images in the bank: N.", low=1, high=4096)
+    update_every: int = param(64, "Images from one update to the next.", low=1)
+    lambda_t: float = param(1.0, "How much age counts against an image in the bank.", low=0.0)
+    lambda_u: float = param(1.0, "How much uncertainty counts against it.", low=0.0)
+    augment: bool = param(True, "Whether the student sees augmented images; else it starts with nothing to learn.")
+    seed: int = param(0, "Seed of the augmentation.", low=0, high=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def init(self, start: Start) -> Pair:
+        """Student and teacher as trained, and an empty bank."""
+        zeros = start.row.new_zeros(start.affine, dtype=torch.float32)
+        bank = empty(self.capacity, start.image)
+        return Pair(zeros, zeros.clone(), *fresh(zeros), start.row.clone(), *bank, torch.zeros((), dtype=torch.int64))
+
+    def affine(self, state: Pair) -> Tensor:
+        """The teacher's."""
+        return state.teacher
+
+    def answering(self, adapter: Any) -> Any:
+        """The adapter held still where it is linear and remembers, see `adapters.still`."""
+        return still(adapter)
+
+    def learn(self, state: Pair, lesson: Lesson, network: Network) -> tuple[Pair, Tensor]:
+        """The images offered to the bank, with an update wherever one is due; the row is the teacher's statistics."""
+        # What is made under inference_mode could not be learned from later.
+        with torch.inference_mode(False), torch.no_grad():
+            return self._learn(Pair(*map(ordinary, state)), Lesson(*map(ordinary, lesson)), network)
+
+    def _learn(self, state: Pair, lesson: Lesson, network: Network) -> tuple[Pair, Tensor]:
+        images, row = lesson.images, lesson.after
+        bank, seen = state.bank, int(state.seen)
+        if (images.shape[1:], images.dtype) != (bank.images.shape[1:], bank.images.dtype):
+            bank = empty(self.capacity, images)
+        keeper = Keeper(bank, Rule(lesson.logits.shape[1], self.lambda_t, self.lambda_u), images)
+        for index, (label, uncertainty) in enumerate(zip(*_judged(lesson.logits), strict=True)):
+            if isfinite(uncertainty):
+                keeper.offer(index, label, uncertainty)
+            seen += 1
+            if seen % self.update_every == 0:
+                state, row = self._update(state, row, keeper.bank(), network)
+        return state._replace(**keeper.bank()._asdict(), seen=torch.full_like(state.seen, seen)), row
+
+    def _update(self, state: Pair, row: Tensor, bank: Bank, network: Network) -> tuple[Pair, Tensor]:
+        """Student and teacher after one look at the bank, and the teacher's statistics."""
+        if not bank.filled.any():
+            return state, row
+        filled = bank.images if bank.filled.all() else bank.images[bank.filled.to(bank.images.device)]
+        images = filled.to(row.device)  # augmenting is quicker where the network is
+        logits, row_after = network(images, row, state.teacher)
+        target = logits.softmax(1)
+        shown = augmented(images, self.seed, int(state.updates)) if self.augment else images
+        weights = (-bank.ages[bank.filled] / self.capacity).sigmoid().to(target)
+
+        def loss(student: Tensor) -> tuple[Tensor, Tensor]:
+            logits, after = network(shown, state.row, student)
+            return -(weights * (target * logits.log_softmax(1)).sum(1)).mean(), after
+
+        slope, own_row = gradient(loss, state.student)
+        student, trace = adam(state.student, slope, Trace(state.first, state.second, state.updates), self.lr)
+        teacher = state.teacher.lerp(student, self.teacher_rate)
+        if not all_finite(slope, student, trace.first, trace.second, teacher, own_row, row_after):
+            return state, row
+        moved = state._replace(
+            student=student, teacher=teacher, first=trace.first, second=trace.second, updates=trace.steps, row=own_row
+        )
+        return moved, row_after
+
+
+def _judged(logits: Tensor) -> tuple[list[int], list[float]]:
+    """The class that each answer names, and its entropy in nats."""
+    shares = logits.softmax(1)
+    labels: list[int] = shares.argmax(1).tolist()
+    entropies: list[float] = (-shares * (shares + 1e-6).log()).sum(1).tolist()
+    return labels, entropies

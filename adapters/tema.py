@@ -1,0 +1,61 @@
+"""TEMA: a moving average in which large requests count for more than in proportion to their size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from adapters.linear import Linear, Weights
+from adapters.params import check, param
+
+SIZES = {"cifar": (2, 4, 16, 64), "imagenet": (4, 16, 64, 200)}
+"""Where the paper's table changes: the last size that is small, the first and last medium ones, the first large one."""
+
+
+@dataclass(frozen=True)
+class Tema(Linear):
+    """Follow the stream by a moving average whose weight depends on the request's size alone: update, then use.
+
+    ``E <- E + p (batch - E)`` for mean and biased variance, starting from the trained ones. The paper's table, as its
+    code publishes it, has the momentum p ``small`` (0.01) for requests of 1 or 2 images, ``medium`` (0.1) for 4 and 16
+    and ``large`` (1: the request alone) for 64 and 200, with small images (``sizes="cifar"``); with large ones
+    (``"imagenet"``) it is small up to 4 images, medium at 16 and 64, large at 200. Between the sizes of the table p
+    is interpolated, log p in log n, so that it meets every entry and one more image never makes a jump; below and
+    above them it stays.
+
+    Of the paper's method this is the average only. Its weight of the trained statistics, chosen layer by layer, needs
+    the divergences of all layers at once, in a second forward, where a site knows only itself; and its average
+    starts from mean 0 and variance 1, which is harmless only beside that weight or where p is 1.
+
+    Paper: Su et al. 2024, "Unraveling Batch Normalization for Realistic Test-Time Adaptation" (AAAI 2024).
+    """
+
+    small: float = param(0.01, "Weight of a small request, as of 1 or 2 images.", above=0.0, high=1.0)
+    medium: float = param(0.1, "Weight of a medium request, as of 4 to 16 images.", above=0.0, high=1.0)
+    large: float = param(1.0, "Weight of a large request, as of 64 images or more.", above=0.0, high=1.0)
+    sizes: str = param("cifar", "Which requests are small, medium and large.", choices=tuple(SIZES))
+    unbiased: bool = param(False, "Use the unbiased variance of the request, as the authors' code does.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def weights(self, images: int) -> Weights:
+        """The moving average after the request, used and remembered."""
+        pace = self.momentum(images)
+        return Weights(own=pace, remembered=1.0 - pace, trained=0.0, pace=pace, unbiased=self.unbiased)
+
+    def momentum(self, images: int) -> float:
+        """The weight of a request of that many images."""
+        small, medium, still_medium, large = SIZES[self.sizes]
+        if images < medium:
+            return _between(images, (small, self.small), (medium, self.medium))
+        return _between(images, (still_medium, self.medium), (large, self.large))
+
+
+def _between(images: int, low: tuple[int, float], high: tuple[int, float]) -> float:
+    """On the straight line in logarithms through two points (size, weight), and level outside them."""
+    (n, p), (m, q) = low, high
+    if images <= n or images >= m:
+        return p if images <= n else q
+    part = math.log(images / n) / math.log(m / n)
+    return float(p ** (1 - part) * q**part)

@@ -1,0 +1,43 @@
+"""Temperature scaling: the network's confidence made to match how often it is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from adapters.base import Nothing
+from adapters.params import check, param
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Divide the logits by a temperature: ``softmax(logits / temperature)``. Above 1 it makes answers less confident.
+
+    The largest class stays the largest. The temperature is fitted offline on labelled data of the training domain, as
+    ``renorm calibrate-temperature`` does, for one network and one strategy: it says nothing of how well confidences
+    fit under a shift, or after an adaptation that it was not fitted with. Remembers nothing.
+
+    Paper: Guo et al. 2017, "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
+    """
+
+    adapter: ClassVar[str] = "source"
+
+    temperature: float = param(1.0, "What logits are divided by; above 1 lowers the confidence.", above=0.0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def init(self, features: int, classes: int) -> Nothing:
+        """Nothing to remember."""
+        del features, classes
+        return Nothing()
+
+    def correct(self, state: Nothing, features: Tensor, logits: Tensor) -> tuple[Tensor, Nothing]:
+        """The softmax of the divided logits, ``[n, classes]``."""
+        del features
+        # Measured from the largest in double precision, so that no temperature however small divides 0 by 0.
+        wide = logits.double()
+        scaled = (wide - wide.amax(-1, keepdim=True)) / self.temperature
+        return scaled.softmax(-1).to(logits.dtype), state

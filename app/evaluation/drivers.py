@@ -1,0 +1,204 @@
+"""Two ways to the same answers: an engine in this process, and a server over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol, TypeAlias
+from uuid import uuid4
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from app.client import AsyncClient, Refused
+from app.client.connection import shown
+from app.engine import Engine
+from app.errors import StreamNotFoundError
+from app.models.device import device_of
+from app.types import Call
+
+Images: TypeAlias = Tensor | Sequence[bytes]
+"""Of one request: uint8 ``[n, H, W, 3]`` RGB pixels, or files."""
+
+TIMEOUT_S = 600.0
+"""Seconds that one try may wait for a server, which may have many requests of this evaluation to answer first."""
+
+_FORBIDDEN = frozenset({401, 403})
+
+
+class Answers(NamedTuple):
+    """What a request was told. ``drift`` is not finite where the engine's is not."""
+
+    predicted: NDArray[np.int64]  # [n]
+    confidence: NDArray[np.float32]  # [n] probability of the predicted class
+    entropy: float  # mean over the images, in nats
+    drift: float
+    step: int  # requests that the stream has learned from, this one included
+
+
+class Driver(Protocol):
+    """Whoever answers requests; what it raises is that of the engine or of the client. ``place`` is for people."""
+
+    place: str
+
+    async def predict(
+        self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
+    ) -> Answers:
+        """Answer one request, after which the stream has taken a step; ``start`` makes the stream new before it."""
+        ...
+
+    async def state_bytes(self, stream: str) -> int:
+        """How many bytes are remembered of a stream; 0 where nothing is."""
+        ...
+
+    async def reset(self, stream: str) -> None:
+        """Forget a stream."""
+        ...
+
+    async def identity(self) -> dict[str, str]:
+        """What tells one hosted model from another: two that are equal in all of it answer alike."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+class EngineDriver:
+    """Asks an engine of this process. The engine is closed with it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.place = f"this process, on {device_of(engine.settings.device)}"
+
+    async def predict(
+        self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
+    ) -> Answers:
+        """See `Driver`."""
+        sent = images if isinstance(images, Tensor) else list(images)
+        answer = await self.engine.predict(Call(sent, stream, strategy, params, update, top_k=1, start=start))
+        return Answers(
+            np.array([row[0] for row in answer.classes], np.int64),
+            np.array([row[0] for row in answer.shares], np.float32),
+            answer.entropy,
+            answer.drift,
+            answer.step,
+        )
+
+    async def state_bytes(self, stream: str) -> int:
+        """See `Driver`."""
+        try:
+            return sum(held.bytes for held in self.engine.stream(stream))
+        except StreamNotFoundError:
+            return 0
+
+    async def reset(self, stream: str) -> None:
+        """See `Driver`."""
+        await self.engine.reset(stream)
+
+    async def identity(self) -> dict[str, str]:
+        """See `Driver`."""
+        hosted, dtype = self.engine.hosted, self.engine.settings.dtype
+        told = {"model": hosted.name, "architecture": hosted.architecture, "type": dtype}
+        prepared = _listed(asdict(hosted.preprocessing))
+        return {**told, "preprocessing": prepared, "weights": weights_digest(hosted.network)}
+
+    async def close(self) -> None:
+        """See `Driver`."""
+        await self.engine.close()
+
+
+class ServerDriver:
+    """Asks a running server. Pixels travel as PNG files, which lose nothing.
+
+    A key that may predict is enough: a stream that is to be new gets a name that the server has not seen. The names of
+    two evaluations differ, so several may use one server. Old streams are reset where the key may do so; elsewhere the
+    server lets them go when it needs the room.
+    """
+
+    def __init__(self, client: AsyncClient, place: str = "a server") -> None:
+        self._client, self.place = client, place
+        self._prefix, self._begun = f"evaluation-{uuid4().hex[:12]}", 0
+        self._names: dict[str, str] = {}
+        self._may_reset = True
+
+    async def predict(
+        self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
+    ) -> Answers:
+        """See `Driver`."""
+        if start:
+            await self.reset(stream)
+        sent = images.numpy() if isinstance(images, Tensor) else list(images)
+        answer = await self._client.predict(
+            sent, stream=self._name(stream), strategy=strategy, params=params, update=update, top_k=1
+        )
+        return Answers(
+            np.array([one.index for one in answer.predictions], np.int64),
+            np.array([one.probability for one in answer.predictions], np.float32),
+            answer.entropy,
+            math.nan if answer.drift is None else answer.drift,
+            answer.step,
+        )
+
+    async def state_bytes(self, stream: str) -> int:
+        """See `Driver`."""
+        return sum(held.bytes for held in await self._client.stream(self._name(stream)).info())
+
+    async def reset(self, stream: str) -> None:
+        """See `Driver`."""
+        old = self._names.pop(stream, None)
+        if old is None or not self._may_reset:
+            return
+        try:
+            await self._client.reset(old)
+        except Refused as error:
+            if error.status not in _FORBIDDEN:
+                raise
+            self._may_reset = False
+
+    async def identity(self) -> dict[str, str]:
+        """See `Driver`. A server does not tell its weights, so two of one architecture are taken for the same."""
+        info = await self._client.model()
+        told = {"model": info.name, "architecture": info.architecture, "type": info.dtype}
+        return {**told, "preprocessing": _listed(info.preprocessing), "weights": "those of the server"}
+
+    async def close(self) -> None:
+        """See `Driver`."""
+        await self._client.aclose()
+
+    def _name(self, stream: str) -> str:
+        if stream not in self._names:
+            self._begun += 1
+            self._names[stream] = f"{self._prefix}-{self._begun}"
+        return self._names[stream]
+
+
+def server_driver(url: str, key: str | None = None) -> ServerDriver:
+    """A driver for the server at that address.
+
+    Raises:
+        InvalidInput: the address is none, or the key cannot be sent.
+    """
+    return ServerDriver(AsyncClient(url, key=key, timeout=TIMEOUT_S), f"the server at {shown(url)}")
+
+
+def weights_digest(network: nn.Module) -> str:
+    """A few letters that differ where a name, a shape or a number of the state dict does."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        # As bytes, because numpy knows no bfloat16.
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

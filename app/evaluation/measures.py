@@ -1,0 +1,217 @@
+"""Figures of runs: error, calibration and speed of each; means over seeds and differences to the frozen model.
+
+Errors, confidences and calibration errors are in percent, differences of errors in points. NaN means not known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.evaluation.types import PROTOCOLS, Cell, Result
+
+SOURCE = "source"
+"""The strategy that others are compared with: the frozen model."""
+
+CLEAN = "clean"
+"""The protocol that shows harm, and is left out of means over shifted streams."""
+
+BINS = 15
+_EDGES = np.arange(BINS + 1) / BINS
+
+
+class Bins(NamedTuple):
+    """Images by confidence, in equal-width bins that are open below and closed above; all arrays ``[BINS]``."""
+
+    images: NDArray[np.int64]
+    confidence: NDArray[np.float64]  # sum over the bin's images, each between 0 and 1
+    correct: NDArray[np.float64]  # number of the bin's images that were answered rightly
+
+    def ece(self) -> float:
+        """Expected calibration error in percent: ``sum_b n_b / n |accuracy_b - confidence_b|``.
+
+        Paper: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, with 15 bins.
+        """
+        return 100.0 * float(np.abs(self.correct - self.confidence).sum() / self.images.sum())
+
+
+class Place(NamedTuple):
+    """Where strategies are compared: a protocol, an order and a request size."""
+
+    protocol: str
+    order: str
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.protocol}, {self.order}, requests of {self.batch}"
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What is told of one run."""
+
+    cell: Cell
+    images: int
+    error: float
+    ece: float
+    domain_errors: Mapping[int, float]  # by index of the domain, in rising order
+    bins: Bins
+    seconds: float
+    images_per_s: float
+    state_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Means over the seeds of a strategy at a place. Spreads are sample standard deviations, NaN for one seed."""
+
+    strategy: str
+    place: Place
+    seeds: int
+    error: float
+    error_spread: float
+    difference: float  # to `SOURCE`, over the seeds that both have
+    difference_spread: float
+    ece: float
+    domain_errors: Mapping[int, float]
+    images_per_s: float
+    state_bytes: int  # the largest
+
+
+def reliability(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> Bins:
+    """Sort images, ``[n]`` each, into bins.
+
+    Raises:
+        ValueError: no images, or a confidence that is not between 0 and 1 (by more than rounding).
+    """
+    if not len(confidence):
+        raise ValueError("no images, so nothing can be measured: give at least one")
+    if not bool(np.all((confidence >= 0) & (confidence <= 1 + 1e-5))):
+        raise ValueError("a confidence is not between 0 and 1: give the probability of the predicted class")
+    bins = np.clip(np.searchsorted(_EDGES, confidence, side="left") - 1, 0, BINS - 1)
+    return Bins(
+        np.bincount(bins, minlength=BINS),
+        np.bincount(bins, confidence, BINS).astype(np.float64),
+        np.bincount(bins, correct, BINS).astype(np.float64),
+    )
+
+
+def pooled(bins: Iterable[Bins]) -> Bins:
+    """The bins of several runs as one. At least one is needed."""
+    images, confidence, correct = zip(*bins, strict=True)
+    return Bins(np.sum(images, 0), np.sum(confidence, 0), np.sum(correct, 0))
+
+
+def measure(result: Result) -> Figures:
+    """The figures of one run.
+
+    Raises:
+        ValueError: the run has no images, or a confidence that is none; the message names the cell.
+    """
+    wrong = result.predicted != result.label
+    try:
+        bins = reliability(result.confidence, ~wrong)
+    except ValueError as error:
+        raise ValueError(f"{result.cell}: {error}") from error
+    shown = np.bincount(result.domain)
+    missed = np.bincount(result.domain, wrong.astype(np.float64), len(shown))
+    return Figures(
+        cell=result.cell,
+        images=len(wrong),
+        error=100.0 * float(wrong.mean()),
+        ece=bins.ece(),
+        domain_errors={int(i): 100.0 * float(missed[i] / shown[i]) for i in np.flatnonzero(shown)},
+        bins=bins,
+        seconds=result.seconds,
+        images_per_s=len(wrong) / result.seconds if result.seconds > 0 else math.nan,
+        state_bytes=result.state_bytes,
+    )
+
+
+def measure_all(results: Iterable[Result]) -> list[Figures]:
+    """The figures of all runs: by strategy in the order given, then protocol, order as given, batch and seed.
+
+    Raises:
+        ValueError: there are none, a cell was given twice, or a run cannot be measured.
+    """
+    figures = [measure(result) for result in results]
+    if not figures:
+        raise ValueError("no results, so there is nothing to report: at least one run has to succeed")
+    cells = [one.cell for one in figures]
+    twice = next((cell for cell in cells if cells.count(cell) > 1), None) if len(set(cells)) < len(cells) else None
+    if twice is not None:
+        raise ValueError(f"{twice} was given twice: give one result for each cell")
+    strategies, protocols, orders = (ranks(str(cell[i]) for cell in cells) for i in range(3))
+    known = {name: i - len(PROTOCOLS) for i, name in enumerate(PROTOCOLS)}
+
+    def rank(one: Figures) -> tuple[int, ...]:
+        cell = one.cell
+        protocol = known.get(cell.protocol, protocols[cell.protocol])
+        return strategies[cell.strategy], protocol, orders[cell.order], cell.batch, cell.seed
+
+    return sorted(figures, key=rank)
+
+
+def ranks(names: Iterable[str]) -> dict[str, int]:
+    """Each name's place in the order in which they first came."""
+    return {name: i for i, name in enumerate(dict.fromkeys(names))}
+
+
+def differences(figures: Iterable[Figures]) -> dict[Cell, float]:
+    """Error minus that of `SOURCE` on the same protocol, order, batch and seed, where there is such a run."""
+    figures = list(figures)
+    frozen = {one.cell[1:]: one.error for one in figures if one.cell.strategy == SOURCE}
+    return {one.cell: one.error - frozen[one.cell[1:]] for one in figures if one.cell[1:] in frozen}
+
+
+def summarize(figures: Iterable[Figures]) -> list[Summary]:
+    """One summary for each strategy and place, in the order in which they come."""
+    figures = list(figures)
+    against = differences(figures)
+    groups: dict[tuple[str, Place], list[Figures]] = {}
+    for one in figures:
+        cell = one.cell
+        groups.setdefault((cell.strategy, Place(cell.protocol, cell.order, cell.batch)), []).append(one)
+    return [_summary(strategy, place, seeds, against) for (strategy, place), seeds in groups.items()]
+
+
+def worst(summaries: Iterable[Summary]) -> Summary | None:
+    """The one that is furthest above the frozen model; None where no difference is known."""
+    known = [one for one in summaries if math.isfinite(one.difference)]
+    return max(known, key=lambda one: one.difference, default=None)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; NaN of nothing."""
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _spread(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _summary(strategy: str, place: Place, seeds: list[Figures], against: Mapping[Cell, float]) -> Summary:
+    errors = [one.error for one in seeds]
+    paired = [against[one.cell] for one in seeds if one.cell in against]
+    domains = sorted({index for one in seeds for index in one.domain_errors})
+    seconds = math.fsum(one.seconds for one in seeds)
+    return Summary(
+        strategy=strategy,
+        place=place,
+        seeds=len(seeds),
+        error=mean(errors),
+        error_spread=_spread(errors),
+        difference=mean(paired),
+        difference_spread=_spread(paired),
+        ece=mean([one.ece for one in seeds]),
+        domain_errors={
+            index: mean([one.domain_errors[index] for one in seeds if index in one.domain_errors]) for index in domains
+        },
+        images_per_s=sum(one.images for one in seeds) / seconds if seconds > 0 else math.nan,
+        state_bytes=max(one.state_bytes for one in seeds),
+    )

@@ -1,0 +1,150 @@
+"""In which order the images of a domain are shown: shuffled, or with classes that cling together as they do in life."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.evaluation.errors import EvaluationError
+
+Indices = NDArray[np.int64]
+
+PTTA_GAMMA = 0.1
+PTTA_SLOTS = 100
+LEAST = 10
+REDRAWS = 20
+
+
+class Order(NamedTuple):
+    """A rule from labels ``[N]`` to a permutation of 0..N-1; all chance comes from the generator."""
+
+    name: str
+    arrange: Callable[[Indices, np.random.Generator], Indices]
+
+
+def parse_order(text: str) -> Order:
+    """The order of that name: ``iid``, ``sorted``, ``dirichlet:0.1`` with any concentration above 0, or ``ptta``.
+
+    Raises:
+        EvaluationError: there is no such order, or the concentration is no number above 0.
+    """
+    name, colon, rest = text.strip().partition(":")
+    if name == "dirichlet":
+        delta = _concentration(text, rest)
+        return Order(f"dirichlet:{delta:.12g}", partial(dirichlet, delta=delta))
+    orders = {"iid": iid, "sorted": by_class, "ptta": ptta}
+    if name not in orders or colon:
+        hint = "choose iid, sorted, dirichlet:0.1 (smaller is more correlated) or ptta"
+        raise EvaluationError(f"{text!r} is not an order", hint=hint)
+    return Order(name, orders[name])
+
+
+def iid(labels: Indices, rng: np.random.Generator) -> Indices:
+    """All images shuffled."""
+    return rng.permutation(len(labels))
+
+
+def by_class(labels: Indices, rng: np.random.Generator) -> Indices:
+    """One class after another; the order of the classes, and of the images of each, is drawn."""
+    groups = _groups(labels, rng)
+    return np.concatenate([groups[k] for k in rng.permutation(len(groups))])
+
+
+def dirichlet(labels: Indices, rng: np.random.Generator, *, delta: float) -> Indices:
+    """Classes that come in bursts (NOTE, Gong et al. 2022; UnMix-TNS, Tomar et al. 2024).
+
+    The stream has as many chunks as there are classes. Each class is split over the chunks by Dirichlet(``delta``),
+    where a chunk that already has its fair share N / chunks gets no more of the classes that follow. Inside a chunk the
+    classes come one after another, in an order drawn for the chunk.
+
+    The papers draw again until each chunk holds 10 images, for ever if need be. Here it is 10 or a third of the fair
+    share, whichever is less, and after 20 draws the one counts whose smallest chunk is largest. And the classes are
+    split in a drawn order, not by number, so that no class is always the last, which fills what is left.
+    """
+    groups = _groups(labels, rng)
+    return _deal(groups, chunk_counts([len(group) for group in groups], delta, rng), rng)
+
+
+def chunk_counts(sizes: list[int], delta: float, rng: np.random.Generator) -> Indices:
+    """How many images of each class each chunk of `dirichlet` gets, ``[classes, chunks]``; ``sizes`` are by class."""
+    wanted = min(LEAST, sum(sizes) // len(sizes) // 3)
+    best = _draw_counts(sizes, delta, rng)
+    for _ in range(REDRAWS - 1):
+        if _smallest(best) >= wanted:
+            break
+        best = max(best, _draw_counts(sizes, delta, rng), key=_smallest)
+    return best
+
+
+def ptta(labels: Indices, rng: np.random.Generator) -> Indices:
+    """Classes that come in bursts, of any length (practical test-time adaptation: RoTTA, Yuan et al. 2023).
+
+    There are as many slots as classes, at most 100. Each class is split over the slots by Dirichlet(0.1), whatever they
+    hold already, and a slot may stay empty. Inside a slot the classes come one after another, in a drawn order.
+    """
+    groups = _groups(labels, rng)
+    slots = min(len(groups), PTTA_SLOTS)
+    counts = np.array([_cut(len(group), slots, PTTA_GAMMA, rng) for group in groups])
+    return _deal(groups, counts, rng)
+
+
+def repeats(labels: Indices) -> float:
+    """The share of images with the class of the image before: about 1/K if shuffled, about 1 if sorted; 0 if alone."""
+    return float((labels[1:] == labels[:-1]).mean()) if len(labels) > 1 else 0.0
+
+
+def _concentration(text: str, number: str) -> float:
+    hint = "write dirichlet:0.1; for classes that never mix, choose sorted"
+    try:
+        delta = float(number)
+    except ValueError:
+        raise EvaluationError(f"{text!r} lacks its concentration, a number", hint=hint) from None
+    # Gamma variates of a larger one overflow, and long before that the order is as good as shuffled.
+    if not (math.isfinite(delta) and 0 < delta <= 1e6):
+        raise EvaluationError(f"the concentration in {text!r} must be above 0 and at most 1e6", hint=hint)
+    return delta
+
+
+def _groups(labels: Indices, rng: np.random.Generator) -> list[Indices]:
+    """The images of each class that occurs, each class shuffled."""
+    shuffled = rng.permutation(len(labels))
+    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    return np.split(shuffled, np.flatnonzero(np.diff(labels[shuffled])) + 1)
+
+
+def _cut(images: int, parts: int, concentration: float, rng: np.random.Generator) -> Indices:
+    """How many images each part gets, ``[parts]``; the shares come from a symmetric Dirichlet distribution."""
+    ends = (np.cumsum(rng.dirichlet(np.full(parts, concentration)))[:-1] * images).astype(np.int64)
+    return np.diff(ends, prepend=0, append=images)
+
+
+def _draw_counts(sizes: list[int], delta: float, rng: np.random.Generator) -> Indices:
+    counts = np.zeros((len(sizes), len(sizes)), np.int64)
+    filled = np.zeros(len(sizes), np.int64)
+    for k in rng.permutation(len(sizes)):
+        # A Dirichlet distribution over some of the parts is the one over all, restricted to them and scaled to sum 1.
+        below = np.flatnonzero(filled * len(sizes) < sum(sizes))
+        counts[k, below] = _cut(sizes[k], len(below), delta, rng)
+        filled += counts[k]
+    return counts
+
+
+def _smallest(counts: Indices) -> int:
+    return int(counts.sum(0).min())
+
+
+def _deal(groups: list[Indices], counts: Indices, rng: np.random.Generator) -> Indices:
+    """Chunk after chunk, the classes inside each in an order of its own."""
+    ends = counts.cumsum(1)
+    return np.concatenate(
+        [
+            groups[k][ends[k, chunk] - counts[k, chunk] : ends[k, chunk]]
+            for chunk in range(counts.shape[1])
+            for k in rng.permutation(np.flatnonzero(counts[:, chunk]))
+        ]
+    )

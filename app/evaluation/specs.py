@@ -1,0 +1,113 @@
+"""Strategies as a person writes them: ``adabn+lame:memory=64,when=correlated``, several with commas between them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+from adapters import AdapterError
+from app.evaluation.errors import EvaluationError
+from app.named import named
+
+Scalar: TypeAlias = str | int | float | bool | None
+"""What the value of a hyperparameter can be."""
+
+_EXAMPLE = "write a strategy as NAME or NAME:PARAMETER=VALUE,PARAMETER=VALUE, such as adabn:momentum=0.2"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A strategy's name and hyperparameters, sorted by name; those that are left out have their defaults."""
+
+    strategy: str
+    given: tuple[tuple[str, Scalar], ...] = ()
+
+    @property
+    def params(self) -> dict[str, Scalar]:
+        """The hyperparameters as a request takes them."""
+        return dict(self.given)
+
+    @property
+    def text(self) -> str:
+        """The one way to write it: `parse_specs` reads it back to an equal one."""
+        given = ",".join(f"{name}={_written(value)}" for name, value in self.given)
+        return f"{self.strategy}:{given}" if given else self.strategy
+
+
+def parse_specs(texts: Iterable[str]) -> list[Spec]:
+    """The strategies that ``texts`` name, each once, in the order in which they come first.
+
+    Words are separated by commas or white space. One with ``=`` and no ``:`` before it is a further hyperparameter of
+    the strategy before it. Values are numbers, ``true``, ``false`` and ``null`` as JSON has them; all else is text.
+
+    Raises:
+        EvaluationError: a word is neither a strategy nor a hyperparameter of one, or a hyperparameter is given twice.
+    """
+    found: list[tuple[str, dict[str, Scalar]]] = []
+    for text in texts:
+        before = len(found)
+        for word in re.split(r"[,\s]+", text.strip(", \t\r\n")):
+            name, colon, given = word.partition(":")
+            if "=" in name:
+                if len(found) == before:
+                    _refuse(f"'{word}' is a hyperparameter, but no strategy stands before it")
+                _give(*found[-1], word)
+                continue
+            if not name or (colon and not given):
+                _refuse(f"'{word}' in '{text}' is no strategy")
+            found.append((name, {}))
+            if colon:
+                _give(*found[-1], given)
+    specs = [Spec(name, tuple(sorted(params.items()))) for name, params in found]
+    # By their text: to Python 1, 1.0 and true are equal, to a strategy they are not.
+    return list({spec.text: spec for spec in specs}.values())
+
+
+def check_specs(specs: Iterable[Spec]) -> None:
+    """Refuse what this installation does not have.
+
+    Raises:
+        EvaluationError: a strategy or a hyperparameter is unknown, or a value is out of range.
+    """
+    for spec in specs:
+        try:
+            named(spec.strategy, spec.params)
+        except AdapterError as error:
+            raise EvaluationError(f"strategy '{spec.text}' cannot be evaluated: {error}") from error
+
+
+def _give(name: str, params: dict[str, Scalar], word: str) -> None:
+    parameter, equals, value = word.partition("=")
+    if not parameter or not equals or not value:
+        _refuse(f"'{word}' is no hyperparameter of '{name}'")
+    if parameter in params:
+        _refuse(f"'{name}' is given {parameter} twice")
+    params[parameter] = _read(value)
+
+
+def _read(text: str) -> Scalar:
+    try:
+        value: Any = json.loads(text, parse_constant=_not_a_number)
+    except ValueError:
+        return text
+    fits = value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    # A text that holds what separates words could not be written again.
+    fits = fits or (isinstance(value, str) and value.isprintable() and value != "" and not set(value) & set(", "))
+    return value if fits else text
+
+
+def _written(value: Scalar) -> str:
+    """As `_read` reads it: text stays bare where it would not be taken for something else."""
+    return value if isinstance(value, str) and _read(value) == value else json.dumps(value, ensure_ascii=False)
+
+
+def _not_a_number(word: str) -> NoReturn:
+    raise ValueError(word)
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise EvaluationError(problem, hint=_EXAMPLE)

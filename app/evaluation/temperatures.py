@@ -1,0 +1,102 @@
+"""Temperatures that calibrate a model under each strategy, kept in a file.
+
+The file is JSON, model name to strategy name to what was fitted:
+
+    {"cifar10-resnet20": {"adabn": {"temperature": 1.7, "images": 2000, "nll_before": 0.41, "nll_after": 0.35,
+                                    "ece_before": 6.1, "ece_after": 1.2}}}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.evaluation.calibration import HIGHEST, LOWEST, Calibration, CalibrationError
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """What was fitted: model name to strategy name to calibration."""
+
+    entries: Mapping[str, Mapping[str, Calibration]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Temperatures:
+        """Those of a file; none where there is no file.
+
+        Raises:
+            CalibrationError: the file cannot be read, or is no such file.
+        """
+        hint = "mend it, or remove it and fit again"
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls()
+        except OSError as error:
+            raise CalibrationError(f"the temperatures {path} cannot be read: {error.strerror or error}") from error
+        except ValueError as error:
+            raise CalibrationError(f"the temperatures {path} are not valid JSON: {error}", hint=hint) from error
+        try:
+            return cls(
+                {
+                    model: {name: _entry(model, name, one) for name, one in _object(own, f"'{model}'").items()}
+                    for model, own in _object(document, "the document").items()
+                }
+            )
+        except CalibrationError as error:
+            raise CalibrationError(f"the temperatures {path}: {error.message}", hint=hint) from error
+
+    def get(self, model: str, strategy: str) -> Calibration | None:
+        """What was fitted for this model under this strategy; None where nothing was."""
+        return self.entries.get(model, {}).get(strategy)
+
+    def including(self, model: str, strategy: str, fitted: Calibration) -> Temperatures:
+        """These and one more, which takes the place of an older one."""
+        return Temperatures({**self.entries, model: {**self.entries.get(model, {}), strategy: fitted}})
+
+    def save(self, path: Path) -> None:
+        """Write a file. Readers see the old file or the new one, never a part.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        document = {model: {name: one._asdict() for name, one in own.items()} for model, own in self.entries.items()}
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            # Temporary files are their owner's alone; this one holds no secret.
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise CalibrationError(f"{where} must be an object, not {json.dumps(value)[:40]}")
+    return value
+
+
+def _entry(model: str, strategy: str, value: Any) -> Calibration:
+    where = f"'{strategy}' of '{model}'"
+    given, names = _object(value, where), Calibration._fields
+    if set(given) != set(names):
+        raise CalibrationError(f"{where} must have {', '.join(names)}, and nothing else")
+    for name, number in given.items():
+        fits = isinstance(number, int if name == "images" else (int, float)) and not isinstance(number, bool)
+        least = LOWEST if name == "temperature" else 0
+        if not fits or not least <= number <= (HIGHEST if name == "temperature" else math.inf) or number == math.inf:
+            raise CalibrationError(f"{name} of {where} is {json.dumps(number)[:40]}, which it cannot be")
+    return Calibration(**given)

@@ -1,0 +1,54 @@
+"""What the parts of an evaluation pass to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+PROTOCOLS = ("single", "continual", "mixed", "gradual", "recurring", "clean")
+"""How domains follow each other: alone with a reset before each; one after another; all shuffled together; each rising
+and falling in severity; one after another several times; and the images without corruption, which shows harm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The order in which images are shown, as indices: the same for every strategy and request size.
+
+    All arrays are ``[T]``, one entry an image. A segment is a run of images between two resets: no request reaches
+    over its end, and the stream is reset before each, also before the first.
+    """
+
+    protocol: str
+    order: str  # "iid", "dirichlet:0.1", "sorted" or "ptta"
+    seed: int
+    domain: NDArray[np.int32]  # index into `Dataset.domains`
+    image: NDArray[np.int64]  # index into the domain's images
+    segment: NDArray[np.int32]  # 0, 1, ..., never falling
+
+
+class Cell(NamedTuple):
+    """One run: a strategy on a stream cut into requests of ``batch`` images; the last one of a segment may be short."""
+
+    strategy: str  # as given: "adabn+lame:memory=64,when=correlated"
+    protocol: str
+    order: str
+    batch: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gave, image by image (arrays ``[T]``) and in all."""
+
+    cell: Cell
+    domain: NDArray[np.int32]
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float32]  # probability of the predicted class
+    entropy: NDArray[np.float32]  # of the image's request, mean over its images, in nats
+    drift: NDArray[np.float32]  # of the image's request
+    seconds: float  # that requests took, from the first to the last
+    state_bytes: int  # of the stream at the end

@@ -1,0 +1,64 @@
+"""Places in the queue: of requests and of resets, and what requests get."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from adapters import Key, Lesson, whole
+from app.outputs import Output
+from app.streams import Scope
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request's place in the queue, taken when it arrives and filled when its images are decoded.
+
+    ``start`` makes its stream new before it, ``end`` forgets it afterwards. ``clock`` stops when its forward begins.
+    """
+
+    key: Key
+    update: bool
+    top_k: int = 1
+    start: bool = False
+    end: bool = False
+    clock: asyncio.Timeout | None = None
+    images: Tensor | None = None
+    arrived: float = field(default_factory=time.perf_counter)
+    ready: float = 0.0
+    started: float = 0.0
+    finished: float = 0.0
+    answer: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def learns(self) -> bool:
+        """Whether its stream has something to learn from it once it is answered."""
+        return self.update and not self.end and whole(self.key.strategy).learner is not None
+
+    @property
+    def begun(self) -> bool:
+        """Whether its forward has begun, so that its step can no longer be called off."""
+        return self.started > 0
+
+
+@dataclass(eq=False)
+class Barrier:
+    """A reset's place in the queue: after the requests that came before it, ahead of those that came later."""
+
+    scope: Scope
+    answer: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a forward gives one request."""
+
+    output: Output
+    drift: float
+    step: int
+    updated: bool
+    commit_ms: float = 0.0
+    lesson: Lesson | None = None  # what the stream has yet to learn from the request

@@ -1,0 +1,167 @@
+"""Streams that learn: the answer goes out before the lesson, and nobody overtakes it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from adapters import AdaptiveModel, Key, Lesson, Memory, Request, strategy
+from app.engine import Engine
+from app.models.pixels import Pixels
+from app.types import Call
+from tests.app.small import PREPROCESSING, hosted, png, small_engine
+
+pytestmark = pytest.mark.anyio
+
+LEARNS = "adabn+tent"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Held:
+    """Lessons wait until they are let go, and are counted."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.gate = threading.Event(), threading.Event()
+        self.lessons: list[list[str]] = []
+        self._learn = engine._model.learn
+        monkeypatch.setattr(engine._model, "learn", self)
+
+    def __call__(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
+        self.lessons.append([str(key.stream) for key in lessons])
+        self.begun.set()
+        assert self.gate.wait(10)
+        return self._learn(lessons, memories)
+
+
+async def _until(event: threading.Event) -> None:
+    assert await asyncio.to_thread(event.wait, 10)
+
+
+async def test_the_answer_does_not_wait_for_the_lesson_but_the_next_request_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = small_engine()
+    held = Held(engine, monkeypatch)
+    first = await engine.predict(Call([png(1), png(2)], "a", LEARNS))
+    assert first.step == 1
+    await _until(held.begun)
+    later = asyncio.ensure_future(engine.predict(Call([png(3)], "a", LEARNS)))
+    other = asyncio.ensure_future(engine.predict(Call([png(3)], "a", "adabn")))
+    await asyncio.sleep(0.05)
+    assert not later.done()
+    held.gate.set()
+    assert (await later).step == 2
+    assert (await other).step == 1
+    await engine.close()
+
+
+async def test_streams_that_learn_are_answered_as_the_library_answers_them() -> None:
+    calls = [([png(3 * i), png(3 * i + 1)], f"s{i % 3}") for i in range(9)]
+    engine = small_engine()
+    answers = await asyncio.gather(*(engine.predict(Call(files, name, "rotta", PARAMS)) for files, name in calls))
+    model = AdaptiveModel(hosted().network, strategy("rotta", PARAMS), prepare=Pixels(PREPROCESSING))
+    for (files, name), answer in zip(calls, answers, strict=True):
+        pixels = await engine._decoders(files)
+        expected = model.predict([Request(pixels, name)])[0]
+        torch.testing.assert_close(answer.probabilities, expected.logits.softmax(1), rtol=1e-4, atol=1e-4)
+    await engine.close()
+
+
+PARAMS: dict[str, Any] = {"capacity": 4, "update_every": 3, "rotta.lr": 0.05, "teacher_rate": 0.5}
+
+
+async def test_a_reset_comes_after_the_lesson_and_is_not_undone_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = small_engine()
+    held = Held(engine, monkeypatch)
+    await engine.predict(Call([png(1), png(2)], "a", LEARNS))
+    await _until(held.begun)
+    reset = asyncio.ensure_future(engine.reset("a"))
+    await asyncio.sleep(0.05)
+    assert not reset.done()
+    held.gate.set()
+    assert await reset == 1
+    assert engine.streams().streams == []
+    assert (await engine.predict(Call([png(3)], "a", LEARNS))).step == 1
+    await engine.close()
+
+
+async def test_who_ends_a_stream_or_asks_for_no_update_teaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = small_engine()
+    held = Held(engine, monkeypatch)
+    held.gate.set()
+    await engine.predict(Call([png(1), png(2)], "a", LEARNS, update=False))
+    await engine.predict(Call([png(1), png(2)], "a", LEARNS, end=True))
+    await engine.predict(Call([png(1), png(2)], "b", LEARNS))
+    await engine.predict(Call([png(1)], "b", LEARNS))
+    await engine.reset()
+    assert [name for names in held.lessons for name in names] == ["b", "b"]
+    await engine.close()
+
+
+async def test_a_stream_that_had_to_leave_during_its_lesson_does_not_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = small_engine(max_streams=1)
+    held = Held(engine, monkeypatch)
+    await engine.predict(Call([png(1), png(2)], "a", LEARNS))
+    await _until(held.begun)
+    key = next(iter(engine._streams._held))
+    engine._streams.commit(Key("b", strategy("adabn")), engine._streams.memories({key})[key]._replace(parts=()))
+    held.gate.set()
+    # The next request of that stream waits for the lesson.
+    await engine.predict(Call([png(1)], "a", LEARNS, update=False))
+    assert [info.stream for info in engine.streams().streams] == ["b"]
+    await engine.close()
+
+
+async def test_a_lesson_that_fails_is_told_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, calm = small_engine(), small_engine()
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(engine._model, "learn", fail)
+    for i in range(3):
+        answer = await engine.predict(Call([png(i), png(9)], "a", LEARNS))
+        expected = await calm.predict(Call([png(i), png(9)], "a", "adabn"))
+        assert (answer.step, answer.updated) == (i + 1, True)
+        assert torch.equal(answer.probabilities, expected.probabilities)
+    assert "could not learn from their last requests" in caplog.text
+    await engine.close()
+    await calm.close()
+
+
+async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forwards and lessons take turns: between two forwards there is one lesson at most, and the other way round."""
+    engine = small_engine()
+    held = Held(engine, monkeypatch)
+    held.gate.set()
+    order: list[str] = []
+    run, learn = engine._model.run, engine._model.learn
+
+    def told(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*given: Any) -> Any:
+            order.append(what)
+            return work(*given)
+
+        return wrapped
+
+    monkeypatch.setattr(engine._model, "run", told("forward", run))
+    monkeypatch.setattr(engine._model, "learn", told("lesson", learn))
+    learning = [engine.predict(Call([png(i), png(i + 1)], "a", LEARNS)) for i in range(5)]
+    others = [engine.predict(Call([png(i)], f"b{i}", "adabn")) for i in range(5)]
+    await asyncio.gather(*learning, *others)
+    assert "lesson lesson" not in " ".join(order)
+    assert order.count("lesson") >= 4
+    await engine.close()
