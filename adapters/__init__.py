@@ -8,8 +8,10 @@ from adapters.bn import BN
 from adapters.cofa import Cofa
 from adapters.composite import Composite, Strategy, whole
 from adapters.core import Core
+from adapters.descent import Descent
 from adapters.errors import (
     AdapterError,
+    CombinationError,
     DuplicateStrategyError,
     InputError,
     ParameterError,
@@ -33,7 +35,7 @@ from adapters.rotta import RoTTA
 from adapters.source import Source
 from adapters.tema import Tema
 from adapters.temperature import Temperature
-from adapters.tent import Descent, Tent
+from adapters.tent import Tent
 from adapters.unmix_tns import UnMixTNS
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "AnyAdapter",
     "Arena",
     "Cofa",
+    "CombinationError",
     "Composite",
     "Core",
     "Corrector",

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from adapters.base import AnyAdapter
-from adapters.errors import ParameterError
+from adapters.errors import CombinationError
 from adapters.roles import AnyCorrector, AnyLearner
 
 
@@ -18,7 +18,7 @@ class Composite:
     """What a user names with a plus sign: ``unmix_tns+tent+lame`` normalizes, learns and corrects.
 
     Raises:
-        ParameterError: a corrector twice, or one behind a corrector whose answers no other can go on from.
+        CombinationError: a corrector twice, or one behind a corrector whose answers no other can go on from.
     """
 
     adapter: AnyAdapter
@@ -28,11 +28,11 @@ class Composite:
     def __post_init__(self) -> None:
         kinds = [type(corrector) for corrector in self.correctors]
         if len(set(kinds)) < len(kinds):
-            raise ParameterError("each corrector can be used once in a strategy: leave out the second")
+            raise CombinationError("each corrector can be used once in a strategy: leave out the second")
         for first, second in pairwise(self.correctors):
             if getattr(first, "last", False):
                 ours, theirs = type(first).__name__, type(second).__name__
-                raise ParameterError(
+                raise CombinationError(
                     f"{ours} gives probabilities that are no scores of the network any more, which {theirs} needs: "
                     f"name {theirs} before {ours}"
                 )

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from adapters.descent import Descent
 from adapters.params import param
-from adapters.tent import Descent
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ AdapterError
 ├── DuplicateStrategyError    a name is registered twice
 ├── PluginError               an installed package offers a strategy that cannot be imported
 ├── ParameterError            a hyperparameter is unknown, of the wrong type or out of range
+│   └── CombinationError      parts of a strategy that cannot be combined
 ├── UnsupportedModelError     the network cannot be adapted: no BatchNorm, or no trained statistics
 ├── InputError                images of the wrong shape, type or value
 └── StateError                a restored state does not belong to this network or strategy
@@ -31,6 +32,10 @@ class PluginError(AdapterError):
 
 class ParameterError(AdapterError):
     """A hyperparameter is unknown, of the wrong type or out of range."""
+
+
+class CombinationError(ParameterError):
+    """Parts of a strategy that cannot be combined."""
 
 
 class UnsupportedModelError(AdapterError):

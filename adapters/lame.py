@@ -23,6 +23,9 @@ SIGMAS = 3.0
 """Standard errors by which the rate of repeats must exceed chance."""
 
 
+WHEN = ("correlated", "always")
+
+
 class Remembered(NamedTuple):
     """What LAME knows of a stream; what its hyperparameters make no use of has no entries. All float32."""
 
@@ -59,6 +62,8 @@ class Lame:
     include the request itself. A stream whose images are mostly of one class may be corrected at first, until the
     frequencies are known, and one that shows nothing else for some 1400 images no longer is.
 
+    The published form is ``memory=0, when="always"``; it sees one request only and ruins independent streams.
+
     Paper: Boudiaf et al. 2022, "Parameter-free Online Test-time Adaptation" (CVPR 2022), section 4, equation 7. Memory
     and ``when`` are Renorm's own.
     """
@@ -67,12 +72,12 @@ class Lame:
     last: ClassVar[bool] = True
     adapter: ClassVar[str] = "source"
 
-    affinity: str = param("knn", "What makes images alike.", choices=tuple(AFFINITIES))
+    affinity: str = param("rbf", "What makes images alike.", choices=tuple(AFFINITIES))
     neighbours: int = param(5, "Neighbours of an image; rbf counts the image itself.", low=1)
     weight: float = param(1.0, "Weight of the agreement with neighbours.", low=0.0, high=1000.0)
     iterations: int = param(100, "Iterations at most.", low=1, high=10_000)
-    memory: int = param(0, "Images of the stream that are remembered.", low=0, high=4096)
-    when: str = param("always", "Always, or while predictions repeat beyond chance.", choices=("always", "correlated"))
+    memory: int = param(64, "Images of the stream that are remembered.", low=0, high=4096)
+    when: str = param("correlated", "While predictions repeat beyond chance, or always.", choices=WHEN)
 
     def __post_init__(self) -> None:
         check(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from adapters import STRATEGIES, AdaptiveModel, strategy
+from adapters import STRATEGIES, AdaptiveModel, name_of, strategy
 from app.models.hosted import Hosted
 from app.settings import Settings
 from app.types import ModelInfo, SiteInfo
@@ -24,6 +24,6 @@ def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) ->
         state_bytes={name: model.state_bytes(strategy(name)) for name in STRATEGIES},
         device=str(model.device),
         dtype=settings.dtype,
-        default_strategy=settings.strategy,
+        default_strategy=name_of(strategy(settings.strategy)),
         card=hosted.card,
     )

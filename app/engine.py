@@ -14,6 +14,7 @@ from adapters import AdaptiveModel, Key, load_plugins
 from app.batcher import Batcher
 from app.batcher import Limits as Waiting
 from app.budget import Budget
+from app.calibrated import Calibrated
 from app.decoding import Decoders
 from app.describing import describe_hosted
 from app.errors import (
@@ -57,7 +58,8 @@ class Engine:
 
     def __init__(self, settings: Settings, hosted: Hosted, metrics: Meter | None = None) -> None:
         self.settings, self.hosted, self.metrics = settings, hosted, metrics or Silent()
-        strategy, how = named(settings.strategy, {}).strategy, hosted.preprocessing
+        self._calibrated = Calibrated(settings, hosted)
+        strategy, how = self._calibrated.named(settings.strategy, {}).strategy, hosted.preprocessing
         device = device_of(settings.device)
         self._model = AdaptiveModel(
             hosted.network,
@@ -86,6 +88,8 @@ class Engine:
         Raises:
             ModelError, adapters.UnsupportedModelError: the model cannot be hosted.
             adapters.UnknownStrategyError: the default strategy does not exist.
+            adapters.ParameterError: the default strategy needs a temperature that was not fitted.
+            CalibrationError: the file of temperatures cannot be read.
         """
         load_plugins()
         engine = cls(settings, await asyncio.to_thread(load, settings), metrics)
@@ -101,7 +105,8 @@ class Engine:
 
         Raises:
             RequestError: something about the request is wrong; no state has moved.
-            adapters.AdapterError: unknown strategy or hyperparameter; no state has moved.
+            adapters.AdapterError: unknown strategy or hyperparameter, or a strategy with a temperature that was neither
+                given nor fitted; no state has moved.
             UnanswerableError: the network's output is not finite; no state has moved.
             BusyError: too many requests wait, of this stream or in all; no state has moved.
             DeadlineError: the forward did not begin in time; no state has moved.
@@ -141,7 +146,7 @@ class Engine:
             raise
 
     async def _answer(self, call: Call, entered: Callable[[Ticket], None] | None = None) -> Prediction:
-        strategy, name, params = named(call.strategy or self.settings.strategy, call.params)
+        strategy, name, params = self._calibrated.named(call.strategy or self.settings.strategy, call.params)
         self._check_count(len(call.images))
         timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:

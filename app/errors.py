@@ -7,6 +7,7 @@ RenormError
 │   ├── FieldError            a field is missing, unknown, given twice, of the wrong type or out of range
 │   ├── MediaTypeError        a body of a type that no parser takes
 │   ├── StreamNotFoundError   no state is held for that stream
+│   ├── StrategyNotFoundError no strategy of that name can be shown
 │   ├── ModelNotFoundError    no model of that name or version is hosted
 │   └── UnsupportedError      a part of a protocol that this server does not have
 ├── AccessError               the call is not allowed: a wrong key, or no key where one must be set
@@ -53,6 +54,10 @@ class MediaTypeError(RequestError):
 
 class StreamNotFoundError(RequestError):
     """No state is held for that stream."""
+
+
+class StrategyNotFoundError(RequestError):
+    """No strategy of that name can be shown."""
 
 
 class ModelNotFoundError(RequestError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
@@ -84,9 +84,16 @@ class PredictResponse(Wire):
 
 
 class StrategyResponse(Wire):
-    """One strategy that a request may name."""
+    """One strategy that a request may name, alone or joined with others."""
 
     name: str = Field(examples=["source"])
+    kind: Literal["adapter", "learner", "corrector"] = Field(
+        examples=["adapter"],
+        description="what it does: normalize, learn from what it answered, or correct answers",
+    )
+    adapter: str | None = Field(
+        examples=[None], description="of a learner or corrector: the adapter that it goes with where none is named"
+    )
     description: str = Field(
         examples=["No adaptation: every image is normalized with the statistics of the training data."]
     )
@@ -95,8 +102,31 @@ class StrategyResponse(Wire):
         examples=["No adaptation: ...\n\nEqual to ``model.eval()``, and the baseline of every comparison."],
     )
     parameters: dict[str, Any] = Field(
-        description="JSON schema (draft 2020-12) of what `params` may hold",
+        description="JSON schema (draft 2020-12) of what `params` may hold of it; joined with others, `name.parameter` "
+        "where several have a parameter of that name",
         examples=[{"type": "object", "properties": {}, "additionalProperties": False}],
+    )
+    default: bool = Field(examples=[False], description="whether requests that name no strategy get this one")
+
+
+class CompositeResponse(Wire):
+    """What a strategy's name means, of one part or of several."""
+
+    name: str = Field(
+        examples=["unmix_tns+lame"],
+        description="as answers, streams and metrics have it: in order, without an adapter that follows from the rest",
+    )
+    parts: list[StrategyResponse] = Field(description="the adapter, then the learner, then correctors in their order")
+    parameters: dict[str, Any] = Field(
+        description="JSON schema (draft 2020-12) of what `params` may hold; where a parameter is called `lame.memory`, "
+        "`memory` alone means the same as long as no other part has one of that name",
+        examples=[
+            {
+                "type": "object",
+                "properties": {"lame.memory": {"type": "integer", "minimum": 0, "default": 0}},
+                "additionalProperties": False,
+            }
+        ],
     )
     default: bool = Field(examples=[False], description="whether requests that name no strategy get this one")
 

@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     )
 
     strategy: str = Field("adabn", description="strategy of requests that name none")
+    temperatures: Path | None = Field(
+        None,
+        description="file of the temperatures that `renorm calibrate-temperature` fits, by default "
+        "renorm/temperatures.json in the user's data folder",
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for a free one")
     admin_key: SecretStr | None = Field(

@@ -161,6 +161,16 @@ def test_the_requests_of_the_api_page_are_answered(url: str) -> None:
     assert {answer["stream"] for answer in answers} == {"camera-7"}
 
 
+def test_the_requests_of_the_strategies_page_have_its_answers(url: str) -> None:
+    httpx.post(f"{url}/v1/admin/reset", json={})
+    pairs = re.findall(r"```sh\n(.*?)```\n+```json\n(.*?)```", (ROOT / "docs" / "strategies.md").read_text(), re.DOTALL)
+    assert len(pairs) == 2
+    for command, said in pairs:
+        answer, expected = shell(command, url), json.loads(said)
+        assert answer.pop("timing_ms", {}).keys() == expected.pop("timing_ms", {}).keys()
+        assert _rounded(answer) == _rounded(expected)
+
+
 def shell(command: str, url: str) -> Any:
     """What a command of the documentation prints when it is sent to this server."""
     here = command.replace("http://127.0.0.1:8000", url)

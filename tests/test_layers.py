@@ -84,8 +84,17 @@ def test_nothing_below_the_doors_knows_them(module: str) -> None:
 
 
 BELOW = (
-    *("app.batcher", "app.budget", "app.decoding", "app.images", "app.models", "app.named", "app.outputs"),
-    *("app.frames", "app.metrics", "app.streams", "app.types"),
+    *(
+        "app.batcher",
+        "app.budget",
+        "app.calibrated",
+        "app.decoding",
+        "app.images",
+        "app.models",
+        "app.named",
+        "app.outputs",
+    ),
+    *("app.frames", "app.metrics", "app.streams", "app.temperatures", "app.types"),
 )
 INNER = (
     *("app.access", "app.configuration", "app.keys", "app.logs", "app.oip", "app.traces"),

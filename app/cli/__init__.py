@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app import __version__
+from app.cli.calibrate import CALIBRATE_EXAMPLES, calibrate
 from app.cli.config import CONFIG_EXAMPLES, config
 from app.cli.describe import DESCRIBE_EXAMPLES, describe
 from app.cli.evaluate import EVALUATE_EXAMPLES, evaluate
@@ -52,5 +53,6 @@ cli.command(epilog=DESCRIBE_EXAMPLES)(describe)
 cli.command(epilog=PREDICT_EXAMPLES)(predict)
 cli.command(epilog=STRATEGIES_EXAMPLES)(strategies)
 cli.command(epilog=EVALUATE_EXAMPLES)(evaluate)
+cli.command("calibrate-temperature", epilog=CALIBRATE_EXAMPLES)(calibrate)
 cli.command(epilog=CONFIG_EXAMPLES)(config)
 cli.add_typer(keys)

@@ -73,6 +73,9 @@ Visits = Annotated[
     int | None, _option("--visits", help="Rounds of the recurring protocol, 5 by default.", min=1, metavar="NUMBER")
 ]
 Severity = Annotated[int, _option("--severity", help="Of the corruptions.", min=1, max=5, metavar="NUMBER")]
+Domains = Annotated[
+    list[str] | None, _option("--domains", help=f"Only these corruptions. {_LISTED} By default all.", metavar="NAMES")
+]
 Replayed = Annotated[
     Path | None, _option("--streams", help="Saved streams to run, instead of making new ones.", metavar="FOLDER")
 ]
@@ -99,6 +102,7 @@ def evaluate(
     limit: Limit = None,
     visits: Visits = None,
     severity: Severity = 5,
+    domains: Domains = None,
     streams: Replayed = None,
     together: Together = 32,
     processes: Processes = 1,
@@ -134,6 +138,7 @@ def _asked(given: Mapping[str, Any]) -> Asked:
     return Asked(
         **{name: given[name] for name in as_they_are},
         protocols=_words(given["protocol"]),
+        domains=_words(given["domains"]),
         orders=_words(given["order"]) or ["iid", "dirichlet:0.1"],
         batches=_sizes(given["batch_size"]) or [1, 64],
         seeds=given["seeds"] or 1,
@@ -152,7 +157,7 @@ def _check_for_server(options: Mapping[str, Any], processes: int) -> None:
 
 
 def _check_for_replay(given: Mapping[str, Any]) -> None:
-    for name in ("protocol", "order", "seeds", "limit", "visits"):
+    for name in ("protocol", "order", "seeds", "limit", "visits", "domains"):
         if given[name] is not None:
             fail(f"--streams says what is shown already: leave out --{name}", status=BAD_OPTION)
 

@@ -36,6 +36,7 @@ class Asked:
     limit: int | None
     visits: int
     severity: int
+    domains: list[str]
     streams: Path | None
     together: int
     processes: int
@@ -69,7 +70,7 @@ def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
     specs = parse_specs(asked.strategies) if asked.strategies else [Spec(name) for name in STRATEGIES]
     if asked.url is None:
         check_specs(specs)
-    dataset = open_data(asked.data, asked.severity)
+    dataset = open_data(asked.data, asked.severity).only(asked.domains)
     if asked.streams is not None:
         return specs, dataset, saved_streams(asked.streams, dataset)
     shown = asked.protocols or ["continual", *(["clean"] if dataset.clean else [])]

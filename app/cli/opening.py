@@ -61,11 +61,12 @@ async def open_engine(settings: Settings) -> Engine:
     from adapters import AdapterError
     from app.engine import Engine
     from app.errors import ModelError
+    from app.temperatures import CalibrationError
 
     try:
         with progress() as show:
             return await Engine.open(settings, show)
-    except ModelError as error:
+    except (ModelError, CalibrationError) as error:
         why = f"{error.message}; {error.hint}" if error.hint else error.message
         fail(f"{settings.model} cannot be hosted: {why}", status=CANNOT_RUN)
     except AdapterError as error:

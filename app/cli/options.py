@@ -37,6 +37,7 @@ _OPTIONS: dict[str, _Row] = {
     "dtype": _Row(str, _MODEL, "TYPE"),
     "compile": _Row(bool, _MODEL, ""),
     "strategy": _Row(str, _MODEL, "NAME"),
+    "temperatures": _Row(Path, _MODEL, "FILE"),
     "host": _Row(str, _SERVER, "ADDRESS"),
     "port": _Row(int, _SERVER, "NUMBER"),
     "admin_key": _Row(str, _SERVER, "KEY"),

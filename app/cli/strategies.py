@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_text
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,7 @@ from app.cli.opening import check_strategy
 from app.cli.tables import show
 
 if TYPE_CHECKING:
-    from app.schemas import StrategyResponse
+    from app.schemas import CompositeResponse, StrategyResponse
 
 STRATEGIES_EXAMPLES = """\
 Examples:
@@ -24,34 +24,66 @@ Examples:
 
 * `renorm strategies unmix_tns`
 
+* `renorm strategies unmix_tns+lame`
+
 * `renorm strategies adabn --json | jq .parameters`
 """
 
+KINDS = {
+    "adapter": "Adapters: what images are normalized with",
+    "learner": "Learners: what a stream learns from its answers, at most one",
+    "corrector": "Correctors: what refines answers, in the order of their names",
+}
+
 
 def strategies(
-    name: Annotated[str | None, typer.Argument(help="Show this one in full.", metavar="[NAME]")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one, or this combination, in full.", metavar="[NAME]")
+    ] = None,
     json: o.JsonOption = False,
 ) -> None:
     """List the strategies, or explain one: formulas, paper, hyperparameters with their ranges."""
     from app.routes import info
 
     settings = settings_from({})
-    check_strategy(name or settings.strategy)
-    found = [one for one in asyncio.run(info.strategies(settings)) if name in {None, one.name}]
+    check_strategy(settings.strategy)
+    if name is not None:
+        check_strategy(name)
+        found = asyncio.run(info.strategy(name, settings))
+        _print(found.model_dump()) if json else _explain(found)
+        return
+    listed = asyncio.run(info.strategies(settings))
     if json:
-        listed = [one.model_dump() for one in found]
-        typer.echo(json_text.dumps(listed[0] if name else listed, indent=2))
-    elif name:
-        typer.echo(f"{name}\n\n{found[0].documentation}\n")
-        show("Parameters", ["parameter", "default", "range", "meaning"], list(_parameters(found[0].parameters)))
-    else:
-        show("Strategies", ["strategy", "what it does", "parameters"], [_row(one) for one in found])
-        typer.echo("renorm strategies NAME explains one. * is the default.")
+        _print([one.model_dump() for one in listed])
+        return
+    for kind, title in KINDS.items():
+        _list(title, [one for one in listed if one.kind == kind], goes_with=kind != "adapter")
+    typer.echo("renorm strategies NAME explains one; names can be joined, as in unmix_tns+lame. * is the default.")
 
 
-def _row(one: StrategyResponse) -> list[str]:
+def _print(what: object) -> None:
+    typer.echo(json_text.dumps(what, indent=2))
+
+
+def _explain(found: CompositeResponse) -> None:
+    """Each part in full, then all parameters as `params` names them."""
+    several = len(found.parts) > 1
+    typer.echo(f"{found.name}\n" if not several else f"{found.name}: {', then '.join(p.name for p in found.parts)}\n")
+    for part in found.parts:
+        typer.echo(f"{part.name} ({part.kind})\n\n{part.documentation}\n" if several else f"{part.documentation}\n")
+    show("Parameters", ["parameter", "default", "range", "meaning"], list(_parameters(found.parameters)))
+
+
+def _list(title: str, found: Sequence[StrategyResponse], *, goes_with: bool) -> None:
+    more = ["goes with"] if goes_with else []
+    rows = [_row(one, [one.adapter or ""] if goes_with else []) for one in found]
+    show(title, ["strategy", *more, "what it does", "parameters"], rows)
+
+
+def _row(one: StrategyResponse, more: Sequence[str]) -> list[str]:
     parameters = [f"{name}={default}" for name, default, _, _ in _parameters(one.parameters)]
-    return [f"{one.name} *" if one.default else one.name, one.description.replace("``", ""), "  ".join(parameters)]
+    name = f"{one.name} *" if one.default else one.name
+    return [name, *more, one.description.replace("``", ""), "  ".join(parameters)]
 
 
 def _parameters(schema: Mapping[str, Any]) -> Iterator[list[str]]:

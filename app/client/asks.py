@@ -14,7 +14,15 @@ from pydantic import TypeAdapter
 from app.client.errors import InvalidInput
 from app.client.images import Part
 from app.client.results import ANSWER, Answer
-from app.schemas import ModelResponse, ReadyResponse, ResetResponse, StrategyResponse, StreamsResponse, StreamState
+from app.schemas import (
+    CompositeResponse,
+    ModelResponse,
+    ReadyResponse,
+    ResetResponse,
+    StrategyResponse,
+    StreamsResponse,
+    StreamState,
+)
 
 T = TypeVar("T")
 
@@ -103,6 +111,11 @@ def strategies() -> Ask[list[StrategyResponse]]:
     return Ask("GET", "/v1/strategies", _STRATEGIES.validate_json)
 
 
+def strategy(name: str) -> Ask[CompositeResponse]:
+    """What the name of a strategy means."""
+    return Ask("GET", f"/v1/strategies/{_in_path(name)}", CompositeResponse.model_validate_json)
+
+
 def streams() -> Ask[StreamsResponse]:
     """What is remembered."""
     return Ask("GET", "/v1/streams", StreamsResponse.model_validate_json)
@@ -110,14 +123,17 @@ def streams() -> Ask[StreamsResponse]:
 
 def states(stream: str) -> Ask[list[StreamState]]:
     """What is remembered of one stream; an empty list where nothing is."""
-    # A dot would be a step in the path, as in '..'.
-    name = quote(stream, safe="").replace(".", "%2E")
-    return Ask("GET", f"/v1/streams/{name}", _STATES.validate_json, absent=list)
+    return Ask("GET", f"/v1/streams/{_in_path(stream)}", _STATES.validate_json, absent=list)
 
 
 def ready() -> Ask[bool]:
     """Whether the model answers."""
     return Ask("GET", "/readyz", lambda body: ReadyResponse.model_validate_json(body).ready)
+
+
+def _in_path(name: str) -> str:
+    # A dot would be a step in the path, as in '..'.
+    return quote(name, safe="").replace(".", "%2E")
 
 
 def _forgotten(body: bytes) -> int:

@@ -15,7 +15,7 @@ from app.client.exchange import Reply, Send, Steps, exchange, is_ready, until_re
 from app.client.folders import bar, batches, image_files
 from app.client.images import to_parts
 from app.client.results import Answer, ImagePrediction
-from app.schemas import ModelResponse, StrategyResponse, StreamsResponse, StreamState
+from app.schemas import CompositeResponse, ModelResponse, StrategyResponse, StreamsResponse, StreamState
 
 if TYPE_CHECKING:
     from app.client.images import Images
@@ -126,6 +126,14 @@ class AsyncClient:
     async def strategies(self) -> list[StrategyResponse]:
         """What a prediction may name, with the hyperparameters that each takes."""
         return await self._ask(asks.strategies())
+
+    async def strategy(self, name: str) -> CompositeResponse:
+        """What the name of a strategy means, such as ``unmix_tns+lame``: its parts, and the schema of its ``params``.
+
+        Raises:
+            Refused: there is no such strategy, or its parts cannot be combined.
+        """
+        return await self._ask(asks.strategy(name))
 
     async def streams(self) -> StreamsResponse:
         """What is remembered of all streams, and how full the memory is."""

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.errors import RenormError
 from app.evaluation.measures import reliability
+from app.temperatures import HIGHEST, LOWEST, Calibration, CalibrationError
 
-LOWEST, HIGHEST = 0.01, 100.0
-"""Between which a temperature is looked for."""
-
-
-class CalibrationError(RenormError):
-    """No temperature can be fitted to these answers, or a file of temperatures cannot be read."""
-
-
-class Calibration(NamedTuple):
-    """A temperature, and what it changes on the images that it was fitted on."""
-
-    temperature: float
-    images: int
-    nll_before: float  # mean negative log-likelihood of the labels, in nats
-    nll_after: float
-    ece_before: float  # in percent
-    ece_after: float
+__all__ = ["Calibration", "CalibrationError", "calibrate", "ece", "fit_temperature", "nll"]
 
 
 def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:
@@ -82,15 +65,23 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return math.exp(middle)
 
 
-def calibrate(logits: ArrayLike, labels: ArrayLike) -> Calibration:
+def calibrate(logits: ArrayLike, labels: ArrayLike, held_out: ArrayLike | None = None) -> Calibration:
     """Fit a temperature and tell what it changes; logits ``[N, K]``, labels ``[N]``.
+
+    ``held_out`` ``[N]`` is true for the images that the temperature is not fitted on and that the figures are of.
+    Without any, the figures are of the images that it was fitted on, which flatters it.
 
     Raises:
         CalibrationError: as of `fit_temperature`.
     """
-    best = fit_temperature(logits, labels)
-    before, after = nll(logits, labels), nll(logits, labels, best)
-    return Calibration(best, len(np.asarray(labels)), before, after, ece(logits, labels), ece(logits, labels, best))
+    scores, wanted = np.asarray(logits), np.asarray(labels)
+    told = np.zeros(len(wanted), bool) if held_out is None else np.asarray(held_out, bool)
+    best = fit_temperature(scores[~told], wanted[~told])
+    images, others = int((~told).sum()), int(told.sum())
+    if others:
+        scores, wanted = scores[told], wanted[told]
+    before, after = nll(scores, wanted), nll(scores, wanted, best)
+    return Calibration(best, images, others, before, after, ece(scores, wanted), ece(scores, wanted, best))
 
 
 Rows = tuple[NDArray[np.intp], NDArray[np.intp]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,18 @@ class Dataset:
     def corruptions(self) -> list[str]:
         """Their names, in published order."""
         return [self.domains[number].name for number in self.shifted]
+
+    def only(self, corruptions: Sequence[str]) -> Dataset:
+        """The same data, of which protocols show these corruptions only, in published order; none named: all.
+
+        Raises:
+            DataError: one of them is not there.
+        """
+        unknown = sorted(set(corruptions) - set(self.corruptions))
+        if unknown:
+            raise DataError(f"the data hold no {unknown[0]}", hint=f"they hold {', '.join(self.corruptions)}")
+        kept = [number for number in self.shifted if not corruptions or self.domains[number].name in corruptions]
+        return replace(self, shifted=kept)
 
     def find(self, name: str, severity: int | None = None) -> int:
         """The number of a domain.

@@ -90,7 +90,8 @@ def _params(given: Mapping[str, Any], strategy: str) -> dict[str, Any]:
             continue
         short = name.removeprefix("renorm_")
         known = named(strategy, {}).params
-        if short not in known:
+        # In a combination lame.memory may be called memory: whether that is clear, `named` knows.
+        if short not in known and short not in {one.rpartition(".")[2] for one in known}:
             offer = ", ".join([*OURS, *(f"renorm_{one}" for one in known)])
             raise _wrong(name, f"is not known; with strategy '{strategy}' known are {offer}")
         if short in params:

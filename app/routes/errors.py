@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from adapters import ParameterError, UnknownStrategyError
+from adapters import CombinationError, ParameterError, UnknownStrategyError, UnsupportedModelError
 from app.errors import (
     AccessError,
     BusyError,
@@ -27,6 +27,7 @@ from app.errors import (
     MissingKeyError,
     ModelNotFoundError,
     RenormError,
+    StrategyNotFoundError,
     StreamBusyError,
     StreamNotFoundError,
     TooLargeError,
@@ -54,6 +55,7 @@ TABLE: dict[type[Exception], Row] = {
     FieldError: Row(422, "invalid_field"),
     MediaTypeError: Row(415, "unsupported_media_type"),
     StreamNotFoundError: Row(404, "stream_not_found"),
+    StrategyNotFoundError: Row(404, "strategy_not_found"),
     ModelNotFoundError: Row(404, "model_not_found"),
     UnsupportedError: Row(501, "unsupported"),
     MissingKeyError: Row(401, "missing_key", headers={"WWW-Authenticate": "Bearer"}),
@@ -65,6 +67,9 @@ TABLE: dict[type[Exception], Row] = {
     EngineClosedError: Row(503, "unavailable", headers={"Retry-After": "1"}),
     UnknownStrategyError: Row(422, "unknown_strategy", where="strategy"),
     ParameterError: Row(422, "invalid_parameter", where="params"),
+    CombinationError: Row(422, "invalid_strategy", where="strategy"),
+    # Once a model is hosted, only what a strategy asks of it can be missing.
+    UnsupportedModelError: Row(422, "unsupported_strategy", where="strategy"),
     RequestValidationError: Row(422, "invalid_field"),
     ClientDisconnect: Row(400, "client_disconnected"),  # nobody reads it, but nobody must log a traceback either
 }

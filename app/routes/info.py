@@ -6,19 +6,51 @@ import inspect
 
 from fastapi import APIRouter
 
-from adapters import STRATEGIES, schema
+from adapters import (
+    STRATEGIES,
+    UnknownStrategyError,
+    kind_of,
+    name_of,
+    parts_of,
+    schema,
+    schema_of,
+)
+from adapters import strategy as made
+from app.errors import StrategyNotFoundError
 from app.routes.deps import OpenEngine, ServerSettings
 from app.routes.fields import check_stream
 from app.routes.openapi import described
-from app.schemas import ModelResponse, StrategyResponse, StreamsResponse, StreamState
+from app.schemas import CompositeResponse, ModelResponse, StrategyResponse, StreamsResponse, StreamState
 
 router = APIRouter(prefix="/v1")
 
 
 @router.get("/strategies", summary="List the strategies and their hyperparameters", tags=["model"])
 async def strategies(settings: ServerSettings) -> list[StrategyResponse]:
-    """Every strategy that a request may name, with the JSON schema of its `params`."""
-    return [_strategy(name, cls, default=name == settings.strategy) for name, cls in STRATEGIES.items()]
+    """Every strategy that a request may name, alone or joined by plus signs, and the JSON schema of its `params`."""
+    default = name_of(made(settings.strategy))
+    return [_part(name, default) for name in STRATEGIES]
+
+
+@router.get(
+    "/strategies/{name}",
+    summary="Explain one strategy or a combination",
+    tags=["model"],
+    responses=described(404, 422),
+)
+async def strategy(name: str, settings: ServerSettings) -> CompositeResponse:
+    """What a name such as `unmix_tns+lame` means: its parts in order, and the JSON schema of all their parameters."""
+    try:
+        parts, meant = parts_of(name), made(name)
+    except UnknownStrategyError as error:
+        raise StrategyNotFoundError(str(error), hint="GET /v1/strategies describes them", where="name") from error
+    default, full = name_of(made(settings.strategy)), name_of(meant)
+    return CompositeResponse(
+        name=full,
+        parts=[_part(part, default) for part in parts],
+        parameters=schema_of(full),
+        default=full == default,
+    )
 
 
 @router.get("/model", summary="Describe the hosted model", tags=["model"], responses=described(503))
@@ -40,9 +72,17 @@ async def stream(stream: str, engine: OpenEngine) -> list[StreamState]:
     return [StreamState.model_validate(info) for info in engine.stream(stream)]
 
 
-def _strategy(name: str, cls: type, *, default: bool) -> StrategyResponse:
+def _part(name: str, default: str) -> StrategyResponse:
+    cls = STRATEGIES[name]
     documentation = inspect.getdoc(cls) or ""
     first = " ".join(documentation.partition("\n\n")[0].split())
+    kind = kind_of(cls)
     return StrategyResponse(
-        name=name, description=first, documentation=documentation, parameters=schema(cls), default=default
+        name=name,
+        kind=kind,
+        adapter=None if kind == "adapter" else parts_of(name)[0],
+        description=first,
+        documentation=documentation,
+        parameters=schema(cls),
+        default=name == default,
     )

@@ -34,7 +34,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 COMPOSITES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name, cls in STRATEGIES.items() if kind_of(cls) != "adapter"),
     ("adabn+lame", {"memory": 8, "neighbours": 2}),
-    ("adabn+lame", {"memory": 8, "when": "correlated"}),
+    ("adabn+lame", {"memory": 8, "when": "always"}),
     ("unmix_tns+lame", {"affinity": "rbf"}),
     ("robust_bn+cofa+temperature", {"temperature.temperature": 2.0}),
     ("unmix_tns+tent", {"tent.lr": 0.1}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,21 +16,24 @@ from adapters.lame import Lame
 from adapters.roles import AnyCorrector
 from adapters.temperature import Temperature
 
+plain = partial(Lame, affinity="knn", memory=0, when="always")
+
 VARIANTS: list[AnyCorrector] = [
     Temperature(),
     Temperature(temperature=1e-300),
     Temperature(temperature=20),
     Cofa(),
     Lame(),
-    Lame(affinity="rbf"),
-    Lame(affinity="rbf", neighbours=1),
-    Lame(affinity="linear", weight=1000.0),
-    Lame(neighbours=1000, weight=1000.0, iterations=3),
-    Lame(memory=7),
-    Lame(memory=50, affinity="rbf"),
-    Lame(memory=1, affinity="linear", weight=0.0),
-    Lame(when="correlated"),
-    Lame(when="correlated", memory=20, iterations=20),
+    plain(),
+    plain(affinity="rbf"),
+    plain(affinity="rbf", neighbours=1),
+    plain(affinity="linear", weight=1000.0),
+    plain(neighbours=1000, weight=1000.0, iterations=3),
+    plain(memory=7),
+    plain(memory=50, affinity="rbf"),
+    plain(memory=1, affinity="linear", weight=0.0),
+    plain(when="correlated"),
+    plain(when="correlated", memory=20, iterations=20),
 ]
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from adapters.checks_learner import CHECKS, check_learner
 from adapters.core import Core
+from adapters.descent import Descended
 from adapters.roles import AnyLearner, Lesson, Network
 from adapters.rotta import RoTTA
-from adapters.tent import Descended, Tent
+from adapters.tent import Tent
 
 LEARNERS = [
     Tent(),

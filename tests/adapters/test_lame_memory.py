@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 from adapters.affinity import AFFINITIES, assign, directions
 from adapters.lame import Lame, correlated, count
 
+plain = partial(Lame, affinity="knn", memory=0, when="always")
+
 QUICK = settings(max_examples=20, deadline=None, derandomize=True)
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=6)
-GATED = Lame(when="correlated")
+GATED = plain(when="correlated")
 
 
 def _stream(seed: int, sizes: list[int], classes: int = 4, features: int = 6) -> list[tuple[Tensor, Tensor]]:
@@ -30,7 +33,7 @@ def _stream(seed: int, sizes: list[int], classes: int = 4, features: int = 6) ->
 def test_the_images_before_take_part_with_the_networks_own_answers(
     seed: int, sizes: list[int], memory: int, kind: str
 ) -> None:
-    lame = Lame(memory=memory, affinity=kind, neighbours=3)
+    lame = plain(memory=memory, affinity=kind, neighbours=3)
     state, past = lame.init(6, 4), _stream(seed, [1])[0]
     past = (past[0][:0], past[1][:0])
     for features, logits in _stream(seed, sizes):
@@ -50,7 +53,7 @@ def test_the_images_before_take_part_with_the_networks_own_answers(
 @QUICK
 @given(st.integers(0, 10**6), SIZES, st.integers(1, 12))
 def test_the_latest_images_are_remembered_and_the_oldest_leave_first(seed: int, sizes: list[int], memory: int) -> None:
-    lame, requests = Lame(memory=memory), _stream(seed, sizes)
+    lame, requests = plain(memory=memory), _stream(seed, sizes)
     state = lame.init(6, 4)
     for features, logits in requests:
         _, state = lame.correct(state, features, logits)
@@ -63,7 +66,7 @@ def test_the_latest_images_are_remembered_and_the_oldest_leave_first(seed: int, 
 
 
 def test_a_single_image_is_corrected_by_those_before_it() -> None:
-    lame = Lame(memory=4, neighbours=3)
+    lame = plain(memory=4, neighbours=3)
     state = lame.init(2, 2)
     for x in (0.0, 0.01, 0.02):
         _, state = lame.correct(state, torch.tensor([[1.0, x]]), torch.tensor([[3.0, 0.0]]))
@@ -73,7 +76,7 @@ def test_a_single_image_is_corrected_by_those_before_it() -> None:
 
 @pytest.mark.parametrize("memory", [0, 8])
 def test_a_closed_gate_leaves_the_answer_and_remembers_all_the_same(memory: int) -> None:
-    gated, always = Lame(when="correlated", memory=memory), Lame(memory=memory)
+    gated, always = plain(when="correlated", memory=memory), plain(memory=memory)
     state, open_state = gated.init(6, 4), always.init(6, 4)
     ((features, logits),) = _stream(0, [6])
     logits = logits + 9 * torch.eye(4)[[0, 1, 2, 3, 0, 1]]  # no two in a row alike
@@ -86,7 +89,7 @@ def test_a_closed_gate_leaves_the_answer_and_remembers_all_the_same(memory: int)
 
 @pytest.mark.parametrize("memory", [0, 8])
 def test_an_open_gate_gives_what_always_gives(memory: int) -> None:
-    gated, always = Lame(when="correlated", memory=memory), Lame(memory=memory)
+    gated, always = plain(when="correlated", memory=memory), plain(memory=memory)
     state, open_state = gated.init(6, 10), always.init(6, 10)
     for features, logits in _stream(1, [64, 5, 1], classes=10):
         shifted = logits + 20 * torch.eye(10)[3]
@@ -225,6 +228,6 @@ def test_hyperparameters_decide_what_has_entries() -> None:
     def sizes(lame: Lame) -> list[int]:
         return [part.numel() for part in lame.init(6, 4)]
 
-    assert sizes(Lame()) == [0, 0, 0, 0, 0, 0, 0]
-    assert sizes(Lame(memory=3)) == [18, 12, 1, 0, 0, 0, 0]
-    assert sizes(Lame(when="correlated")) == [0, 0, 0, 4, 1, 1, 1]
+    assert sizes(plain()) == [0, 0, 0, 0, 0, 0, 0]
+    assert sizes(plain(memory=3)) == [18, 12, 1, 0, 0, 0, 0]
+    assert sizes(plain(when="correlated")) == [0, 0, 0, 4, 1, 1, 1]

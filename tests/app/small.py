@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,13 @@ def hosted(trouble: str = "") -> Hosted:
     return Hosted("net", network, ["a", "b", "c", "d"], PREPROCESSING, "Net", "")
 
 
+TEMPERATURES = Path(__file__).parent.parent / "golden" / "temperatures.json"
+"""A temperature of 1 for the small network, so that every strategy can be asked for by its name."""
+
+
 def small_engine(trouble: str = "", **settings: Any) -> Engine:
-    engine = Engine(Settings(**{"strategy": "adabn", "device": "cpu", **settings}), hosted(trouble))
+    usual = {"strategy": "adabn", "device": "cpu", "temperatures": TEMPERATURES}
+    engine = Engine(Settings(**{**usual, **settings}), hosted(trouble))
     # As `Engine.open` does, with an image that makes no trouble.
     engine._model.warm_up(torch.randint(1, 256, (1, 8, 8, 3), dtype=torch.uint8))
     return engine

@@ -106,7 +106,8 @@ def test_a_drift_that_is_not_finite_is_none() -> None:
 
 @BOTH
 def test_other_calls(kind: type) -> None:
-    strategy = {"name": "bn", "description": "", "documentation": "", "parameters": {}, "default": True}
+    strategy: dict[str, Any] = {"name": "bn", "description": "", "documentation": "", "parameters": {}}
+    strategy |= {"kind": "adapter", "adapter": None, "default": True}
     server = Server(
         httpx.Response(200, json={"forgotten": 2, "stream": "s", "strategy": None}),
         httpx.Response(200, json={"streams": state("s"), "bytes": 4, "capacity_bytes": 9, "evictions": 0}),

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.evaluation.calibration import Calibration, CalibrationError, calibrate, ece, fit_temperature, nll
-from app.evaluation.temperatures import Temperatures
+from app.temperatures import Temperatures
 
-FITTED = Calibration(1.5, 200, 0.5, 0.4, 6.0, 1.0)
+FITTED = Calibration(1.5, 200, 0, 0.5, 0.4, 6.0, 1.0)
 
 
 def _answers(seed: int, images: int, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -63,8 +63,20 @@ def test_overconfident_answers_are_calibrated() -> None:
     assert found.temperature == pytest.approx(3, rel=0.1)
     assert found.nll_after < found.nll_before
     assert found.ece_after < 4 < 10 < found.ece_before
-    assert found.images == 2000
+    assert (found.images, found.held_out) == (2000, 0)
     assert found.ece_before == ece(logits, labels)
+
+
+def test_figures_are_of_the_images_that_were_held_out() -> None:
+    logits, labels = _answers(4, 900, scale=3)
+    told = np.arange(900) % 3 == 0
+    found = calibrate(logits, labels, told)
+    assert (found.images, found.held_out) == (600, 300)
+    assert found.temperature == fit_temperature(logits[~told], labels[~told])
+    assert found.nll_after == nll(logits[told], labels[told], found.temperature)
+    assert found.ece_before == ece(logits[told], labels[told])
+    with pytest.raises(CalibrationError, match="must be"):
+        calibrate(logits, labels, np.ones(900, bool))
 
 
 def test_tensors_and_lists_will_do() -> None:
@@ -133,6 +145,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
         ({"temperature": True}, "temperature"),
         ({"temperature": "1"}, "temperature"),
         ({"images": 1.5}, "images"),
+        ({"held_out": -1}, "held_out"),
         ({"nll_after": -1}, "nll_after"),
         ({"ece_after": math.nan}, "ece_after"),
         ({"ece_after": math.inf}, "ece_after"),

@@ -266,3 +266,17 @@ def test_a_fingerprint_changes_with_labels_names_and_images(tmp_path: Path) -> N
 
 def test_published_corruptions_are_fifteen() -> None:
     assert len({*PUBLISHED}) == len(PUBLISHED) == 15
+
+
+def test_some_of_the_corruptions_can_be_shown_alone(tmp_path: Path) -> None:
+    for name in ("fog", "brightness", "gaussian_noise", "clean"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((4, 2, 2, 3), np.uint8))
+    np.save(tmp_path / "labels.npy", np.arange(4))
+    every = open_data(tmp_path)
+    some = every.only(["fog", "gaussian_noise"])
+    assert some.corruptions == ["gaussian_noise", "fog"]
+    assert [some.domains[number].name for number in some.shifted] == some.corruptions
+    assert (some.clean, every.only([]).corruptions) == (every.clean, every.corruptions)
+    with pytest.raises(DataError, match="the data hold no rain") as caught:
+        every.only(["fog", "rain"])
+    assert caught.value.hint == "they hold gaussian_noise, fog, brightness"

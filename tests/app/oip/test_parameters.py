@@ -58,6 +58,13 @@ def test_hyperparameters_have_names_of_their_own() -> None:
     assert read(timeout=0).timeout_s is None
 
 
+def test_hyperparameters_of_combinations_have_long_and_short_names() -> None:
+    asked = {"renorm_strategy": "adabn+lame", "renorm_lame.memory": 16, "renorm_momentum": 0.5}
+    assert read(**asked).params == {"lame.memory": 16, "momentum": 0.5}
+    with pytest.raises(FieldError, match=r"known are .* renorm_adabn\.momentum, .* renorm_lame\.memory"):
+        read(renorm_strategy="adabn+lame", renorm_speed=1)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

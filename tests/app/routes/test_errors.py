@@ -4,7 +4,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 
-from adapters import InputError, ParameterError, UnknownStrategyError
+from adapters import CombinationError, InputError, ParameterError, UnknownStrategyError, UnsupportedModelError
 from app import errors as tree
 from app.errors import (
     AccessError,
@@ -38,6 +38,8 @@ def test_no_two_rows_say_the_same_except_of_fields() -> None:
         (AccessError("m"), 403, {"error": "m", "code": "forbidden"}),
         (UnknownStrategyError("m"), 422, {"error": "m", "code": "unknown_strategy", "where": "strategy"}),
         (ParameterError("m"), 422, {"error": "m", "code": "invalid_parameter", "where": "params"}),
+        (CombinationError("m"), 422, {"error": "m", "code": "invalid_strategy", "where": "strategy"}),
+        (UnsupportedModelError("m"), 422, {"error": "m", "code": "unsupported_strategy", "where": "strategy"}),
         (ClientDisconnect(), 400, {"error": "ClientDisconnect", "code": "client_disconnected"}),
     ],
 )

@@ -62,6 +62,7 @@ def test_document() -> None:
         "POST /v1/predict",
         "POST /v1/predict/stream",
         "GET /v1/strategies",
+        "GET /v1/strategies/{name}",
         "GET /v1/model",
         "GET /v1/streams",
         "GET /v1/streams/{stream}",

@@ -1,9 +1,9 @@
 """Temperatures that calibrate a model under each strategy, kept in a file.
 
-The file is JSON, model name to strategy name to what was fitted:
+The file is JSON, model to strategy to what was fitted:
 
-    {"cifar10-resnet20": {"adabn": {"temperature": 1.7, "images": 2000, "nll_before": 0.41, "nll_after": 0.35,
-                                    "ece_before": 6.1, "ece_after": 1.2}}}
+    {"cifar10-resnet20": {"adabn": {"temperature": 1.7, "images": 1000, "held_out": 1000, "nll_before": 0.41,
+                                    "nll_after": 0.35, "ece_before": 6.1, "ece_after": 1.2}}}
 """
 
 from __future__ import annotations
@@ -15,14 +15,44 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from app.evaluation.calibration import HIGHEST, LOWEST, Calibration, CalibrationError
+from app.errors import RenormError
+
+LOWEST, HIGHEST = 0.01, 100.0
+"""Between which a temperature is looked for."""
+
+
+class CalibrationError(RenormError):
+    """No temperature can be fitted to these answers, or a file of temperatures cannot be read."""
+
+
+class Calibration(NamedTuple):
+    """A temperature, and what it changes on the images that were held out, or else on those it was fitted on."""
+
+    temperature: float
+    images: int  # it was fitted on
+    held_out: int  # of which the figures are; 0 where they are of the images that it was fitted on
+    nll_before: float  # mean negative log-likelihood of the labels, in nats
+    nll_after: float
+    ece_before: float  # in percent
+    ece_after: float
+
+
+def default_file() -> Path:
+    """Where temperatures are kept if nobody says where: ``renorm/temperatures.json`` in the user's data folder.
+
+    That is ``XDG_DATA_HOME``, or else ``~/.local/share``.
+    """
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    folder = given if given.is_absolute() else _home() / ".local" / "share"
+    return folder / "renorm" / "temperatures.json"
 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """What was fitted: model name to strategy name to calibration."""
+    """What was fitted: model to strategy to calibration."""
 
     entries: Mapping[str, Mapping[str, Calibration]] = field(default_factory=dict)
 
@@ -83,6 +113,14 @@ class Temperatures:
             raise
 
 
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        # A container may run as a user that nobody has named: its home is then the root, as Docker has it.
+        return Path("/")
+
+
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CalibrationError(f"{where} must be an object, not {json.dumps(value)[:40]}")
@@ -95,7 +133,8 @@ def _entry(model: str, strategy: str, value: Any) -> Calibration:
     if set(given) != set(names):
         raise CalibrationError(f"{where} must have {', '.join(names)}, and nothing else")
     for name, number in given.items():
-        fits = isinstance(number, int if name == "images" else (int, float)) and not isinstance(number, bool)
+        counts = name in {"images", "held_out"}
+        fits = isinstance(number, int if counts else (int, float)) and not isinstance(number, bool)
         least = LOWEST if name == "temperature" else 0
         if not fits or not least <= number <= (HIGHEST if name == "temperature" else math.inf) or number == math.inf:
             raise CalibrationError(f"{name} of {where} is {json.dumps(number)[:40]}, which it cannot be")

@@ -1,0 +1,86 @@
+"""What learners share that take gradient steps on the answers to a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapters.adam import OPTIMIZERS, Trace, all_finite, fresh, gradient, ordinary
+from adapters.params import check, param
+from adapters.roles import Lesson, Network, Start
+
+
+class Descended(NamedTuple):
+    """How far a stream's affine parameters have moved, and what the optimizer remembers."""
+
+    affine: Tensor  # [parameters] float32, added to the trained weights and biases
+    first: Tensor  # [parameters] float32, the optimizer's, see `adapters.adam.Trace`
+    second: Tensor  # [parameters] float32
+    steps: Tensor  # [] int64 on the CPU
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Base of learners that take gradient steps on the answers to one request: a subclass gives the `loss`.
+
+    The request was answered with the parameters before its own step, as in the authors' code, and the gradient is
+    that of the same forward: from the adapter's state that the request met, through the statistics of its images. The
+    adapter's state is left to the adapter. A step whose gradient or outcome is not finite is not taken. Because streams
+    share no parameters, lessons of many streams take their steps in one forward, see `adapters.together`.
+    """
+
+    adapter: ClassVar[str]
+
+    lr: float = param(1e-3, "Learning rate.", above=0.0, high=1.0)
+    steps: int = param(1, "Gradient steps per request.", low=1, high=100)
+    optimizer: str = param("adam", "Adam, or descent with a momentum of 0.9.", choices=tuple(OPTIMIZERS))
+    least_images: int = param(1, "Requests of fewer images are answered but not learned from.", low=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """What a step makes smaller: a scalar from logits ``[n, classes]``."""
+        raise NotImplementedError
+
+    def init(self, start: Start) -> Descended:
+        """The trained parameters."""
+        zeros = start.row.new_zeros(start.affine, dtype=torch.float32)
+        return Descended(zeros, *fresh(zeros))
+
+    def affine(self, state: Descended) -> Tensor:
+        """What was learned so far."""
+        return state.affine
+
+    def answering(self, adapter: Any) -> Any:
+        """The adapter as it is."""
+        return adapter
+
+    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+        """The parameters after the steps, and the adapter's state as its own step left it."""
+        if len(lesson.images) < self.least_images:
+            return state, lesson.after
+        # What is made under inference_mode could not be learned from later.
+        with torch.inference_mode(False), torch.no_grad():
+            images, before = ordinary(lesson.images), ordinary(lesson.before)
+            return self._descended(Descended(*map(ordinary, state)), images, before, network), ordinary(lesson.after)
+
+    def stepped(self, state: Descended, slope: Tensor) -> Descended | None:
+        """The state after one step down the ``slope`` ``[parameters]``, or None where the step is not finite."""
+        affine, trace = OPTIMIZERS[self.optimizer](state.affine, slope, Trace(*state[1:]), self.lr)
+        # A square that overflows would stay in the average for ever, so what is remembered must be finite too.
+        return Descended(affine, *trace) if all_finite(slope, affine, trace.first, trace.second) else None
+
+    def _descended(self, state: Descended, images: Tensor, before: Tensor, network: Network) -> Descended:
+        def loss(affine: Tensor) -> tuple[Tensor, None]:
+            return self.loss(network(images, before, affine)[0]), None
+
+        for _ in range(self.steps):
+            after = self.stepped(state, gradient(loss, state.affine)[0])
+            if after is None:
+                break
+            state = after
+        return state
