@@ -40,7 +40,9 @@ class Gathering:
 
     def clear_for(self, scope: Scope) -> bool:
         """Whether nothing that came before a reset is still to be stepped; if not, it holds up what comes later."""
-        if any(scope.covers(key) for key in (*self._waiting, *(ticket.key for ticket in self.group))):
+        stepping = any(scope.covers(key) for key in (*self._waiting, *(ticket.key for ticket in self.group)))
+        # Other resets, and requests that start or end a stream, forget too: each is to count what it has forgotten.
+        if stepping or any(_meet(scope, known) for known in self._barriers):
             self._barriers.append(scope)
             return False
         return True
@@ -56,3 +58,8 @@ class Gathering:
                 return False
         self._images += len(images)
         return True
+
+
+def _meet(one: Scope, other: Scope) -> bool:
+    """Whether both may cover the same state."""
+    return all(a is None or b is None or a == b for a, b in zip(one, other, strict=True))
