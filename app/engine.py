@@ -26,7 +26,7 @@ from app.errors import (
 )
 from app.forwards import Forwards
 from app.images import Limits
-from app.metrics import Meter, Silent
+from app.meter import Meter, Silent
 from app.models import load
 from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted

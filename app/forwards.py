@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
-from app.metrics import Meter
+from app.meter import Meter
 from app.outputs import Output, read_outputs
 from app.statistics import Statistics
 from app.streams import Scope, Streams
@@ -44,12 +44,13 @@ class Forwards:
 
     async def learn(self, lessons: Mapping[Key, Lesson]) -> None:
         """What streams have to learn from answered requests; if that fails, it is logged and they go on as they are."""
-        memories = self._streams.memories(set(lessons))
+        begun, memories = time.perf_counter(), self._streams.memories(set(lessons))
         try:
             learned = await self._thread.run(lambda: self._model.learn(lessons, memories))
         except Exception:
             log.exception("%d streams could not learn from their last requests", len(lessons))
             return
+        self.metrics.lessons(len(lessons), time.perf_counter() - begun)
         for key, memory in learned.items():
             # Who had to leave meanwhile, for want of room, starts anew.
             if self._streams.holds(key):

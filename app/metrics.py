@@ -42,45 +42,6 @@ LONGEST = 100
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Meter(Protocol):
-    """What the engine tells while it works. Every call is quick, and made on the event loop's thread."""
-
-    def answered(self, strategy: str, images: int, timing: Timing) -> None:
-        """A request was answered."""
-
-    def failed(self, kind: str) -> None:
-        """A request was refused or failed; ``kind`` is the name of the exception's class."""
-
-    def forward(
-        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
-    ) -> None:
-        """A forward of that many requests is through, and the states that it made are committed.
-
-        ``adapt_s`` is what adapting took of it, None where that is not known.
-        """
-
-    def rejected(self, reason: str) -> None:
-        """A request's new state was not committed; ``reason`` is one word, such as ``not_finite``."""
-
-
-class Silent:
-    """The `Meter` of an engine that nobody watches."""
-
-    def answered(self, strategy: str, images: int, timing: Timing) -> None:
-        """Nothing."""
-
-    def failed(self, kind: str) -> None:
-        """Nothing."""
-
-    def forward(
-        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
-    ) -> None:
-        """Nothing."""
-
-    def rejected(self, reason: str) -> None:
-        """Nothing."""
-
-
 class Watched(Protocol):
     """What is looked at when somebody asks: the engine."""
 
@@ -118,6 +79,7 @@ class Metrics:
         self._forward = seconds("forward", "A forward, adaptation included")
         self._adapt = seconds("adapt", "BatchNorm with all that adapting does, in a forward; not where it is compiled")
         self._commit = seconds("commit", "Committing the states that a forward made")
+        self._lesson = seconds("lesson", "What streams learn from answered requests, those of one turn together")
         self._forward_images = counts("images", "Images that shared a forward")
         self._forward_requests = counts("requests", "Requests that shared a forward")
         self._images = total("images", "Images answered", "strategy")
@@ -148,6 +110,11 @@ class Metrics:
             self._adapt.observe(adapt_s)
         self._forward_requests.observe(requests)
         self._forward_images.observe(images)
+
+    def lessons(self, streams: int, lesson_s: float) -> None:
+        """Streams have learned."""
+        del streams
+        self._lesson.observe(lesson_s)
 
     def rejected(self, reason: str) -> None:
         """A request's new state was not committed."""

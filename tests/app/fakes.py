@@ -14,7 +14,7 @@ from adapters import UnknownStrategyError
 from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.main import create_app
-from app.metrics import Meter, Silent
+from app.meter import Meter, Silent
 from app.models.hosted import Hosted, Preprocessing
 from app.outputs import read_outputs
 from app.settings import Settings

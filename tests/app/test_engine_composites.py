@@ -44,10 +44,10 @@ class Reset(NamedTuple):
 
 
 def drawn(chance: random.Random, count: int) -> list[Call | Reset]:
-    """Requests of two streams with every strategy, and resets between them."""
+    """Requests of four streams with every strategy, and resets between them."""
 
     def one() -> Call | Reset:
-        stream, (name, params) = chance.choice("ab"), chance.choice(ASKED)
+        stream, (name, params) = chance.choice("abcd"), chance.choice(ASKED)
         if chance.random() < 0.1:
             return Reset(stream, chance.choice([None, name]))
         files: Any = [png(chance.randrange(50)) for _ in range(chance.choice([1, 2, 5]))]
@@ -94,7 +94,7 @@ async def test_a_storm_of_everything_is_answered_as_one_after_another(seed: int)
     engine = small_engine(max_forward_images=chance.choice([1, 4, 16]))
     # Made before anything runs: torch.fx, which looks into the network, changes all modules of the process meanwhile.
     alone = Alone(engine)
-    asked, tasks = drawn(chance, 30), []
+    asked, tasks = drawn(chance, 60), []
     for one in asked:
         ask = engine.reset(one.stream, one.strategy) if isinstance(one, Reset) else engine.predict(one)
         tasks.append(asyncio.ensure_future(ask))

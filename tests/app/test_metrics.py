@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from adapters import ParameterError
 from app import __version__
 from app.errors import EngineClosedError, StreamBusyError
-from app.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Meter, Metrics, Silent, by_stream, shown
+from app.meter import Meter, Silent
+from app.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Metrics, by_stream, shown
 from app.settings import Settings
 from app.types import StreamInfo, StreamsInfo, Timing
 from tests.app.fakes import STATE, FakeEngine
@@ -72,8 +73,11 @@ def test_what_the_engine_tells_is_counted() -> None:
     metrics.answered("source", 1, TIMING)
     metrics.forward(requests=3, images=6, forward_s=0.004, commit_s=0.0001, adapt_s=0.0015)
     metrics.forward(requests=1, images=1, forward_s=0.004, commit_s=0.0001)
+    metrics.lessons(streams=3, lesson_s=0.04)
     metrics.rejected("not_finite")
     series = read(metrics)
+    assert value(series, "renorm_lesson_seconds_bucket", le="0.05") == 1
+    assert value(series, "renorm_lesson_seconds_sum") == pytest.approx(0.04)
     assert value(series, "renorm_images_total", strategy="adabn") == 5
     assert value(series, "renorm_requests_total", strategy="adabn") == 2
     assert value(series, "renorm_requests_total", strategy="source") == 1
@@ -232,6 +236,7 @@ def test_the_silent_meter_takes_the_same_calls() -> None:
         meter.answered("adabn", 1, TIMING)
         meter.failed("FieldError")
         meter.forward(1, 1, 0.1, 0.1)
+        meter.lessons(1, 0.1)
         meter.rejected("not_finite")
 
 
