@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Options for the command that a target runs: make serve ARGS="--port 9000".
 ARGS ?=
-# A folder of data, for `make train` and `make errors`.
+# A folder of data, for `make train`, `make errors` and `make results`.
 DATA ?=
 # A package index with another build of PyTorch (CPU, CUDA). Remembered until `make clean`.
 TORCH_INDEX_URL ?=
@@ -28,12 +28,12 @@ DEV := $(VENV)/.dev
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench load clients errors train clean FORCE
+.PHONY: help serve test lint format bench load clients errors results train clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  ARGS="--port 9000"      options for the command of serve, test, bench, load, clients, errors, train'
+	@echo '  ARGS="--port 9000"      options for the command of serve, test, bench, load, clients, errors, results, train'
 	@echo '  PYTHON=python3.12       the Python that .venv is made with'
 	@echo '  TORCH_INDEX_URL=URL     take PyTorch from this index: a CPU or CUDA build; remembered until make clean'
 
@@ -61,8 +61,14 @@ load: $(DEV) ## Measure the server under load, beside LitServe and MLServer (abo
 clients: $(DEV) ## Try the clients of KServe and MLServer on a server of its own (ARGS: see benchmarks/clients.py --help)
 	$(BIN)/python benchmarks/clients.py $(ARGS)
 
-errors: $(DEV) ## Measure errors on shifted streams over HTTP, on a server of its own (DATA=folder, by default the sample)
-	$(BIN)/python benchmarks/shifted_stream.py --serve --data "$(or $(DATA),benchmarks/sample)" $(ARGS)
+errors: $(DEV) ## Errors of source and adabn on shifted streams (DATA=folder, by default the sample; ARGS: see renorm evaluate --help)
+	@rm -rf results/errors
+	$(BIN)/renorm evaluate --data "$(or $(DATA),benchmarks/sample)" --strategies source,adabn --protocol single,clean \
+	  --order iid --batch-size 50 --limit 0 --output results/errors $(ARGS)
+
+results: $(DEV) ## Measure every strategy, hours long, and write docs/results.md (DATA=folder with corrupted CIFAR-10)
+	@test -n "$(DATA)" || { echo 'make results needs the folder with corrupted CIFAR-10: make results DATA=path/to/cifar10c'; exit 1; }
+	$(BIN)/python benchmarks/results.py --data "$(DATA)" --out results $(ARGS)
 
 train: $(BASE) ## Train the bundled model (DATA=folder with CIFAR-10)
 	@test -n "$(DATA)" || { echo 'make train needs the folder with CIFAR-10: make train DATA=path/to/cifar10'; exit 1; }

@@ -55,8 +55,9 @@ class Compiled:
     Two graphs serve all requests of all linear strategies in any mixture: one for a single image, and one for all
     else. For another strategy, which must be the model's ``own``, there are four: for one image or several, of one
     stream or of many, as long as all requests have one size, each stream one request, and no other strategy is in the
-    forward. Forwards that fit no graph are left to the eager way, and so are all whose graph cannot be made or does
-    not answer as the eager forward does; both is said once, as a warning.
+    forward. Streams that have learned, and strategies that read features, fit none. What fits no graph is left to the
+    eager way, and so is all whose graph cannot be made or does not answer as the eager forward does; both is said once,
+    as a warning.
 
     Args:
         network: in ``eval()`` and never changed again.
@@ -87,7 +88,8 @@ class Compiled:
             given = [steps.given]
         logits, both, rows = ready.graph((images, *given))
         count = len(plan.blocks[0].keys)
-        return Ran(logits, Sights(both, ready.sites, ready.pixels), [rows[:count]])
+        none = logits.new_empty(len(logits), 0)
+        return Ran(logits, Sights(both, ready.sites, ready.pixels), [rows[:count]], none)
 
     def make_all(self, image: Tensor) -> None:
         """Make every graph there can be for images like ``image`` ``[1, ...]``, and none afterwards."""
@@ -104,6 +106,8 @@ class Compiled:
 
     def _variant(self, plan: Plan, shape: tuple[int, ...]) -> Variant | None:
         steps, one = plan.blocks[0].steps, plan.images == 1
+        if plan.learned is not None or plan.reads_features:
+            return self._refused("forwards of streams that have learned, or whose features are read, are not compiled")
         if len(plan.blocks) > 1:
             return self._refused("forwards that mix strategies which are not linear with others are not compiled")
         if isinstance(steps, LinearSteps):

@@ -26,7 +26,7 @@ class Ran(NamedTuple):
     logits: Tensor
     seen: Sights
     rows: list[Tensor]
-    features: Tensor = NO_STATE  # [n, d], what goes into the last layer, if a corrector asks for it
+    features: Tensor  # [n, d], what goes into the last layer; [n, 0] where no corrector asks for it
     adapt_s: float | None = None  # see `adapters.request.Outcome`
 
 

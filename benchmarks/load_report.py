@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from error_table import markdown
 from load_plan import OURS, name_of
 from load_results import Results, Row
+from tables import markdown
 
 Rows = list[list[str]]
 

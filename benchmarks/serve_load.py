@@ -19,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from error_table import markdown
 from load_job import Load
 from load_peers import CACHE
 from load_pictures import FORMATS, Pictures
@@ -32,6 +31,7 @@ from load_run import Run
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from tables import markdown
 
 PICTURE = "images/load.png"
 

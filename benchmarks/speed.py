@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from error_table import markdown
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -27,6 +26,7 @@ from speed_plot import draw
 from speed_report import notes, page, targets
 from speed_results import Results, write
 from speed_run import Plan, Run
+from tables import markdown
 
 from adapters import names
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from error_table import markdown
 from speed_cases import FOLDED, FROZEN, MANY, MIXED, ONE, PLAIN, QUEUED
 from speed_results import Group, Results, of_kind
 from speed_targets import TARGETS
+from tables import markdown
 
 Rows = list[list[str]]
 

@@ -14,12 +14,21 @@ from websockets.sync.client import connect
 from app.client import Client
 
 LAME = "adabn+lame"
+EXTRA = ("frame", "dropped", "index", "images")
 MEMORY = {"lame.memory": 16, "lame.when": "always"}
 
 
 def by_form(http: httpx.Client, content: bytes, stream: str) -> dict[str, Any]:
     data = {"stream": stream, "strategy": LAME, "params": json.dumps(MEMORY)}
     return dict(http.post("/v1/predict", files=[("files", ("a.png", content))], data=data).json())
+
+
+def by_lines(http: httpx.Client, content: bytes, stream: str) -> dict[str, Any]:
+    """An upload that is answered line by line."""
+    data = {"stream": stream, "strategy": LAME, "params": json.dumps(MEMORY)}
+    answer = http.post("/v1/predict/stream", files=[("files", ("a.png", content))], data=data)
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    return {name: lines[0][name] for name in lines[0] if name not in EXTRA}
 
 
 def by_json(http: httpx.Client, content: bytes, stream: str) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def by_websocket(http: httpx.Client, content: bytes, stream: str) -> dict[str, A
     with connect(f"{url}/v1/streams/{stream}/live?{query}") as camera:
         camera.send(content)
         answer: dict[str, Any] = json.loads(camera.recv(30))
-    return {name: value for name, value in answer.items() if name not in ("frame", "dropped")}
+    return {name: value for name, value in answer.items() if name not in EXTRA}
 
 
 def by_client(http: httpx.Client, content: bytes, stream: str) -> dict[str, Any]:
@@ -61,6 +70,7 @@ def by_client(http: httpx.Client, content: bytes, stream: str) -> dict[str, Any]
 
 FORMS: list[Callable[[httpx.Client, bytes, str], dict[str, Any]]] = [
     by_form,
+    by_lines,
     by_json,
     by_query,
     by_plain_plus,

@@ -62,12 +62,12 @@ def reset(http: httpx.Client, stream: str) -> int:
 
 
 def test_every_form_of_request_means_the_same(http: httpx.Client) -> None:
-    frames = [png(one) for one in FOG[:6]]
+    frames = [png(one) for one in FOG[: len(FORMS)]]
     expected = [essence(by_json(http, frame, "form-expected")) for frame in frames]
-    assert [one["step"] for one in expected] == [1, 2, 3, 4, 5, 6]
+    assert [one["step"] for one in expected] == list(range(1, len(FORMS) + 1))
     assert {one["strategy"] for one in expected} == {LAME}
     assert expected[0]["params"]["lame.memory"] == 16
-    plain = [predict(http, FOG[i : i + 1], "form-plain", strategy="adabn") for i in range(6)]
+    plain = [predict(http, FOG[i : i + 1], "form-plain", strategy="adabn") for i in range(len(FORMS))]
     assert [shares(one) for one in plain] != [shares(one) for one in expected]
     for form in FORMS:
         found = [essence(form(http, frame, f"form-{form.__name__}")) for frame in frames]

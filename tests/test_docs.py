@@ -18,7 +18,7 @@ import pytest
 import torch
 import uvicorn
 
-from adapters import STRATEGIES, AdaptiveModel
+from adapters import STRATEGIES, AdaptiveModel, kind_of, name_of, names, strategy, whole
 from adapters.checks import check_adapter
 from app.configuration import configuration
 from app.keys import write_keys
@@ -67,6 +67,21 @@ def test_the_python_of_the_models_page_runs() -> None:
 def test_every_strategy_is_in_the_tables(name: str) -> None:
     for page in (ROOT / "README.md", ROOT / "docs" / "strategies.md"):
         assert f"| `{name}` |" in page.read_text(), page.name
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_every_strategy_is_described_among_those_of_its_kind(name: str) -> None:
+    page = (ROOT / "docs" / "strategies.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)s\n(.*?)(?=^## )", page, re.DOTALL | re.MULTILINE))
+    section = sections[kind_of(STRATEGIES[name]).capitalize()]
+    assert f"| `{name}` |" in section
+    assert f"- **`{name}`**" in section
+
+
+@pytest.mark.parametrize("name", names("learner"))
+def test_the_strategies_page_says_which_adapter_a_learner_goes_with(name: str) -> None:
+    adapter = name_of(whole(strategy(name)).adapter)
+    assert f"| `{name}` | `{adapter}` |" in (ROOT / "docs" / "strategies.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

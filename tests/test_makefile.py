@@ -137,7 +137,25 @@ def test_train_asks_for_data_and_errors_has_a_sample(clone: Clone) -> None:
     clone.make("lint")
     assert "make train DATA=" in clone.run("train").stdout
     (errors,) = clone.make("errors", "ARGS=--limit 50")
-    assert errors == "python benchmarks/shifted_stream.py --serve --data benchmarks/sample --limit 50"
+    assert errors.startswith("renorm evaluate --data benchmarks/sample --strategies source,adabn ")
+    assert errors.endswith(" --output results/errors --limit 50")
+    (elsewhere,) = clone.make("errors", "DATA=my data")
+    assert elsewhere.startswith("renorm evaluate --data my data --strategies ")
+
+
+def test_errors_never_go_on_from_an_earlier_call(clone: Clone) -> None:
+    (clone.at / "results" / "errors").mkdir(parents=True)
+    (clone.at / "results" / "grid").mkdir()
+    clone.make("errors")
+    assert [path.name for path in (clone.at / "results").iterdir()] == ["grid"]
+
+
+def test_results_asks_for_data(clone: Clone) -> None:
+    clone.make("lint")
+    assert "make results DATA=" in clone.run("results").stdout
+    assert clone.make("results", "DATA=c10c", "ARGS=--no-run") == [
+        "python benchmarks/results.py --data c10c --out results --no-run"
+    ]
 
 
 def test_bench_measures_speed(clone: Clone) -> None:

@@ -40,6 +40,10 @@ class Bins(NamedTuple):
         return 100.0 * float(np.abs(self.correct - self.confidence).sum() / self.images.sum())
 
 
+NO_BINS = Bins(np.zeros(BINS, np.int64), np.zeros(BINS), np.zeros(BINS))
+"""Of no images: where confidences are not known."""
+
+
 class Place(NamedTuple):
     """Where strategies are compared: a protocol, an order and a request size."""
 
@@ -59,7 +63,7 @@ class Figures:
     images: int
     error: float
     ece: float
-    domain_errors: Mapping[int, float]  # by index of the domain, in rising order
+    domain_errors: Mapping[int, float]  # by index of the domain, in rising order; empty where they are not known
     bins: Bins
     seconds: float
     images_per_s: float

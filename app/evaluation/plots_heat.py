@@ -23,8 +23,8 @@ WIDEST = 36
 CELL_WIDTH, CELL_HEIGHT = 0.36, 0.21  # in inches: what "+10.0" needs
 
 
-def draw_differences(folder: Path, summaries: Sequence[Summary]) -> Path:
-    """Write `differences.png`: strategies by places, errors minus those of `SOURCE` in points; its own are errors.
+def draw_differences(folder: Path, summaries: Sequence[Summary], name: str = "differences") -> Path:
+    """Write `NAME.png`: strategies by places, errors minus those of `SOURCE` in points; its own are errors.
 
     Blue is better than `SOURCE`, red is worse. A cell that is not known is grey.
     """
@@ -49,7 +49,7 @@ def draw_differences(folder: Path, summaries: Sequence[Summary]) -> Path:
     bar = figure.colorbar(shades, ax=list(grid), shrink=min(1.0, 3.0 / height), aspect=25, pad=0.01, extend="both")
     bar.ax.tick_params(labelsize=7, colors=FRAME)
     bar.outline.set_visible(False)
-    return save(figure, folder, "differences")
+    return save(figure, folder, name)
 
 
 def _order(summaries: Sequence[Summary]) -> Any:

@@ -75,7 +75,7 @@ def overview_table(study: Study) -> str:
     headers = ["strategy", "error %", "to source", "worst", "where", "clean to source", "ECE %", speed, "state bytes"]
     shifted = sum(place.protocol != CLEAN for place in study.places)
     rows = {name: _overall(name, own, shifted, ends) for name, own in study.strategies.items()}
-    _embolden([rows[name] for name, own in study.strategies.items() if len(_moved(own)) == shifted], 1)
+    embolden([rows[name] for name, own in study.strategies.items() if len(_moved(own)) == shifted], 1)
     return markdown(headers, list(rows.values()))
 
 
@@ -116,7 +116,7 @@ def place_table(study: Study, protocol: str, order: str) -> str:
         cells = [found.get((name, batch)) for batch in sizes]
         rows.append([code(name), *(_cell(one) for one in cells)])
     for column in range(1, len(sizes) + 1):
-        _embolden(rows, column)
+        embolden(rows, column)
     return markdown(["error %, requests of", *map(str, sizes)], rows)
 
 
@@ -126,7 +126,7 @@ def _cell(one: Summary | None) -> str:
     return number(one.error) + ("" if one.strategy == SOURCE else f" ({points(one.difference)})")
 
 
-def _embolden(rows: Sequence[list[str]], column: int) -> None:
+def embolden(rows: Sequence[list[str]], column: int) -> None:
     """Make the smallest leading numbers of a column bold, all of them where several are shown alike."""
     shown = {i: row[column] for i, row in enumerate(rows) if row[column] != MISSING}
     if len(shown) < 2:

@@ -17,6 +17,8 @@ from adapters import AdaptiveModel, AnyAdapter, Request, names
 from adapters import adapter as strategy
 from adapters.build import compile_to
 from adapters.checks_model import OVERFLOWS, SmallNet
+from adapters.linear import as_linear
+from adapters.naming import strategy as composed
 from tests.nets import Explosive, Tiny, images, seeded
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
@@ -86,10 +88,23 @@ def test_graphs_of_linear_strategies_serve_each_of_them(name: str, monkeypatch: 
     monkeypatch.setattr(adapters.compiled, "compile_to", _must_not_compile)
     model = AdaptiveModel(seeded(SmallNet), name, compile=True)
     model.run([Request(images(1))], {})
-    if name != "unmix_tns":
+    if as_linear(strategy(name)) is not None:
         assert torch.allclose(model(images(3, 1)), AdaptiveModel(seeded(SmallNet), name)(images(3, 1)), atol=1e-5)
         assert model._compiled is not None
         assert model._compiled.made == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["adabn+tent", "adabn+lame", "adabn+cofa+temperature", "rotta"])
+def test_what_learners_and_correctors_do_is_not_lost_in_a_graph(name: str) -> None:
+    own = composed(name, {"temperature": 2.0} if "temperature" in name else {})
+    compiled, eager = AdaptiveModel(seeded(SmallNet), own, compile=True), AdaptiveModel(seeded(SmallNet), own)
+    for step in range(4):
+        asked = [Request(images(5, step), "a"), Request(images(2, 9 + step), "b")]
+        for ours, theirs in zip(compiled.predict(asked), eager.predict(asked), strict=True):
+            torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
+    assert compiled._compiled is not None
+    assert (compiled._compiled.made > 0) == (name == "adabn+cofa+temperature")
 
 
 def _must_not_compile(*_: object) -> None:

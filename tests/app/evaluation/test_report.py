@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from types import MappingProxyType
 
 import pytest
 
-from app.evaluation.report import COLUMNS, write_csv, write_report
+from app.evaluation.report import write_report
 from app.evaluation.types import Result
 from tests.app.evaluation.made import DOMAINS, result, study
 
@@ -40,37 +39,6 @@ def _tables(report: str) -> list[list[list[str]]]:
     """Every table as rows of cells."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", report, re.MULTILINE)
     return [[[c.strip() for c in re.split(r"(?<!\\)\|", row)[1:-1]] for row in block.splitlines()] for block in blocks]
-
-
-def test_rows_of_the_csv(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "results.csv"
-    write_csv(path, SMALL)
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
-    assert [row["strategy"] for row in rows] == ["source"] * 3 + ["bn"] * 2 + ["x|y"]
-    assert list(rows[3].values()) == [
-        "bn",
-        "continual",
-        "iid",
-        "4",
-        "0",
-        "4",
-        "25.0000",
-        "15.0000",
-        "-50.0000",
-        "2.0000",
-        "5504",
-        "2.0000",
-    ]
-    assert [row["difference_to_source"] for row in rows] == ["0.0000"] * 3 + ["-50.0000", "50.0000", "25.0000"]
-    assert b"\r" not in path.read_bytes()
-
-
-def test_what_is_not_known_is_empty_in_the_csv(tmp_path: Path) -> None:
-    write_csv(tmp_path / "results.csv", [result("bn", seconds=0.0)])
-    row = (tmp_path / "results.csv").read_text().splitlines()[1]
-    assert row == "bn,continual,iid,4,0,4,25.0000,15.0000,,,0,0.0000"
 
 
 def test_the_overview(tmp_path: Path) -> None:

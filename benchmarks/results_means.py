@@ -1,0 +1,43 @@
+"""Means over protocols, for whoever does not know yet which of them is theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from results_plan import SHIFTED
+
+from app.evaluation.measures import CLEAN, Place, Summary, mean
+
+MEAN = "shifted"
+"""The name of the mean over `SHIFTED` among protocols."""
+
+
+def over_protocols(summaries: Iterable[Summary]) -> list[Summary]:
+    """For each strategy, order and request size the mean over the shifted protocols; the clean ones as they are.
+
+    A mean is there only where all of `SHIFTED` are, because one over fewer is another one.
+    """
+    shifted: dict[tuple[str, Place], list[Summary]] = {}
+    clean: dict[tuple[str, Place], list[Summary]] = {}
+    for one in summaries:
+        kept, protocol = (clean, CLEAN) if one.place.protocol == CLEAN else (shifted, MEAN)
+        kept.setdefault((one.strategy, one.place._replace(protocol=protocol)), []).append(one)
+    whole = {key: own for key, own in shifted.items() if {one.place.protocol for one in own} == set(SHIFTED)}
+    return [_mean(place, own) for (_, place), own in {**whole, **clean}.items()]
+
+
+def _mean(place: Place, own: Sequence[Summary]) -> Summary:
+    return replace(
+        own[0],
+        place=place,
+        error=mean([one.error for one in own]),
+        error_spread=math.nan,
+        difference=mean([one.difference for one in own]),
+        difference_spread=math.nan,
+        ece=mean([one.ece for one in own]),
+        domain_errors={},
+        images_per_s=math.nan,
+        state_bytes=max(one.state_bytes for one in own),
+    )

@@ -1,0 +1,76 @@
+"""The table of strategies in README.md: what each is for, and its figures from docs/results.csv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from results_means import MEAN, over_protocols
+
+from app.evaluation.measures import CLEAN, Figures, Place, Summary, summarize
+from app.evaluation.tables import MISSING, code, embolden, markdown, number, points
+
+USES = {
+    "source": "the baseline: `model.eval()`",
+    "bn": "large requests of mixed classes, no memory",
+    "alpha_bn": "the same, and small requests must not break",
+    "adabn": "**the default**: streams of mixed classes, requests of any size",
+    "robust_bn": "stretches of one class, in large requests",
+    "unmix_tns": "stretches of one class, requests of any size: cautious, it stays near the trained statistics",
+    "iabn": "networks trained with it (NOTE)",
+    "tema": "requests whose size changes much",
+    "tent": "large requests of many classes, where an adapter is not enough",
+    "core": "the same, with a milder pull on images that are quite unsure",
+    "rotta": "long streams with stretches of one class",
+    "temperature": "confidences that are to be believed; it changes no prediction",
+    "lame": "video: images in a row mostly show the same, over a memory of the stream",
+    "lame:memory=0,when=always": "LAME as published: each request by itself",
+    "cofa": "video, with the shortest memory",
+    "adabn+lame": "video whose camera changes",
+    "iabn+lame": "video whose camera changes, in small requests",
+    "adabn+cofa": "video whose camera changes, with the shortest memory",
+    "unmix_tns+tent:lr=1e-05": "stretches of one class, for long: learning on statistics that hold",
+}
+"""What each strategy is for, in the order of the table."""
+
+BEGIN, END = "<!-- strategies: made by `make results` from docs/results.csv -->", "<!-- /strategies -->"
+ORDERS, SIZES = ("iid", "dirichlet:0.1"), (64, 1)
+
+
+def table(figures: Sequence[Figures]) -> str:
+    """A row for each of `USES`: errors where classes are mixed and where they are not, harm to clean images, memory."""
+    summaries = over_protocols(summarize(figures))
+    found = {(one.strategy, one.place): one for one in summaries}
+    rows = [_row(strategy, use, found) for strategy, use in USES.items()]
+    for column in range(2, 2 + len(ORDERS) * len(SIZES)):
+        embolden(rows, column)
+    sizes = [f"{title}, {size}" for title in ("mixed classes", "stretches of one class", "clean") for size in SIZES]
+    return markdown(["strategy", "use it for", *sizes, "bytes per stream"], rows, left=2)
+
+
+def _row(strategy: str, use: str, found: Mapping[tuple[str, Place], Summary]) -> list[str]:
+    def at(protocol: str, order: str, size: int) -> Summary | None:
+        return found.get((strategy, Place(protocol, order, size)))
+
+    shifted = [at(MEAN, order, size) for order in ORDERS for size in SIZES]
+    clean = [at(CLEAN, ORDERS[0], size) for size in SIZES]
+    memory = [one.state_bytes for (name, _), one in found.items() if name == strategy]
+    return [
+        code(strategy),
+        use,
+        *(MISSING if one is None else number(one.error) for one in shifted),
+        *(MISSING if one is None else points(one.difference) for one in clean),
+        number(max(memory), 0) if memory else MISSING,
+    ]
+
+
+def put(page: str, made: str) -> str:
+    """The page with ``made`` between its two markers.
+
+    Raises:
+        ValueError: the page has not each of them once, in this order.
+    """
+    pattern = f"{re.escape(BEGIN)}\n.*{re.escape(END)}\n"
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or not re.search(pattern, page, re.DOTALL):
+        raise ValueError(f"the page needs the lines {BEGIN} and {END}, once each")
+    return re.sub(pattern, lambda _: f"{BEGIN}\n{made}{END}\n", page, flags=re.DOTALL)
