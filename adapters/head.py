@@ -53,10 +53,7 @@ class Head:
             return logits.new_empty(len(logits), 0)
         found = next((given[layer] for layer in self._linears if layer in given), None)
         if found is None or len(found) != len(logits):
-            raise UnsupportedModelError(
-                "the strategy reads features, the input of the linear layer that a network ends in, and this network "
-                "does not end in one: choose a strategy without lame, or end the network in nn.Linear"
-            )
+            raise featureless()
         return found.flatten(1).float()
 
     def _see(self, layer: nn.Linear, given: tuple[Any, ...], output: Any) -> None:
@@ -64,3 +61,11 @@ class Head:
             self._outputs[layer] = weakref.ref(output)
         if self._asked:
             self._given[layer] = given[0]
+
+
+def featureless() -> UnsupportedModelError:
+    """The error of a strategy that reads features where a network shows none."""
+    return UnsupportedModelError(
+        "the strategy reads features, the input of the linear layer that a network ends in, and this network does not "
+        "end in one: choose a strategy without lame, or end the network in nn.Linear"
+    )

@@ -19,7 +19,7 @@ from adapters.direct import Direct
 from adapters.drift import drift, gathered
 from adapters.errors import InputError
 from adapters.forward import NORMALIZATIONS, Pass
-from adapters.head import Head
+from adapters.head import Head, featureless
 from adapters.inplace import Watch, unread
 from adapters.memory import Key, Layout, Memory, initial
 from adapters.naming import name_of, params_of
@@ -30,7 +30,7 @@ from adapters.request import Answer, Outcome, Request, check_finite, check_outpu
 from adapters.roles import Lesson
 from adapters.school import School
 from adapters.settle import Ran, settle
-from adapters.shown import Shown
+from adapters.shown import Shown, state_bytes
 from adapters.sites import Sites
 from adapters.snapshot import exported, restored
 
@@ -169,13 +169,16 @@ class AdaptiveModel:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
         """
         key = Key("", strategy or self.strategy)
-        layout, parts = self._layout(key.adapter), whole(key.strategy)
-        size = 4 * len(layout)
-        if parts.learner is None and not parts.correctors:
-            return size
-        if self._shown is None:
-            raise InputError("what learners and correctors remember depends on the network: run it once before asking")
-        return size + self._shown.bytes_of(parts, self._affines.size, layout.row)
+        return state_bytes(key.strategy, self._layout(key.adapter), self._affines.size, self._shown)
+
+    def check(self, strategy: Strategy) -> None:
+        """Refuse a strategy that the network cannot be adapted with, as far as that is known before a forward.
+
+        Raises:
+            UnsupportedModelError: it reads features, and the network does not end in a linear layer.
+        """
+        if self._shown is not None and not self._shown.features and whole(strategy).reads_features:
+            raise featureless()
 
     def memories(self) -> Mapping[Key, Memory]:
         """What all streams remember, until the next request."""

@@ -6,23 +6,34 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adapters.composite import Composite
+from adapters.composite import Strategy, whole
 from adapters.correct import fresh
-from adapters.memory import bytes_of
+from adapters.errors import InputError
+from adapters.memory import Layout, bytes_of
 from adapters.roles import Start
 
 
 class Shown(NamedTuple):
     """How many features and classes the network has, and an image as requests hold it."""
 
-    features: int
+    features: int  # 0 where it does not end in a linear layer
     classes: int
     image: Tensor  # [1, ...]
 
-    def bytes_of(self, parts: Composite, affine: int, row: Tensor) -> int:
-        """How many bytes the learner and the correctors of a strategy remember of a stream."""
-        states = [] if parts.learner is None else [parts.learner.init(Start(affine, row, self.image, self.classes))]
-        for corrector in parts.correctors:
-            features = self.features if getattr(corrector, "features", False) else 0
-            states.append(fresh(corrector, features, self.classes, row.device))
-        return bytes_of(tuple(states))
+
+def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: Shown | None) -> int:
+    """How many bytes a stream's state takes, see `adapters.AdaptiveModel.state_bytes`.
+
+    ``layout`` is that of the adapter's state, ``affine`` the number of affine parameters.
+    """
+    parts = whole(strategy)
+    if parts.learner is None and not parts.correctors:
+        return layout.row.nbytes
+    if shown is None:
+        raise InputError("what learners and correctors remember depends on the network: run it once before asking")
+    start = Start(affine, layout.row, shown.image, shown.classes)
+    states = [] if parts.learner is None else [parts.learner.init(start)]
+    for corrector in parts.correctors:
+        features = shown.features if getattr(corrector, "features", False) else 0
+        states.append(fresh(corrector, features, shown.classes, layout.row.device))
+    return layout.row.nbytes + bytes_of(tuple(states))

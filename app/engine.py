@@ -147,6 +147,7 @@ class Engine:
 
     async def _answer(self, call: Call, entered: Callable[[Ticket], None] | None = None) -> Prediction:
         strategy, name, params = self._calibrated.named(call.strategy or self.settings.strategy, call.params)
+        self._model.check(strategy)
         self._check_count(len(call.images))
         timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:
