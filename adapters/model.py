@@ -33,6 +33,7 @@ from adapters.settle import Ran, settle
 from adapters.shown import Shown, state_bytes
 from adapters.sites import Sites
 from adapters.snapshot import exported, restored
+from adapters.teaching import Hosted
 
 CACHED_LAYOUTS = 8
 
@@ -94,7 +95,7 @@ class AdaptiveModel:
         self._memories = Arena()
         # Keyed by the number of known sites too, because that number can grow.
         self._layout_of = lru_cache(CACHED_LAYOUTS)(self._new_layout)
-        self._school = School(self._network, self.sites, self._affines, self._layout, prepare or _as_it_is, dtype)
+        self._school = School(Hosted(self._network, self.sites, self._affines, self._layout, prepare, dtype))
         self._compile = compile
         self._compiled: Compiled | None = None
 
@@ -293,7 +294,3 @@ def _strategy(strategy: str | Strategy, params: Mapping[str, Any]) -> Strategy:
     if params:
         raise TypeError("give hyperparameters to the instance itself; params go with a strategy's name")
     return strategy
-
-
-def _as_it_is(images: Tensor) -> Tensor:
-    return images

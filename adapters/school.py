@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from adapters.affines import Affines
 from adapters.composite import whole
 from adapters.correct import finite
 from adapters.errors import InputError
 from adapters.memory import Key, Memory, State
-from adapters.plan import Layouts
 from adapters.roles import AnyLearner, Lesson, Start
-from adapters.sites import Sites
-from adapters.teaching import Taught
+from adapters.teaching import Hosted, Taught
 from adapters.together import Together, groups
 
 
 class School:
-    """Runs the lessons of one network's streams; keeps nothing.
+    """Runs the lessons of one network's streams; keeps nothing."""
 
-    Args:
-        network: in ``eval()``, its own parameters without gradients.
-        prepare: from images as requests hold them to the network's input, of type ``dtype``.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        sites: Sites,
-        affines: Affines,
-        layout_of: Layouts,
-        prepare: Callable[[Tensor], Tensor],
-        dtype: torch.dtype | None,
-    ) -> None:
-        self._network, self._sites, self._affines, self._layout_of = network, sites, affines, layout_of
-        self._prepare, self._dtype = prepare, dtype
-        self._descending = Together(network, sites, affines, layout_of, prepare, dtype)
+    def __init__(self, hosted: Hosted) -> None:
+        self._hosted, self._descending = hosted, Together(hosted)
 
     def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         """What streams remember after their lessons, see `adapters.AdaptiveModel.learn`."""
@@ -58,10 +39,7 @@ class School:
     def _each(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         learned = {}
         for key, lesson in lessons.items():
-            strategy, layout = whole(key.strategy), self._layout_of(key.adapter)
-            network = Taught(
-                self._network, self._sites, self._affines, strategy.adapter, layout, self._prepare, self._dtype
-            )
+            network = Taught(self._hosted, whole(key.strategy).adapter)
             after, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
             if bool(row.isfinite().all()) and finite([after]):
                 learned[key] = _replaced(key, memories[key], after, row)
@@ -70,8 +48,8 @@ class School:
     def _state(self, key: Key, lesson: Lesson, memory: Memory) -> Any:
         """What the stream's learner remembers."""
         known = memory.parts[0] if memory.parts else ()
-        row = self._layout_of(key.adapter).row
-        start = Start(self._affines.size, row, lesson.images[:1], lesson.logits.shape[-1])
+        row = self._hosted.layout_of(key.adapter).row
+        start = Start(self._hosted.affines.size, row, lesson.images[:1], lesson.logits.shape[-1])
         return known or _learner(key).init(start)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,47 +12,51 @@ from adapters.affines import Affines, Learned
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.forward import Pass
 from adapters.grouped import Group, GroupedSteps
-from adapters.memory import Layout
 from adapters.moments import Seen
 from adapters.network import innermost
+from adapters.plan import Layouts
 from adapters.sites import Sites
 
 
+class Hosted(NamedTuple):
+    """A network and what lessons need of it."""
+
+    network: nn.Module  # in ``eval()``, its own parameters without gradients
+    sites: Sites
+    affines: Affines
+    layout_of: Layouts
+    prepare: Callable[[Tensor], Tensor] | None  # from images as requests hold them to the network's input
+    dtype: torch.dtype | None  # of that input; None: as it is
+
+    def input(self, images: Tensor) -> Tensor:
+        """The network's input, where the network is: a tensor of its own, because networks may write to their input."""
+        with torch.no_grad():
+            placed = images.to(self.sites[0].mean.device)
+            prepared = innermost(placed if self.prepare is None else self.prepare(placed), self.dtype)
+            return prepared.clone(memory_format=torch.preserve_format) if _shared(prepared, images) else prepared
+
+
+def _shared(one: Tensor, other: Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr()
+
+
 class Taught:
-    """One network with one adapter, see `adapters.roles.Network`.
+    """One network with one adapter, see `adapters.roles.Network`."""
 
-    Args:
-        network: in ``eval()``, its own parameters without gradients.
-        prepare: from images as requests hold them to the network's input, of type ``dtype``.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        sites: Sites,
-        affines: Affines,
-        adapter: AnyAdapter,
-        layout: Layout,
-        prepare: Callable[[Tensor], Tensor],
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        self._network, self._sites, self._affines = network, sites, affines
-        self._adapter, self._layout, self._prepare, self._dtype = adapter, layout, prepare, dtype
+    def __init__(self, hosted: Hosted, adapter: AnyAdapter) -> None:
+        self._hosted, self._adapter, self._layout = hosted, adapter, hosted.layout_of(adapter)
 
     def __call__(self, images: Tensor, row: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the images, and the adapter's state after them, see `adapters.roles.Network`."""
-        with torch.no_grad():
-            prepared = innermost(self._prepare(images.to(row.device)), self._dtype)
-            if prepared.data_ptr() == images.data_ptr():
-                prepared = prepared.clone(memory_format=torch.preserve_format)  # networks may write to their input
         everyone = Group([0], None, slice(0, len(images)), update=True)
         steps = GroupedSteps(self._adapter, self._layout, self._layout.complete(row)[None], [everyone])
-        plan = _Lone(steps, len(images), Learned(self._affines.places, affine[None]))
-        with torch.enable_grad(), Pass(self._sites, plan):
-            logits = self._network(prepared)
+        plan = _Lone(steps, len(images), Learned(self._hosted.affines.places, affine[None]))
+        prepared = self._hosted.input(images)
+        with torch.enable_grad(), Pass(self._hosted.sites, plan):
+            logits = self._hosted.network(prepared)
         after = steps.rows()[0].detach()
         # A strategy that remembers nothing leaves the row that it was given.
-        return logits.float(), after.clone() if after.data_ptr() == row.data_ptr() else after
+        return logits.float(), after.clone() if _shared(after, row) else after
 
 
 class _Lone:

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapters.adam import ordinary
-from adapters.affines import Affines, Learned
+from adapters.affines import Learned
 from adapters.composite import whole
 from adapters.descent import Descended, Descent
 from adapters.forward import Pass
 from adapters.memory import Key, Memory
-from adapters.network import innermost
-from adapters.plan import Layouts, Plan, Turn
+from adapters.plan import Plan, Turn
 from adapters.roles import Lesson
-from adapters.sites import Sites
+from adapters.teaching import Hosted
 
 
 class Together:
     """Lessons of one network's streams whose learners descend, with images of one form and one number of steps."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        sites: Sites,
-        affines: Affines,
-        layout_of: Layouts,
-        prepare: Callable[[Tensor], Tensor],
-        dtype: torch.dtype | None,
-    ) -> None:
-        self._network, self._sites, self._affines = network, sites, affines
-        self._layout_of, self._prepare, self._dtype = layout_of, prepare, dtype
+    def __init__(self, hosted: Hosted) -> None:
+        self._hosted = hosted
 
     def descend(self, lessons: Mapping[Key, Lesson], states: Mapping[Key, Descended]) -> dict[Key, Descended] | None:
         """The states after the streams' steps, or None where one of them is not finite: then each has to go alone."""
@@ -52,17 +42,17 @@ class Together:
         """The slope of each stream's loss at its parameters, ``[streams, parameters]``."""
         held = {key: Memory(ordinary(lesson.before), 0) for key, lesson in lessons.items()}
         turns = [Turn(key, len(lesson.images), True) for key, lesson in lessons.items()]
-        plan = Plan(self._sites, turns, held, self._layout_of)
+        plan = Plan(self._hosted.sites, turns, held, self._hosted.layout_of)
         images = [ordinary(lesson.images) for lesson in lessons.values()]
         device = affines[0].device
-        batch = innermost(self._prepare(torch.cat([images[i] for i in plan.order]).to(device)), self._dtype)
+        batch = self._hosted.input(torch.cat([images[i] for i in plan.order]))
         order = torch.tensor(plan.order, device=device)
         counts = torch.tensor([turns[i].images for i in plan.order], device=device)
         with torch.enable_grad():
             rows = torch.stack(affines).requires_grad_()
-            plan.learned = Learned(self._affines.places, rows, order.repeat_interleave(counts))
-            with Pass(self._sites, plan):
-                logits = self._network(batch).float()
+            plan.learned = Learned(self._hosted.affines.places, rows, order.repeat_interleave(counts))
+            with Pass(self._hosted.sites, plan):
+                logits = self._hosted.network(batch).float()
             losses = [learner.loss(logits[part]) for learner, part in zip(learners.values(), plan.rows, strict=True)]
             total = torch.stack(losses).sum()
             if not total.requires_grad:

@@ -19,13 +19,14 @@ def over_protocols(summaries: Iterable[Summary]) -> list[Summary]:
 
     A mean is there only where all of `SHIFTED` are, because one over fewer is another one.
     """
-    shifted: dict[tuple[str, Place], list[Summary]] = {}
-    clean: dict[tuple[str, Place], list[Summary]] = {}
+    groups: dict[tuple[str, Place], list[Summary]] = {}
     for one in summaries:
-        kept, protocol = (clean, CLEAN) if one.place.protocol == CLEAN else (shifted, MEAN)
-        kept.setdefault((one.strategy, one.place._replace(protocol=protocol)), []).append(one)
-    whole = {key: own for key, own in shifted.items() if {one.place.protocol for one in own} == set(SHIFTED)}
-    return [_mean(place, own) for (_, place), own in {**whole, **clean}.items()]
+        if one.place.protocol in (*SHIFTED, CLEAN):
+            protocol = CLEAN if one.place.protocol == CLEAN else MEAN
+            groups.setdefault((one.strategy, one.place._replace(protocol=protocol)), []).append(one)
+    wanted = {MEAN: len(SHIFTED), CLEAN: 1}
+    whole = {key: own for key, own in groups.items() if len(own) == wanted[key[1].protocol]}
+    return [_mean(place, own) for (_, place), own in whole.items()]
 
 
 def _mean(place: Place, own: Sequence[Summary]) -> Summary:

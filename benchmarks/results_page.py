@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import results_long
 from results_long import Reach
-from results_plan import GRID, LONG, Plan
+from results_plan import GRID, LONG
 
 from app.evaluation.measures import Figures, summarize
 from app.evaluation.report import about_table, at_place, explained, harm_list, section
@@ -46,7 +46,7 @@ these strategies.
 """
 
 
-def about(kept: Mapping[str, str], long_kept: Mapping[str, str], processes: int, unfinished: str) -> dict[str, str]:
+def about(kept: Mapping[str, str], long_kept: Mapping[str, str], cores: int, unfinished: str) -> dict[str, str]:
     """What is told at the top: ``kept`` are the settings in the manifest of the grid, ``long_kept`` of the long stream.
 
     ``unfinished`` says which cells are missing; empty where none are.
@@ -55,10 +55,8 @@ def about(kept: Mapping[str, str], long_kept: Mapping[str, str], processes: int,
         "model": f"{kept['model']} ({kept['architecture']}, {kept['type']}, weights {kept['weights']})",
         "data of the grid": _data(kept),
         "data of the long stream": _data(long_kept),
-        "command of the grid": _command(GRID, processes),
-        "command of the long stream": _command(LONG, processes),
         "answered by": f"the engine in this process, Renorm {kept['renorm']}, Python {platform.python_version()}",
-        "machine": f"{platform.machine()}, {processes} cores, {platform.system()}",
+        "machine": f"{platform.machine()}, {cores} cores, {platform.system()}",
         "images/s": "of requests sent one after the other, with one thread",
     }
     return {**told, "unfinished": unfinished} if unfinished else told
@@ -69,8 +67,12 @@ def _data(kept: Mapping[str, str]) -> str:
     return f"{DATA} ({kept['data']}), severity {kept['severity']}, {images} of each domain"
 
 
-def _command(plan: Plan, processes: int) -> str:
-    return shlex.join(["renorm", *plan.command(DATA, Path("results"), processes)])
+def commands() -> str:
+    """What was run, as a person would type it."""
+    typed = [["renorm", *plan.command(DATA, Path("results"))] for plan in (GRID, LONG)]
+    # An option and its value a line: the strategies alone fill one.
+    lines = [shlex.join(words).replace(" --", " \\\n  --") for words in typed]
+    return "```sh\n{}\n\n{}\n```\n".format(*lines)
 
 
 def told_about(page: str) -> dict[str, str]:
@@ -85,6 +87,7 @@ def page(figures: Sequence[Figures], long: Sequence[Reach], told: Mapping[str, s
     parts = [
         TOP,
         about_table(told),
+        commands(),
         reading,
         section("Overview", explained(figures, study), overview_table(study), picture("overview")),
         section("Where it hurts", harm_list(study)),
@@ -101,6 +104,5 @@ def picture(name: str, folder: str = "images/results") -> str:
     return f"![{PICTURES[name]}]({folder}/{name}.png)\n"
 
 
-def _long(rows: Sequence[Reach]) -> Iterable[str]:
-    orders = dict.fromkeys(row.order for row in rows)
-    return [STREAM, *(results_long.table(rows, order) for order in orders)] if rows else []
+def _long(rows: Sequence[Reach]) -> list[str]:
+    return [STREAM, *(results_long.table(rows, order) for order in dict.fromkeys(row.order for row in rows))]

@@ -25,8 +25,8 @@ class Plan(NamedTuple):
     domains: tuple[str, ...] = ()  # none named: all
     visits: int | None = None
 
-    def command(self, data: str, out: Path, processes: int) -> list[str]:
-        """What follows ``renorm`` on the command line."""
+    def command(self, data: str, out: Path, processes: int | None = None) -> list[str]:
+        """What follows ``renorm`` on the command line. Figures do not depend on the number of processes."""
         domains = ["--domains", ",".join(self.domains)] if self.domains else []
         visits = [] if self.visits is None else ["--visits", str(self.visits)]
         return [
@@ -36,7 +36,8 @@ class Plan(NamedTuple):
             *("--order", ",".join(self.orders)),
             *("--batch-size", ",".join(map(str, self.batches))),
             *("--seeds", str(self.seeds), "--limit", str(self.limit), *visits),
-            *("--processes", str(processes), "--output", (out / self.name).as_posix()),
+            *([] if processes is None else ["--processes", str(processes)]),
+            *("--output", (out / self.name).as_posix()),
         ]
 
     def cells(self) -> list[Cell]:

@@ -26,9 +26,9 @@ USES = {
     "lame": "video: images in a row mostly show the same, over a memory of the stream",
     "lame:memory=0,when=always": "LAME as published: each request by itself",
     "cofa": "video, with the shortest memory",
-    "adabn+lame": "video whose camera changes",
-    "iabn+lame": "video whose camera changes, in small requests",
-    "adabn+cofa": "video whose camera changes, with the shortest memory",
+    "adabn+lame": "video whose camera changes, where the network is mostly right already",
+    "iabn+lame": "the same, in small requests",
+    "adabn+cofa": "video whose camera changes",
     "unmix_tns+tent:lr=1e-05": "stretches of one class, for long: learning on statistics that hold",
 }
 """What each strategy is for, in the order of the table."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -15,12 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import results
+import results_long
+import results_page
+import results_readme
 import torch
 import uvicorn
+from results_plan import GRID, LONG
 
 from adapters import STRATEGIES, AdaptiveModel, kind_of, name_of, names, strategy, whole
 from adapters.checks import check_adapter
 from app.configuration import configuration
+from app.evaluation.rows import read_csv
 from app.keys import write_keys
 from app.models.resnet20 import ResNet20
 from tests.app.fakes import Client
@@ -82,6 +90,60 @@ def test_every_strategy_is_described_among_those_of_its_kind(name: str) -> None:
 def test_the_strategies_page_says_which_adapter_a_learner_goes_with(name: str) -> None:
     adapter = name_of(whole(strategy(name)).adapter)
     assert f"| `{name}` | `{adapter}` |" in (ROOT / "docs" / "strategies.md").read_text()
+
+
+def test_the_table_of_the_readme_is_made_of_the_measured_figures() -> None:
+    page = (ROOT / "README.md").read_text()
+    assert page == results_readme.put(page, results.make_table(ROOT / "docs"))
+
+
+def test_the_page_of_results_is_made_of_the_measured_figures() -> None:
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert page == results.make_page(ROOT / "docs", results_page.told_about(page))
+    assert "| machine |" in page
+    assert re.findall(r"(?<![\w.])/(?:home|root|tmp|work|Users)\b", page) == []
+    sizes = [path.stat().st_size for path in (ROOT / "docs" / "images" / "results").iterdir()]
+    assert len(sizes) == len(results_page.PICTURES)
+    assert max(sizes) < 300_000
+
+
+@pytest.mark.parametrize("place", [("adabn", "single", "iid"), ("unmix_tns", "clean", "dirichlet:0.1")])
+def test_figures_of_the_page_are_means_of_the_rows(place: tuple[str, str, str]) -> None:
+    with (ROOT / "docs" / "results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["strategy"], row["protocol"], row["order"]) == place]
+    own = [float(row["error"]) for row in rows if row["batch"] == "1"]
+    section = (ROOT / "docs" / "results.md").read_text().split(f"## {place[1]}, {place[2]}\n")[1]
+    (line,) = re.findall(rf"^\| `{place[0]}` \| \**([\d.]+) ", section.split("\n## ")[0], re.MULTILINE)
+    assert float(line) == pytest.approx(sum(own) / len(own), abs=0.0501)
+
+
+def test_every_cell_of_the_study_was_measured() -> None:
+    figures = read_csv(ROOT / "docs" / "results.csv")
+    assert [one.cell for one in figures if one.cell in GRID.cells()] == GRID.cells()
+    long = results_long.read(ROOT / "docs" / "results-long.csv")
+    wanted = {(cell.strategy, cell.order, n) for cell in LONG.cells() for n in (*results_long.FIRST, 15_000)}
+    assert {row[:3] for row in long} == wanted
+
+
+def test_the_errors_of_the_readme_are_those_of_make_errors(tmp_path: Path) -> None:
+    (recipe,) = re.findall(r"/renorm (evaluate (?:.*\\\n)*.*)\n", (ROOT / "Makefile").read_text())
+    made = recipe.replace("$(or $(DATA),benchmarks/sample)", "benchmarks/sample").replace("$(ARGS)", "")
+    words = shlex.split(made.replace("\\\n", " ").replace("results/errors", str(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+    assert done.returncode == 0, done.stderr
+    (shown,) = [block for block in blocks(ROOT / "README.md", "text") if "to source" in block]
+    for name in ("source", "adabn"):
+        told, found = (
+            re.findall(rf"^{name} +([\d.]+) +([-+.\d]+)", text, re.MULTILINE) for text in (shown, done.stdout)
+        )
+        # Another machine may round a logit otherwise: one image of 600 is 0.17 points.
+        assert [float(one) for one in found[0]] == pytest.approx([float(one) for one in told[0]], abs=0.4)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
