@@ -65,6 +65,11 @@ def whole(strategy: Strategy) -> Composite:
     return strategy if isinstance(strategy, Composite) else Composite(strategy)
 
 
+def learner_of(strategy: Strategy) -> AnyLearner | None:
+    """What the strategy learns with, if it does."""
+    return strategy.learner if isinstance(strategy, Composite) else None
+
+
 def composed(parts: list[Any]) -> Strategy:
     """The strategy of these parts: an adapter, then a learner if there is one, then correctors."""
     adapter, *others = parts

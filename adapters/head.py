@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,12 +26,14 @@ class Head:
         self._asked = self._known = False
         self.width = 0  # of the features, once they are known; 0 if the network does not end in a linear layer
 
-    @contextmanager
-    def watched(self, *, asked: bool) -> Iterator[None]:
+    def watched(self, *, asked: bool) -> AbstractContextManager[None]:
         """While a forward runs. The first one is watched in any case; others only if features are ``asked`` for."""
         self._asked = asked
-        layers = self._linears if asked or not self._known else []
-        handles = [layer.register_forward_hook(self._see) for layer in layers]
+        return self._watching() if asked or not self._known else nullcontext()
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        handles = [layer.register_forward_hook(self._see) for layer in self._linears]
         try:
             yield
         finally:

@@ -114,9 +114,10 @@ class AdaptiveModel:
         check_requests(requests, raw=self._prepare is not None)
         answers = []
         for group in one_lesson_each(requests, self._key):
-            outcome = self.run(group, self._memories)
+            outcome = self._run(group, self._memories)
             self._memories.update(outcome.memories)
-            self._memories.update(self.learn(outcome.lessons, self._memories))
+            if outcome.lessons:
+                self._memories.update(self.learn(outcome.lessons, self._memories))
             answers += outcome.answers
         return answers
 
@@ -131,6 +132,9 @@ class AdaptiveModel:
         check_requests(requests, raw=self._prepare is not None)
         if len(list(one_lesson_each(requests, self._key))) > 1:
             raise InputError("a stream that learns is ready for its next request after its lesson: run that one later")
+        return self._run(requests, memories)
+
+    def _run(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         outcome = self._forward(requests, memories)
         if len(requests) == 1 or all(answer.finite for answer in outcome.answers):
             return outcome

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapters.affines import Affines, Learned, learned
 from adapters.base import AnyAdapter, Site, Statistics
-from adapters.composite import Composite
+from adapters.composite import Composite, learner_of
 from adapters.grouped import GroupedSteps, in_turn
 from adapters.linear import Linear, as_linear
 from adapters.memory import Key, Layout, Memory
@@ -33,12 +33,13 @@ class Turn(NamedTuple):
     @property
     def corrected(self) -> bool:
         """Whether the strategy has correctors."""
-        return isinstance(self.key.strategy, Composite) and bool(self.key.strategy.correctors)
+        strategy = self.key.strategy
+        return isinstance(strategy, Composite) and bool(strategy.correctors)
 
     @property
     def learns(self) -> bool:
         """Whether the request is to be learned from, once it is answered."""
-        return self.update and isinstance(self.key.strategy, Composite) and self.key.strategy.learner is not None
+        return self.update and learner_of(self.key.strategy) is not None
 
 
 class Block(NamedTuple):
@@ -82,15 +83,14 @@ class Plan:
         for adapter, indices in others.items():
             self._add_grouped(adapter, indices)
         self.rows = self._rows()
-        added = [self._added(turns[index].key) for index in self.order]
-        self.learned = (
-            None if affines is None else learned(affines.places, added, [turns[i].images for i in self.order])
-        )
+        # Most forwards have none, and then nothing more is asked about them.
+        self.composites = any(isinstance(turn.key.strategy, Composite) for turn in turns)
+        self.learned = self._learned(affines) if affines is not None and self.composites else None
 
     @property
     def reads_features(self) -> bool:
         """Whether a corrector asks for the input of the network's last layer."""
-        strategies = (turn.key.strategy for turn in self.turns)
+        strategies = (turn.key.strategy for turn in self.turns) if self.composites else ()
         return any(isinstance(strategy, Composite) and strategy.reads_features for strategy in strategies)
 
     def step(self, index: int, site: Site, seen: Seen) -> Statistics:
@@ -111,11 +111,11 @@ class Plan:
 
     def _added(self, key: Key) -> Tensor | None:
         """What a stream has learned to add to the affine parameters, or None if it has learned nothing."""
-        strategy = key.strategy
-        if not isinstance(strategy, Composite) or strategy.learner is None or key not in self._memories:
+        learner = learner_of(key.strategy)
+        if learner is None or key not in self._memories:
             return None
         state = self._memories[key].parts[:1]
-        return strategy.learner.affine(state[0]) if state and state[0] else None
+        return learner.affine(state[0]) if state and state[0] else None
 
     def _rows(self) -> list[slice]:
         """Where each request's images lie in the forward, by request."""

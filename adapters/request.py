@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adapters.composite import Strategy, whole
+from adapters.composite import Strategy, learner_of
 from adapters.errors import InputError, UnsupportedModelError
 from adapters.finite import finite_rows
 from adapters.memory import Key, Memory
@@ -114,6 +114,6 @@ def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], Key
             yield group
             group, learning = [], set()
         group.append(request)
-        if request.update and whole(key.strategy).learner is not None:
+        if request.update and learner_of(key.strategy) is not None:
             learning.add(key)
     yield group

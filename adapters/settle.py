@@ -35,8 +35,7 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
 
     ``distances`` lie as the plan orders the requests.
     """
-    corrections = Corrections(memories)
-    corrected = any(turn.corrected for turn in plan.turns)
+    corrections = Corrections(memories) if plan.composites else None
     rows = [(block.keys, states) for block, states in zip(plan.blocks, ran.rows, strict=True) if block.keys]
     sound = {key: finite for keys, states in rows for key, finite in zip(keys, finite_rows(states), strict=True)}
     sound_images = finite_rows(ran.logits)
@@ -45,7 +44,7 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
     answers = []
     for index, (turn, images) in enumerate(zip(plan.turns, plan.rows, strict=True)):
         logits, finite = ran.logits[images], sound.get(turn.key, True) and all(sound_images[images])
-        if corrected and finite and turn.corrected:
+        if corrections is not None and finite and turn.corrected:
             logits = corrections.correct(turn, ran.features[images], logits)
             finite = all(finite_rows(logits)) and all_finite(corrections.of(turn.key))
         updated = turn.update and finite
@@ -55,6 +54,8 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
         return Outcome(answers, {}, ran.adapt_s)
     kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
     learned = {turn.key: kept.get(turn.key, NO_STATE) for turn in plan.turns if turn.update}
+    if corrections is None:
+        return Outcome(answers, {key: Memory(row, steps[key]) for key, row in learned.items()}, ran.adapt_s)
     after = {key: Memory(row, steps[key], corrections.of(key)) for key, row in learned.items()}
     return Outcome(answers, after, ran.adapt_s, _lessons(plan, ran, after))
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from adapters import Key, Lesson, whole
+from adapters import Key, Lesson
+from adapters.composite import learner_of
 from app.outputs import Output
 from app.streams import Scope
 
@@ -36,7 +37,7 @@ class Ticket:
     @property
     def learns(self) -> bool:
         """Whether its stream has something to learn from it once it is answered."""
-        return self.update and not self.end and whole(self.key.strategy).learner is not None
+        return self.update and not self.end and learner_of(self.key.strategy) is not None
 
     @property
     def begun(self) -> bool:
