@@ -24,7 +24,7 @@ class Cofa:
     latter; f are the inputs of the network's last, linear layer. As that is linear, the averaged features have the
     averaged logits ``(z_n + z_{n-1}) / 2``, so the logits of one image are all that is remembered. The predecessor
     counts as the network saw it, not as it was answered; the first image of a stream has none. It helps where images
-    in a row often show the same class; the comparison of confidences limits the harm where they do not.
+    in a row often show the same class, and costs points where they do not: a sure predecessor wins too often.
 
     Paper: Du et al. 2024, "UniTTA: Unified Benchmark and Versatile Framework Towards Realistic Test-Time Adaptation"
     (correlated feature adaptation, COFA).

@@ -49,7 +49,9 @@ class Lame:
     counting itself; ``"linear"``: the cosine. There are never more neighbours than images; one alone stays as it is.
 
     With ``memory=M`` the last M images of the stream take part, with the network's own answers, so that single images
-    can be corrected too; that costs ``M (d + K)`` numbers per stream, and time that grows with ``(M + n)^2``.
+    can be corrected too, and a request of more than M is corrected M images at a time, so that nothing older than 2 M
+    images counts however a stream is cut. It costs ``M (d + K)`` numbers per stream, and time that grows with ``M^2``
+    for each M images. Stretches of one class should be longer than M.
 
     It helps where successive images often show the same class, and harms where they do not. ``when="correlated"``
     corrects a request only if predictions repeat more often than chance: with r the share of images predicted as the
@@ -76,7 +78,9 @@ class Lame:
     neighbours: int = param(5, "Neighbours of an image; rbf counts the image itself.", low=1)
     weight: float = param(1.0, "Weight of the agreement with neighbours.", low=0.0, high=1000.0)
     iterations: int = param(100, "Iterations at most.", low=1, high=10_000)
-    memory: int = param(64, "Images of the stream that are remembered.", low=0, high=4096)
+    memory: int = param(
+        16, "Images of the stream that are remembered, and corrected at a time; 0: all of a request.", low=0, high=4096
+    )
     when: str = param("correlated", "While predictions repeat beyond chance, or always.", choices=WHEN)
 
     def __post_init__(self) -> None:
@@ -97,6 +101,13 @@ class Lame:
 
     def correct(self, state: Remembered, features: Tensor, logits: Tensor) -> tuple[Tensor, Remembered]:
         """Assignments ``[n, classes]`` on which alike images agree; n = 1 without memory: the network's own answer."""
+        pieces, answers = self.memory or len(logits), []
+        for piece in zip(torch.split(features, pieces), torch.split(logits, pieces), strict=True):
+            answer, state = self._correct(state, *piece)
+            answers.append(answer)
+        return torch.cat(answers), state
+
+    def _correct(self, state: Remembered, features: Tensor, logits: Tensor) -> tuple[Tensor, Remembered]:
         units, own = directions(features), logits.double().softmax(-1)
         after = self._remember(state, units, (own + FLOOR).log())
         if self.when == "correlated":

@@ -73,4 +73,4 @@ def put(page: str, made: str) -> str:
     pattern = f"{re.escape(BEGIN)}\n.*{re.escape(END)}\n"
     if page.count(BEGIN) != 1 or page.count(END) != 1 or not re.search(pattern, page, re.DOTALL):
         raise ValueError(f"the page needs the lines {BEGIN} and {END}, once each")
-    return re.sub(pattern, lambda _: f"{BEGIN}\n{made}{END}\n", page, flags=re.DOTALL)
+    return re.sub(pattern, lambda _: f"{BEGIN}\n\n{made}\n{END}\n", page, flags=re.DOTALL)

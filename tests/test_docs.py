@@ -22,13 +22,16 @@ import results_long
 import results_page
 import results_readme
 import torch
+import typer
 import uvicorn
 from results_plan import GRID, LONG
 
 from adapters import STRATEGIES, AdaptiveModel, kind_of, name_of, names, strategy, whole
 from adapters.checks import check_adapter
+from app.cli import cli
 from app.configuration import configuration
-from app.evaluation.rows import read_csv
+from app.evaluation.rows import COLUMNS, read_csv
+from app.evaluation.types import PROTOCOLS
 from app.keys import write_keys
 from app.models.resnet20 import ResNet20
 from tests.app.fakes import Client
@@ -145,6 +148,16 @@ def test_the_errors_of_the_readme_are_those_of_make_errors(tmp_path: Path) -> No
         )
         # Another machine may round a logit otherwise: one image of 600 is 0.17 points.
         assert [float(one) for one in found[0]] == pytest.approx([float(one) for one in told[0]], abs=0.4)
+
+
+def test_the_page_of_evaluations_has_every_protocol_option_and_column() -> None:
+    page = (ROOT / "docs" / "evaluate.md").read_text()
+    for name in (*PROTOCOLS, "iid", "dirichlet:0.1", "sorted", "ptta"):
+        assert f"| `{name}` |" in page
+    assert ", ".join(f"`{name}`" for name in COLUMNS) in page
+    options = typer.main.get_command(cli).commands["evaluate"].params  # type: ignore[attr-defined]
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) <= known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

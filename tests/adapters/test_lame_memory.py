@@ -36,18 +36,32 @@ def test_the_images_before_take_part_with_the_networks_own_answers(
     lame = plain(memory=memory, affinity=kind, neighbours=3)
     state, past = lame.init(6, 4), _stream(seed, [1])[0]
     past = (past[0][:0], past[1][:0])
-    for features, logits in _stream(seed, sizes):
-        answer, state = lame.correct(state, features, logits)
-        together = [torch.cat([old, new]) for old, new in zip(past, (features, logits), strict=True)]
-        if len(together[0]) < 2:
-            expected = logits.softmax(-1)
-        else:
-            scores = (together[1].double().softmax(-1) + 1e-10).log()
-            joint = assign(scores, AFFINITIES[kind](directions(together[0]), 3), 1.0, 100)
-            expected = joint[-len(logits) :].float()
+    for request in _stream(seed, sizes):
+        answer, state = lame.correct(state, *request)
+        expected = []
+        # As many at a time as are remembered.
+        for features, logits in zip(*(torch.split(part, memory) for part in request), strict=True):
+            together = [torch.cat([old, new]) for old, new in zip(past, (features, logits), strict=True)]
+            if len(together[0]) < 2:
+                expected.append(logits.softmax(-1))
+            else:
+                scores = (together[1].double().softmax(-1) + 1e-10).log()
+                joint = assign(scores, AFFINITIES[kind](directions(together[0]), 3), 1.0, 100)
+                expected.append(joint[-len(logits) :].float())
+            past = (together[0][-memory:], together[1][-memory:])
         # What is remembered is rounded to float32, which may move the end of the iteration by one.
-        torch.testing.assert_close(answer, expected, atol=1e-4, rtol=0)
-        past = (together[0][-memory:], together[1][-memory:])
+        torch.testing.assert_close(answer, torch.cat(expected), atol=1e-4, rtol=0)
+
+
+def test_large_requests_are_corrected_as_if_they_had_come_in_pieces() -> None:
+    lame, (features, logits) = Lame(memory=8, when="always"), _stream(3, [40])[0]
+    whole, after = lame.correct(lame.init(6, 4), features, logits)
+    state, pieces = lame.init(6, 4), []
+    for piece in zip(torch.split(features, 8), torch.split(logits, 8), strict=True):
+        answer, state = lame.correct(state, *piece)
+        pieces.append(answer)
+    torch.testing.assert_close(whole, torch.cat(pieces))
+    assert all(torch.equal(a, b) for a, b in zip(after, state, strict=True))
 
 
 @QUICK

@@ -43,7 +43,7 @@ def test_a_combination_is_explained_part_by_part() -> None:
     assert shown.index("unmix_tns (adapter)") < shown.index("ICLR 2024") < shown.index("lame (corrector)")
     assert "CVPR 2022" in shown
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert [line for line in lines if line.startswith("lame.memory 64 integer >= 0 and <= 4096 ")]
+    assert [line for line in lines if line.startswith("lame.memory 16 integer >= 0 and <= 4096 ")]
     one = json.loads(run("strategies", "rotta", "--json").stdout)
     assert [part["name"] for part in one["parts"]] == ["robust_bn", "rotta"]
     assert "rotta.capacity" in one["parameters"]["properties"]

@@ -112,7 +112,7 @@ def test_both_evaluations_are_run_before_anything_is_written(place: Place, monke
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(results.subprocess, "run", call)
+    monkeypatch.setattr("results.subprocess.run", call)
     assert place.main() == 0
     assert called == ["grid", "long"]
     page = (place.docs / "results.md").read_text()
@@ -123,7 +123,7 @@ def test_both_evaluations_are_run_before_anything_is_written(place: Place, monke
 def test_an_evaluation_that_fails_ends_it(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(results.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 3))
+    monkeypatch.setattr("results.subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 3))
     assert place.main() == 3
     assert "the evaluation 'grid' ended with status 3" in capsys.readouterr().err
     assert "old" in place.readme.read_text()
@@ -145,7 +145,7 @@ def test_pages_are_made_of_what_is_there(place: Place) -> None:
     pictures = {path.stem for path in (place.docs / "images" / "results").iterdir()}
     assert pictures == set(results_page.PICTURES)
     table = place.readme.read_text()
-    assert table == f"# Top\n\n{BEGIN}\n{results.make_table(place.docs)}{END}\n\nEnd.\n"
+    assert table == f"# Top\n\n{BEGIN}\n\n{results.make_table(place.docs)}\n{END}\n\nEnd.\n"
     assert "| 50.0 | 50.0 | 50.0 | 50.0 |" in table
 
 
