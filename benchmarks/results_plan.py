@@ -72,9 +72,9 @@ LONG = Plan(
         *("adabn+lame", "iabn+lame", "adabn+cofa"),
     ),
     protocols=("continual",),
-    orders=("iid", "dirichlet:0.1"),
+    orders=("dirichlet:0.1",),
     batches=(16,),
     seeds=1,
     limit=0,
 )
-"""All corruptions and all images in one stream: whether what holds for a short one holds later."""
+"""All corruptions and all images in one correlated stream: whether what holds for a short one holds later."""
