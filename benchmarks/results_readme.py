@@ -20,7 +20,7 @@ USES = {
     "iabn": "the best single part: small requests, corruptions mixed",
     "tema": "shuffled images in requests of changing size",
     "tent": "large requests of many classes; never small ones",
-    "core": "the same, safe in small requests",
+    "core": "the same",
     "rotta": "very long streams only: it follows over thousands of images",
     "temperature": "confidences that are to be believed; it changes no prediction",
     "lame": "video from a camera that never changes, where the network is mostly right already",
