@@ -38,6 +38,13 @@ images, corrupted with the published parameters of CIFAR-10-C. Strategies have t
 shown; learners and correctors stand on the adapter that they go with ([strategies.md](strategies.md)). Every figure of
 the grid, cell by cell, is in [results.csv](results.csv), those of the long stream in
 [results-long.csv](results-long.csv).
+
+```sh
+make results DATA=path/to/cifar10c
+```
+
+makes this page again, with README's table of strategies and the pictures; it runs the two commands below the next table,
+about an hour and a half on two cores, and goes on where it was stopped.
 """
 
 STREAM = """\
