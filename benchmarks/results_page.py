@@ -43,8 +43,8 @@ the grid, cell by cell, is in [results.csv](results.csv), those of the long stre
 make results DATA=path/to/cifar10c
 ```
 
-makes this page again, with README's table of strategies and the pictures; it runs the two commands below the next table,
-about an hour and a half on two cores, and goes on where it was stopped.
+makes this page again, with README's table of strategies and the pictures; it runs the two commands below the next
+table, about an hour and a half on two cores, and goes on where it was stopped.
 """
 
 STREAM = """\
