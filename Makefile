@@ -41,7 +41,7 @@ serve: $(BASE) ## Host the bundled model on http://127.0.0.1:8000 (ARGS: see ren
 	@$(BIN)/renorm serve $(ARGS)
 
 test: lint ## Run all checks: ruff, mypy, pytest with warnings as errors (ARGS: for pytest)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEV) ## Check style, format and types
 	$(BIN)/ruff check

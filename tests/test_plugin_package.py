@@ -43,7 +43,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "pyproject.toml").write_text(project)
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--no-compile"]
     command = [sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", str(target), str(home)]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    # Without the constraints that `make` sets: they are named from the repository's folder.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return target
 
