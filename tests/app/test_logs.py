@@ -122,7 +122,11 @@ def test_what_json_has_no_word_for_is_written_all_the_same() -> None:
     assert line(record(fields={"path": Path("a")}))["path"] == "a"
 
 
-def test_set_up_writes_warnings_as_the_settings_say() -> None:
+def test_set_up_writes_warnings_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a process of its own: a server that another test ran here may have configured them.
+    for name in ("uvicorn", "uvicorn.error"):
+        for attribute, usual in (("propagate", True), ("disabled", False), ("level", logging.NOTSET)):
+            monkeypatch.setattr(logging.getLogger(name), attribute, usual)
     with logging_set_up(log_format="json") as stream:
         logging.getLogger("renorm").info("not shown")
         logging.getLogger("renorm").warning("shown")
