@@ -89,7 +89,9 @@ def test_other_settings_are_refused_and_said(tmp_path: Path, now: dict[str, str]
 
 def test_the_same_settings_in_another_order_are_the_same(tmp_path: Path) -> None:
     Folder(tmp_path, SETTINGS)
+    before = (tmp_path / "manifest.json").read_bytes()
     Folder(tmp_path, dict(reversed(SETTINGS.items())))
+    assert (tmp_path / "manifest.json").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
