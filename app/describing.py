@@ -26,4 +26,5 @@ def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) ->
         dtype=settings.dtype,
         default_strategy=name_of(strategy(settings.strategy)),
         card=hosted.card,
+        class_ids=list(hosted.class_ids),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
@@ -166,6 +167,12 @@ class ModelResponse(Wire):
     dtype: str = Field(examples=["float32"], description="of weights and activations; statistics are float32")
     default_strategy: str = Field(examples=["adabn"])
     card: str = Field(examples=["Trained on CIFAR-10; 91 % of its test images are classified correctly."])
+    class_ids: list[str] = Field(
+        default=[],
+        exclude_if=operator.not_,
+        examples=[["n02691156", "n02958343", "n01503061", "n02121620"]],
+        description="WordNet's, one for each class; only where the labels have them",
+    )
 
 
 class StreamState(Wire):

@@ -110,3 +110,4 @@ class ModelInfo:
     dtype: str  # of weights and activations
     default_strategy: str
     card: str
+    class_ids: list[str] = field(default_factory=list)  # WordNet's, one for each class; empty where there are none

@@ -57,6 +57,9 @@ HeldOut = Annotated[
         metavar="SHARE",
     ),
 ]
+SkipUnknown = Annotated[
+    bool, typer.Option("--skip-unknown", help="Leave out images of classes that the model does not have.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -67,6 +70,7 @@ def calibrate(
     batch_size: Batch = 64,
     limit: Limit = None,
     held_out: HeldOut = 0.5,
+    skip_unknown: SkipUnknown = False,
     json: Json = False,
     config: o.ConfigOption = None,
     **options: Any,
@@ -77,7 +81,7 @@ def calibrate(
         front = _front(strategy or settings.strategy)
         room = {"strategy": "source", "max_images": max(settings.max_images, batch_size), "timeout": None}
         roomy = settings.model_copy(update=room)
-        model, fitted = asyncio.run(_fitted(roomy, data, front, batch_size, limit, held_out))
+        model, fitted = asyncio.run(_fitted(roomy, data, front, batch_size, limit, held_out, skip_unknown))
         _keep_and_tell(settings, model, front, fitted, json=json)
 
 
@@ -106,14 +110,18 @@ def _front(text: str) -> Strategy:
 
 
 async def _fitted(
-    settings: Settings, data: Path, front: Strategy, batch: int, limit: int | None, held_out: float
+    settings: Settings, data: Path, front: Strategy, batch: int, limit: int | None, held_out: float, skip_unknown: bool
 ) -> tuple[str, Fitted]:
     from app.calibrated import model_of
     from app.evaluation.calibrating import fit, open_labelled
+    from app.models.labels import ClassNames
 
     engine = await open_engine(settings)
     try:
-        labelled = open_labelled(data, engine.hosted.classes)
+        classes = ClassNames(tuple(engine.hosted.classes), engine.hosted.class_ids)
+        labelled = open_labelled(data, classes, skip_unknown=skip_unknown)
+        for line in labelled.told:
+            typer.echo(f"renorm: {line}", err=True)
         count = min(limit or sys.maxsize, len(labelled.labels))
         with _bar(count) as told:
             fitted = await fit(engine, labelled, front, batch=batch, limit=limit, held_out=held_out, told=told)

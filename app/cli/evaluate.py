@@ -76,6 +76,9 @@ Severity = Annotated[int, _option("--severity", help="Of the corruptions.", min=
 Domains = Annotated[
     list[str] | None, _option("--domains", help=f"Only these corruptions. {_LISTED} By default all.", metavar="NAMES")
 ]
+SkipUnknown = Annotated[
+    bool, _option("--skip-unknown", help="Leave out images of classes that the model does not have.")
+]
 Replayed = Annotated[
     Path | None, _option("--streams", help="Saved streams to run, instead of making new ones.", metavar="FOLDER")
 ]
@@ -103,6 +106,7 @@ def evaluate(
     visits: Visits = None,
     severity: Severity = 5,
     domains: Domains = None,
+    skip_unknown: SkipUnknown = False,
     streams: Replayed = None,
     together: Together = 32,
     processes: Processes = 1,
@@ -128,6 +132,7 @@ def _asked(given: Mapping[str, Any]) -> Asked:
         "output",
         "strategies",
         "severity",
+        "skip_unknown",
         "streams",
         "together",
         "processes",

@@ -37,6 +37,7 @@ class Asked:
     visits: int
     severity: int
     domains: list[str]
+    skip_unknown: bool
     streams: Path | None
     together: int
     processes: int
@@ -57,13 +58,13 @@ class Ready:
     folder: Folder
     kept: Mapping[str, str]  # the folder's settings
     cells: list[Cell]
+    classes: str  # which of the model's classes the data hold
 
 
 def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
     """All that needs no model."""
     from adapters import STRATEGIES, load_plugins
     from app.evaluation.data import open_data
-    from app.evaluation.plan import Wishes, make_streams, saved_streams
     from app.evaluation.specs import Spec, check_specs, parse_specs
 
     load_plugins()
@@ -71,11 +72,18 @@ def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
     if asked.url is None:
         check_specs(specs)
     dataset = open_data(asked.data, asked.severity).only(asked.domains)
+    return specs, dataset, shown_streams(asked, dataset)
+
+
+def shown_streams(asked: Asked, dataset: Dataset) -> Streams:
+    """The streams that are saved, or those that the options ask for."""
+    from app.evaluation.plan import Wishes, make_streams, saved_streams
+
     if asked.streams is not None:
-        return specs, dataset, saved_streams(asked.streams, dataset)
+        return saved_streams(asked.streams, dataset)
     shown = asked.protocols or ["continual", *(["clean"] if dataset.clean else [])]
     wishes = Wishes(tuple(shown), tuple(asked.orders), asked.seeds, asked.limit, asked.visits)
-    return specs, dataset, make_streams(dataset, wishes)
+    return make_streams(dataset, wishes)
 
 
 def roomy(asked: Asked) -> Settings:
@@ -100,19 +108,26 @@ async def open_driver(asked: Asked) -> Driver:
 
 
 async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset, streams: Streams) -> Ready:
-    """See whether the model takes the strategies, and the folder the results."""
+    """See whether the model has the classes and takes the strategies, and the folder the results."""
     from app.evaluation.cells import Folder
+    from app.evaluation.classes import fit_classes
     from app.evaluation.plan import grid, keep_streams
     from app.evaluation.running import check_fit
 
-    kept = await _kept(asked, driver, dataset, streams)
+    fitted = fit_classes(dataset, await driver.classes(), skip_unknown=asked.skip_unknown)
+    for line in fitted.told:
+        typer.echo(f"renorm: {line}", err=True)
+    if fitted.left_out:
+        streams = shown_streams(asked, fitted.dataset)
+    dataset = fitted.dataset
+    kept = {**await _kept(asked, driver, dataset, streams), **fitted.settings}
     fitting = await check_fit(driver, dataset, specs, max(asked.batches), leave_out=not asked.strategies)
     for spec, why in fitting.left_out:
         typer.echo(f"renorm: {spec.text} is left out: {why}", err=True)
     folder = Folder(asked.output, kept)
     streams = keep_streams(folder.streams, dataset, streams)
     cells = grid(fitting.specs, streams, asked.batches)
-    return Ready(asked, driver, dataset, streams, folder, kept, cells)
+    return Ready(asked, driver, dataset, streams, folder, kept, cells, fitted.summary)
 
 
 async def _kept(asked: Asked, driver: Driver, dataset: Dataset, streams: Streams) -> dict[str, str]:

@@ -82,7 +82,16 @@ def _run_jobs(ready: Ready, cells: Sequence[Cell], told: Told) -> list[Failure]:
 
     asked = ready.asked
     jobs = [
-        Job(roomy(asked), asked.data, asked.severity, asked.output, ready.kept, own, asked.together)
+        Job(
+            roomy(asked),
+            asked.data,
+            asked.severity,
+            asked.output,
+            ready.kept,
+            own,
+            asked.together,
+            asked.skip_unknown,
+        )
         for own in deal(cells, asked.processes)
     ]
     return run_jobs(jobs, told)
@@ -136,6 +145,7 @@ def _about(ready: Ready) -> dict[str, str]:
     return {
         "model": f"{kept['model']} ({kept['architecture']}, {kept['type']}, weights {kept['weights']})",
         "data": f"{asked.data} ({kept['data']}), severity {kept['severity']}{limit}",
+        "classes": ready.classes,
         "command": " ".join(["renorm", *sys.argv[1:]]),
         "answered by": f"{ready.driver.place}; Renorm {__version__}, Python {platform.python_version()}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +16,12 @@ from app.calibrated import PARAMETER
 from app.engine import Engine
 from app.evaluation.arrays import array_domains
 from app.evaluation.calibration import Calibration, calibrate
+from app.evaluation.classes import fit_classes
+from app.evaluation.data import Dataset
 from app.evaluation.domains import CLEAN, Domain, Labels
 from app.evaluation.errors import DataError, EvaluationError
 from app.evaluation.folders import Files
+from app.models.labels import ClassNames
 from app.types import Call
 
 WIDE = 16.0
@@ -36,6 +37,7 @@ class Labelled:
 
     images: Domain
     labels: Labels
+    told: list[str] = field(default_factory=list)  # what people should know of how labels were found
 
 
 class Fitted(NamedTuple):
@@ -45,22 +47,26 @@ class Fitted(NamedTuple):
     accuracy: float  # in percent
 
 
-def open_labelled(folder: Path, classes: Sequence[str]) -> Labelled:
+def open_labelled(folder: Path, classes: Sequence[str] | ClassNames, *, skip_unknown: bool = False) -> Labelled:
     """The unchanged images of a folder: `clean.npy` with `labels.npy`, ``clean/<class>/*.png`` or ``<class>/*.png``.
 
-    Folders of classes have the names that the model gives them, or their numbers, or, if all are there, WordNet's as
-    ImageNet has them (``n01440764``), whose order is that of the numbers.
+    Folders are the model's classes as people write them: see `app.evaluation.matching.match_folders`.
 
     Raises:
         DataError: there are none, they have no labels, or a label that is no class of the model.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", hint="give the folder that holds the images")
+    known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
     if any(folder.glob("*.npy")):
-        return _of_arrays(folder, len(classes))
-    # Who has a class of that name has no folder of unchanged images: its images would be taken for all there are.
-    below = folder / CLEAN
-    return _of_files(below if below.is_dir() and CLEAN not in classes else folder, classes)
+        data = _clean_arrays(folder)
+    else:
+        # Who has a class of that name has no folder of unchanged images: its images would be taken for all there are.
+        below = folder / CLEAN
+        data = _clean_files(below if below.is_dir() and CLEAN not in known.names else folder)
+    fitted = fit_classes(data, known, skip_unknown=skip_unknown)
+    (images,) = fitted.dataset.domains
+    return Labelled(images, fitted.dataset.scored(images.labels), fitted.told)
 
 
 def check_front(strategy: Strategy) -> None:
@@ -130,21 +136,16 @@ async def _answers(
     return np.concatenate(found)
 
 
-def _of_arrays(folder: Path, classes: int) -> Labelled:
-    clean = next((domain for domain in array_domains(folder) if domain.name == CLEAN), None)
-    if clean is None:
+def _clean_arrays(folder: Path) -> Dataset:
+    clean = [domain for domain in array_domains(folder) if domain.name == CLEAN]
+    if not clean:
         raise DataError(
             f"{folder} has no {CLEAN}.npy", hint="a temperature is fitted on unchanged images: give them that name"
         )
-    if clean.labels.max() >= classes:
-        raise DataError(
-            f"{folder / 'labels.npy'} has the label {clean.labels.max()}, and the model {classes} classes",
-            hint="labels number the classes as the model does, from 0",
-        )
-    return Labelled(clean, clean.labels)
+    return Dataset(clean, [], int(clean[0].labels.max()) + 1)
 
 
-def _of_files(folder: Path, classes: Sequence[str]) -> Labelled:
+def _clean_files(folder: Path) -> Dataset:
     try:
         names = sorted(one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
     except OSError as error:
@@ -153,24 +154,4 @@ def _of_files(folder: Path, classes: Sequence[str]) -> Labelled:
         raise DataError(
             f"{folder} holds no labels", hint=f"expected {CLEAN}.npy and labels.npy, or a folder of images per class"
         )
-    images = Domain(CLEAN, None, Files(folder, tuple(names)))
-    return Labelled(images, np.array(_numbers(names, classes), np.int64)[images.labels])
-
-
-def _numbers(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Of the classes that folders with these names hold."""
-    known = Counter(classes)
-    # A name that two classes share says of neither which it is.
-    unknown = [name for name in names if known[name] != 1]
-    if not unknown:
-        return [classes.index(name) for name in names]
-    if all(name.isdecimal() and int(name) < len(classes) for name in names):
-        return [int(name) for name in names]
-    if len(names) == len(classes) and all(re.fullmatch(r"n\d{8}", name) for name in names):
-        return list(range(len(names)))
-    shown, theirs = ", ".join(map(repr, unknown[:5])), ", ".join(map(repr, classes[:5]))
-    raise DataError(
-        f"there {'is a folder' if len(unknown) == 1 else 'are folders'} {shown}{', ...' if len(unknown) > 5 else ''}, "
-        f"and the model has no such class, or two: it knows {theirs}{', ...' if len(classes) > 5 else ''}",
-        hint="name folders as the model names its classes, or by their numbers from 0",
-    )
+    return Dataset([Domain(CLEAN, None, Files(folder, tuple(names)))], [], len(names), tuple(names))

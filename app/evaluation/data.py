@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from app.evaluation.arrays import array_domains
-from app.evaluation.domains import CLEAN, SEVERITIES, Domain
+from app.evaluation.domains import CLEAN, SEVERITIES, Domain, Labels
 from app.evaluation.errors import DataError
 from app.evaluation.folders import folder_domains
 
@@ -29,6 +29,13 @@ class Dataset:
     shifted: list[int]
     classes: int
     names: tuple[str, ...] = ()  # of the classes, where folders tell them
+    numbers: tuple[int, ...] | None = (
+        None  # that the model gives to these classes; None: its own numbers are the data's
+    )
+
+    def scored(self, labels: Labels) -> Labels:
+        """Labels of these data as the model numbers its classes, ``[N]``."""
+        return labels if self.numbers is None else np.array(self.numbers, np.int64)[labels]
 
     @property
     def clean(self) -> Domain | None:

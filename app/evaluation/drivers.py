@@ -19,6 +19,7 @@ from app.client.connection import shown
 from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.models.device import device_of
+from app.models.labels import ClassNames
 from app.types import Call
 
 Images: TypeAlias = Tensor | Sequence[bytes]
@@ -61,6 +62,10 @@ class Driver(Protocol):
 
     async def identity(self) -> dict[str, str]:
         """What tells one hosted model from another: two that are equal in all of it answer alike."""
+        ...
+
+    async def classes(self) -> ClassNames:
+        """The names of the model's classes, in the order of their numbers."""
         ...
 
     async def close(self) -> None:
@@ -106,6 +111,10 @@ class EngineDriver:
         told = {"model": hosted.name, "architecture": hosted.architecture, "type": dtype}
         prepared = _listed(asdict(hosted.preprocessing))
         return {**told, "preprocessing": prepared, "weights": weights_digest(hosted.network)}
+
+    async def classes(self) -> ClassNames:
+        """See `Driver`."""
+        return ClassNames(tuple(self.engine.hosted.classes), self.engine.hosted.class_ids)
 
     async def close(self) -> None:
         """See `Driver`."""
@@ -165,6 +174,11 @@ class ServerDriver:
         info = await self._client.model()
         told = {"model": info.name, "architecture": info.architecture, "type": info.dtype}
         return {**told, "preprocessing": _listed(info.preprocessing), "weights": "those of the server"}
+
+    async def classes(self) -> ClassNames:
+        """See `Driver`."""
+        info = await self._client.model()
+        return ClassNames(tuple(info.classes), tuple(info.class_ids))
 
     async def close(self) -> None:
         """See `Driver`."""

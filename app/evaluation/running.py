@@ -166,12 +166,12 @@ def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
 
 
 def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:
-    """The label of each image of a stream."""
+    """The class of each image of a stream, as the model numbers it."""
     labels = np.empty(len(stream.image), np.int64)
     for domain in np.unique(stream.domain):
         where = stream.domain == domain
         labels[where] = np.asarray(dataset.domains[int(domain)].labels)[stream.image[where]]
-    return labels
+    return dataset.scored(labels)
 
 
 class _Run(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from app.engine import Engine
 from app.evaluation.cells import Folder
+from app.evaluation.classes import fit_classes
 from app.evaluation.data import open_data
 from app.evaluation.drivers import EngineDriver
 from app.evaluation.errors import EvaluationError
@@ -39,6 +40,7 @@ class Job:
     kept: Mapping[str, str]  # the folder's settings
     cells: tuple[Cell, ...]
     together: int
+    skip_unknown: bool = False
 
 
 class _Ended(NamedTuple):
@@ -121,9 +123,10 @@ def _work(job: Job, said: multiprocessing.Queue[Any]) -> None:
 
 async def _run(job: Job, told: Callable[[Cell, int, int], None]) -> list[Failure]:
     folder = Folder(job.folder, job.kept)
-    dataset = open_data(job.data, job.severity)
     driver = EngineDriver(await Engine.open(job.settings.model_copy(update={"threads": 1})))
     try:
+        data = open_data(job.data, job.severity)
+        dataset = fit_classes(data, await driver.classes(), skip_unknown=job.skip_unknown).dataset
         streams = read_streams(folder.streams, dataset, map(stream_of, job.cells))
         return await run_cells(driver, dataset, streams, job.cells, folder.keep, told, job.together)
     finally:

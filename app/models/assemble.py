@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from app.errors import ModelError
 from app.models.hosted import Hosted, Preprocessing
-from app.models.labels import read_labels
+from app.models.labels import ClassNames, read_class_names
 from app.settings import Settings
 
 
@@ -20,7 +20,7 @@ def assemble(
     *,
     name: str,
     preprocessing: Preprocessing,
-    classes: Sequence[str] | None,
+    classes: Sequence[str] | ClassNames | None,
     architecture: str,
     card: str = "",
 ) -> Hosted:
@@ -33,7 +33,7 @@ def assemble(
     network.eval().requires_grad_(False)
     outputs = count_outputs(network, preprocessing.size)
     names = _class_names(classes, outputs, settings)
-    return Hosted(name, network, names, preprocessing, architecture, card)
+    return Hosted(name, network, list(names.names), preprocessing, architecture, card, names.ids)
 
 
 def overridden(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:
@@ -78,16 +78,17 @@ def count_outputs(network: nn.Module, size: int) -> int:
     return logits.shape[1]
 
 
-def _class_names(classes: Sequence[str] | None, outputs: int, settings: Settings) -> list[str]:
+def _class_names(classes: Sequence[str] | ClassNames | None, outputs: int, settings: Settings) -> ClassNames:
     if settings.labels is not None:
-        classes, origin = read_labels(settings.labels), str(settings.labels)
+        found, origin = read_class_names(settings.labels), str(settings.labels)
     elif classes is not None:
+        found = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
         origin = "the model's description"
     else:
-        return [f"class {i}" for i in range(outputs)]
-    if len(classes) != outputs:
+        return ClassNames(tuple(f"class {i}" for i in range(outputs)))
+    if len(found.names) != outputs:
         raise ModelError(
-            f"{origin} names {len(classes)} classes, but the network has {outputs} outputs",
+            f"{origin} names {len(found.names)} classes, but the network has {outputs} outputs",
             hint="give one name per output, in order, with --labels",
         )
-    return list(classes)
+    return found

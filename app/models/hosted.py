@@ -54,6 +54,7 @@ class Hosted:
     preprocessing: Preprocessing
     architecture: str
     card: str  # a few sentences or a model card: data, recipe, accuracy, intended use; may be empty
+    class_ids: tuple[str, ...] = ()  # WordNet's, one for each class; empty where the labels have none
     parameters: int = field(init=False)
 
     def __post_init__(self) -> None:

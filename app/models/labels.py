@@ -1,42 +1,49 @@
-"""Class names from a file."""
+"""Class names from a file: lines, or one of the JSON forms that training code writes."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from app.errors import ModelError
+from app.models.label_forms import ClassNames, NotLabelsError, read_json
+
+__all__ = ["ClassNames", "read_class_names", "read_labels"]
 
 # A name alone may be in brackets: "[unknown]".
-_JSON = re.compile(r"\s*(\[\s*\"|\{)")
-_HINT = "write one class name per line, or a JSON list of strings, in the order of the network's outputs"
+_JSON = re.compile(r"\s*(\[\s*[\"\[]|\{)")
+_HINT = (
+    "write one class name per line, or JSON: a list of names, id2label, label2id or class_index, in the order of the "
+    "network's outputs"
+)
 
 
 def read_labels(path: Path) -> list[str]:
-    """Read class names: a JSON list of strings, or one name per line.
+    """The names of `read_class_names`, in the order of the network's outputs.
 
     Raises:
-        ModelError: no such file, not UTF-8, an empty line between names, or JSON that is not a list of strings.
+        ModelError: see there.
+    """
+    return list(read_class_names(path).names)
+
+
+def read_class_names(path: Path) -> ClassNames:
+    """Read class names: one per line, or JSON in one of the forms of `app.models.label_forms.read_json`.
+
+    Raises:
+        ModelError: no such file, not UTF-8, an empty line between names, or JSON that does not name each class once.
     """
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"the labels {path} cannot be read: {error}", hint=_HINT) from error
     if path.suffix == ".json" or _JSON.match(text):
-        return _from_json(text, path)
+        try:
+            return read_json(text)
+        except NotLabelsError as error:
+            raise ModelError(f"the labels {path} are {error}", hint=_HINT) from error
     names = [line.strip() for line in text.splitlines()]
     if "" in names or not names:
         line = names.index("") + 1 if names else 1
         raise ModelError(f"the labels {path} have no name in line {line}", hint=_HINT)
-    return names
-
-
-def _from_json(text: str, path: Path) -> list[str]:
-    try:
-        names = json.loads(text)
-    except ValueError as error:
-        raise ModelError(f"the labels {path} are not valid JSON: {error}", hint=_HINT) from error
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise ModelError(f"the labels {path} are JSON, but not a list of names", hint=_HINT)
-    return names
+    return ClassNames(tuple(names))

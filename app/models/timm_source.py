@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from app.errors import ModelError
 from app.models.assemble import assemble
 from app.models.hosted import Hosted, Preprocessing
-from app.models.labels import read_labels
+from app.models.labels import ClassNames, read_labels
 from app.models.weights import load_weights
 from app.settings import Settings
 
@@ -100,13 +101,20 @@ def _preprocessing(timm: ModuleType, network: nn.Module) -> Preprocessing:
         raise ModelError(f"timm's preprocessing of this model is not supported: {error}") from error
 
 
-def _classes(timm: ModuleType, network: nn.Module, config: Mapping[str, Any]) -> list[str] | None:
+def _classes(timm: ModuleType, network: nn.Module, config: Mapping[str, Any]) -> ClassNames | None:
     names = list(config.get("label_names") or [])
     if len(names) == network.num_classes:
         described = config.get("label_descriptions") or {}
-        return [str(described.get(name, name)) for name in names]
+        return ClassNames(tuple(str(described.get(name, name)) for name in names), _word_net(names))
     subset = timm.data.infer_imagenet_subset(network)
-    return timm.data.ImageNetInfo(subset).label_descriptions() if subset else None
+    if not subset:
+        return None
+    known = timm.data.ImageNetInfo(subset)
+    return ClassNames(tuple(known.label_descriptions()), _word_net(known.label_names()))
+
+
+def _word_net(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(names) if all(re.fullmatch(r"n\d{8}", name) for name in names) else ()
 
 
 def _card(name: str, config: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from app.evaluation.calibrating import fit, open_labelled
 from app.evaluation.calibration import CalibrationError
 from app.evaluation.domains import CLEAN, Domain
 from app.evaluation.errors import DataError
+from app.models.labels import ClassNames
 from app.named import named
 from app.settings import Settings
 from app.temperatures import Temperatures
@@ -157,13 +158,15 @@ def test_folders_are_named_as_classes_or_by_their_numbers(data: Path, tmp_path: 
     assert np.bincount(_labels(tmp_path / "files", known), minlength=4)[numbers].tolist() == counts.tolist()
 
 
-def test_folders_of_imagenet_and_a_folder_of_unchanged_images(data: Path, tmp_path: Path) -> None:
-    names = ["n01440764", "n01443537", "n01484850", "n01491361"]
-    write_files(data, tmp_path / "files" / CLEAN, names)
-    assert _labels(tmp_path / "files", ["tench", "goldfish", "shark", "tiger"]) == sorted(np.load(data / "labels.npy"))
-    shutil.rmtree(tmp_path / "files" / CLEAN / names[2])
-    with pytest.raises(DataError, match="there are folders 'n01440764', 'n01443537', 'n01491361', and"):
-        _labels(tmp_path / "files", ["tench", "goldfish", "shark", "tiger"])
+def test_folders_of_word_net_are_those_that_the_labels_have(data: Path, tmp_path: Path) -> None:
+    ids = ("n01491361", "n01440764", "n01484850", "n01443537")
+    write_files(data, tmp_path / "files" / CLEAN, list(ids))
+    names = ("tiger", "tench", "shark", "goldfish")
+    found = open_labelled(tmp_path / "files", ClassNames(names, ids))
+    assert sorted(found.labels) == sorted(np.load(data / "labels.npy"))
+    with pytest.raises(DataError, match=r"the folders 'n01440764', 'n01443537', .* are no classes") as caught:
+        _labels(tmp_path / "files", list(names))
+    assert "class_index.json" in caught.value.hint
 
 
 def test_files_and_arrays_fit_alike(calibrate: Callable[..., Result], data: Path, tmp_path: Path) -> None:
@@ -175,14 +178,21 @@ def test_files_and_arrays_fit_alike(calibrate: Callable[..., Result], data: Path
     assert other["accuracy"] == one["accuracy"]
 
 
-def test_a_name_that_is_no_class_or_that_two_have_is_refused(data: Path, tmp_path: Path) -> None:
-    write_files(data, tmp_path / "files", ["class 0", "class 1", "class 2", "fog"])
-    with pytest.raises(DataError, match="there is a folder 'fog', and the model has no such class, or two") as caught:
-        _labels(tmp_path / "files")
-    assert "name folders as the model names its classes" in caught.value.hint
-    # The first two have a class of their name, the third has two.
-    with pytest.raises(DataError, match="there are folders 'class 2', 'fog', and"):
-        _labels(tmp_path / "files", ["class 0", "class 1", "class 2", "class 2"])
+def test_a_name_that_is_no_class_or_that_two_have_is_refused(
+    calibrate: Callable[..., Result], data: Path, tmp_path: Path
+) -> None:
+    folder = write_files(data, tmp_path / "files", ["class 0", "class_1", "class 2", "fog"])
+    with pytest.raises(DataError, match="the folder 'fog' is no class of the model") as caught:
+        _labels(folder)
+    assert "give --labels FILE, or name folders 0 to 3" in caught.value.hint
+    with pytest.raises(DataError, match=r"'class 2' may be the classes 2 .*, 3 "):
+        _labels(folder, ["class 0", "class 1", "class 2", "class 2"])
+    result = calibrate("--skip-unknown", "--strategy", "source", "--json", folder=folder)
+    assert "left out, because the model has no such class: 'fog'" in result.stderr
+    assert "1 of 3 folders matched in another spelling: class_1 is class 1" in result.stderr
+    images = int((np.load(data / "labels.npy") < 3).sum())
+    found = told(result)
+    assert found["images"] + found["held_out"] == images
 
 
 def test_data_without_images_or_labels(data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from app.evaluation.data import Dataset, open_data
 from app.evaluation.drivers import Answers, Images
+from app.models.labels import ClassNames
 
 IMAGES = 24
 
@@ -70,6 +71,9 @@ class Scripted:
 
     async def identity(self) -> dict[str, str]:
         return {}
+
+    async def classes(self) -> ClassNames:
+        return ClassNames(tuple("abcd"))
 
     async def close(self) -> None:
         pass
