@@ -9,6 +9,7 @@ from adapters.cofa import Cofa
 from adapters.composite import Composite, Strategy, whole
 from adapters.core import Core
 from adapters.descent import Descent
+from adapters.drift import Baseline, fit_baseline
 from adapters.errors import (
     AdapterError,
     CombinationError,
@@ -50,6 +51,7 @@ __all__ = [
     "Answer",
     "AnyAdapter",
     "Arena",
+    "Baseline",
     "Cofa",
     "CombinationError",
     "Composite",
@@ -88,6 +90,7 @@ __all__ = [
     "Weights",
     "adapter",
     "check",
+    "fit_baseline",
     "kind_of",
     "load_plugins",
     "name_of",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.memory import Key, Memory, State, bytes_of
+from adapters.memory import NO_EVIDENCE, Key, Memory, State, bytes_of
 
 BLOCK_BYTES = 2**25
 """About how large a block is: so large that allocators ask the system for it alone, which takes no memory before it is
@@ -44,12 +44,14 @@ class Arena(MutableMapping[Key, Memory]):
         self.bytes = 0  # of all states
         self._steps: dict[Key, int] = {}
         self._parts: dict[Key, tuple[State, ...]] = {}
+        self._evidence: dict[Key, Tensor] = {}
         self._slots: dict[Key, _Slot] = {}
         # Blocks with room, by what fits in.
         self._open: dict[tuple[int, torch.device], list[_Block]] = {}
 
     def __getitem__(self, key: Key) -> Memory:
-        return Memory(self._slots[key].row, self._steps[key], self._parts.get(key, ()))
+        evidence = self._evidence.get(key, NO_EVIDENCE)
+        return Memory(self._slots[key].row, self._steps[key], self._parts.get(key, ()), evidence)
 
     def __contains__(self, key: object) -> bool:
         return key in self._slots
@@ -63,6 +65,7 @@ class Arena(MutableMapping[Key, Memory]):
             self.bytes += row.nbytes
         slot.row.copy_(row)
         self._steps[key] = memory.steps
+        self._keep_evidence(key, memory.evidence)
         self.bytes -= bytes_of(self._parts.pop(key, ()))
         if memory.parts:
             self._parts[key] = memory.parts
@@ -71,6 +74,7 @@ class Arena(MutableMapping[Key, Memory]):
     def __delitem__(self, key: Key) -> None:
         block, place = slot = self._slots.pop(key)
         del self._steps[key]
+        self.bytes -= self._evidence.pop(key, NO_EVIDENCE).nbytes
         self.bytes -= slot.row.nbytes + bytes_of(self._parts.pop(key, ()))
         open_blocks = self._open.setdefault(_kind(block.rows), [])
         block.free.append(place)
@@ -85,6 +89,15 @@ class Arena(MutableMapping[Key, Memory]):
     def __len__(self) -> int:
         """How many states are kept."""
         return len(self._slots)
+
+    def _keep_evidence(self, key: Key, evidence: Tensor) -> None:
+        held = self._evidence.get(key, NO_EVIDENCE)
+        if held.shape == evidence.shape:
+            held.copy_(evidence)
+            return
+        # A copy: a row of a forward's tensor would keep all of it.
+        self._evidence[key] = evidence.clone()
+        self.bytes += evidence.nbytes - held.nbytes
 
     def _take(self, row: Tensor) -> _Slot:
         open_blocks = self._open.setdefault((len(row), row.device), [])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter
 from adapters.build import Graph, compile_to, kept, loaded, traced
-from adapters.drift import Sights
+from adapters.drift import FirstSite
 from adapters.linear import as_linear
 from adapters.memory import Layout
 from adapters.mixing import LinearSteps, widened
@@ -45,8 +45,8 @@ class Ready(NamedTuple):
     """A graph, and what its outputs mean."""
 
     graph: Graph
-    sites: list[int]
-    pixels: list[int]
+    site: int  # the first that it reaches
+    pixels: int
 
 
 class Compiled:
@@ -86,10 +86,10 @@ class Compiled:
             given: Sequence[Tensor] = Linears.flattened(inputs)
         else:
             given = [steps.given]
-        logits, both, rows = ready.graph((images, *given))
+        logits, moments, used, rows = ready.graph((images, *given))
         count = len(plan.blocks[0].keys)
         none = logits.new_empty(len(logits), 0)
-        return Ran(logits, Sights(both, ready.sites, ready.pixels), [rows[:count]], none)
+        return Ran(logits, FirstSite(ready.site, moments, used, ready.pixels), [rows[:count]], none)
 
     def make_all(self, image: Tensor) -> None:
         """Make every graph there can be for images like ``image`` ``[1, ...]``, and none afterwards."""
@@ -142,7 +142,7 @@ class Compiled:
                 started = time.perf_counter()
                 compile_to(program, path)
                 self.progress(f"compiled {_words(variant)} in {time.perf_counter() - started:.0f} s")
-            ready = Ready(loaded(path), module.told.sites, module.told.pixels)
+            ready = Ready(loaded(path), module.told.site, module.told.pixels)
             for inputs in examples:
                 _compare(ready.graph(inputs), module(inputs))
         except Exception as error:

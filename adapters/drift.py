@@ -1,80 +1,189 @@
-"""How far what requests show is from the training data."""
+"""How far a stream's images are from clean ones, and how far its normalization has gone after them.
+
+Both are read at the first BatchNorm that a forward reaches: no statistics are adapted before it, so its input is that
+of the frozen network whatever the strategy does, and its channels (edges, colours, brightness) feel fog, noise, blur
+and darkness alike. Moments of single images are compared, so that the size of a request makes no difference.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from adapters.base import Site, Statistics
 from adapters.errors import UnsupportedModelError
-from adapters.moments import Seen, wasserstein
-from adapters.sites import Sites
+from adapters.memory import Key, Memory
+from adapters.moments import Seen
+
+HORIZON = 32
+"""Images that a stream's drift is about: an image n images ago weighs ``(1 - 1 / 32) ** n``."""
+
+FARTHEST = 30.0
+"""Spreads beyond which an image counts as so far away: one absurd image is forgotten within a few hundred."""
+
+MEANS_BETWEEN, VARIANCES_BETWEEN = 0.1, 0.6
+"""Assumed of a network without a baseline: the share of a trained variance that lies between the means of images, and
+the deviation of their variances in units of it. Channels of trained first layers have 0.005 to 0.5 and 0.4 to 0.8."""
+
+_KEPT = 1.0 - 1.0 / HORIZON
 
 
-class Sights(NamedTuple):
-    """What a forward's images showed at the sites that it reached."""
+class Baseline(NamedTuple):
+    """The moments of single clean images at the first site: their mean and their spread (standard deviation)."""
 
-    both: Tensor  # [n, 2, C] means and variances, C over all these sites
-    sites: list[int]
-    pixels: list[int]  # at each of them
+    mean: Tensor  # [2C] float32: of the images' means, then of their variances
+    spread: Tensor  # [2C] float32
 
 
-def gathered(seen: Mapping[int, Seen]) -> Sights:
-    """One tensor of what was seen site by site.
+class FirstSite(NamedTuple):
+    """What a forward showed at the first site that it reached, and what normalized it there."""
+
+    site: int  # its index
+    moments: Tensor  # [n, 2C], of each image
+    used: Tensor  # [n, 2C], or one row for all
+    pixels: int  # positions of an image
+
+
+class Turn(Protocol):
+    """What is asked of a request."""
+
+    @property
+    def key(self) -> Key:
+        """Whose it is."""
+        ...
+
+    @property
+    def images(self) -> int:
+        """How many it has."""
+        ...
+
+    @property
+    def update(self) -> bool:
+        """Whether its stream remembers it."""
+        ...
+
+
+class Reading(NamedTuple):
+    """What a forward tells of each request, in the order of the images, and what streams remember for the next."""
+
+    drift: list[float]
+    adaptation: list[float]
+    evidence: dict[Key, Tensor]
+
+
+def first_site(seen: Mapping[int, Seen], used: Statistics | None) -> FirstSite:
+    """The first site that a forward reached, of all that were seen.
 
     Raises:
-        UnsupportedModelError: no site was reached, so nothing was adapted.
+        UnsupportedModelError: none was reached, so nothing was adapted.
     """
-    if not seen:
+    if not seen or used is None:
         raise UnsupportedModelError(
             "the forward reached none of the network's BatchNorm layers through torch.nn.functional.batch_norm: "
             "scripted and exported networks hide them; host the eager nn.Module instead"
         )
-    both = torch.cat([part.both.view(part.both.shape[0], 2, -1) for part in seen.values()], 2)
-    return Sights(both, list(seen), [part.pixels for part in seen.values()])
+    index, moments = next(iter(seen.items()))
+    channels = moments.both.shape[1] // 2
+    rows = torch.cat([part.reshape(-1, channels) for part in used], 1)
+    return FirstSite(index, moments.both, rows, moments.pixels)
 
 
-def drift(sites: Sites, seen: Sights, sizes: Sequence[int]) -> Tensor:
-    """For each request of ``sizes`` images its distance from the training data, ``[requests]``.
+def fit_baseline(moments: Tensor) -> Baseline:
+    """The baseline of clean images whose moments at the first site are ``[N, 2C]``, N > 1.
 
-    The mean over sites and channels of `adapters.moments.wasserstein`, with each request's pooled moments as what was
-    observed. Sites where a request shows a single value per channel have no variance to compare and are left out.
+    A channel that does not move between images gets the smallest spread that float32 tells from none.
     """
-    observed = _pooled(seen.both.cpu().double(), torch.tensor(sizes))
-    trained, eps, pixels = _reached(tuple(sites[index] for index in seen.sites), tuple(seen.pixels))
-    distance = wasserstein(observed, trained[0], trained[1], eps)
-    if min(seen.pixels) > 1 or min(sizes) > 1:
-        return distance.mean(1)
-    shown = pixels * torch.tensor(sizes)[:, None] > 1
-    return torch.where(shown, distance, 0.0).sum(1) / shown.sum(1).clamp_min(1)
+    values = moments.double()
+    mean, spread = values.mean(0), values.std(0)
+    return Baseline(mean.float(), torch.maximum(spread, 1e-6 * (1.0 + mean.abs())).float())
 
 
-@lru_cache(4)
-def _reached(sites: tuple[Site, ...], pixels: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Trained statistics ``[2, C]``, eps ``[C]`` and positions ``[C]`` of the channels of these sites."""
-    trained = torch.cat([site.row.view(2, -1) for site in sites], 1).cpu().double()
-    eps = torch.cat([torch.full((site.channels,), site.eps) for site in sites])
-    positions = torch.cat([torch.full((s.channels,), count) for s, count in zip(sites, pixels, strict=True)])
-    return trained, eps, positions
+def assumed_baseline(site: Site, pixels: int) -> Baseline:
+    """What is taken for the baseline of a network that none was measured for: from its trained statistics."""
+    mean, var = site.mean.cpu(), site.var.cpu()
+    if pixels == 1:  # one position has no variance: what training saw lies between images
+        return Baseline(torch.cat([mean, torch.zeros_like(var)]), torch.cat([var + site.eps] * 2).sqrt())
+    spread = torch.cat([(MEANS_BETWEEN * var + site.eps).sqrt(), VARIANCES_BETWEEN * var + site.eps])
+    return Baseline(torch.cat([mean, (1.0 - MEANS_BETWEEN) * var]), spread)
 
 
-def _pooled(both: Tensor, images: Tensor) -> Statistics:
-    """Moments ``[N, 2, C]`` of images to statistics of requests ``[R, C]``.
+def read_drift(
+    site: Site, first: FirstSite, baseline: Baseline, turns: Sequence[Turn], memories: Mapping[Key, Memory]
+) -> Reading:
+    """Drift and adaptation of each request of ``turns``, which are in the order of the images.
 
-    In double precision: squares of float32 may leave the range of float32.
+    With ``z`` an image's moments less the baseline's mean, in units of its spread, the drift is ``sqrt(mean over
+    channels of m^2 - q)``, at least 0: ``m`` is the mean of the stream's last images, the request's own included, each
+    weighing less by ``1 - 1 / HORIZON`` than the one after it, and ``q`` the sum of the squared weights, which is what
+    ``m^2`` is expected to be for clean images. So 0 is clean, and 1 a stream whose mean has moved by as much as clean
+    images differ from each other.
+
+    The adaptation is the distance of the statistics that normalized the request from the trained ones, in the same
+    units: 0 is `source`, and about the drift where a strategy has followed it.
     """
-    mean, var = both.unbind(1)
-    if len(images) == len(mean):
-        return Statistics(mean, var)
-    request = torch.arange(len(images)).repeat_interleave(images)
+    streams: dict[Key, int] = {}
+    parts = tuple((streams.setdefault(turn.key, len(streams)), turn.images, turn.update) for turn in turns)
+    plan = _weigh(parts)
+    channels = len(baseline.mean)
+    distance = (first.moments.cpu().double() - baseline.mean).div_(baseline.spread)
+    # A variance of one position is 0 by definition, and tells nothing.
+    used = slice(None) if first.pixels > 1 else slice(channels // 2)
+    z = distance.nan_to_num_(FARTHEST).clamp_(-FARTHEST, FARTHEST)
+    before = torch.stack([_evidence(memories.get(turn.key), channels) for turn in turns])
+    after = torch.cat([plan.images @ z, plan.sums], 1).add_(before.double() * plan.kept(channels))
+    count, squares = after[:, -2:].unbind(1)
+    mean = after[:, :channels][:, used] / count[:, None]
+    drift = (mean.square().mean(1) - squares / count.square()).clamp_min_(0.0).sqrt_()
+    moved = ((first.used.cpu().double() - site.row.cpu()) / baseline.spread)[:, used]
+    moved = (plan.share @ moved if len(moved) > 1 else moved).square().mean(1).sqrt().expand(len(turns))
+    rows = after.float()
+    evidence = {key: rows[plan.last[stream]] for key, stream in streams.items() if plan.last[stream] >= 0}
+    return Reading(drift.tolist(), moved.tolist(), evidence)
 
-    def per_request(values: Tensor) -> Tensor:
-        total = values.new_zeros(len(images), values.shape[1]).index_add_(0, request, values)
-        return total / images[:, None]
 
-    pooled = per_request(mean)
-    return Statistics(pooled, per_request(var + (mean - pooled[request]).square()))
+def _evidence(memory: Memory | None, channels: int) -> Tensor:
+    """What a stream remembers for its drift: the weighted sum of ``z``, of the weights, and of their squares."""
+    if memory is None or len(memory.evidence) != channels + 2:
+        return torch.zeros(channels + 2)
+    return memory.evidence
+
+
+class _Plan(NamedTuple):
+    """The weights of a forward's images for each of its R requests."""
+
+    images: Tensor  # [R, n] of each image in what a request's stream has seen then
+    share: Tensor  # [R, n] of each image in the mean of its request
+    sums: Tensor  # [R, 2] of the weights, and of their squares
+    decay: Tensor  # [R, 1] of what the stream had seen before the forward
+    last: list[int]  # of each stream, the request whose evidence it remembers; -1: of none
+
+    def kept(self, channels: int) -> Tensor:
+        """How much of each number of the evidence before is left, ``[R, channels + 2]``."""
+        return torch.cat([self.decay.expand(-1, channels + 1), self.decay.square()], 1)
+
+
+@lru_cache(32)
+def _weigh(parts: tuple[tuple[int, int, bool], ...]) -> _Plan:
+    """The weights for requests ``(stream, images, update)``; forwards look alike for long."""
+    stream, sizes = torch.tensor([part[0] for part in parts]), torch.tensor([part[1] for part in parts])
+    update = torch.tensor([part[2] for part in parts])
+    passed: dict[int, int] = {}
+    begins, last = [], [-1] * (max(part[0] for part in parts) + 1)
+    for index, (own, images, learns) in enumerate(parts):
+        begins.append(passed.get(own, 0))
+        if learns:
+            passed[own], last[own] = begins[-1] + images, index
+    ends = torch.tensor(begins) + sizes
+    request = torch.arange(len(parts))
+    owner = request.repeat_interleave(sizes)
+    within = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes)[owner]
+    place = torch.tensor(begins)[owner] + within + 1
+    itself = owner == request[:, None]
+    earlier = (stream[owner] == stream[:, None]) & (owner < request[:, None]) & update[owner]
+    weights = torch.where(itself | earlier, _KEPT ** (ends[:, None] - place).double(), 0.0)
+    sums = torch.stack([weights.sum(1), weights.square().sum(1)], 1)
+    return _Plan(weights, itself.double() / sizes[:, None], sums, (_KEPT ** ends.double())[:, None], last)

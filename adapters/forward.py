@@ -62,6 +62,7 @@ class Pass(TorchFunctionMode):
         self._sites, self._plan, self._unread = sites, plan, unread
         self._calls: Counter[str] = Counter()
         self.seen: dict[int, Seen] = {}
+        self.first: Statistics | None = None  # what normalized the images at the first site
         self.adapt_s = 0.0  # seconds that BatchNorm's calls took, all that adapting does included
 
     def __torch_function__(
@@ -113,6 +114,8 @@ class Pass(TorchFunctionMode):
         seen = measure(x)
         self.seen[index] = seen
         used = self._plan.step(index, site, seen)
+        if self.first is None:
+            self.first = used
         return normalize(x, used, affine, in_place=site.name in self._unread)
 
 

@@ -15,6 +15,8 @@ from adapters.sites import Sites
 
 State = tuple[Any, ...]
 
+NO_EVIDENCE = torch.empty(0)
+
 
 class Key(NamedTuple):
     """Whose state it is: each stream has one per strategy with its hyperparameters."""
@@ -35,11 +37,13 @@ class Memory(NamedTuple):
     steps: int
     parts: tuple[State, ...] = ()
     """What learner and correctors remember, in the order of `Composite`; an empty one is still that of a new stream."""
+    evidence: Tensor = NO_EVIDENCE
+    """What the stream's images showed at the first site, on the CPU: see `adapters.drift`. Empty for a new stream."""
 
     @property
     def bytes(self) -> int:
         """How many bytes it takes."""
-        return self.row.nbytes + bytes_of(self.parts)
+        return self.row.nbytes + self.evidence.nbytes + bytes_of(self.parts)
 
 
 def bytes_of(parts: tuple[State, ...]) -> int:

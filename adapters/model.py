@@ -16,7 +16,7 @@ from adapters.build import default_cache
 from adapters.compiled import Compiled
 from adapters.composite import Strategy, whole
 from adapters.direct import Direct
-from adapters.drift import drift, gathered
+from adapters.drift import Baseline, FirstSite, assumed_baseline, first_site, read_drift
 from adapters.errors import InputError
 from adapters.forward import NORMALIZATIONS, Pass
 from adapters.head import Head, featureless
@@ -29,10 +29,11 @@ from adapters.plan import Plan, Turn
 from adapters.request import Answer, Outcome, Request, check_finite, check_output, check_requests, one_lesson_each
 from adapters.roles import Lesson
 from adapters.school import School
-from adapters.settle import Ran, settle
+from adapters.settle import Ran, one_by_one, settle
 from adapters.shown import Shown, state_bytes
 from adapters.sites import Sites
 from adapters.snapshot import exported, restored
+from adapters.source import Source
 from adapters.teaching import Hosted
 
 CACHED_LAYOUTS = 8
@@ -59,6 +60,8 @@ class AdaptiveModel:
         copy: with false the network itself is taken over, for callers who have no other use for it.
         compile: whether forwards run as machine code of their own, see `adapters.compiled.Compiled`. It is made at the
             first forward of each kind, which takes its time, or by `warm_up`, and kept on disk for the next process.
+        baseline: moments of clean images, the zero and the unit of `Answer.drift`: see `moments` and `fit_baseline`. By
+            default they are assumed from the trained statistics of the first layer, which is less exact.
         params: hyperparameters of a strategy given by name.
 
     Raises:
@@ -76,6 +79,7 @@ class AdaptiveModel:
         dtype: torch.dtype | None = None,
         copy: bool = True,
         compile: bool = False,
+        baseline: Baseline | None = None,
         **params: Any,
     ) -> None:
         self.strategy = _strategy(strategy, params)
@@ -93,6 +97,7 @@ class AdaptiveModel:
         self._affines = Affines(self.sites)
         self._shown: Shown | None = None
         self._memories = Arena()
+        self._baseline = baseline
         # Keyed by the number of known sites too, because that number can grow.
         self._layout_of = lru_cache(CACHED_LAYOUTS)(self._new_layout)
         self._school = School(Hosted(self._network, self.sites, self._affines, self._layout, prepare, dtype))
@@ -138,7 +143,7 @@ class AdaptiveModel:
         outcome = self._forward(requests, memories)
         if len(requests) == 1 or all(answer.finite for answer in outcome.answers):
             return outcome
-        return self._one_by_one(requests, memories)
+        return one_by_one(self._forward, requests, memories)
 
     def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         """What streams remember after their lessons; pure. ``memories`` hold what they do since the requests' commit.
@@ -162,13 +167,19 @@ class AdaptiveModel:
                 prepared = innermost(image if self._prepare is None else self._prepare(image), self._dtype)
             self._compiled.make_all(prepared)
 
+    def moments(self, images: Tensor) -> Tensor:
+        """Moments of each image at the first site ``[n, 2C]``, which `fit_baseline` takes; no stream learns."""
+        request = Request(images, strategy=Source(), update=False)
+        check_requests([request], raw=self._prepare is not None)
+        return self._ran([request], {})[1].first.moments
+
     def reset(self, stream: Hashable | None = None) -> None:
         """Forget one stream, with every strategy, or all streams: the next request starts a new one."""
         for key in [key for key in self._memories if stream is None or key.stream == stream]:
             del self._memories[key]
 
     def state_bytes(self, strategy: Strategy | None = None) -> int:
-        """How many bytes one stream's state takes with ``strategy``, or with the model's own.
+        """How many bytes one stream's state takes with ``strategy``, or with the model's own, its drift apart.
 
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
@@ -227,6 +238,12 @@ class AdaptiveModel:
         return initial(adapter, self.sites)
 
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
+        plan, ran = self._ran(requests, memories)
+        ordered = [plan.turns[index] for index in plan.order]
+        site, baseline = self.sites[ran.first.site], self._baseline_of(ran.first)
+        return settle(plan, ran, read_drift(site, ran.first, baseline, ordered, memories), memories)
+
+    def _ran(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> tuple[Plan, Ran]:
         turns = [Turn(self._key(request), len(request.images), request.update, request.images) for request in requests]
         plan = Plan(self.sites, turns, memories, self._layout, self._affines)
         batch = placed([requests[index].images for index in plan.order], self.device)
@@ -242,8 +259,12 @@ class AdaptiveModel:
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)
                 self._compiled = Compiled(self._network, self.sites, self.adapter, layout, default_cache())
-        distances = drift(self.sites, ran.seen, [turns[index].images for index in plan.order]).tolist()
-        return settle(plan, ran, distances, memories)
+        return plan, ran
+
+    def _baseline_of(self, first: FirstSite) -> Baseline:
+        if self._baseline is None:
+            self._baseline = assumed_baseline(self.sites[first.site], first.pixels)
+        return self._baseline
 
     def _eager(self, plan: Plan, images: Tensor) -> Ran:
         taken = Pass(self.sites, plan, self._unread)
@@ -252,7 +273,7 @@ class AdaptiveModel:
         check_output(logits, plan.images)
         features = self._head.features(logits)
         rows = [block.steps.rows() for block in plan.blocks]
-        return Ran(logits, gathered(taken.seen), rows, features, taken.adapt_s)
+        return Ran(logits, first_site(taken.seen, taken.first), rows, features, taken.adapt_s)
 
     def _answered(self, taken: Pass, images: Tensor) -> Any:
         if self._first is not None:
@@ -277,19 +298,6 @@ class AdaptiveModel:
         self._direct = direct if proven and direct.calls == taken.calls else None
         self._first = None
         return logits
-
-    def _one_by_one(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-        """The slow way, after a forward that was not finite: a request that fails must not reach those behind it."""
-        current, answers = dict(memories), []
-        committed: dict[Key, Memory] = {}
-        lessons: dict[Key, Lesson] = {}
-        for request in requests:
-            outcome = self._forward([request], current)
-            current.update(outcome.memories)
-            committed.update(outcome.memories)
-            lessons.update(outcome.lessons)
-            answers += outcome.answers
-        return Outcome(answers, committed, lessons=lessons)
 
 
 def _strategy(strategy: str | Strategy, params: Mapping[str, Any]) -> Strategy:

@@ -137,14 +137,3 @@ def _small(x: Tensor) -> bool:
 def spread(rows: Tensor, like: Tensor) -> Tensor:
     """``[n, C]`` (or ``[C]``) as a view that broadcasts over the positions of ``like``, ``[n, C, ...]``."""
     return rows.reshape(-1, rows.shape[-1], *(1 for _ in like.shape[2:]))
-
-
-def wasserstein(observed: Statistics, site_mean: Tensor, site_var: Tensor, eps: Tensor) -> Tensor:
-    """Squared 2-Wasserstein distance between Gaussians, per channel, in units of the trained variance.
-
-    ``((m - m_s)^2 + (sqrt(v) - sqrt(v_s))^2) / (v_s + eps)``: eps keeps a channel that was constant in training finite,
-    just as it does in the normalization itself.
-    """
-    means = (observed.mean - site_mean).square()
-    deviations = (observed.var.sqrt() - site_var.sqrt()).square()
-    return (means + deviations) / (site_var + eps)

@@ -34,7 +34,8 @@ class Answer(NamedTuple):
     """The outcome of one request."""
 
     logits: Tensor  # [n, ...], what the network gives for the request's images; logarithms of corrected probabilities
-    drift: float  # how far the request is from the training data, see `adapters.drift`
+    drift: float  # how far the stream's last images are from clean ones, see `adapters.drift`
+    adaptation: float  # how far the statistics used are from the trained ones, in the same units
     step: int  # committed requests of the stream, with this strategy, after this one
     updated: bool  # whether this request became part of the stream's state
     finite: bool  # whether logits and new state are finite; if not, nothing was committed

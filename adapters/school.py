@@ -62,4 +62,5 @@ def _learner(key: Key) -> AnyLearner:
 
 def _replaced(key: Key, memory: Memory, state: State, row: Tensor) -> Memory:
     """What the stream remembers after its lesson."""
-    return Memory(row, memory.steps, (state, *(memory.parts[1:] or ((),) * len(whole(key.strategy).correctors))))
+    parts = (state, *(memory.parts[1:] or ((),) * len(whole(key.strategy).correctors)))
+    return memory._replace(row=row, parts=parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,37 +10,37 @@ from torch import Tensor
 
 from adapters.correct import Corrections
 from adapters.correct import finite as all_finite
-from adapters.drift import Sights
+from adapters.drift import FirstSite, Reading
 from adapters.finite import finite_rows
 from adapters.memory import Key, Memory
 from adapters.plan import Plan
-from adapters.request import Answer, Outcome
+from adapters.request import Answer, Outcome, Request
 from adapters.roles import Lesson
 
 NO_STATE = torch.empty(0)
 
 
 class Ran(NamedTuple):
-    """What a forward leaves: the network's output, what was seen, and the states of each of the plan's blocks."""
+    """What a forward leaves: the network's output, what its first site showed, and its blocks' states."""
 
     logits: Tensor
-    seen: Sights
+    first: FirstSite
     rows: list[Tensor]
     features: Tensor  # [n, d], what goes into the last layer; [n, 0] where no corrector asks for it
     adapt_s: float | None = None  # see `adapters.request.Outcome`
 
 
-def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[Key, Memory]) -> Outcome:
+def settle(plan: Plan, ran: Ran, reading: Reading, memories: Mapping[Key, Memory]) -> Outcome:
     """Answers in the order of the requests, and the new states if all of it is finite.
 
-    ``distances`` lie as the plan orders the requests.
+    The ``reading`` lies as the plan orders the requests.
     """
     corrections = Corrections(memories) if plan.composites else None
     rows = [(block.keys, states) for block, states in zip(plan.blocks, ran.rows, strict=True) if block.keys]
     sound = {key: finite for keys, states in rows for key, finite in zip(keys, finite_rows(states), strict=True)}
     sound_images = finite_rows(ran.logits)
     steps = {turn.key: memories[turn.key].steps if turn.key in memories else 0 for turn in plan.turns}
-    far = dict(zip(plan.order, distances, strict=True))
+    far = dict(zip(plan.order, zip(reading.drift, reading.adaptation, strict=True), strict=True))
     answers = []
     for index, (turn, images) in enumerate(zip(plan.turns, plan.rows, strict=True)):
         logits, finite = ran.logits[images], sound.get(turn.key, True) and all(sound_images[images])
@@ -49,14 +49,15 @@ def settle(plan: Plan, ran: Ran, distances: Sequence[float], memories: Mapping[K
             finite = all(finite_rows(logits)) and all_finite(corrections.of(turn.key))
         updated = turn.update and finite
         steps[turn.key] += updated
-        answers.append(Answer(logits, far[index], steps[turn.key], updated, finite))
+        answers.append(Answer(logits, *far[index], steps[turn.key], updated, finite))
     if not all(answer.finite for answer in answers):
         return Outcome(answers, {}, ran.adapt_s)
     kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
     learned = {turn.key: kept.get(turn.key, NO_STATE) for turn in plan.turns if turn.update}
     if corrections is None:
-        return Outcome(answers, {key: Memory(row, steps[key]) for key, row in learned.items()}, ran.adapt_s)
-    after = {key: Memory(row, steps[key], corrections.of(key)) for key, row in learned.items()}
+        after = {key: Memory(row, steps[key], (), reading.evidence[key]) for key, row in learned.items()}
+        return Outcome(answers, after, ran.adapt_s)
+    after = {key: Memory(row, steps[key], corrections.of(key), reading.evidence[key]) for key, row in learned.items()}
     return Outcome(answers, after, ran.adapt_s, _lessons(plan, ran, after))
 
 
@@ -69,3 +70,20 @@ def _lessons(plan: Plan, ran: Ran, after: Mapping[Key, Memory]) -> dict[Key, Les
             before = plan.before(turn.key).clone()
             lessons[turn.key] = Lesson(turn.pixels, ran.logits[images].float(), before, after[turn.key].row)
     return lessons
+
+
+Forward = Callable[[Sequence[Request], Mapping[Key, Memory]], Outcome]
+
+
+def one_by_one(forward: Forward, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
+    """The slow way, after a forward that was not finite: a request that fails must not reach those behind it."""
+    current, answers = dict(memories), []
+    committed: dict[Key, Memory] = {}
+    lessons: dict[Key, Lesson] = {}
+    for request in requests:
+        outcome = forward([request], current)
+        current.update(outcome.memories)
+        committed.update(outcome.memories)
+        lessons.update(outcome.lessons)
+        answers += outcome.answers
+    return Outcome(answers, committed, lessons=lessons)

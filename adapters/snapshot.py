@@ -17,7 +17,7 @@ from adapters.plan import Layouts
 from adapters.roles import Start
 from adapters.sites import Sites
 
-FORMAT = 4
+FORMAT = 5
 
 
 def exported(memories: Mapping[Key, Memory], sites: Sites) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def exported(memories: Mapping[Key, Memory], sites: Sites) -> dict[str, Any]:
             "strategy": name_of(key.strategy),
             "params": params_of(key.strategy),
             "row": memory.row.clone(),
+            "evidence": memory.evidence.clone(),
             "parts": [[field.clone() for field in part] for part in memory.parts],
             "steps": memory.steps,
         }
@@ -56,9 +57,10 @@ def restored(
         row = entry["row"].to(sites[0].mean, copy=True)
         layout_of(key.adapter).complete(row)
         parts = _parts(key.strategy, entry["parts"], row)
-        if not (row.isfinite().all() and finite(parts)):
+        evidence = entry["evidence"].cpu().float()
+        if not (row.isfinite().all() and evidence.isfinite().all() and finite(parts)):
             raise StateError(f"the state of stream {entry['stream']!r} holds values that are not finite")
-        memories[key] = Memory(row, entry["steps"], parts)
+        memories[key] = Memory(row, entry["steps"], parts, evidence)
     return memories
 
 

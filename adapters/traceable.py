@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from adapters.base import AnyAdapter, Site, Statistics
-from adapters.drift import gathered
+from adapters.drift import first_site
 from adapters.forward import Pass
 from adapters.grouped import Group, GroupedSteps
 from adapters.memory import Layout
@@ -24,16 +24,16 @@ Steps = LinearSteps | GroupedSteps
 
 @dataclass
 class Told:
-    """Which sites a forward reached, and how many positions an image had at each."""
+    """Which site a forward reached first, and how many positions an image had there."""
 
-    sites: list[int] = field(default_factory=list)
-    pixels: list[int] = field(default_factory=list)
+    site: int = 0
+    pixels: int = 0
 
 
 class Traceable(nn.Module):
-    """Images and the inputs of steps to the network's output, all that was seen, and new states.
+    """Images and the inputs of steps to the network's output, what the first site showed and used, and new states.
 
-    Tracing leaves in ``told`` what `adapters.drift.Sights` tells beside the numbers.
+    Tracing leaves in ``told`` what `adapters.drift.FirstSite` tells beside the numbers.
     """
 
     def __init__(self, network: nn.Module, sites: Sites) -> None:
@@ -46,16 +46,16 @@ class Traceable(nn.Module):
         """The steps that the inputs tell of."""
         raise NotImplementedError
 
-    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One forward."""
         images, *given = tensors
         steps = self.steps(images.shape[0], given)
         taken = Pass(self._all, _Only(steps, images.shape[0]))
         with taken:
             logits = self.network(images)
-        seen = gathered(taken.seen)
-        self.told.sites, self.told.pixels = seen.sites, seen.pixels
-        return logits, seen.both, steps.rows()
+        first = first_site(taken.seen, taken.first)
+        self.told.site, self.told.pixels = first.site, first.pixels
+        return logits, first.moments, first.used, steps.rows()
 
 
 class _Only:

@@ -81,9 +81,9 @@ def test_what_does_not_belong_here_is_refused_and_nothing_changes() -> None:
     renamed(images(2))
     wrong = StateError, "exported from a network with other BatchNorm layers"
     cases: list[tuple[AdaptiveModel, dict[str, Any], type[Exception], str]] = [
-        (model, {}, StateError, "expected a state of format 4, got None"),
-        (model, {**state, "format": 1}, StateError, "expected a state of format 4, got 1"),
-        (model, {"format": 3, "sites": []}, StateError, "expected a state of format 4"),
+        (model, {}, StateError, "expected a state of format 5, got None"),
+        (model, {**state, "format": 1}, StateError, "expected a state of format 5, got 1"),
+        (model, {"format": 4, "sites": []}, StateError, "expected a state of format 5"),
         (model, other.state_dict(), *wrong),
         (model, renamed.state_dict(), *wrong),  # as many numbers, but of another layer
         (part, whole.state_dict(), *wrong),

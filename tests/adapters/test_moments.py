@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters import Moments, Site, Statistics
-from adapters.moments import Affine, Seen, measure, normalize, spread, wasserstein
+from adapters.moments import Affine, Seen, measure, normalize, spread
 
 SHAPES = [(3, 4), (3, 4, 5), (3, 4, 5, 6), (3, 4, 2, 5, 6), (1, 4, 1, 1), (2, 4, 1, 1, 1), (1, 1, 2, 1)]
 
@@ -178,18 +178,6 @@ def test_how_a_request_is_cut_does_not_matter_to_pooled_moments() -> None:
     for a, b in zip(whole, seen.pooled(), strict=True):
         torch.testing.assert_close(a, b)
     assert (seen.images, seen.values) == (6, 54)
-
-
-def test_wasserstein_is_its_formula() -> None:
-    site = _site(7, eps=1e-3)
-    observed = Statistics(_draw(7, seed=3), _draw(7, seed=4).square())
-    found = wasserstein(observed, site.mean, site.var, torch.tensor(site.eps))
-    for c in range(7):
-        m, v = float(observed.mean[c]), float(observed.var[c])
-        ms, vs = float(site.mean[c]), float(site.var[c])
-        expected = ((m - ms) ** 2 + (math.sqrt(v) - math.sqrt(vs)) ** 2) / (vs + 1e-3)
-        assert float(found[c]) == pytest.approx(expected, rel=1e-4)
-    assert not wasserstein(site.trained, site.mean, site.var, torch.tensor(site.eps)).any()
 
 
 def test_statistics_move_toward_each_other_by_weight() -> None:
