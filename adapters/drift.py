@@ -152,6 +152,11 @@ def _evidence(memory: Memory | None, channels: int) -> Tensor:
     return memory.evidence
 
 
+def evidence_bytes(channels: int) -> int:
+    """How many bytes a stream's evidence takes where the first site has that many channels."""
+    return 4 * (2 * channels + 2)
+
+
 class _Plan(NamedTuple):
     """The weights of a forward's images for each of its R requests."""
 

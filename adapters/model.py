@@ -179,7 +179,9 @@ class AdaptiveModel:
             del self._memories[key]
 
     def state_bytes(self, strategy: Strategy | None = None) -> int:
-        """How many bytes one stream's state takes with ``strategy``, or with the model's own, its drift apart.
+        """How many bytes one stream's state takes with ``strategy``, or with the model's own.
+
+        What it remembers for its drift is counted once a forward has shown how much that is.
 
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
@@ -254,7 +256,8 @@ class AdaptiveModel:
                 images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
             ran = (self._compiled and self._compiled.run(plan, images)) or self._eager(plan, images)
             if self._shown is None:
-                self._shown = Shown(self._head.width, ran.logits.shape[-1], requests[0].images[:1].clone())
+                channels = self.sites[ran.first.site].channels
+                self._shown = Shown(self._head.width, ran.logits.shape[-1], requests[0].images[:1].clone(), channels)
             if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)

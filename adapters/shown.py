@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adapters.composite import Strategy, whole
 from adapters.correct import fresh
+from adapters.drift import evidence_bytes
 from adapters.errors import InputError
 from adapters.memory import Layout, bytes_of
 from adapters.roles import Start
@@ -19,6 +20,7 @@ class Shown(NamedTuple):
     features: int  # 0 where it does not end in a linear layer
     classes: int
     image: Tensor  # [1, ...]
+    channels: int  # of the first site that a forward reaches
 
 
 def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: Shown | None) -> int:
@@ -27,8 +29,9 @@ def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: Shown | 
     ``layout`` is that of the adapter's state, ``affine`` the number of affine parameters.
     """
     parts = whole(strategy)
+    evidence = 0 if shown is None else evidence_bytes(shown.channels)
     if parts.learner is None and not parts.correctors:
-        return layout.row.nbytes
+        return layout.row.nbytes + evidence
     if shown is None:
         raise InputError("what learners and correctors remember depends on the network: run it once before asking")
     start = Start(affine, layout.row, shown.image, shown.classes)
@@ -36,4 +39,4 @@ def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: Shown | 
     for corrector in parts.correctors:
         features = shown.features if getattr(corrector, "features", False) else 0
         states.append(fresh(corrector, features, shown.classes, layout.row.device))
-    return layout.row.nbytes + bytes_of(tuple(states))
+    return layout.row.nbytes + evidence + bytes_of(tuple(states))
