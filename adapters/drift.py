@@ -111,6 +111,22 @@ def assumed_baseline(site: Site, pixels: int) -> Baseline:
     return Baseline(torch.cat([mean, (1.0 - MEANS_BETWEEN) * var]), spread)
 
 
+def fitting_baseline(baseline: Baseline | None, site: Site, first: FirstSite) -> Baseline:
+    """The baseline itself if there is one, or what is assumed for one.
+
+    Raises:
+        UnsupportedModelError: it is of another network.
+    """
+    if baseline is None:
+        return assumed_baseline(site, first.pixels)
+    if len(baseline.mean) != 2 * site.channels:
+        raise UnsupportedModelError(
+            f"the baseline is of {len(baseline.mean) // 2} channels, the network's first BatchNorm layer ({site.name}) "
+            f"has {site.channels}: measure it again on this network"
+        )
+    return baseline
+
+
 def read_drift(
     site: Site, first: FirstSite, baseline: Baseline, turns: Sequence[Turn], memories: Mapping[Key, Memory]
 ) -> Reading:

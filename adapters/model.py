@@ -16,7 +16,7 @@ from adapters.build import default_cache
 from adapters.compiled import Compiled
 from adapters.composite import Strategy, whole
 from adapters.direct import Direct
-from adapters.drift import Baseline, FirstSite, assumed_baseline, first_site, read_drift
+from adapters.drift import Baseline, first_site, fitting_baseline, read_drift
 from adapters.errors import InputError
 from adapters.forward import NORMALIZATIONS, Pass
 from adapters.head import Head, featureless
@@ -242,8 +242,9 @@ class AdaptiveModel:
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         plan, ran = self._ran(requests, memories)
         ordered = [plan.turns[index] for index in plan.order]
-        site, baseline = self.sites[ran.first.site], self._baseline_of(ran.first)
-        return settle(plan, ran, read_drift(site, ran.first, baseline, ordered, memories), memories)
+        site = self.sites[ran.first.site]
+        self._baseline = fitting_baseline(self._baseline, site, ran.first)
+        return settle(plan, ran, read_drift(site, ran.first, self._baseline, ordered, memories), memories)
 
     def _ran(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> tuple[Plan, Ran]:
         turns = [Turn(self._key(request), len(request.images), request.update, request.images) for request in requests]
@@ -263,11 +264,6 @@ class AdaptiveModel:
                 layout = self._layout(self.adapter)
                 self._compiled = Compiled(self._network, self.sites, self.adapter, layout, default_cache())
         return plan, ran
-
-    def _baseline_of(self, first: FirstSite) -> Baseline:
-        if self._baseline is None:
-            self._baseline = assumed_baseline(self.sites[first.site], first.pixels)
-        return self._baseline
 
     def _eager(self, plan: Plan, images: Tensor) -> Ran:
         taken = Pass(self.sites, plan, self._unread)

@@ -27,4 +27,5 @@ def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) ->
         default_strategy=name_of(strategy(settings.strategy)),
         card=hosted.card,
         class_ids=list(hosted.class_ids),
+        drift_baseline="measured" if settings.baseline or hosted.baseline else "assumed",
     )

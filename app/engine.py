@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adapters import AdaptiveModel, Key, load_plugins
+from app.baselines import load_baseline
 from app.batcher import Batcher
 from app.batcher import Limits as Waiting
 from app.budget import Budget
@@ -69,6 +71,7 @@ class Engine:
             dtype=TYPES[settings.dtype],
             copy=False,
             compile=settings.compile,
+            baseline=hosted.baseline if settings.baseline is None else load_baseline(settings.baseline),
         )
         self._streams = Streams(settings.max_state_bytes, settings.max_streams)
         waiting = Waiting(settings.max_forward_images, settings.max_waiting, settings.max_waiting_per_stream)
@@ -184,6 +187,15 @@ class Engine:
             strategy = named(strategy, {}).name
         return await self._batcher.reset(Scope(stream, strategy))
 
+    async def moments(self, images: Sequence[bytes] | Tensor) -> Tensor:
+        """What a baseline is made of, see `adapters.AdaptiveModel.moments`; no stream moves.
+
+        Raises:
+            RequestError: an image cannot be read.
+        """
+        pixels = await self._decoders(images)
+        return await self._thread.run(lambda: self._model.moments(pixels))
+
     def streams(self) -> StreamsInfo:
         """What is remembered, without the numbers."""
         return self._streams.info()
@@ -277,6 +289,7 @@ def _prediction(result: Result, strategy: str, params: dict[str, Any], timing: T
         step=result.step,
         updated=result.updated,
         drift=result.drift,
+        adaptation=result.adaptation,
         timing=timing,
     )
 

@@ -84,7 +84,7 @@ class Forwards:
             self._streams.commit(key, memory)
         for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
             if answer.updated and math.isfinite(output.entropy):
-                self._streams.note(ticket.key, len(output.classes), answer.drift, output.entropy)
+                self._streams.note(ticket.key, len(output.classes), answer.drift, answer.adaptation, output.entropy)
         for ticket in answered:
             if ticket.end:
                 self._streams.forget(Scope(str(ticket.key.stream)))
@@ -96,7 +96,9 @@ class Forwards:
         for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
             if math.isfinite(output.entropy):
                 lesson = outcome.lessons.get(ticket.key) if ticket.learns else None
-                results.append(Result(output, answer.drift, answer.step, answer.updated, commit_ms, lesson))
+                results.append(
+                    Result(output, answer.drift, answer.adaptation, answer.step, answer.updated, commit_ms, lesson)
+                )
                 continue
             if ticket.update:
                 self.metrics.rejected("not_finite")

@@ -169,11 +169,12 @@ class Page(Collector):
 
 
 class Measured(NamedTuple):
-    """Drift and entropy of one series: means over its states, weighted with their images."""
+    """Drift, adaptation and entropy of one series: means over its states, weighted with their images."""
 
     stream: str
     strategy: str
     drift: float
+    adaptation: float
     entropy: float
 
 
@@ -197,6 +198,7 @@ def by_stream(infos: Iterable[StreamInfo], most: int) -> list[Measured]:
             stream,
             strategy,
             _mean((info.drift, info.images) for info in group),
+            _mean((info.adaptation, info.images) for info in group),
             _mean((info.entropy, info.images) for info in group),
         )
         for (stream, strategy), group in sorted(rows.items())
@@ -238,13 +240,18 @@ def _memory(info: StreamsInfo) -> Iterator[Metric]:
 
 def _measured(infos: Iterable[StreamInfo], most: int) -> Iterator[Metric]:
     labels = ["stream", "strategy"]
-    drift = GaugeMetricFamily("renorm_stream_drift", "Drift of a stream's last request; 0 is none", labels=labels)
+    drift = GaugeMetricFamily(
+        "renorm_stream_drift", "How far a stream's last images are from clean ones; 0 is none", labels=labels
+    )
+    adaptation = GaugeMetricFamily(
+        "renorm_stream_adaptation", "How far statistics are from the trained ones, in units of drift", labels=labels
+    )
     entropy = GaugeMetricFamily("renorm_stream_entropy", "Entropy of a stream's last request, in nats", labels=labels)
     for row in by_stream(infos, most):
-        for family, value in ((drift, row.drift), (entropy, row.entropy)):
+        for family, value in ((drift, row.drift), (adaptation, row.adaptation), (entropy, row.entropy)):
             if math.isfinite(value):
                 family.add_metric([row.stream, row.strategy], value)
-    yield from (drift, entropy)
+    yield from (drift, adaptation, entropy)
 
 
 def _kinds() -> set[str]:

@@ -62,7 +62,11 @@ class PredictResponse(Wire):
     step: int = Field(ge=0, examples=[12], description="requests that this stream has learned from, with this strategy")
     updated: bool = Field(examples=[True], description="whether the stream learned from this request")
     drift: Measured = Field(
-        examples=[0.41], description="distance of the observed statistics from the trained ones; 0 is none"
+        examples=[0.41],
+        description="how far the stream's last images are from clean ones: 0 is clean, 1 as far as clean images differ",
+    )
+    adaptation: Measured = Field(
+        examples=[0.38], description="how far the statistics used are from the trained ones, in the same units"
     )
     entropy: FiniteFloat = Field(examples=[0.35], description="mean entropy of the images' probabilities, in nats")
     predictions: list[ImagePrediction] = Field(
@@ -166,6 +170,9 @@ class ModelResponse(Wire):
     device: str = Field(examples=["cpu"], description="where it runs")
     dtype: str = Field(examples=["float32"], description="of weights and activations; statistics are float32")
     default_strategy: str = Field(examples=["adabn"])
+    drift_baseline: Literal["measured", "assumed"] = Field(
+        examples=["measured"], description="whether drift is told against clean images, or against trained statistics"
+    )
     card: str = Field(examples=["Trained on CIFAR-10; 91 % of its test images are classified correctly."])
     class_ids: list[str] = Field(
         default=[],
@@ -184,7 +191,8 @@ class StreamState(Wire):
     steps: int = Field(examples=[12], description="requests it has learned from")
     images: int = Field(examples=[96], description="images it has learned from")
     bytes: int = Field(examples=[5504])
-    drift: Measured = Field(examples=[0.41], description="of the last request")
+    drift: Measured = Field(examples=[0.41], description="after the last request")
+    adaptation: Measured = Field(None, examples=[0.38], description="of the last request")
     entropy: Measured = Field(examples=[0.35], description="of the last request, in nats")
     age_s: FiniteFloat = Field(examples=[3.2], description="seconds since the last request")
 

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         description="file of the temperatures that `renorm calibrate-temperature` fits, by default "
         "renorm/temperatures.json in the user's data folder",
     )
+    baseline: Path | None = Field(
+        None, description="file of clean images' moments that `renorm calibrate` makes, the zero and the unit of drift"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for a free one")
     admin_key: SecretStr | None = Field(

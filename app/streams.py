@@ -33,6 +33,7 @@ class Held:
     bytes: int = 0
     images: int = 0
     drift: float = 0.0
+    adaptation: float = 0.0
     entropy: float = 0.0
     used: float = 0.0
 
@@ -83,12 +84,12 @@ class Streams:
             del self._arena[gone]
             self.evictions += 1
 
-    def note(self, key: Key, images: int, drift: float, entropy: float) -> None:
+    def note(self, key: Key, images: int, drift: float, adaptation: float, entropy: float) -> None:
         """Record what the last committed request of ``key`` looked like."""
         held = self._held.get(key)
         if held is not None:
             held.images += images
-            held.drift, held.entropy, held.used = drift, entropy, time.monotonic()
+            held.drift, held.adaptation, held.entropy, held.used = drift, adaptation, entropy, time.monotonic()
 
     def forget(self, scope: Scope) -> int:
         """Drop the states that ``scope`` covers; how many there were."""
@@ -113,6 +114,7 @@ def _told(stream: str, held: Held, now: float) -> StreamInfo:
         images=held.images,
         bytes=held.bytes,
         drift=held.drift,
+        adaptation=held.adaptation,
         entropy=held.entropy,
         age_s=now - held.used,
     )

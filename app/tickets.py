@@ -59,6 +59,7 @@ class Result:
 
     output: Output
     drift: float
+    adaptation: float
     step: int
     updated: bool
     commit_ms: float = 0.0

@@ -57,7 +57,8 @@ class Prediction:
     params: dict[str, Any]  # complete, defaults included; shared by all answers, so never changed
     step: int  # committed requests of this stream with this strategy, this one included if it was
     updated: bool
-    drift: float
+    drift: float  # how far the stream's last images are from clean ones, see `adapters.drift`
+    adaptation: float  # how far the statistics used are from the trained ones, in the same units
     timing: Timing
 
 
@@ -71,7 +72,8 @@ class StreamInfo:
     steps: int
     images: int
     bytes: int
-    drift: float  # of the last request
+    drift: float  # after the last request
+    adaptation: float  # of the last request
     entropy: float  # of the last request, mean over its images, in nats
     age_s: float  # since the last request
 
@@ -110,4 +112,5 @@ class ModelInfo:
     dtype: str  # of weights and activations
     default_strategy: str
     card: str
+    drift_baseline: str  # "measured" on clean images, or "assumed" from the trained statistics
     class_ids: list[str] = field(default_factory=list)  # WordNet's, one for each class; empty where there are none

@@ -8,6 +8,7 @@ import typer
 
 from app import __version__
 from app.cli.calibrate import CALIBRATE_EXAMPLES, calibrate
+from app.cli.calibrate_baseline import BASELINE_EXAMPLES, calibrate_baseline
 from app.cli.config import CONFIG_EXAMPLES, config
 from app.cli.describe import DESCRIBE_EXAMPLES, describe
 from app.cli.evaluate import EVALUATE_EXAMPLES, evaluate
@@ -53,6 +54,7 @@ cli.command(epilog=DESCRIBE_EXAMPLES)(describe)
 cli.command(epilog=PREDICT_EXAMPLES)(predict)
 cli.command(epilog=STRATEGIES_EXAMPLES)(strategies)
 cli.command(epilog=EVALUATE_EXAMPLES)(evaluate)
+cli.command("calibrate", epilog=BASELINE_EXAMPLES)(calibrate_baseline)
 cli.command("calibrate-temperature", epilog=CALIBRATE_EXAMPLES)(calibrate)
 cli.command(epilog=CONFIG_EXAMPLES)(config)
 cli.add_typer(keys)

@@ -27,7 +27,7 @@ Examples:
 """
 
 
-@o.with_settings("model", "weights", "labels", "mean", "std", "size", "device", "dtype", "strategy")
+@o.with_settings("model", "weights", "labels", "mean", "std", "size", "device", "dtype", "strategy", "baseline")
 def describe(config: o.ConfigOption = None, json: o.JsonOption = False, **options: Any) -> None:
     """Show a model as the server would host it: preprocessing, BatchNorm sites, bytes of state per strategy."""
     settings = settings_from({**options, "config": config})
@@ -60,6 +60,7 @@ def _print(info: ModelInfo) -> None:
         "device": info.device,
         "type": info.dtype,
         "default strategy": info.default_strategy,
+        "drift baseline": info.drift_baseline,
     }
     show("Model", ["", ""], [[name, value] for name, value in facts.items()])
     sites = [[site.name, site.kind, f"{site.channels:,}"] for site in info.sites]

@@ -38,6 +38,7 @@ _OPTIONS: dict[str, _Row] = {
     "compile": _Row(bool, _MODEL, ""),
     "strategy": _Row(str, _MODEL, "NAME"),
     "temperatures": _Row(Path, _MODEL, "FILE"),
+    "baseline": _Row(Path, _MODEL, "FILE"),
     "host": _Row(str, _SERVER, "ADDRESS"),
     "port": _Row(int, _SERVER, "NUMBER"),
     "admin_key": _Row(str, _SERVER, "KEY"),

@@ -42,8 +42,9 @@ class Answer:
     """What is in the images of one request, and what the statistics of its stream did.
 
     ``params`` are the hyperparameters in use, defaults included. ``step`` counts the requests that the stream has
-    learned from with this strategy; ``updated`` says whether this one is among them. ``drift`` is the distance of the
-    observed statistics from the trained ones, None where it is not finite. ``entropy`` is the mean over the images, in
+    learned from with this strategy; ``updated`` says whether this one is among them. ``drift`` is how far
+    the stream's last images are from clean ones, ``adaptation`` how far the statistics used are from the trained ones,
+    in the same units: 0 is none, and None is not finite. ``entropy`` is the mean over the images, in
     nats. ``predictions`` has one entry per image, in the order they were given.
     """
 
@@ -57,6 +58,7 @@ class Answer:
     entropy: float
     predictions: list[ImagePrediction]
     timing_ms: TimingMs
+    adaptation: float | None = None  # also of servers that do not tell it
 
 
 ANSWER = TypeAdapter(Answer)

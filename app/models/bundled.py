@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 
+from adapters import Baseline
+from app.baselines import load_baseline
 from app.errors import ModelError
 from app.models.assemble import assemble
 from app.models.hosted import Hosted, Preprocessing
@@ -28,13 +31,14 @@ def cifar10_resnet20(settings: Settings) -> Hosted:
     """
     name = "cifar10-resnet20"
     network = ResNet20(len(CIFAR10_CLASSES))
+    baseline = None
     if settings.weights is not None:
         load_weights(network, settings.weights)
         card = ""
     else:
         _load_packaged(network, name)
-        card = _card(name)
-    return assemble(
+        card, baseline = _card(name), _baseline(name)
+    hosted = assemble(
         network,
         settings,
         name=name,
@@ -43,6 +47,7 @@ def cifar10_resnet20(settings: Settings) -> Hosted:
         architecture="ResNet20",
         card=card,
     )
+    return replace(hosted, baseline=baseline)
 
 
 def _load_packaged(network: ResNet20, name: str) -> None:
@@ -53,6 +58,11 @@ def _load_packaged(network: ResNet20, name: str) -> None:
         )
     with resources.as_file(packaged) as path:
         load_weights(network, path)
+
+
+def _baseline(name: str) -> Baseline:
+    with resources.as_file(resources.files("app").joinpath("weights", f"{name}.baseline.safetensors")) as path:
+        return load_baseline(path)
 
 
 def _card(name: str) -> str:

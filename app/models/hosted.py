@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from adapters import Baseline
+
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 
 
@@ -55,6 +57,7 @@ class Hosted:
     architecture: str
     card: str  # a few sentences or a model card: data, recipe, accuracy, intended use; may be empty
     class_ids: tuple[str, ...] = ()  # WordNet's, one for each class; empty where the labels have none
+    baseline: Baseline | None = None  # of drift; None: assumed from the trained statistics
     parameters: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -68,7 +68,8 @@ def about(prediction: Prediction, stream: str) -> dict[str, str | int | float | 
         "renorm_updated": prediction.updated,
         "renorm_entropy": prediction.entropy,
     }
-    return {**said, "renorm_drift": prediction.drift} if math.isfinite(prediction.drift) else said
+    far = {"renorm_drift": prediction.drift, "renorm_adaptation": prediction.adaptation}
+    return {**said, **{name: value for name, value in far.items() if math.isfinite(value)}}
 
 
 def _classes(name: str, parameters: Mapping[str, Any], where: str) -> int:

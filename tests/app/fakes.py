@@ -32,6 +32,7 @@ STATE = StreamInfo(
     images=9,
     bytes=512,
     drift=0.5,
+    adaptation=0.25,
     entropy=0.25,
     age_s=1.5,
 )
@@ -76,6 +77,7 @@ class FakeEngine:
             step=len(self.calls),
             updated=call.update,
             drift=self.drift,
+            adaptation=0.25,
             timing=Timing(1.0, 0.5, 2.0, 3.5),
         )
 
@@ -111,6 +113,7 @@ class FakeEngine:
             dtype="float32",
             default_strategy="adabn",
             card="",
+            drift_baseline="measured",
         )
 
     async def ping(self, deadline_s: float) -> bool:

@@ -50,7 +50,7 @@ class Forward:
 
 def _result(ticket: Ticket) -> Result:
     assert ticket.images is not None
-    return Result(Output(ticket.images, [], [], 0.0), 0.0, len(ticket.images), updated=ticket.update)
+    return Result(Output(ticket.images, [], [], 0.0), 0.0, 0.0, len(ticket.images), updated=ticket.update)
 
 
 def key(stream: str) -> Key:

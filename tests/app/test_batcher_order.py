@@ -38,7 +38,7 @@ class Queue:
     async def _forward(self, group: list[Ticket]) -> list[Result | Exception]:
         self.groups.append([self._names[ticket] for ticket in group])
         await self.gate.wait()
-        return [Result(Output(PIXELS, [], [], 0.0), 0.0, 1, updated=True) for _ in group]
+        return [Result(Output(PIXELS, [], [], 0.0), 0.0, 0.0, 1, updated=True) for _ in group]
 
     def _forget(self, scope: Scope) -> int:
         self.forgotten.append((scope, len(self.groups)))

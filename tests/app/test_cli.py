@@ -139,9 +139,10 @@ def test_describe_shows_sites_and_the_bytes_of_every_strategy() -> None:
     assert shown.exit_code == 0, shown.output
     lines = [line.split() for line in shown.stdout.splitlines()]
     assert ["bn", "BatchNorm2d", "6"] in lines
-    # Mean and variance of six channels, and for adabn how many values stand behind them.
-    assert ["robust_bn", str(4 * 2 * 6)] in lines
-    assert ["source", "0"] in lines
+    # Mean and variance of six channels, and what drift is made of.
+    drift = 4 * (2 * 6 + 2)
+    assert ["robust_bn", str(4 * 2 * 6 + drift)] in lines
+    assert ["source", str(drift)] in lines
     assert ["size", "16"] in lines
     assert ["device", "cpu"] in lines
     assert not [line for line in shown.stdout.splitlines() if line != line.rstrip()]

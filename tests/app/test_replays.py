@@ -21,7 +21,7 @@ def anyio_backend() -> str:
 
 def prediction(step: int, images: int = 1) -> Prediction:
     timing = Timing(1.0, 1.0, 1.0, 3.0)
-    return Prediction(torch.zeros(images, 10), [[0]], [[1.0]], 0.0, "bn", {}, step, True, 0.0, timing)
+    return Prediction(torch.zeros(images, 10), [[0]], [[1.0]], 0.0, "bn", {}, step, True, 0.0, 0.0, timing)
 
 
 async def test_an_answer_is_kept_and_given_to_all_who_ask_again() -> None:

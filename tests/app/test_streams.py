@@ -86,13 +86,13 @@ SCOPES = (Scope(), Scope("a"), Scope(None, "adabn"), Scope("a", "adabn"), Scope(
 
 def test_notes_are_told_and_go_with_the_state() -> None:
     streams = Streams(1000, 10)
-    streams.note(key("a"), 3, 0.5, 1.0)
+    streams.note(key("a"), 3, 0.5, 0.4, 1.0)
     assert streams.info().streams == []
     streams.commit(key("a"), memory(1))
-    streams.note(key("a"), 3, 0.5, 1.0)
-    streams.note(key("a"), 4, 0.7, 0.9)
+    streams.note(key("a"), 3, 0.5, 0.4, 1.0)
+    streams.note(key("a"), 4, 0.7, 0.6, 0.9)
     info = streams.info().streams[0]
-    assert (info.images, info.drift, info.entropy) == (7, 0.7, 0.9)
+    assert (info.images, info.drift, info.adaptation, info.entropy) == (7, 0.7, 0.6, 0.9)
     assert 0 <= info.age_s < 5
     streams.forget(Scope())
     streams.commit(key("a"), memory(1))

@@ -33,6 +33,7 @@ def answered(images: int = 1, **other: Any) -> httpx.Response:
         "step": 1,
         "updated": True,
         "drift": 0.5,
+        "adaptation": 0.25,
         "entropy": 0.25,
         "predictions": [{**RANKED[0], "top_k": RANKED}] * images,
         "timing_ms": TIMING,

@@ -22,6 +22,7 @@ PREDICTION = Prediction(
     step=4,
     updated=True,
     drift=0.5,
+    adaptation=0.25,
     timing=Timing(1, 1, 1, 3),
 )
 
@@ -92,5 +93,6 @@ def test_what_is_said_of_the_stream() -> None:
         "renorm_updated": True,
         "renorm_entropy": 0.75,
         "renorm_drift": 0.5,
+        "renorm_adaptation": 0.25,
     }
     assert "renorm_drift" not in about(replace(PREDICTION, drift=math.nan), "s")

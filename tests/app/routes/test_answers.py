@@ -28,6 +28,7 @@ def prediction(**changed: Any) -> Prediction:
         "step": 12,
         "updated": True,
         "drift": 12345.6789,
+        "adaptation": 0.25,
         "timing": Timing(1.8, 0.2, 9.6, 11.7),
     }
     return Prediction(**{**told, **changed})
@@ -47,6 +48,7 @@ def of_the_schema(said: Prediction) -> PredictResponse:
         step=said.step,
         updated=said.updated,
         drift=float(f"{said.drift:.6g}"),
+        adaptation=float(f"{said.adaptation:.6g}"),
         entropy=float(f"{said.entropy:.6g}"),
         predictions=[ImagePrediction(**dict(top[0]), top_k=top) for top in ranked],
         timing_ms=TimingResponse.model_validate(said.timing._asdict()),
@@ -55,7 +57,15 @@ def of_the_schema(said: Prediction) -> PredictResponse:
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"drift": math.nan}, {"drift": math.inf}, {"updated": False, "step": 0}, {"params": {}}, {"entropy": 0.0}],
+    [
+        {},
+        {"drift": math.nan},
+        {"drift": math.inf},
+        {"adaptation": math.inf},
+        {"updated": False, "step": 0},
+        {"params": {}},
+        {"entropy": 0.0},
+    ],
 )
 def test_an_answer_is_what_the_schema_documents(changed: dict[str, Any]) -> None:
     said = prediction(**changed)

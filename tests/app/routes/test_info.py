@@ -103,10 +103,11 @@ def test_a_real_model_says_what_every_strategy_costs(engine: Engine) -> None:
     assert list(costs) == list(STRATEGIES)
     assert described.default_strategy == "adabn+lame"
     # 32 affine parameters: what was learned and Adam's two averages in float32, its count of steps in int64.
-    assert (costs["bn"], costs["tent"]) == (0, 3 * 4 * 32 + 8)
+    drift = 4 * (2 * 8 + 2)
+    assert (costs["bn"], costs["tent"]) == (drift, drift + 3 * 4 * 32 + 8)
     # COFA remembers the logits of four classes, and whether it has any.
-    assert (costs["source"], costs["cofa"], costs["temperature"]) == (0, 4 * (4 + 1), 0)
-    assert costs["lame"] == sum(4 * field.numel() for field in Lame().init(features=8, classes=4))
+    assert (costs["source"], costs["cofa"], costs["temperature"]) == (drift, drift + 4 * (4 + 1), drift)
+    assert costs["lame"] == drift + sum(4 * field.numel() for field in Lame().init(features=8, classes=4))
     # The bank of RoTTA holds 64 images of 8 x 8 pixels and three colours, among other things.
     assert costs["rotta"] > costs["robust_bn"] + 64 * 8 * 8 * 3
 
@@ -127,6 +128,7 @@ def test_model() -> None:
         "dtype": "float32",
         "default_strategy": "adabn",
         "card": "",
+        "drift_baseline": "measured",
     }
 
 
@@ -138,6 +140,7 @@ STATE = {
     "images": 9,
     "bytes": 512,
     "drift": 0.5,
+    "adaptation": 0.25,
     "entropy": 0.25,
     "age_s": 1.5,
 }

@@ -125,6 +125,7 @@ def test_answer() -> None:
         "step": 1,
         "updated": True,
         "drift": 0.5,
+        "adaptation": 0.25,
         "entropy": pytest.approx(entropy, rel=1e-5),
         "predictions": [image, image],
         "timing_ms": {"decode": 1.0, "queue": 0.5, "forward": 2.0, "total": 3.5},
