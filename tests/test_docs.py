@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import results
 import results_long
@@ -24,7 +25,9 @@ import results_readme
 import torch
 import typer
 import uvicorn
+from PIL import Image
 from results_plan import GRID, LONG
+from typer.testing import CliRunner
 
 from adapters import STRATEGIES, AdaptiveModel, kind_of, name_of, names, strategy, whole
 from adapters.checks import check_adapter
@@ -264,3 +267,18 @@ def _served(serve: str, script: str, home: Path) -> tuple[str, str]:
         server.wait(20)
     assert done.returncode == 0, done.stderr + errors.read_text()
     return done.stdout, errors.read_text()
+
+
+def test_the_commands_of_the_drift_page_measure_and_use_a_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (commands,) = blocks(ROOT / "docs" / "drift.md", "sh")
+    measure, serve = (shlex.split(line)[1:] for line in commands.splitlines())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clean").mkdir()
+    for number, pixels in enumerate(np.load(ROOT / "benchmarks" / "sample" / "clean.npy")[:40]):
+        Image.fromarray(pixels).save(tmp_path / "clean" / f"{number}.png")
+    measured = CliRunner().invoke(cli, measure)
+    assert measured.exit_code == 0, measured.output
+    described = CliRunner().invoke(cli, ["describe", "--json", *serve[1:]])
+    assert json.loads(described.stdout)["drift_baseline"] == "measured"

@@ -129,6 +129,7 @@ class InferResponse(Wire):
                 "renorm_updated": True,
                 "renorm_entropy": 0.35,
                 "renorm_drift": 0.41,
+                "renorm_adaptation": 0.38,
             }
         ]
     )

@@ -70,6 +70,7 @@ def test_the_body_is_read_whatever_its_type_is_called(kind: str | None, url: str
             "renorm_updated": True,
             "renorm_entropy": pytest.approx(1.65057677),
             "renorm_drift": 0.5,
+            "renorm_adaptation": 0.25,
         },
         "outputs": [
             {"name": "probabilities", "datatype": "FP32", "shape": [1, 7], "data": pytest.approx(PROBABILITIES)},
