@@ -36,8 +36,6 @@ from adapters.snapshot import exported, restored
 from adapters.source import Source
 from adapters.teaching import Hosted
 
-CACHED_LAYOUTS = 8
-
 
 class AdaptiveModel:
     """Wrap a network so that it adapts as it answers.
@@ -99,7 +97,7 @@ class AdaptiveModel:
         self._memories = Arena()
         self._baseline = baseline
         # Keyed by the number of known sites too, because that number can grow.
-        self._layout_of = lru_cache(CACHED_LAYOUTS)(self._new_layout)
+        self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
         self._school = School(Hosted(self._network, self.sites, self._affines, self._layout, prepare, dtype))
         self._compile = compile
         self._compiled: Compiled | None = None
@@ -158,8 +156,8 @@ class AdaptiveModel:
         ``image`` ``[1, ...]`` is an example as requests hold them; no stream learns from it. ``progress`` is told
         what is compiled, which can take a minute a graph.
         """
-        # Two requests: a network that cannot answer a batch is known now, not when the first one comes.
-        self.run([Request(image, stream, update=False) for stream in ("one", "two")], {})
+        # Two requests: a network that cannot answer a batch is known now.
+        self.run([Request(image, stream, update=False) for stream in "ab"], {})
         if self._compiled is not None:
             self._compiled.progress = progress or self._compiled.progress
             with torch.no_grad():
@@ -169,9 +167,9 @@ class AdaptiveModel:
 
     def moments(self, images: Tensor) -> Tensor:
         """Moments of each image at the first site ``[n, 2C]``, which `fit_baseline` takes; no stream learns."""
-        request = Request(images, strategy=Source(), update=False)
-        check_requests([request], raw=self._prepare is not None)
-        return self._ran([request], {})[1].first.moments
+        requests = [Request(images, strategy=Source(), update=False)]
+        check_requests(requests, raw=self._prepare is not None)
+        return self._ran(requests, {})[1].first.moments
 
     def reset(self, stream: Hashable | None = None) -> None:
         """Forget one stream, with every strategy, or all streams: the next request starts a new one."""
@@ -179,9 +177,7 @@ class AdaptiveModel:
             del self._memories[key]
 
     def state_bytes(self, strategy: Strategy | None = None) -> int:
-        """How many bytes one stream's state takes with ``strategy``, or with the model's own.
-
-        What it remembers for its drift is counted once a forward has shown how much that is.
+        """How many bytes one stream's state takes with ``strategy``, or with the model's own (drift's: after a forward).
 
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
@@ -236,9 +232,6 @@ class AdaptiveModel:
     def _layout(self, adapter: AnyAdapter) -> Layout:
         return self._layout_of(adapter, len(self.sites))
 
-    def _new_layout(self, adapter: Any, _count: int) -> Layout:
-        return initial(adapter, self.sites)
-
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         plan, ran = self._ran(requests, memories)
         ordered = [plan.turns[index] for index in plan.order]
@@ -257,8 +250,8 @@ class AdaptiveModel:
                 images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
             ran = (self._compiled and self._compiled.run(plan, images)) or self._eager(plan, images)
             if self._shown is None:
-                channels = self.sites[ran.first.site].channels
-                self._shown = Shown(self._head.width, ran.logits.shape[-1], requests[0].images[:1].clone(), channels)
+                image, channels = requests[0].images[:1].clone(), self.sites[ran.first.site].channels
+                self._shown = Shown(self._head.width, ran.logits.shape[-1], image, channels)
             if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)
