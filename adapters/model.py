@@ -177,7 +177,7 @@ class AdaptiveModel:
             del self._memories[key]
 
     def state_bytes(self, strategy: Strategy | None = None) -> int:
-        """How many bytes one stream's state takes with ``strategy``, or with the model's own (drift's: after a forward).
+        """How many bytes a stream's state takes with ``strategy``, or with the model's own (drift's: after a forward).
 
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
