@@ -1,0 +1,49 @@
+"""How much one image may cost, and the refusals that say so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from app.errors import ImageError, TooLargeError
+
+
+class Limits(NamedTuple):
+    """At most these: the encoded ``bytes`` of one image, and the ``pixels`` that its header tells."""
+
+    bytes: int
+    pixels: int
+
+
+def check_bytes(data: bytes, limits: Limits, where: str) -> None:
+    """Refuse an empty file and one with too many bytes.
+
+    Raises:
+        ImageError, TooLargeError: which of the two it was.
+    """
+    if not data:
+        raise ImageError("the image is empty, it has 0 bytes", hint="send the bytes of an image file", where=where)
+    if len(data) > limits.bytes:
+        raise TooLargeError(
+            f"the image has {len(data)} bytes, at most {limits.bytes} are accepted",
+            hint="send it smaller or more compressed, or raise RENORM_MAX_IMAGE_BYTES",
+            where=where,
+        )
+
+
+def check_pixels(width: int, height: int, limits: Limits, where: str) -> None:
+    """Refuse an image of too many pixels.
+
+    Raises:
+        TooLargeError: it is.
+    """
+    if width * height > limits.pixels:
+        raise too_many_pixels(f"{width} x {height}", limits, where)
+
+
+def too_many_pixels(pixels: str, limits: Limits, where: str) -> TooLargeError:
+    """The refusal of an image that has ``pixels``, in words."""
+    return TooLargeError(
+        f"the image has {pixels} pixels, at most {limits.pixels} are accepted",
+        hint="send it scaled down, or raise RENORM_MAX_IMAGE_PIXELS",
+        where=where,
+    )

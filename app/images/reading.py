@@ -1,0 +1,74 @@
+"""Bytes to pixels under explicit limits: the header is read before any pixel. Knows no HTTP, keeps no state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.errors import ImageError, RenormError
+from app.images.cutting import cut
+from app.images.formats import recognize
+from app.images.limits import Limits, check_bytes, check_pixels, too_many_pixels
+from app.images.orientation import orientation_of, upright
+
+if TYPE_CHECKING:
+    # Not at run time: a decoder process must not load torch.
+    from app.models.hosted import Preprocessing
+
+
+def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str) -> NDArray[np.uint8]:
+    """Turn one encoded still image into the pixels that the network sees. Safe to call from many threads.
+
+    Returns:
+        ``[size, size, 3]``, RGB, read-only. Scaling and normalization follow on the model's device, where they cost
+        less, for a whole batch: see `app.models.pixels`.
+
+    Raises:
+        ImageError: empty, of an unknown format, animated, truncated or corrupt.
+        TooLargeError: more bytes, or by its header more pixels, than ``limits``.
+    """
+    check_bytes(data, limits, where)
+    kind = recognize(data, where)
+    try:
+        picture = kind.open(data)
+        check_pixels(picture.image.width, picture.image.height, limits, where)
+        _check_still(kind.name, where, is_still=picture.is_still)
+        pixels = picture.load()
+        rgb = upright(_to_rgb(pixels, where), orientation_of(picture.image.info))
+    except RenormError as error:
+        error.where = where
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_many_pixels("too many", limits, where) from error
+    except Exception as error:
+        # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, ValueError, struct.error ...
+        raise ImageError(
+            f"the {kind.name} image is truncated or corrupt ({error})",
+            hint="check that the whole file was sent, or save the image anew",
+            where=where,
+        ) from error
+    return np.asarray(cut(rgb, preprocessing))
+
+
+def _check_still(name: str, where: str, *, is_still: bool) -> None:
+    if not is_still:
+        raise ImageError(
+            f"the {name} image is animated or has several pages, and one still image was expected",
+            hint="send its frames as single images, in order",
+            where=where,
+        )
+
+
+def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            f"the image has 32-bit or signed pixels (mode {image.mode}), whose range is unknown",
+            hint="save it with 8 or 16 bits per channel",
+            where=where,
+        )
+    # What is transparent is dropped, not blended; for palettes Pillow would warn about that.
+    image.info.pop("transparency", None)
+    return image if image.mode == "RGB" else image.convert("RGB")
