@@ -61,10 +61,9 @@ load: $(DEV) ## Measure the server under load, beside LitServe and MLServer (abo
 clients: $(DEV) ## Try the clients of KServe and MLServer on a server of its own (ARGS: see benchmarks/clients.py --help)
 	$(BIN)/python benchmarks/clients.py $(ARGS)
 
-errors: $(DEV) ## Errors of source and adabn on shifted streams (DATA=folder, by default the sample; ARGS: see renorm evaluate --help)
-	@rm -rf results/errors
+errors: $(DEV) ## Errors of source and adabn on shifted streams; goes on where it was stopped (DATA=folder, by default the sample; ARGS: see renorm evaluate --help)
 	$(BIN)/renorm evaluate --data "$(or $(DATA),benchmarks/sample)" --strategies source,adabn --protocol single,clean \
-	  --order iid --batch-size 50 --limit 0 --output results/errors $(ARGS)
+	  --order iid --batch-size 50 --limit 0 --anew --output results/errors $(ARGS)
 
 results: $(DEV) ## Measure every strategy, hours long, and write docs/results.md (DATA=folder with corrupted CIFAR-10)
 	@test -n "$(DATA)" || { echo 'make results needs the folder with corrupted CIFAR-10: make results DATA=path/to/cifar10c'; exit 1; }

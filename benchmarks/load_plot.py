@@ -6,6 +6,7 @@ python benchmarks/load_plot.py docs/load.json docs/images/load.png
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ def draw(results: Results, out: Path) -> None:
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         panel(axes, results)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x" if panel is _throughput else "y", alpha=0.3)
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_axisbelow(True)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, ncols=4, loc="outside lower center", fontsize=8)
@@ -76,18 +78,23 @@ def _throughput(axes: Axes, results: Results) -> None:
 
 
 def _latency(axes: Axes, results: Results) -> None:
+    """A line from the median to the 99th percentile for each contender, with both numbers, rate after rate."""
     tint = colours(results)
-    for name in tint:
-        rows = [row for row in results.rows if row.contender == name and row.load.rate and row.rounds]
-        rates = [row.load.rate for row in rows]
-        for quantile, style in (("p50", "o-"), ("p99", "o:")):
-            axes.plot(rates, [row.middle(quantile) for row in rows], style, color=tint[name], markersize=4)
-    axes.set_yscale("log")
-    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        formatter("{x:g}")
-    axes.tick_params(axis="y", which="both", labelsize=8)
-    axes.set_xlabel("requests per second", fontsize=8)
-    axes.set_ylabel("latency in ms: median (line), 99th percentile (dots)", fontsize=8)
+    # One that answered too little has no percentiles.
+    rows = [row for row in results.rows if row.load.rate and row.rounds and math.isfinite(row.middle("p99"))]
+    rows.sort(key=lambda row: (row.load.rate, list(tint).index(row.contender)))
+    for place, row in enumerate(rows):
+        middle, slow = row.middle("p50"), row.middle("p99")
+        axes.plot([middle, slow], [place, place], color=tint[row.contender], linewidth=2)
+        axes.plot(middle, place, "o", color=tint[row.contender], markersize=7)
+        axes.plot(slow, place, "|", color=tint[row.contender], markersize=14, markeredgewidth=2.5)
+        for value, above in ((middle, "median"), (slow, "99 %")):
+            words = f"{above} {value:.1f}" if place == 0 else f"{value:.1f}"
+            axes.annotate(words, (value, place), (0, 9), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), [f"{row.contender},\n{row.load.rate:g} requests/s" for row in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.7)
+    axes.set_xlim(0, 1.15 * max([row.middle("p99") for row in rows], default=1.0))
+    axes.set_xlabel("latency in ms, from the median (dot) to the 99th percentile (bar)", fontsize=8)
     axes.set_title("requests at fixed rates", fontsize=9)
 
 

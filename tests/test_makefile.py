@@ -143,11 +143,11 @@ def test_train_asks_for_data_and_errors_has_a_sample(clone: Clone) -> None:
     assert elsewhere.startswith("renorm evaluate --data my data --strategies ")
 
 
-def test_errors_never_go_on_from_an_earlier_call(clone: Clone) -> None:
+def test_errors_go_on_where_they_were_stopped(clone: Clone) -> None:
     (clone.at / "results" / "errors").mkdir(parents=True)
-    (clone.at / "results" / "grid").mkdir()
-    clone.make("errors")
-    assert [path.name for path in (clone.at / "results").iterdir()] == ["grid"]
+    errors = clone.make("errors")[-1]
+    assert (clone.at / "results" / "errors").is_dir()
+    assert " --anew " in errors, "with other data or settings it begins anew instead of ending in a refusal"
 
 
 def test_results_asks_for_data(clone: Clone) -> None:

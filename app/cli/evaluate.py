@@ -43,6 +43,7 @@ Data = Annotated[
     Path, _option("--data", help="CORRUPTION.npy and labels.npy, or folders DOMAIN/CLASS/.", metavar="FOLDER")
 ]
 Output = Annotated[Path, _option("--output", help="Where results go, and are kept if stopped.", metavar="FOLDER")]
+Anew = Annotated[bool, _option("--anew", help="Throw away what --output holds of an evaluation with other settings.")]
 Strategies = Annotated[
     list[str] | None, _option("--strategies", help=f"{_LISTED} By default all, as they are.", metavar="NAMES")
 ]
@@ -107,6 +108,7 @@ def evaluate(
     severity: Severity = 5,
     domains: Domains = None,
     skip_unknown: SkipUnknown = False,
+    anew: Anew = False,
     streams: Replayed = None,
     together: Together = 32,
     processes: Processes = 1,
@@ -133,6 +135,7 @@ def _asked(given: Mapping[str, Any]) -> Asked:
         "strategies",
         "severity",
         "skip_unknown",
+        "anew",
         "streams",
         "together",
         "processes",

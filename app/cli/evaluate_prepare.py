@@ -38,6 +38,7 @@ class Asked:
     severity: int
     domains: list[str]
     skip_unknown: bool
+    anew: bool
     streams: Path | None
     together: int
     processes: int
@@ -124,7 +125,7 @@ async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset,
     fitting = await check_fit(driver, dataset, specs, max(asked.batches), leave_out=not asked.strategies)
     for spec, why in fitting.left_out:
         typer.echo(f"renorm: {spec.text} is left out: {why}", err=True)
-    folder = Folder(asked.output, kept)
+    folder = Folder(asked.output, kept, anew=asked.anew)
     streams = keep_streams(folder.streams, dataset, streams)
     cells = grid(fitting.specs, streams, asked.batches)
     return Ready(asked, driver, dataset, streams, folder, kept, cells, fitted.summary)

@@ -1,4 +1,4 @@
-"""How far an evaluation got: bars in a terminal, a line for every tenth elsewhere."""
+"""How far an evaluation got: bars in a terminal, elsewhere a line for every tenth and at least every ten seconds."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ MOST_BARS = 12
 """Strategies with a bar of their own: with more, they would not fit on a screen."""
 
 EVERY = 10  # percent
+EVERY_S = 10.0
+"""Seconds after which a line comes, however little was done: who reads a log wants to see that something is."""
 
 
 @contextmanager
@@ -29,21 +31,25 @@ def cells_progress(images: dict[str, int]) -> Iterator[Told]:
         with _bars(images) as told:
             yield told
     else:
-        yield _Lines(sum(images.values())).told
+        yield Lines(sum(images.values())).told
 
 
-class _Lines:
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._wrong = total, 0, 0
-        self._next, self._began = EVERY, time.monotonic()
+class Lines:
+    """Counts images and prints lines; ``now`` is the time in seconds."""
+
+    def __init__(self, total: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._done, self._wrong, self._now = total, 0, 0, now
+        self._next, self._began = EVERY, now()
+        self._last = self._began
 
     def told(self, _: Cell, images: int, wrong: int) -> None:
+        """Count one request, and say how far it is if that is due."""
         self._done, self._wrong = self._done + images, self._wrong + wrong
-        percent = 100 * self._done // self._total
-        if percent < self._next:
+        percent, now = 100 * self._done // self._total, self._now()
+        if percent < self._next and now - self._last < EVERY_S:
             return
-        self._next = percent - percent % EVERY + EVERY
-        left = (time.monotonic() - self._began) * (self._total - self._done) / self._done
+        self._next, self._last = percent - percent % EVERY + EVERY, now
+        left = (now - self._began) * (self._total - self._done) / self._done
         typer.echo(
             f"renorm: {percent} % of {self._total:,} images, error so far {_error(self._wrong, self._done)}, "
             f"about {_duration(left)} left",

@@ -39,6 +39,7 @@ def run(asked: Asked) -> None:
             with _explained(CANNOT_RUN, asked.output):
                 failures = _run_cells(ready, runner)
                 if asked.speed:
+                    _say_errors(ready)
                     runner.run(_measure_speeds(ready))
                 _report(ready, failures)
         finally:
@@ -60,6 +61,19 @@ def _say_size(ready: Ready) -> None:
     typer.echo(f"renorm: {sum(_images(ready, missing).values()):,} images to predict{done}", err=True)
     if not any(cell.strategy == "source" for cell in cells):
         typer.echo("renorm: without the strategy source, the report cannot say what helps and what hurts", err=True)
+
+
+def _say_errors(ready: Ready) -> None:
+    """Mean errors before speeds are known, which take a while: they are what most people wait for."""
+    from app.evaluation.measures import mean
+
+    errors: dict[str, list[float]] = {}
+    for result in ready.folder.results(cell for cell in ready.cells if cell.protocol != "clean"):
+        if result.cell.protocol != "clean":
+            errors.setdefault(result.cell.strategy, []).append(100.0 * float((result.predicted != result.label).mean()))
+    told = ", ".join(f"{strategy} {mean(own):.1f} %" for strategy, own in errors.items())
+    if told:
+        typer.echo(f"renorm: mean errors: {told}", err=True)
 
 
 def _run_cells(ready: Ready, runner: asyncio.Runner) -> list[Failure]:

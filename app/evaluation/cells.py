@@ -35,15 +35,19 @@ Speeds = dict[str, dict[int, float]]
 class Folder:
     """Where an evaluation is kept. ``settings`` are all those on which its figures depend, as text.
 
+    ``anew`` throws away an evaluation with other settings, where one is there, and nothing else in the folder.
+
     Raises:
         EvaluationError: the folder holds an evaluation with other settings, or cannot be written.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, str], *, anew: bool = False) -> None:
         self.path = path
         wanted = {"format": str(FORMAT), **settings}
         manifest = path / MANIFEST
         try:
+            if anew and manifest.exists() and _read_object(manifest) != wanted:
+                _throw_away(path)
             for below in (CELLS, STREAMS):
                 (path / below).mkdir(parents=True, exist_ok=True)
             if not manifest.exists():
@@ -126,6 +130,12 @@ def _load(file: Path) -> Result:
         raise EvaluationError(
             f"the finished cell {file} cannot be read: {error}", hint="delete the file: it will be run again"
         ) from error
+
+
+def _throw_away(path: Path) -> None:
+    """The manifest last: what is stopped in between is thrown away by the next call."""
+    for file in (*(path / CELLS).glob("*.npz"), *(path / STREAMS).glob("*.npz"), path / SPEEDS, path / MANIFEST):
+        file.unlink(missing_ok=True)
 
 
 def _check_same(kept: Mapping[str, Any], wanted: Mapping[str, str], path: Path) -> None:

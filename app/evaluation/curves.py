@@ -15,19 +15,25 @@ from app.evaluation.types import Result
 POINTS = 80
 """How many windows begin along a long stream: a curve has a few points less."""
 
+CALM = 50
+"""Images that an error is a mean over at least, where the stream has four times as many: of fewer it is a zigzag."""
+
 
 class Curve(NamedTuple):
-    """A running mean; both arrays ``[points]``."""
+    """A running mean; arrays are ``[points]``."""
 
     position: NDArray[np.float64]  # images before the middle of each window
     value: NDArray[np.float64]  # NaN where no value of the window is finite
+    error: NDArray[np.float64]  # standard error of each mean, as if its values were independent; NaN of fewer than two
+    window: int  # values behind each point
 
 
-def running(values: NDArray[np.floating], strides: int = 2) -> Curve:
+def running(values: NDArray[np.floating], strides: int = 2, least: int = 2) -> Curve:
     """Means of ``values``, ``[T]``: windows begin every T / `POINTS` values and are ``strides`` times as long.
 
-    Values that are not finite are left out. A window holds two values or more, so streams of few images have fewer
-    points, and one of a single image has one.
+    They are of ``least`` values or more, but not of more than a quarter of all. Values that are not finite are left
+    out. A window holds two values or more, so streams of few images have fewer points, and one of a single image has
+    one.
 
     Raises:
         ValueError: there are no values.
@@ -35,25 +41,39 @@ def running(values: NDArray[np.floating], strides: int = 2) -> Curve:
     if not len(values):
         raise ValueError("a curve needs at least one value")
     stride = math.ceil(len(values) / POINTS)
-    window = min(strides * stride, len(values))
+    window = min(max(strides * stride, min(least, len(values) // 4), 1), len(values))
     starts = np.arange(0, len(values) - window + 1, stride)
     finite = np.isfinite(values)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0), dtype=np.float64)])
-    counts = np.concatenate([[0], np.cumsum(finite)])
-    shown = counts[starts + window] - counts[starts]
-    means: NDArray[np.float64] = np.full(len(starts), math.nan, np.float64)
-    np.divide(sums[starts + window] - sums[starts], shown, out=means, where=shown > 0)
-    return Curve(starts.astype(np.float64) + window / 2, means)
+    shown = _sums(finite.astype(np.float64), starts, window)
+    kept = np.where(finite, values, 0.0).astype(np.float64)
+    means = _ratio(_sums(kept, starts, window), shown)
+    variance = np.maximum(_ratio(_sums(kept**2, starts, window), shown) - means**2, 0.0)
+    error = np.sqrt(_ratio(variance, np.where(shown > 1, shown - 1, 0.0)))
+    return Curve(starts.astype(np.float64) + window / 2, means, error, window)
+
+
+def _sums(values: NDArray[np.float64], starts: NDArray[np.int64], window: int) -> NDArray[np.float64]:
+    sums = np.concatenate([np.zeros(1), np.cumsum(values)])
+    found: NDArray[np.float64] = sums[starts + window] - sums[starts]
+    return found
+
+
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NaN where there is nothing below."""
+    found: NDArray[np.float64] = np.full(len(above), math.nan, np.float64)
+    np.divide(above, below, out=found, where=below > 0)
+    return found
 
 
 def error_curve(result: Result) -> Curve:
     """Error in percent over the stream."""
-    return running(100.0 * (result.predicted != result.label), _strides(result))
+    return running(100.0 * (result.predicted != result.label), _strides(result), CALM)
 
 
 def drift_curve(result: Result) -> Curve:
-    """Drift over the stream, as requests were told it."""
-    return running(result.drift, _strides(result))
+    """Drift over the stream, as requests were told it; images of a request share it, so no error can be told."""
+    curve = running(result.drift, _strides(result))
+    return curve._replace(error=np.full(len(curve.value), math.nan))
 
 
 def _strides(result: Result) -> int:
@@ -65,8 +85,10 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     """The mean of several, at the positions of the shortest; the others are read between their points."""
     shortest = min(curves, key=lambda curve: curve.position[-1])
     values = np.stack([np.interp(shortest.position, curve.position, curve.value) for curve in curves])
+    errors = np.stack([np.interp(shortest.position, curve.position, curve.error) for curve in curves])
     means: NDArray[np.float64] = values.mean(0)
-    return Curve(shortest.position, means)
+    error: NDArray[np.float64] = np.sqrt((errors**2).sum(0)) / len(curves)
+    return Curve(shortest.position, means, error, shortest.window)
 
 
 class Stretch(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +34,10 @@ class Look(NamedTuple):
     def keywords(self) -> dict[str, Any]:
         """As keyword arguments."""
         return self._asdict()
+
+
+WIDTH = 12.3
+"""Inches that a picture is wide at most: 1,600 pixels."""
 
 
 def require_matplotlib() -> None:
@@ -132,10 +136,32 @@ def legend(figure: Figure, drawn: Mapping[str, Look], width: float) -> None:
     )
 
 
-def panels(figure: Figure, count: int, columns: int, **keywords: Any) -> list[Axes]:
-    """``count`` panels in rows of ``columns``."""
+def panels(figure: Figure, count: int, columns: int) -> list[Axes]:
+    """``count`` panels in rows of ``columns``, with one vertical axis; the last one is as wide as what is left.
+
+    So no panel stands beside an empty place.
+    """
     rows = -(-count // columns)
-    grid: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False, **keywords).flat
+    grid = figure.add_gridspec(rows, columns)
+    made: list[Axes] = []
+    for i in range(count):
+        row, column = divmod(i, columns)
+        place = grid[row, column:] if i == count - 1 else grid[row, column]
+        made.append(figure.add_subplot(place, sharey=made[0] if made else None))
+    return made
+
+
+def even_columns(count: int, most: int) -> int:
+    """How many panels stand beside each other so that the last row is as full as can be: at most ``most``."""
+    if count <= most:
+        return count
+    return min(range(most, most // 2, -1), key=lambda columns: -count % columns)
+
+
+def tiles(figure: Figure, count: int, columns: int) -> list[Axes]:
+    """``count`` small panels of one size in rows of ``columns``, with the same axes."""
+    rows = -(-count // columns)
+    grid: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes in grid[count:]:
         axes.remove()
-    return list(grid[:count])
+    return grid[:count]

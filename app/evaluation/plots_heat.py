@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.measures import SOURCE, Place, Summary
-from app.evaluation.plots_canvas import FAINT, FRAME, INK, MISSING, canvas, plain, save
+from app.evaluation.plots_canvas import FAINT, FRAME, INK, MISSING, WIDTH, canvas, plain, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDEST = 36
-"""Places beside each other; further ones begin a new panel, whole protocols and orders."""
+"""Places beside each other at most; further ones begin a new panel, whole protocols and orders."""
+
+MARGINS = 1.2  # inches beside cells and names
 
 CELL_WIDTH, CELL_HEIGHT = 0.36, 0.21  # in inches: what "+10.0" needs
 
@@ -34,13 +36,14 @@ def draw_differences(folder: Path, summaries: Sequence[Summary], name: str = "di
 
     strategies = list(dict.fromkeys(one.strategy for one in summaries))
     found = {(one.strategy, one.place): one for one in summaries}
-    rows = _rows(sorted({one.place for one in summaries}, key=_order(summaries)))
+    names = 0.075 * min(48, max(map(len, strategies)))
+    room = max(1, min(WIDEST, int((WIDTH - names - MARGINS) / CELL_WIDTH)))
+    rows = _rows(sorted({one.place for one in summaries}, key=_order(summaries)), room)
     limit = _limit([one.difference for one in summaries if one.strategy != SOURCE])
     shades = ScalarMappable(Normalize(-limit, limit), colormaps["RdBu_r"])
     widest = max(len(places) for places in rows)
-    names = 0.075 * min(48, max(map(len, strategies)))
     height = sum(CELL_HEIGHT * len(strategies) + 0.75 for _ in rows) + 0.35
-    figure = canvas(names + CELL_WIDTH * widest + 1.2, height)
+    figure = canvas(names + CELL_WIDTH * widest + MARGINS, height)
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, places in zip(grid, rows, strict=True):
         _panel(axes, strategies, places, found, shades)
@@ -57,12 +60,13 @@ def _order(summaries: Sequence[Summary]) -> Any:
     return lambda place: (ways.index(place[:2]), place.batch)
 
 
-def _rows(places: Sequence[Place]) -> list[list[Place]]:
-    """Places cut into rows of at most `WIDEST`, between protocols and orders where that can be."""
+def _rows(places: Sequence[Place], widest: int = WIDEST) -> list[list[Place]]:
+    """Places cut into as few rows of at most ``widest`` as can be, all about as long, between protocols and orders."""
+    groups = [list(group) for _, group in groupby(places, key=lambda place: place[:2])]
+    aim = -(-len(places) // -(-len(places) // widest))
     rows: list[list[Place]] = [[]]
-    for _, group in groupby(places, key=lambda place: place[:2]):
-        own = list(group)
-        if rows[-1] and len(rows[-1]) + len(own) > WIDEST:
+    for own in groups:
+        if rows[-1] and (len(rows[-1]) >= aim or len(rows[-1]) + len(own) > widest):
             rows.append([])
         rows[-1] += own
     return rows

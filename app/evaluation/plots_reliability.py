@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.evaluation.measures import BINS, CLEAN, Bins, Figures, mean, pooled
-from app.evaluation.plots_canvas import COLOURS, FRAME, INK, canvas, panels, plain, save, tidy
+from app.evaluation.plots_canvas import COLOURS, FRAME, INK, canvas, even_columns, plain, save, tidy, tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,10 +26,10 @@ def draw_reliability(folder: Path, figures: Sequence[Figures]) -> Path:
     """
     shifted = [one for one in figures if one.cell.protocol != CLEAN] or list(figures)
     strategies = list(dict.fromkeys(one.cell.strategy for one in shifted))
-    columns = min(6, len(strategies))
+    columns = even_columns(len(strategies), 6)
     rows = -(-len(strategies) // columns)
     figure = canvas(max(4.0, 2.05 * columns), 0.8 + 2.05 * rows)
-    grid = panels(figure, len(strategies), columns, sharex=True, sharey=True)
+    grid = tiles(figure, len(strategies), columns)
     for axes, strategy in zip(grid, strategies, strict=True):
         own = [one for one in shifted if one.cell.strategy == strategy]
         _panel(axes, pooled(one.bins for one in own), mean([one.ece for one in own]))

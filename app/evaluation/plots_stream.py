@@ -14,6 +14,7 @@ from app.evaluation.plots_canvas import (
     FAINT,
     FRAME,
     INK,
+    WIDTH,
     Look,
     canvas,
     legend,
@@ -37,7 +38,10 @@ Lines = dict[str, Curve]
 
 
 def draw_errors(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> list[Path]:
-    """Write `error_over_stream_N.png` for each request size N: mean error over seeds, a panel for each order."""
+    """Write `error_over_stream_N.png` for each request size N: mean error over seeds, a panel for each order.
+
+    Errors are running means, of as many images as is said below each panel, with a band of one standard error.
+    """
     paths = []
     for batch in sorted({result.cell.batch for result in results}):
         own = [result for result in results if result.cell.batch == batch]
@@ -47,7 +51,7 @@ def draw_errors(folder: Path, results: Sequence[Result], domains: Sequence[str])
 
 
 def draw_drift(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> Path:
-    """Write `drift_over_stream.png`, of the largest requests, because theirs is the least noisy."""
+    """Write `drift_over_stream.png`, of the largest requests, because theirs is the least noisy; panels share axes."""
     batch = max(result.cell.batch for result in results)
     own = [result for result in results if result.cell.batch == batch]
     title = f"Drift over the stream, requests of {batch}"
@@ -65,37 +69,47 @@ def _draw(
     styles = looks(result.cell.strategy for result in results)
     ways = list(dict.fromkeys((result.cell.protocol, result.cell.order) for result in results))
     columns = min(2, len(ways))
-    rows, width = -(-len(ways) // columns), 6.6 * columns
+    rows, width = -(-len(ways) // columns), WIDTH / 2 * columns
     figure = canvas(width, 0.5 + 3.2 * rows + 0.2 * -(-len(styles) // legend_columns(styles, width)))
     for axes, way in zip(panels(figure, len(ways), columns), ways, strict=True):
         own = [result for result in results if (result.cell.protocol, result.cell.order) == way]
-        named = _panel(axes, own, domains, styles, curve)
-        pad = 42 if named else 4
+        drawn = _panel(axes, own, styles, curve)
+        pad = 42 if _mark(axes, _shared_stretches(own), domains) else 4
         axes.set_title(", ".join(map(plain, way)), fontsize=9, color=INK, loc="left", pad=pad)
         axes.set_ylabel(unit, fontsize=8, color=FRAME)
-        axes.set_xlabel("images", fontsize=8, color=FRAME)
+        axes.set_xlabel(_told(drawn), fontsize=8, color=FRAME)
     figure.suptitle(title, fontsize=10, color=INK)
     legend(figure, styles, width)
     return save(figure, folder, name)
 
 
 def _panel(
-    axes: Axes,
-    results: Sequence[Result],
-    domains: Sequence[str],
-    styles: Mapping[str, Look],
-    curve: Callable[[Result], Curve],
-) -> bool:
-    """Whether domains are named above the panel."""
+    axes: Axes, results: Sequence[Result], styles: Mapping[str, Look], curve: Callable[[Result], Curve]
+) -> list[Curve]:
+    """Draw a line with its band for each strategy; what was drawn."""
     tidy(axes)
+    found: list[Curve] = []
+    shade = min(0.15, 0.6 / len(styles))  # many bands upon each other would hide the lines
     for strategy, look in styles.items():
         seeds = [curve(result) for result in results if result.cell.strategy == strategy]
         if seeds:
             drawn = mean_curve(seeds)
-            axes.plot(*drawn, **look.keywords(), zorder=3 if strategy == SOURCE else 2)
+            front = 3 if strategy == SOURCE else 2
+            axes.plot(drawn.position, drawn.value, **look.keywords(), zorder=front)
+            low, high = drawn.value - drawn.error, drawn.value + drawn.error
+            if np.isfinite(drawn.error).any():
+                axes.fill_between(drawn.position, low, high, color=look.color, alpha=shade, linewidth=0, zorder=1)
+            found.append(drawn)
     axes.set_xlim(0, max(len(result.domain) for result in results))
     axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
-    return _mark(axes, _shared_stretches(results), domains)
+    return found
+
+
+def _told(drawn: Sequence[Curve]) -> str:
+    windows = sorted({curve.window for curve in drawn})
+    span = " to ".join(f"{window:,}" for window in dict.fromkeys((windows[0], windows[-1])))
+    band = "; band: one standard error" if any(np.isfinite(curve.error).any() for curve in drawn) else ""
+    return f"images (running mean of {span}{band})"
 
 
 def _shared_stretches(results: Sequence[Result]) -> list[Stretch]:

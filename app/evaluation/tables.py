@@ -71,15 +71,19 @@ def overview_table(study: Study) -> str:
     """One row for each strategy over all places; best mean errors are bold where every place was run."""
     sizes = sorted({place.batch for place in study.places})
     ends = sizes if len(sizes) < 2 else [sizes[0], sizes[-1]]
-    speed = f"images/s, requests of {' / '.join(map(str, ends))}"
-    headers = ["strategy", "error %", "to source", "worst", "where", "clean to source", "ECE %", speed, "state bytes"]
+    headers = ["strategy", "error %", "to source", "worst", "where", "clean to source", "ECE %", "state bytes"]
     shifted = sum(place.protocol != CLEAN for place in study.places)
-    rows = {name: _overall(name, own, shifted, ends) for name, own in study.strategies.items()}
+    rows = {name: _overall(name, own, shifted) for name, own in study.strategies.items()}
+    # A column of dashes is none.
+    if any(math.isfinite(one.images_per_s) for one in study.summaries):
+        headers.insert(-1, f"images/s, requests of {' / '.join(map(str, ends))}")
+        for name, own in study.strategies.items():
+            rows[name].insert(-1, " / ".join(number(_speed(own, batch), 0) for batch in ends))
     embolden([rows[name] for name, own in study.strategies.items() if len(_moved(own)) == shifted], 1)
     return markdown(headers, list(rows.values()))
 
 
-def _overall(strategy: str, own: Sequence[Summary], shifted: int, ends: Sequence[int]) -> list[str]:
+def _overall(strategy: str, own: Sequence[Summary], shifted: int) -> list[str]:
     moved = _moved(own)
     clean = [one.difference for one in own if one.place.protocol == CLEAN and math.isfinite(one.difference)]
     hardest = worst(own) if strategy != SOURCE else None
@@ -93,7 +97,6 @@ def _overall(strategy: str, own: Sequence[Summary], shifted: int, ends: Sequence
         str(hardest.place) if hardest else MISSING,
         points(mean(clean)) + (f" (worst {points(max(clean))})" if len(clean) > 1 else ""),
         number(mean([one.ece for one in moved])),
-        " / ".join(number(_speed(own, batch), 0) for batch in ends),
         number(max(one.state_bytes for one in own), 0),
     ]
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
-from app.cli.evaluate_progress import cells_progress
+from app.cli.evaluate_progress import Lines, cells_progress
 from app.errors import MissingPackageError, UnanswerableError
 from app.evaluation.cells import Folder
 from app.evaluation.drivers import EngineDriver
@@ -90,6 +90,7 @@ def test_from_data_to_a_report_and_on_with_more(evaluate: Callable[..., Result],
     # Of fog and snow 16 images each, and as many clean ones; by two strategies.
     assert "96 images to predict\n" in said
     assert "100 % of 96 images" in said
+    assert "renorm: mean errors: source " in said.partition("measuring how fast")[0]
     assert "adabn:momentum=0.5" in result.stdout
     assert "continual" not in result.stdout.splitlines()[2], "the frozen model has no worst place"
     assert str(out / "report.md") in result.stdout
@@ -110,6 +111,9 @@ def test_from_data_to_a_report_and_on_with_more(evaluate: Callable[..., Result],
 
     said = refusal(evaluate(*QUICK[:-1], "8"), 2)
     assert "limit was 16, now 8" in said
+    assert "48 images to predict\n" in finished(
+        evaluate(*QUICK[:-1], "8", "--anew", **{"--output": tmp_path / "other"})
+    )
 
     replayed = evaluate(*QUICK[:4], "--no-speed", "--streams", out / "streams", **{"--output": tmp_path / "again"})
     finished(replayed)
@@ -238,6 +242,18 @@ def test_lines_of_progress_come_every_tenth(capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" %")[0] for line in lines] == [f"renorm: {tenth}0" for tenth in range(1, 11)]
     assert "of 200 images, error so far 25.0 %, about 0 s left" in lines[-1]
+
+
+def test_lines_of_progress_come_in_time_however_little_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    cell, now = Cell("bn", "single", "iid", 1, 0), [0.0]
+    lines = Lines(1000, lambda: now[0])
+    for _ in range(50):
+        now[0] += 1.0
+        lines.told(cell, 1, 0)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" of")[0] for line in said] == [f"renorm: {percent} %" for percent in (1, 2, 3, 4, 5)]
+    assert "about 950 s left" not in said[0]
+    assert "about 16 min left" in said[-1]
 
 
 def test_bars_in_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from load_job import Load, Tally
 from load_report import faults, loads, page, servers, targets, tried
 from load_results import Addition, Idle, Results, Row, Tried, read, write
+from matplotlib.figure import Figure
 from PIL import Image
 
 ONE, MANY, SHARED, RATE = Load(), Load(32), Load(32, shared=True), Load(rate=50)
@@ -125,6 +126,21 @@ def test_the_picture_shows_every_contender(results: Results, tmp_path: Path) -> 
     colours = load_plot.colours(results)
     assert list(colours) == ["renorm adabn", "renorm adabn, form", "LitServe"]
     assert all(tuple(bytes.fromhex(colour[1:])) in drawn for colour in colours.values())
+
+
+def test_every_latency_in_the_picture_is_named_and_numbered(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, _: saved.append(figure))
+    load_plot.draw(results, tmp_path / "load.png")
+    axes = saved[0].axes[1]
+    rows = [row for row in results.rows if row.load.rate]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(names) == sorted(f"{row.contender},\n{row.load.rate:g} requests/s" for row in rows)
+    told = {text.get_text().split()[-1] for text in axes.texts}
+    assert told == {f"{row.middle(name):.1f}" for row in rows for name in ("p50", "p99")}
+    assert axes.get_xlim()[0] == 0
 
 
 def test_a_run_without_a_measurement_is_not_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,22 @@ def test_only_what_is_not_finished_is_missing(tmp_path: Path) -> None:
     assert [one.cell for one in folder.results([other, CELL])] == [CELL]
 
 
+def test_an_evaluation_with_other_settings_is_thrown_away_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, SETTINGS)
+    folder.keep(result())
+    folder.keep_speeds({"source": {1: 0.5}})
+    (folder.streams / "one.npz").write_bytes(b"stream")
+    for mine in (tmp_path / "notes.txt", tmp_path / "cells" / "notes.txt"):
+        mine.write_text("mine")
+    assert Folder(tmp_path, SETTINGS, anew=True).missing([CELL]) == [], "the settings are the same"
+    other = {**SETTINGS, "limit": "31"}
+    with pytest.raises(EvaluationError, match="limit was 30, now 31"):
+        Folder(tmp_path, other)
+    begun = Folder(tmp_path, other, anew=True)
+    assert (begun.missing([CELL]), begun.speeds(), list(begun.streams.iterdir())) == ([CELL], {}, [])
+    assert sorted(path.name for path in tmp_path.rglob("*.txt")) == ["notes.txt", "notes.txt"]
+
+
 def test_a_cell_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "no space left")

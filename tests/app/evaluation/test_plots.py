@@ -14,6 +14,7 @@ from PIL import Image
 
 from app.errors import MissingPackageError
 from app.evaluation import plots_canvas, plots_heat
+from app.evaluation.curves import mean_curve, running
 from app.evaluation.measures import Place, measure_all, summarize
 from app.evaluation.plots import write_plots
 from app.evaluation.plots_canvas import MISSING, looks, plain
@@ -87,6 +88,88 @@ def test_wide_studies_are_cut_between_orders() -> None:
     rows = plots_heat._rows(places)
     assert [len(row) for row in rows] == [30, 30, 20]
     assert [place for row in rows for place in row] == places
+
+
+@pytest.mark.parametrize(
+    ("sizes", "widest", "rows"),
+    [
+        ((4,) * 10, 36, [20, 20]),
+        ((4,) * 10, 12, [12, 12, 12, 4]),
+        ((4,) * 9, 16, [12, 12, 12]),
+        ((5,), 3, [5]),
+        ((2, 2), 36, [4]),
+    ],
+    ids=["two-alike", "groups-stay-whole", "three-alike", "one-too-wide", "one"],
+)
+def test_rows_of_places_are_about_as_long(sizes: tuple[int, ...], widest: int, rows: list[int]) -> None:
+    places = [Place("mixed", str(order), batch) for order, size in enumerate(sizes) for batch in range(size)]
+    assert [len(row) for row in plots_heat._rows(places, widest)] == rows
+
+
+def test_no_picture_is_wider_than_a_page_and_no_panel_stands_beside_a_gap(
+    tmp_path: Path, drawn: dict[str, Figure]
+) -> None:
+    names = ["source", "adapter+" + "x" * 40, *(f"adapter{i}" for i in range(17))]
+    write_plots(
+        tmp_path, study(names, ("single", "mixed", "clean"), ("iid", "ptta", "sorted"), (1, 4, 16, 64), (0,), 8)
+    )
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            assert picture.width <= 1600, path.name
+    for name in ("error_over_stream_4", "drift_over_stream"):
+        axes = drawn[name].axes
+        assert len(axes) == 9
+        left, last = axes[0].get_position(), axes[-1].get_position()
+        right = axes[1].get_position()
+        assert last.x0 == pytest.approx(left.x0, abs=0.02)
+        assert last.x1 == pytest.approx(right.x1, abs=0.02)
+    tiles = drawn["reliability"].axes
+    assert len(tiles) == 19
+    rows = {round(one.get_position().y0, 2) for one in tiles}
+    assert len(rows) * 5 - len(tiles) == 1, "the last row lacks one"
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (6, 6), (7, 4), (13, 5), (18, 6), (19, 5)])
+def test_last_rows_are_as_full_as_can_be(count: int, columns: int) -> None:
+    assert plots_canvas.even_columns(count, 6) == columns
+
+
+def test_panels_of_a_picture_have_one_axis(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    made = [result("bn", "mixed", wrong=[1] * 8), result("bn", "clean", wrong=[0] * 8)]
+    made = [made[0], replace(made[1], drift=100 * made[1].drift)]
+    write_plots(tmp_path, made)
+    for name in ("drift_over_stream", "error_over_stream_4"):
+        assert len({axes.get_ylim() for axes in drawn[name].axes}) == 1, name
+
+
+def test_an_error_is_smooth_and_says_how_and_how_sure_it_is(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    wrong = (np.random.default_rng(2).random(200) < 0.4).tolist()
+    draw_errors(tmp_path, [result("source", wrong=wrong)], ())
+    (axes,) = drawn["error_over_stream_4"].axes
+    assert axes.get_xlabel() == "images (running mean of 50; band: one standard error)"
+    (line,), (band,) = axes.lines, axes.collections
+    position, error = np.asarray(line.get_xydata()).T
+    corners = np.asarray(band.get_paths()[0].vertices)
+    assert np.abs(np.diff(error)).max() <= 100 * 3 / 50 + 1e-9, "three images come and three go"
+    for x, y in zip(position, error, strict=True):
+        start = round(x - 25)
+        part = np.array(wrong[start : start + 50], np.float64)
+        assert y == pytest.approx(100 * part.mean())
+        edges = corners[np.isclose(corners[:, 0], x), 1]
+        assert edges.max() - edges.min() == pytest.approx(200 * part.std(ddof=1) / 50**0.5)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7, 40, 199, 200, 1000, 15_000])
+def test_windows_are_never_longer_than_the_stream_needs(images: int) -> None:
+    curve = running(np.arange(images, dtype=np.float64), 2, 50)
+    assert curve.window <= max(2 * -(-images // 80), images // 4, 1)
+    assert len(curve.position) == len(curve.value) == len(curve.error)
+    np.testing.assert_allclose(curve.value, curve.position - 0.5)
+
+
+def test_seeds_make_an_error_surer() -> None:
+    one = running(np.array([0.0, 1.0] * 40))
+    np.testing.assert_allclose(mean_curve([one] * 4).error, one.error / 2)
 
 
 def test_no_labels_overlap(tmp_path: Path, drawn: dict[str, Figure]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,12 @@ def test_the_overview(tmp_path: Path) -> None:
         "5,504",
     ]
     assert rows[r"`x\|y`"][:5] == ["75.0 (1 of 2 places)", "+25.0", "+25.0", "continual, iid, requests of 16", "-"]
+
+
+def test_speeds_that_nobody_measured_are_no_column(tmp_path: Path) -> None:
+    made = [result("source", seconds=math.nan), result("bn", seconds=math.nan)]
+    head = _tables(_report(tmp_path, made))[0][0]
+    assert head[-2:] == ["ECE %", "state bytes"]
 
 
 def test_only_whole_rows_compete_for_the_best_mean(tmp_path: Path) -> None:
