@@ -16,6 +16,7 @@ from torch import Tensor
 from adapters.finite import finite_rows
 from app.errors import EngineClosedError, FieldError
 from app.images import Limits, cut_pixels, decode
+from app.input_range import InputRange
 from app.models.hosted import Preprocessing
 
 Read = Callable[[Any, str], NDArray[np.uint8]]
@@ -23,9 +24,13 @@ _Failure = tuple[int, Exception] | None
 
 
 class Decoders:
-    """A pool of threads beside the event loop, as many as there are cores."""
+    """A pool of threads beside the event loop, as many as there are cores.
 
-    def __init__(self, how: Preprocessing, limits: Limits) -> None:
+    With ``input_range="off"`` the network's own input may hold any finite numbers, also those that no picture can give.
+    """
+
+    def __init__(self, how: Preprocessing, limits: Limits, input_range: str = "check") -> None:
+        self._range = InputRange(how) if input_range == "check" else None
         self.image_bytes = 3 * how.size * how.size
         self._how, self._limits = how, limits
         self._threads = os.cpu_count() or 1
@@ -48,6 +53,8 @@ class Decoders:
             check_shape(images, self._how.size)
             if images.is_floating_point():
                 check_numbers(images)
+                if self._range is not None:
+                    self._range.check(images)
                 return images
             if images.shape[1] == images.shape[2] == self._how.size == self._how.resize:
                 return images

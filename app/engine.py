@@ -79,8 +79,11 @@ class Engine:
         self._thread = Worker("renorm-model")
         self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
         self._batcher = Batcher(self._forwards, self._streams.forget, waiting, self._forwards.learn)
-        self._budget = Budget(settings.max_waiting_bytes)
-        self._decoders = Decoders(how, Limits(settings.max_image_bytes, settings.max_image_pixels))
+        self._budget, sizes = (
+            Budget(settings.max_waiting_bytes),
+            Limits(settings.max_image_bytes, settings.max_image_pixels),
+        )
+        self._decoders = Decoders(how, sizes, settings.input_range)
 
     @classmethod
     async def open(

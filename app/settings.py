@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     std: Triple | None = Field(None, description="channel deviations of the preprocessing")
     size: int | None = Field(None, ge=1, le=4096, description="side of the network's input in pixels")
 
+    input_range: Literal["check", "off"] = Field(
+        "check", description="refuse tensors that hold what no picture gives under mean and std, or take any numbers"
+    )
     device: Annotated[str, BeforeValidator(_device)] = Field(
         "auto", description="where the network runs: cpu, cuda or cuda:NUMBER; auto takes a GPU where there is one"
     )

@@ -143,9 +143,12 @@ def test_compression(triton: Any, request_coding: str, answer_coding: str | None
 def test_what_is_refused_says_why(triton: Any, url: str) -> None:
     nan = prepared(url, FRAMES)
     nan[2, 1, 5, 5] = np.nan
+    raw = FRAMES.transpose(0, 3, 1, 2).astype(np.float32)
     expected(url, FRAMES, "refused")
     for kind, binary, says in (
         (nan, True, "not finite"),
+        (raw, True, "look like raw pixels, 0 to 255: send them as UINT8"),
+        (raw, False, "look like raw pixels, 0 to 255: send them as UINT8"),
         (nan, False, "NaN is no JSON number"),
         (nan[:, :, :16], True, "no input of this model"),
     ):

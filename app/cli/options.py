@@ -33,6 +33,7 @@ _OPTIONS: dict[str, _Row] = {
     "mean": _Row(str, _MODEL, "R,G,B"),
     "std": _Row(str, _MODEL, "R,G,B"),
     "size": _Row(int, _MODEL, "PIXELS"),
+    "input_range": _Row(str, _MODEL, "check|off"),
     "device": _Row(str, _MODEL, "DEVICE"),
     "dtype": _Row(str, _MODEL, "TYPE"),
     "compile": _Row(bool, _MODEL, ""),
