@@ -44,8 +44,9 @@ def key_of(strategy: Strategy) -> str:
 
 
 def model_of(hosted: Hosted, settings: Settings) -> str:
-    """What tells a model from others that temperatures were fitted for: its name, and that of its file of weights."""
-    return hosted.name if settings.weights is None else f"{hosted.name} {settings.weights.name}"
+    """Source, file of weights and key in it: what tells a model from others that temperatures were fitted for."""
+    names = [hosted.source, *([settings.weights.name] if settings.weights else ()), settings.weights_key or ""]
+    return " ".join(filter(None, names))
 
 
 def file_of(settings: Settings) -> Path:
@@ -63,7 +64,8 @@ class Calibrated:
     def __init__(self, settings: Settings, hosted: Hosted) -> None:
         self._file, self._model = file_of(settings), model_of(hosted, settings)
         weights = () if settings.weights is None else ("--weights", str(settings.weights.name))
-        self._command = shlex.join(["renorm", "calibrate-temperature", "--model", settings.model, *weights])
+        key = () if settings.weights_key is None else ("--weights-key", settings.weights_key)
+        self._command = shlex.join(["renorm", "calibrate-temperature", "--model", settings.model, *weights, *key])
         self._read = _signature(self._file)
         self._temperatures = Temperatures.load(self._file)
 

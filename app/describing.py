@@ -28,4 +28,5 @@ def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) ->
         card=hosted.card,
         class_ids=list(hosted.class_ids),
         drift_baseline="measured" if settings.baseline or hosted.baseline else "assumed",
+        weights=hosted.weights,
     )

@@ -180,6 +180,10 @@ class ModelResponse(Wire):
         examples=[["n02691156", "n02958343", "n01503061", "n02121620"]],
         description="WordNet's, one for each class; only where the labels have them",
     )
+    weights: str = Field(
+        examples=["best.pth: the averaged weights at 'state_dict_ema'; 'state_dict' left unread"],
+        description="which weights of which file; empty for those that come with the model",
+    )
 
 
 class StreamState(Wire):

@@ -30,6 +30,12 @@ Triple = Annotated[tuple[float, float, float], NoDecode, BeforeValidator(_number
 """One number per channel; in a variable or option ``0.5,0.5,0.5``."""
 
 
+def _name(text: Any) -> Any:
+    if not isinstance(text, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is None:
+        raise ValueError("it should be letters, digits, '.', '_' and '-', at most 100, with a letter or digit first")
+    return text
+
+
 def _device(text: Any) -> Any:
     if not isinstance(text, str) or re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text) is None:
         raise ValueError("it should be auto, cpu, cuda or cuda:NUMBER")
@@ -44,7 +50,13 @@ class Settings(BaseSettings):
     model: str = Field(
         "cifar10-resnet20", description="what to host: a bundled name, timm:NAME or python:module:factory"
     )
-    weights: Path | None = Field(None, description="weights to load, .safetensors or .pt")
+    weights: Path | None = Field(None, description="weights to load: safetensors, or a file of torch.save")
+    weights_key: str | None = Field(
+        None, min_length=1, description="which weights of a file that holds several, such as state_dict_ema"
+    )
+    name: Annotated[str, BeforeValidator(_name)] | None = Field(
+        None, description="name of the model in answers, paths and metrics, by default after the model"
+    )
     labels: Path | None = Field(None, description="class names, one per line or a JSON list")
     mean: Triple | None = Field(None, description="channel means of the preprocessing")
     std: Triple | None = Field(None, description="channel deviations of the preprocessing")

@@ -114,3 +114,4 @@ class ModelInfo:
     card: str
     drift_baseline: str  # "measured" on clean images, or "assumed" from the trained statistics
     class_ids: list[str] = field(default_factory=list)  # WordNet's, one for each class; empty where there are none
+    weights: str = ""  # which were read from a file; empty for those that come with the model

@@ -35,7 +35,8 @@ The data are labelled images as the model was trained for, but not those that it
 `clean.npy` with `labels.npy`. A server uses the temperature for requests that name `STRATEGY+temperature`.
 """
 
-_HOSTING = ("model", "weights", "labels", "mean", "std", "size", "device", "dtype", "threads", "temperatures")
+_NETWORK = ("model", "weights", "weights_key", "labels", "mean", "std", "size")
+_HOSTING = (*_NETWORK, "device", "dtype", "threads", "temperatures")
 INTERRUPTED = 130
 
 Data = Annotated[

@@ -27,7 +27,10 @@ Examples:
 """
 
 
-@o.with_settings("model", "weights", "labels", "mean", "std", "size", "device", "dtype", "strategy", "baseline")
+_NETWORK = ("model", "weights", "weights_key", "name", "labels", "mean", "std", "size")
+
+
+@o.with_settings(*_NETWORK, "device", "dtype", "strategy", "baseline")
 def describe(config: o.ConfigOption = None, json: o.JsonOption = False, **options: Any) -> None:
     """Show a model as the server would host it: preprocessing, BatchNorm sites, bytes of state per strategy."""
     settings = settings_from({**options, "config": config})
@@ -54,6 +57,7 @@ def _print(info: ModelInfo) -> None:
     facts = {
         "model": info.name,
         "architecture": info.architecture,
+        **({"weights": info.weights} if info.weights else {}),
         "parameters": f"{info.parameters:,}",
         "classes": f"{len(info.classes)}: {_some(info.classes)}",
         **{name: _value(value) for name, value in info.preprocessing.items()},

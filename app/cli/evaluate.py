@@ -30,7 +30,8 @@ A strategy is NAME or NAME:PARAMETER=VALUE,... A call with the same settings goe
 may add strategies, protocols, orders, batch sizes and seeds.
 """
 
-_HOSTING = ("model", "weights", "labels", "mean", "std", "size", "device", "dtype", "threads", "temperatures")
+_NETWORK = ("model", "weights", "weights_key", "labels", "mean", "std", "size")
+_HOSTING = (*_NETWORK, "device", "dtype", "threads", "temperatures")
 _WHAT, _HOW, _SERVER = "What to run", "How to run it", "A running server"
 
 

@@ -29,6 +29,8 @@ class _Row(NamedTuple):
 _OPTIONS: dict[str, _Row] = {
     "model": _Row(str, _MODEL, "NAME"),
     "weights": _Row(Path, _MODEL, "FILE"),
+    "weights_key": _Row(str, _MODEL, "KEY"),
+    "name": _Row(str, _MODEL, "NAME"),
     "labels": _Row(Path, _MODEL, "FILE"),
     "mean": _Row(str, _MODEL, "R,G,B"),
     "std": _Row(str, _MODEL, "R,G,B"),

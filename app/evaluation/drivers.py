@@ -108,7 +108,7 @@ class EngineDriver:
     async def identity(self) -> dict[str, str]:
         """See `Driver`."""
         hosted, dtype = self.engine.hosted, self.engine.settings.dtype
-        told = {"model": hosted.name, "architecture": hosted.architecture, "type": dtype}
+        told = {"model": hosted.source, "architecture": hosted.architecture, "type": dtype}
         prepared = _listed(asdict(hosted.preprocessing))
         return {**told, "preprocessing": prepared, "weights": weights_digest(hosted.network)}
 

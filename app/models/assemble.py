@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ def assemble(
     classes: Sequence[str] | ClassNames | None,
     architecture: str,
     card: str = "",
+    weights: str = "",
 ) -> Hosted:
     """Make a loaded network ready to be served; ``classes`` None gives "class 0", "class 1" ... unless labels are set.
 
@@ -33,7 +35,22 @@ def assemble(
     network.eval().requires_grad_(False)
     outputs = count_outputs(network, preprocessing.size)
     names = _class_names(classes, outputs, settings)
-    return Hosted(name, network, list(names.names), preprocessing, architecture, card, names.ids)
+    return Hosted(
+        settings.name or path_name(name),
+        network,
+        list(names.names),
+        preprocessing,
+        architecture,
+        card,
+        names.ids,
+        source=settings.model,
+        weights=weights,
+    )
+
+
+def path_name(name: str) -> str:
+    """A model's name as one part of a path: what URLs would encode becomes a dash."""
+    return re.sub(r"[^A-Za-z0-9._:-]+", "-", name).strip("-.") or "model"
 
 
 def overridden(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:

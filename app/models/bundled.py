@@ -33,11 +33,10 @@ def cifar10_resnet20(settings: Settings) -> Hosted:
     network = ResNet20(len(CIFAR10_CLASSES))
     baseline = None
     if settings.weights is not None:
-        load_weights(network, settings.weights)
-        card = ""
+        weights, card = load_weights(network, settings.weights, settings.weights_key), ""
     else:
         _load_packaged(network, name)
-        card, baseline = _card(name), _baseline(name)
+        weights, card, baseline = "", _card(name), _baseline(name)
     hosted = assemble(
         network,
         settings,
@@ -46,6 +45,7 @@ def cifar10_resnet20(settings: Settings) -> Hosted:
         classes=CIFAR10_CLASSES,
         architecture="ResNet20",
         card=card,
+        weights=weights,
     )
     return replace(hosted, baseline=baseline)
 

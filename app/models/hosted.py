@@ -58,7 +58,10 @@ class Hosted:
     card: str  # a few sentences or a model card: data, recipe, accuracy, intended use; may be empty
     class_ids: tuple[str, ...] = ()  # WordNet's, one for each class; empty where the labels have none
     baseline: Baseline | None = None  # of drift; None: assumed from the trained statistics
+    source: str = ""  # the model as settings name it, where that is not its name
+    weights: str = ""  # which were read from a file that a person gave
     parameters: int = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", self.source or self.name)
         object.__setattr__(self, "parameters", sum(parameter.numel() for parameter in self.network.parameters()))

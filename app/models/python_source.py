@@ -33,15 +33,15 @@ def load_python(target: str, settings: Settings) -> Hosted:
             f"'python:{target}' does not name a factory", hint="expected python:PACKAGE.MODULE:FACTORY, as in an import"
         )
     network = _made(_imported(module), factory)
-    if settings.weights is not None:
-        load_weights(network, settings.weights)
+    weights = "" if settings.weights is None else load_weights(network, settings.weights, settings.weights_key)
     return assemble(
         network,
         settings,
-        name=f"python:{target}",
+        name=target.replace(":", "."),
         preprocessing=DEFAULT,
         classes=None,
         architecture=type(network).__name__,
+        weights=weights,
     )
 
 

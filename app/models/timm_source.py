@@ -33,8 +33,7 @@ def load_timm(name: str, settings: Settings) -> Hosted:
     _check_name(timm, name)
     network = _created(timm, name, settings)
     config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    if settings.weights is not None:
-        load_weights(network, settings.weights)
+    weights = "" if settings.weights is None else load_weights(network, settings.weights, settings.weights_key)
     return assemble(
         network,
         settings,
@@ -43,6 +42,7 @@ def load_timm(name: str, settings: Settings) -> Hosted:
         classes=_classes(timm, network, config),
         architecture=str(config.get("architecture") or type(network).__name__),
         card=_card(name, config) if settings.weights is None else "",
+        weights=weights,
     )
 
 

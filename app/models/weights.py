@@ -2,102 +2,137 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from app.errors import ModelError
+from app.models.checkpoint import Candidate, Target, flattened
+from app.models.checkpoint_files import read_checkpoint
+from app.models.file_kinds import EXPORT
+from app.models.inert import Placeholder
 
-_WRAPPERS = ("state_dict", "model")
+log = logging.getLogger("renorm")
+
 _SHOWN = 3
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict into ``network``, every key and shape of which must fit.
+def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
+    """Load the network's tensors from ``path`` into it, and say which were taken: a line for people.
 
-    Taken are .safetensors, and .pt or .pth read with ``weights_only``. A dict nested under "state_dict" or "model" is
-    unwrapped, and a "module." that `DataParallel` put before each key is stripped.
+    Taken are safetensors, and what `torch.save` wrote, told by content; it is read with ``weights_only``. Wherever in
+    the file a mapping holds every tensor of the network, under whatever prefix, it is found. Of averaged weights and
+    raw ones the averaged are taken; ``key`` chooses otherwise. What is left out is logged.
 
     Raises:
-        ModelError: no such file, a type that is not taken, pickled code, or tensors that do not fit.
+        ModelError: no such file, another kind of file, pickled code, tensors that do not fit, or several that do.
     """
-    state = _without_prefix(_tensors(_read(path), path), network)
-    _check_fit(network, state, path)
+    loaded, target = read_checkpoint(path), Target(network)
+    candidates = target.candidates(loaded)
+    if not any(map(target.fits, candidates)):
+        candidates += target.candidates(flattened(loaded))
+    if not any(target.matches(one.tensors) for one in candidates) and not (candidates and _plain(loaded)):
+        raise _not_tensors(loaded, path)
+    chosen = _chosen(target, candidates, path, key)
     try:
         # What may be missing after the check is num_batches_tracked, which nothing here reads.
-        network.load_state_dict(state, strict=False)
+        network.load_state_dict(
+            {target.names[name]: value for name, value in chosen.tensors.items() if name in target.names}, strict=False
+        )
     except RuntimeError as error:
         raise ModelError(f"the weights {path} do not fit the network: {error}") from error
+    return _report(target, chosen, candidates, path)
 
 
-def _read(path: Path) -> object:
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
+def _chosen(target: Target, candidates: Sequence[Candidate], path: Path, key: str | None) -> Candidate:
+    named = [one for one in candidates if key is None or one.is_named(key)]
+    if not named:
+        places = ", ".join(one.title for one in candidates)
+        raise ModelError(f"the weights {path} have no tensors under '{key}'", hint=f"--weights-key may be: {places}")
+    fitting = _distinct(target, [one for one in named if target.fits(one)])
+    if not fitting:
+        raise _misfit(target, named, path)
+    averaged = [one for one in fitting if one.is_averaged]
+    # Training code that keeps an average evaluates with it.
+    chosen = averaged if key is None and len(averaged) == 1 else fitting
+    if len(chosen) > 1:
+        places = ", ".join(one.title for one in chosen)
         raise ModelError(
-            f"weights of type '{path.suffix}' are not taken: {path}", hint=f"expected one of {', '.join(_READERS)}"
+            f"the weights {path} hold {len(chosen)} different sets of tensors that fit the network: {places}",
+            hint=f"choose one with --weights-key, such as --weights-key {chosen[0].label or '.'}",
         )
-    if not path.is_file():
-        raise ModelError(f"there is no weights file {path}", hint="check the path given with --weights")
-    try:
-        return read(path)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"the weights {path} hold pickled code, which is not run, or are not a file of torch.save",
-            hint="save the tensors alone: torch.save(network.state_dict(), FILE), or write safetensors",
-        ) from error
-    except Exception as error:
-        raise ModelError(f"the weights {path} cannot be read: {error}", hint="check that the file is whole") from error
+    return chosen[0]
 
 
-def _read_torch(path: Path) -> object:
-    loaded: object = torch.load(path, map_location="cpu", weights_only=True)
-    return loaded
+def _distinct(target: Target, candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Without those that hold the same numbers as one before them."""
+    distinct: list[Candidate] = []
+    for candidate in candidates:
+        if not any(_are_equal(target, candidate, other) for other in distinct):
+            distinct.append(candidate)
+    return distinct
 
 
-_READERS: dict[str, Callable[[Path], object]] = {".safetensors": load_file, ".pt": _read_torch, ".pth": _read_torch}
+def _are_equal(target: Target, one: Candidate, other: Candidate) -> bool:
+    needed = [name for name in target.expected if name in one.tensors and name in other.tensors]
+    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in needed)
 
 
-def _tensors(loaded: object, path: Path) -> dict[str, Tensor]:
-    while isinstance(loaded, Mapping):
-        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-        if inner is None:
-            break
-        loaded = inner
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ModelError(
-            f"the weights {path} are not a state dict, a mapping from names to tensors",
-            hint="save them with torch.save(network.state_dict(), FILE), or write safetensors",
-        )
-    return {str(key): value for key, value in loaded.items()}
+def _misfit(target: Target, candidates: Sequence[Candidate], path: Path) -> ModelError:
+    nearest = max(candidates, key=lambda one: (target.matches(one.tensors), len(one.tensors)))
+    tensors = nearest.tensors
+    where = f", read at '{nearest.label}'," if nearest.label else ""
+    problems = {
+        "missing": target.missing(tensors),
+        "unexpected": target.unexpected(tensors),
+        "of another shape": target.misshaped(tensors),
+    }
+    told = "; ".join(f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in problems.items() if keys)
+    names = f"found {_first(tensors)}, expected {_first(target.expected)}"
+    return ModelError(
+        f"the weights {path}{where} do not fit the network: {told}; {names}",
+        hint="give the weights of exactly this architecture and number of classes",
+    )
 
 
-def _without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    prefix = "module."
-    if not all(key.startswith(prefix) for key in state) or any(key.startswith(prefix) for key in network.state_dict()):
-        return state
-    return {key.removeprefix(prefix): value for key, value in state.items()}
+def _report(target: Target, chosen: Candidate, candidates: Sequence[Candidate], path: Path) -> str:
+    """Where the weights were, and what else was there; logged as a warning where a person may have meant that."""
+    half = len(target.expected) / 2
+    others = [one for one in candidates if one.label != chosen.label and target.matches(one.tensors) >= half]
+    kind = "averaged weights" if chosen.is_averaged else "weights"
+    line = f"{path.name}: the {kind}" + (f" at '{chosen.label}'" if chosen.label else "")
+    doubts = []
+    if others:
+        titles = (f"{one.title}{'' if target.fits(one) else ' (incomplete)'}" for one in others)
+        doubts.append(f"{', '.join(titles)} left unread; --weights-key chooses")
+    left = Counter(key.partition(".")[0] for key in (*chosen.outside, *target.unexpected(chosen.tensors)))
+    if left:
+        doubts.append(f"left out, as the network has none: {_first(f'{top} ({n})' for top, n in left.items())}")
+    line = "; ".join([line, *doubts])
+    log.log(logging.WARNING if doubts else logging.INFO, "weights %s", line)
+    return line
 
 
-def _check_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    expected = network.state_dict()
-    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in expected]
-    misshaped = [
-        f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
-    if any(problems.values()):
-        told = "; ".join(f"{len(keys)} {what}: {_first(keys)}" for what, keys in problems.items() if keys)
-        raise ModelError(
-            f"the weights {path} do not fit the network: {told}",
-            hint="give the weights of exactly this architecture and number of classes",
-        )
+def _plain(loaded: object) -> bool:
+    return not any(isinstance(entry, Placeholder) for entry in (loaded.values() if isinstance(loaded, dict) else ()))
+
+
+def _not_tensors(loaded: object, path: Path) -> ModelError:
+    entries = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+    objects = [entry.full_name for entry in entries if isinstance(entry, Placeholder)]
+    if objects:
+        message = f"the weights {path} hold pickled code, which is not run: whole objects of {_first(objects)}"
+        return ModelError(message, hint=EXPORT)
+    told = f"an object of type {type(loaded).__name__}" if not isinstance(loaded, dict) else "nothing"
+    if isinstance(loaded, dict) and loaded:
+        told = f"the keys {_first(map(str, loaded))}"
+    return ModelError(
+        f"the weights {path} are not a state dict, a mapping from names to tensors: found {told}", hint=EXPORT
+    )
 
 
 def _first(keys: Iterable[str]) -> str:

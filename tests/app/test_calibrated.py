@@ -80,6 +80,7 @@ def test_the_key_is_what_stands_before_the_temperature(name: str, params: dict[s
 def test_a_model_with_its_own_weights_is_another_model(tmp_path: Path) -> None:
     assert model_of(hosted(), Settings()) == "net"
     assert model_of(hosted(), Settings(weights=tmp_path / "mine.pt")) == "net mine.pt"
+    assert model_of(hosted(), Settings(weights=tmp_path / "mine.pt", weights_key="ema")) == "net mine.pt ema"
 
 
 def test_the_file_is_in_the_users_data_folder_unless_it_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+import torch
 import uvicorn
 from typer.testing import CliRunner, Result
 
@@ -25,6 +27,7 @@ from app.cli.given import settings_from
 from app.cli.serve import serve
 from app.errors import ModelError
 from app.settings import Settings
+from tests.nets import Tiny
 
 TINY = ["--model", "python:tests.nets:Tiny", "--size", "16"]
 
@@ -148,6 +151,17 @@ def test_describe_shows_sites_and_the_bytes_of_every_strategy() -> None:
     assert not [line for line in shown.stdout.splitlines() if line != line.rstrip()]
 
 
+def test_describe_says_which_of_several_weights_were_read(tmp_path: Path) -> None:
+    raw = Tiny().state_dict()
+    torch.save({"state_dict": raw, "state_dict_ema": {key: value + 1 for key, value in raw.items()}}, tmp_path / "w.pt")
+    options = [*TINY, "--weights", str(tmp_path / "w.pt"), "--name", "scanner", "--json"]
+    said = json.loads(run("describe", *options).stdout)
+    assert said["name"] == "scanner"
+    assert said["weights"].startswith("w.pt: the averaged weights at 'state_dict_ema'; 'state_dict' left unread")
+    said = json.loads(run("describe", *options, "--weights-key", "state_dict").stdout)
+    assert said["weights"].startswith("w.pt: the weights at 'state_dict'; 'state_dict_ema' left unread")
+
+
 def test_describe_counts_a_site_that_only_running_the_network_shows() -> None:
     assert "bn#2" in run("describe", "--model", "python:tests.nets:Twice", "--size", "16").stdout
 
@@ -201,7 +215,7 @@ def test_serve_starts_says_where_and_answers(served: list[httpx.Response]) -> No
     assert f"{url}/docs\n" in shown.stdout
     assert f"curl -F files=@image.jpg '{url}/v1/predict?stream=camera-1'\n" in shown.stdout
     assert "Access: open to every program on this machine; no keys are set.\n" in shown.stdout
-    assert "python:tests.nets:Tiny (Tiny): 5 classes, 1 BatchNorm site, on cpu in float32." in shown.stdout
+    assert "tests.nets.Tiny (Tiny): 5 classes, 1 BatchNorm site, on cpu in float32." in shown.stdout
     assert shown.stderr == ""
 
 

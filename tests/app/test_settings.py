@@ -94,3 +94,15 @@ def test_what_is_no_origin_is_refused(given: object) -> None:
 def test_origins_are_read_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RENORM_CORS_ORIGINS", "http://a,http://b")
     assert Settings().cors_origins == ("http://a", "http://b")
+
+
+@pytest.mark.parametrize("name", ["scanner", "shop.nets.build", "v2", "A_b-c.9", "a" * 100])
+def test_a_models_name_is_one_part_of_a_path(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("RENORM_NAME", name)
+    assert Settings().name == name
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "..", ".x", "-x", "ü", "a%2fb", "a?b", "a:b", "a" * 101, "a\n"])
+def test_what_paths_cannot_carry_is_no_name(name: str) -> None:
+    with pytest.raises(ValidationError, match="letters, digits"):
+        Settings(name=name)

@@ -101,3 +101,22 @@ def test_a_network_that_fails_is_refused_with_its_reason() -> None:
     with pytest.raises(ModelError, match=r"8 x 8 pixels: RuntimeError: .*expected input") as caught:
         count_outputs(nn.Conv2d(1, 4, 3), 8)
     assert "--size" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("timm:resnet50", "timm:resnet50"),
+        ("timm:hf-hub:lab/scanner net", "timm:hf-hub:lab-scanner-net"),
+        ("nets.build", "nets.build"),
+        ("../größe", "gr-e"),
+        ("/", "model"),
+    ],
+)
+def test_a_name_is_one_part_of_a_path_and_settings_choose_another(source: str, name: str) -> None:
+    def assembled(**settings: str) -> Hosted:
+        values = Settings.model_validate({"model": "python:nets:build", **settings})
+        return assemble(net(), values, name=source, preprocessing=IMAGENET, classes=None, architecture="a")
+
+    assert (assembled().name, assembled().source) == (name, "python:nets:build")
+    assert (assembled(name="scanner").name, assembled(name="scanner").source) == ("scanner", "python:nets:build")

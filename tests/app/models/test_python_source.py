@@ -76,7 +76,7 @@ def refused(target: str, **said: Any) -> ModelError:
 
 def test_a_factory_of_the_current_directory_is_hosted(module: str) -> None:
     found = hosted(f"{module}.nets:small", size=40)
-    assert found.name == f"python:{module}.nets:small"
+    assert (found.name, found.source) == (f"{module}.nets.small", f"python:{module}.nets:small")
     assert found.architecture == "Net"
     assert found.classes == ["class 0", "class 1", "class 2"]
     assert (found.preprocessing.size, found.preprocessing.resize) == (40, 40)

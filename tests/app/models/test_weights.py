@@ -79,12 +79,6 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     assert "there is no weights file" in refusal(net(), tmp_path / "w.pt").message
 
 
-def test_a_file_type_that_is_not_taken_is_told(tmp_path: Path) -> None:
-    error = refusal(net(), saved({}, tmp_path / "w.onnx"))
-    assert "'.onnx'" in error.message
-    assert ".safetensors, .pt, .pth" in error.hint
-
-
 class Trap:
     """Unpickled carelessly, this writes a file."""
 
