@@ -20,8 +20,7 @@ from typing import NamedTuple
 import results_long
 import results_page
 import results_readme
-from results_means import over_protocols
-from results_plan import GRID, LONG, Plan
+from results_plan import STUDY, Plan, cells
 
 from app.errors import RenormError
 from app.evaluation.cells import MANIFEST, Folder
@@ -46,36 +45,36 @@ class Measured(NamedTuple):
     missing: int  # cells
 
 
-def run(plan: Plan, data: Path, out: Path) -> int:
+def run(plan: Plan, data: Path, out: Path, processes: int) -> int:
     """Run an evaluation to its end, with its own progress; the exit status."""
-    # One thread for each process, and for the figures of speed: results must not depend on how many cores are idle.
+    # One thread for each process: results must not depend on how many cores are idle.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    command = plan.command(str(data), out, os.cpu_count() or 1)
+    command = plan.command(str(data), out, processes)
     return subprocess.run([sys.executable, "-m", "app", *command], env=environment, check=False).returncode
 
 
-def read(plan: Plan, out: Path) -> Measured:
-    """The finished cells of a plan, in its order.
+def read(plans: Sequence[Plan], out: Path) -> Measured:
+    """The finished cells of plans that share a folder, in their order.
 
     Raises:
         FileNotFoundError: nothing was run yet.
         ValueError: no cell is finished.
         EvaluationError: a file is broken.
     """
-    place = out / plan.name
+    place, wanted = out / plans[0].name, cells(plans)
     if not (place / MANIFEST).exists():
         raise FileNotFoundError(f"{place} holds no evaluation: leave --no-run out")
     kept: dict[str, str] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
     folder = Folder(place, kept)
-    done = [cell for cell in plan.cells() if folder.file(cell).exists()]
+    done = [cell for cell in wanted if folder.file(cell).exists()]
     if not done:
         raise ValueError(f"{place} holds no finished cell: leave --no-run out")
     results = with_speeds(map(folder.load, done), folder.speeds())
-    return Measured(results, kept, len(folder.missing(plan.cells())))
+    return Measured(results, kept, len(wanted) - len(done))
 
 
 def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
-    """Write pictures, both CSV files, the page and the table of ``readme``. Texts are made of what the CSV files say.
+    """Write pictures, the CSV files, the page and the table of ``readme``. Texts are made of what the CSV files say.
 
     ``domains`` are the names of the corruptions, by index.
 
@@ -84,12 +83,12 @@ def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
         MissingPackageError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
-    grid, long = read(GRID, out), read(LONG, out)
-    pictures = docs / "images" / "results"
-    _draw(pictures, grid.results, long.results, domains)
-    write_rows(docs / "results.csv", measure_all(grid.results))
-    results_long.write(docs / "results-long.csv", results_long.reaches(long.results))
-    told = results_page.about(grid.kept, long.kept, os.cpu_count() or 1, _unfinished(grid, long))
+    found = read(STUDY, out)
+    long = results_long.followed(found.results)
+    _draw(docs / "images" / "results", found.results, long, domains)
+    write_rows(docs / "results.csv", measure_all(found.results))
+    results_long.write(docs / "results-long.csv", results_long.reaches(long))
+    told = results_page.about(found.kept, os.cpu_count() or 1, _unfinished(found))
     (docs / "results.md").write_text(make_page(docs, told), encoding="utf-8")
     page = readme.read_text(encoding="utf-8")
     readme.write_text(results_readme.put(page, make_table(docs)), encoding="utf-8")
@@ -98,7 +97,8 @@ def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
 def make_page(docs: Path, told: dict[str, str]) -> str:
     """docs/results.md of the CSV files beside it."""
     figures, long = read_csv(docs / "results.csv"), results_long.read(docs / "results-long.csv")
-    return results_page.page(figures, long, told, READING.read_text(encoding="utf-8"))
+    choice = read_csv(docs / "results-choice.csv") if (docs / "results-choice.csv").exists() else []
+    return results_page.page(figures, long, choice, told, READING.read_text(encoding="utf-8"))
 
 
 def make_table(docs: Path) -> str:
@@ -106,20 +106,18 @@ def make_table(docs: Path) -> str:
     return results_readme.table(read_csv(docs / "results.csv"))
 
 
-def _draw(folder: Path, grid: Sequence[Result], long: Sequence[Result], domains: Sequence[str]) -> None:
-    figures = measure_all(grid)
-    summaries = summarize(figures)
-    draw_differences(folder, over_protocols(summaries), "overview")
-    draw_differences(folder, summaries, "differences")
+def _draw(folder: Path, results: Sequence[Result], long: Sequence[Result], domains: Sequence[str]) -> None:
+    figures = measure_all(results)
+    draw_differences(folder, summarize(figures), "overview")
     draw_reliability(folder, figures)
-    (drawn,) = draw_errors(folder, long, domains)
-    shutil.move(drawn, folder / "stream.png")
+    shown = [one for one in long if one.cell.strategy in results_long.DRAWN]
+    for drawn in draw_errors(folder, shown, domains):
+        shutil.move(drawn, folder / "stream.png")
 
 
-def _unfinished(*evaluations: Measured) -> str:
-    missing = sum(one.missing for one in evaluations)
-    cells = sum(one.missing + len(one.results) for one in evaluations)
-    return f"{missing:,} of {cells:,} cells are missing" if missing else ""
+def _unfinished(found: Measured) -> str:
+    every = found.missing + len(found.results)
+    return f"{found.missing:,} of {every:,} cells are missing" if found.missing else ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where evaluations are kept")
     made.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the page goes")
     made.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="whose table is written")
+    made.add_argument("--processes", type=int, default=1, metavar="NUMBER", help="processes, each on one core")
     made.add_argument(
         "--no-run", action="store_true", help="run nothing: write what is there, even if cells are missing"
     )
@@ -138,8 +137,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; the exit status."""
     given = parser().parse_args(arguments)
-    for plan in () if given.no_run else (GRID, LONG):
-        if status := run(plan, given.data, given.out):
+    for plan in () if given.no_run else STUDY:
+        if status := run(plan, given.data, given.out, given.processes):
             print(f"results: the evaluation '{plan.name}' ended with status {status}", file=sys.stderr)
             return status
     try:

@@ -1,4 +1,4 @@
-"""The long stream: how the error, and the ranking of strategies, changes as a stream goes on."""
+"""The long streams: how the error, and the ranking of strategies, changes as a stream goes on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from typing import NamedTuple
 from app.evaluation.tables import MISSING, code, embolden, markdown, number
 from app.evaluation.types import Result
 
+PROTOCOL, BATCH = "continual", 64
+"""Of the streams that are followed: all corruptions, one after another, without a reset."""
+
 FIRST = (2_000, 10_000)
 """Images from the beginning of the stream whose error is told beside that of all."""
+
+DRAWN = ("source", "bn", "adabn", "unmix_tns", "iabn", "rotta", "tent", "adabn+lame")
+"""Strategies in the picture; with all of them no line could be followed."""
 
 COLUMNS = ("strategy", "order", "first_images", "error")
 
@@ -23,6 +29,11 @@ class Reach(NamedTuple):
     order: str
     images: int
     error: float
+
+
+def followed(results: Iterable[Result]) -> list[Result]:
+    """Those of the streams that are followed, of one seed."""
+    return [one for one in results if (one.cell.protocol, one.cell.batch, one.cell.seed) == (PROTOCOL, BATCH, 0)]
 
 
 def reaches(results: Iterable[Result]) -> list[Reach]:
@@ -64,7 +75,7 @@ def read(path: Path) -> list[Reach]:
 def table(rows: Sequence[Reach], order: str) -> str:
     """Error and rank of each strategy over the first images of the stream of this order; the best bold."""
     own = {(row.strategy, row.images): row.error for row in rows if row.order == order}
-    strategies = list(dict.fromkeys(row.strategy for row in rows))
+    strategies = list(dict.fromkeys(strategy for strategy, _ in own))
     lengths = sorted({images for _, images in own})
     columns = {images: [own.get((strategy, images)) for strategy in strategies] for images in lengths}
     shown = [

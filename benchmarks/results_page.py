@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import results_long
+import results_published
+from choice_table import table
 from results_long import Reach
-from results_plan import GRID, LONG
+from results_plan import STUDY
 
 from app.evaluation.measures import Figures, summarize
 from app.evaluation.report import about_table, at_place, explained, harm_list, section
@@ -20,9 +22,8 @@ DATA = "path/to/cifar10c"
 """What the page has instead of the folder on the machine that measured."""
 
 PICTURES = {
-    "overview": "Error minus that of source, means over protocols: blue is better, red is worse",
-    "differences": "Error minus that of source at every place",
-    "stream": "Error over the long stream",
+    "overview": "Error minus that of source at every place: blue is better, red is worse",
+    "stream": "Error over the long streams",
     "reliability": "Accuracy by confidence",
 }
 """The pictures in docs/images/results, by the names of their files."""
@@ -30,56 +31,59 @@ PICTURES = {
 TOP = """\
 # Measured errors
 
-<!-- Made by `make results` from results.csv, results-long.csv and benchmarks/results_reading.md: do not edit. -->
+<!-- Made by `make results` from results*.csv and benchmarks/results_reading.md: do not edit. -->
 
-Two evaluations of the bundled network with [`renorm evaluate`](evaluate.md), which explains protocols and orders: a
-grid of strategies, protocols, orders and request sizes on few images, and one long stream. Images are CIFAR-10 test
-images, corrupted with the published parameters of CIFAR-10-C. Strategies have their defaults but where another value is
-shown; learners and correctors stand on the adapter that they go with ([strategies.md](strategies.md)). Every figure of
-the grid, cell by cell, is in [results.csv](results.csv), those of the long stream in
-[results-long.csv](results-long.csv).
+The bundled network with every strategy, by [`renorm evaluate`](evaluate.md), which explains protocols and orders.
+Images are the first 1,000 CIFAR-10 test images with the fifteen corruptions of CIFAR-10-C at severity 5, made with
+their published parameters: 15,000 images a stream, 1,000 a clean one. Strategies have their defaults but where another
+value is shown; learners and correctors stand on the adapter that they go with ([strategies.md](strategies.md)). Every
+figure, cell by cell, is in [results.csv](results.csv), those of the long streams in
+[results-long.csv](results-long.csv), those that hyperparameters were chosen by in
+[results-choice.csv](results-choice.csv).
 
 ```sh
 make results DATA=path/to/cifar10c
 ```
 
-makes this page again, with README's table of strategies and the pictures; it runs the two commands below the next
-table, about an hour and a half on two cores, and goes on where it was stopped.
+makes this page again, with README's table of strategies and the pictures; it runs the commands at the end of the page,
+about an hour and a half on one core, goes on where it was stopped, and the page says what is missing until then.
 """
 
 STREAM = """\
-All corruptions, one after another, in requests of 16. Errors over the first images of the stream, and the rank among
-these strategies.
+All corruptions, one after another, in requests of 64. Errors over the first images of the stream, and the rank among
+the strategies that were run on it.
+"""
+
+CHOICE = """\
+Nothing was tuned on the images above. Values were compared on the four corruptions that are kept for this (speckle
+noise, Gaussian blur, spatter, saturation) of 500 other test images, by `python benchmarks/choice.py --cifar FOLDER`:
+streams of all four, one after another and mixed, in requests of 1 and 64, and clean ones, whose column is the
+difference to `source`. A value is *clearly better* than the default if its mean is lower by a point or more and it is
+nowhere worse by as much.
 """
 
 
-def about(kept: Mapping[str, str], long_kept: Mapping[str, str], cores: int, unfinished: str) -> dict[str, str]:
-    """What is told at the top: ``kept`` are the settings in the manifest of the grid, ``long_kept`` of the long stream.
+def about(kept: Mapping[str, str], cores: int, unfinished: str) -> dict[str, str]:
+    """What is told at the top: ``kept`` are the settings in the manifest of the evaluation.
 
     ``unfinished`` says which cells are missing; empty where none are.
     """
+    images = "all images" if kept["limit"] == "all" else f"{kept['limit']} images"
     told = {
         "model": f"{kept['model']} ({kept['architecture']}, {kept['type']}, weights {kept['weights']})",
-        "data of the grid": _data(kept),
-        "data of the long stream": _data(long_kept),
+        "data": f"{DATA} ({kept['data']}), severity {kept['severity']}, {images} of each domain",
         "answered by": f"the engine in this process, Renorm {kept['renorm']}, Python {platform.python_version()}",
         "machine": f"{platform.machine()}, {cores} cores, {platform.system()}",
-        "images/s": "of requests sent one after the other, with one thread",
     }
     return {**told, "unfinished": unfinished} if unfinished else told
 
 
-def _data(kept: Mapping[str, str]) -> str:
-    images = "all images" if kept["limit"] == "all" else f"{kept['limit']} images"
-    return f"{DATA} ({kept['data']}), severity {kept['severity']}, {images} of each domain"
-
-
 def commands() -> str:
     """What was run, as a person would type it."""
-    typed = [["renorm", *plan.command(DATA, Path("results"))] for plan in (GRID, LONG)]
+    typed = [["renorm", *plan.command(DATA, Path("results"))] for plan in STUDY]
     # An option and its value a line: the strategies alone fill one.
     lines = [shlex.join(words).replace(" --", " \\\n  --") for words in typed]
-    return "```sh\n{}\n\n{}\n```\n".format(*lines)
+    return "```sh\n{}\n```\n".format("\n\n".join(lines))
 
 
 def told_about(page: str) -> dict[str, str]:
@@ -88,20 +92,27 @@ def told_about(page: str) -> dict[str, str]:
     return {name: value for name, value in rows if name != "---"}
 
 
-def page(figures: Sequence[Figures], long: Sequence[Reach], told: Mapping[str, str], reading: str) -> str:
-    """The whole page. ``reading`` stands in it as it is."""
+def page(
+    figures: Sequence[Figures],
+    long: Sequence[Reach],
+    choice: Sequence[Figures],
+    told: Mapping[str, str],
+    reading: str,
+) -> str:
+    """The whole page. ``reading`` stands in it as it is; ``choice`` may be empty."""
     study = Study(summarize(figures), ())
     parts = [
         TOP,
         about_table(told),
-        commands(),
         reading,
         section("Overview", explained(figures, study), overview_table(study), picture("overview")),
         section("Where it hurts", harm_list(study)),
-        section("The long stream", *_long(long), picture("stream")),
+        section("Beside published figures", results_published.section_of(figures)),
+        section("The long streams", *_long(long), picture("stream")),
         *(section(", ".join(way), *at_place(study, *way)) for way in study.ways),
-        section("Every place", picture("differences")),
+        section("How hyperparameters were chosen", CHOICE, table(choice)) if choice else "",
         section("Confidence", picture("reliability")),
+        section("What was run", commands()),
     ]
     return "\n".join(part for part in parts if part)
 

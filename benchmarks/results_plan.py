@@ -1,4 +1,4 @@
-"""What `make results` measures: two evaluations, each a call of `renorm evaluate`."""
+"""What `make results` measures: calls of `renorm evaluate` into one folder, the most wanted first."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ from app.evaluation.types import Cell
 
 
 class Plan(NamedTuple):
-    """One evaluation, kept in the folder ``name`` below that of all results."""
+    """One call, kept in the folder ``name`` below that of all results; ``limit`` 0 shows all images of a domain."""
 
     name: str
     strategies: tuple[str, ...]
     protocols: tuple[str, ...]
     orders: tuple[str, ...]
     batches: tuple[int, ...]
-    seeds: int
-    limit: int
-    domains: tuple[str, ...] = ()  # none named: all
-    visits: int | None = None
+    seeds: int = 1
+    limit: int = 0
 
     def command(self, data: str, out: Path, processes: int | None = None) -> list[str]:
         """What follows ``renorm`` on the command line. Figures do not depend on the number of processes."""
-        domains = ["--domains", ",".join(self.domains)] if self.domains else []
-        visits = [] if self.visits is None else ["--visits", str(self.visits)]
         return [
-            *("evaluate", "--data", data, *domains),
+            *("evaluate", "--data", data),
             *("--strategies", ",".join(self.strategies)),
             *("--protocol", ",".join(self.protocols)),
             *("--order", ",".join(self.orders)),
             *("--batch-size", ",".join(map(str, self.batches))),
-            *("--seeds", str(self.seeds), "--limit", str(self.limit), *visits),
+            *("--seeds", str(self.seeds), "--limit", str(self.limit)),
+            # Speed is measured by `make bench`, where nothing runs beside it.
+            "--no-speed",
             *([] if processes is None else ["--processes", str(processes)]),
             *("--output", (out / self.name).as_posix()),
         ]
@@ -46,35 +44,47 @@ class Plan(NamedTuple):
         return grid(parse_specs(self.strategies), streams, self.batches)
 
 
-SHIFTED: Sequence[str] = ("single", "continual", "mixed", "recurring")
+PUBLISHED_LAME = "lame:memory=0,when=always"
+"""LAME as its paper has it."""
 
-GRID = Plan(
-    name="grid",
-    domains=("gaussian_noise", "glass_blur", "fog", "contrast"),
-    strategies=(
-        *("source", "bn", "alpha_bn", "adabn", "robust_bn", "unmix_tns", "iabn", "tema"),
-        *("tent", "core", "rotta", "lame", "cofa", "lame:memory=0,when=always"),
-        *("adabn+lame", "iabn+lame", "adabn+cofa", "unmix_tns+tent:lr=1e-5"),
-    ),
-    protocols=(*SHIFTED, "clean"),
-    orders=("iid", "dirichlet:0.1"),
-    batches=(1, 4, 16, 64),
-    seeds=3,
-    limit=250,
-    visits=2,
+FREE = (
+    *("source", "bn", "alpha_bn", "adabn", "robust_bn", "unmix_tns", "iabn", "tema"),
+    *("lame", "cofa", "adabn+lame", "iabn+lame", "adabn+cofa"),
 )
-"""Everything with everything, on few images of four corruptions of different kinds."""
+"""Without gradients: they run everywhere."""
 
-LONG = Plan(
-    name="long",
-    strategies=(
-        *("source", "bn", "adabn", "robust_bn", "unmix_tns", "iabn", "rotta"),
-        *("adabn+lame", "iabn+lame", "adabn+cofa"),
+SLOW = ("tent", "core", "rotta", "unmix_tns+tent:lr=1e-5")
+"""With gradients: five to twenty times as slow, so they run in requests of 64 and in few other places."""
+
+ORDERS = ("iid", "dirichlet:0.1")
+
+
+def _grid(strategies: Sequence[str], protocols: Sequence[str], orders: Sequence[str], batch: int) -> Plan:
+    return Plan("grid", tuple(strategies), tuple(protocols), tuple(orders), (batch,))
+
+
+STUDY: tuple[Plan, ...] = (
+    _grid((*FREE, PUBLISHED_LAME), ("continual", "clean"), ORDERS, 64),
+    _grid(SLOW, ("continual", "clean"), ORDERS, 64),
+    _grid(FREE, ("continual", "clean"), ORDERS, 1),
+    _grid((*FREE, PUBLISHED_LAME), ("mixed", "single"), ORDERS, 64),
+    _grid(("tent", "rotta"), ("mixed",), ("iid",), 64),
+    _grid(("tent",), ("single",), ORDERS, 64),
+    _grid(
+        ("source", "bn", "adabn", "unmix_tns", "tent", "rotta", PUBLISHED_LAME, "adabn+lame"),
+        ("continual",),
+        ("ptta",),
+        64,
     ),
-    protocols=("continual",),
-    orders=("dirichlet:0.1",),
-    batches=(16,),
-    seeds=1,
-    limit=0,
+    _grid(("tent", "core"), ("continual",), ("iid",), 1),
+    _grid(FREE, ("mixed", "single"), ORDERS, 1),
 )
-"""All corruptions and all images in one correlated stream: whether what holds for a short one holds later."""
+"""1,000 images of each of 15 corruptions. Where it is stopped, what is there already answers the most asked questions:
+everything with everything would take a day."""
+
+
+def cells(study: Sequence[Plan] = STUDY) -> list[Cell]:
+    """The cells of all plans, each once: by strategy as they come first, so that tables have them in one order."""
+    every = list(dict.fromkeys(cell for plan in study for cell in plan.cells()))
+    strategies = list(dict.fromkeys(cell.strategy for cell in every))
+    return sorted(every, key=lambda cell: strategies.index(cell.strategy))

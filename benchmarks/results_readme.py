@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from results_means import MEAN, over_protocols
-
 from app.evaluation.measures import CLEAN, Figures, Place, Summary, summarize
 from app.evaluation.tables import MISSING, code, embolden, markdown, number, points
 
@@ -34,32 +32,35 @@ USES = {
 """What each strategy is for, in the order of the table."""
 
 BEGIN, END = "<!-- strategies: made by `make results` from docs/results.csv -->", "<!-- /strategies -->"
-ORDERS, SIZES = ("iid", "dirichlet:0.1"), (64, 1)
+SHIFTED, ORDERS, SIZES = "continual", ("iid", "dirichlet:0.1"), (64, 1)
+TITLES = ("mixed classes", "stretches of one class")
+"""What `ORDERS` are for a reader."""
 
 
 def table(figures: Sequence[Figures]) -> str:
     """A row for each of `USES`: errors where classes are mixed and where they are not, harm to clean images, memory."""
-    summaries = over_protocols(summarize(figures))
-    found = {(one.strategy, one.place): one for one in summaries}
+    found = {(one.strategy, one.place): one for one in summarize(figures)}
     rows = [_row(strategy, use, found) for strategy, use in USES.items()]
     for column in range(2, 2 + len(ORDERS) * len(SIZES)):
         embolden(rows, column)
-    sizes = [f"{title}, {size}" for title in ("mixed classes", "stretches of one class", "clean") for size in SIZES]
-    return markdown(["strategy", "use it for", *sizes, "bytes per stream"], rows, left=2)
+    sizes = [f"{title}, {size}" for title in TITLES for size in SIZES]
+    both = " / ".join(map(str, SIZES))
+    harm = [f"clean, {title}, {both}" for title in TITLES]
+    return markdown(["strategy", "use it for", *sizes, *harm, "bytes per stream"], rows, left=2)
 
 
 def _row(strategy: str, use: str, found: Mapping[tuple[str, Place], Summary]) -> list[str]:
     def at(protocol: str, order: str, size: int) -> Summary | None:
         return found.get((strategy, Place(protocol, order, size)))
 
-    shifted = [at(MEAN, order, size) for order in ORDERS for size in SIZES]
-    clean = [at(CLEAN, ORDERS[0], size) for size in SIZES]
+    shifted = [at(SHIFTED, order, size) for order in ORDERS for size in SIZES]
+    clean = [[at(CLEAN, order, size) for size in SIZES] for order in ORDERS]
     memory = [one.state_bytes for (name, _), one in found.items() if name == strategy]
     return [
         code(strategy),
         use,
         *(MISSING if one is None else number(one.error) for one in shifted),
-        *(MISSING if one is None else points(one.difference) for one in clean),
+        *(" / ".join(MISSING if one is None else points(one.difference) for one in own) for own in clean),
         number(max(memory), 0) if memory else MISSING,
     ]
 

@@ -26,7 +26,7 @@ import torch
 import typer
 import uvicorn
 from PIL import Image
-from results_plan import GRID, LONG
+from results_plan import cells
 from typer.testing import CliRunner
 
 from adapters import STRATEGIES, AdaptiveModel, kind_of, name_of, names, strategy, whole
@@ -123,12 +123,16 @@ def test_figures_of_the_page_are_means_of_the_rows(place: tuple[str, str, str]) 
     assert float(line) == pytest.approx(sum(own) / len(own), abs=0.0501)
 
 
-def test_every_cell_of_the_study_was_measured() -> None:
-    figures = read_csv(ROOT / "docs" / "results.csv")
-    assert {one.cell for one in figures} == set(GRID.cells())
+def test_every_cell_of_the_study_was_measured_or_is_told_to_be_missing() -> None:
+    measured, wanted = {one.cell for one in read_csv(ROOT / "docs" / "results.csv")}, set(cells())
+    assert measured <= wanted
+    missing = len(wanted - measured)
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert (f"| unfinished | {missing} of {len(wanted)} cells are missing |" in page) == bool(missing)
+    followed = {cell for cell in measured if (cell.protocol, cell.batch) == (results_long.PROTOCOL, results_long.BATCH)}
     long = results_long.read(ROOT / "docs" / "results-long.csv")
-    wanted = {(cell.strategy, cell.order, n) for cell in LONG.cells() for n in (*results_long.FIRST, 15_000)}
-    assert {row[:3] for row in long} == wanted
+    lengths = {(cell.strategy, cell.order, n) for cell in followed for n in (*results_long.FIRST, 15_000)}
+    assert {row[:3] for row in long} == lengths
 
 
 def test_the_errors_of_the_readme_are_those_of_make_errors(tmp_path: Path) -> None:

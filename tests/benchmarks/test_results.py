@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import results
 import results_page
+from choice_table import CHOICE
 from results_long import Reach
-from results_plan import GRID, LONG, Plan
+from results_plan import STUDY, Plan, cells
 from results_readme import BEGIN, END
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from app.cli import cli
 from app.cli.evaluate_prepare import Asked
 from app.evaluation.cells import Folder
 from app.evaluation.measures import measure_all
-from app.evaluation.rows import read_csv
+from app.evaluation.rows import read_csv, write_rows
 from app.evaluation.types import Cell
 from tests.app.evaluation.made import result
 from tests.app.evaluation.small_data import write_data
@@ -31,17 +32,18 @@ KEPT = {
     **{"format": "1", "renorm": "9.9", "model": "m", "architecture": "A", "type": "float32", "weights": "abc"},
     **{"data": "def", "severity": "5", "limit": "4"},
 }
-SMALL = GRID._replace(strategies=("source", "adabn"), batches=(1, 64), seeds=1)
-SHORT = LONG._replace(strategies=("source", "adabn"))
+SMALL = (
+    STUDY[0]._replace(strategies=("source", "adabn"), batches=(1, 64)),
+    STUDY[0]._replace(strategies=("source", "bn"), protocols=("continual",), orders=("iid", "ptta")),
+)
 
 
-def keep(out: Path, plan: Plan, cells: Sequence[Cell]) -> None:
+def keep(out: Path, finished: Sequence[Cell]) -> None:
     """Finished cells: `source` is wrong in half of the images, others in a quarter, clean ones in none."""
-    folder = Folder(out / plan.name, KEPT)
-    for cell in cells:
+    folder = Folder(out / "grid", KEPT)
+    for cell in finished:
         wrong = [0] * 4 if cell.protocol == "clean" else [1, int(cell.strategy == "source"), 0, 0]
         folder.keep(result(*cell, wrong=wrong, state_bytes=8))
-    folder.keep_speeds({"source": {1: 0.5}})
 
 
 class Place:
@@ -61,21 +63,22 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(results, "GRID", SMALL)
-    monkeypatch.setattr(results, "LONG", SHORT)
+    monkeypatch.setattr(results, "STUDY", SMALL)
     return Place(tmp_path)
 
 
 def test_the_plans_are_whole() -> None:
-    grid, long = GRID.cells(), LONG.cells()
-    assert len(grid) == len(set(grid)) == 18 * 5 * 2 * 4 * 3
-    assert len(long) == 10
-    parts = {part for cell in grid for part in cell.strategy.partition(":")[0].split("+")}
+    every = cells()
+    assert len(every) == len(set(every))
+    assert {cell for plan in STUDY for cell in plan.cells()} == set(every)
+    parts = {part for cell in every for part in cell.strategy.partition(":")[0].split("+")}
     assert set(STRATEGIES) - parts == {"temperature"}, "it changes no prediction"
-    assert {cell.strategy for cell in long} <= {cell.strategy for cell in grid}
+    frozen = {cell[1:] for cell in every if cell.strategy == "source"}
+    assert {cell[1:] for cell in every} == frozen, "whatever is measured can be compared"
+    assert {plan.name for plan in STUDY} == {"grid"} != {CHOICE.name}
 
 
-@pytest.mark.parametrize("plan", [GRID, LONG], ids=["grid", "long"])
+@pytest.mark.parametrize("plan", [*STUDY, CHOICE], ids=[*map(str, range(len(STUDY))), "choice"])
 def test_the_command_asks_for_the_cells_of_the_plan(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +88,7 @@ def test_the_command_asks_for_the_cells_of_the_plan(
     done = CliRunner().invoke(cli, plan.command(str(tmp_path), Path("out"), 3))
     assert done.exit_code == 0, done.output
     (one,) = asked
-    assert (one.data, one.output, one.processes) == (tmp_path, Path("out") / plan.name, 3)
+    assert (one.data, one.output, one.processes, one.speed) == (tmp_path, Path("out") / plan.name, 3, False)
     made = Plan(
         plan.name,
         tuple(one.strategies or ()),
@@ -93,31 +96,30 @@ def test_the_command_asks_for_the_cells_of_the_plan(
         tuple(one.orders),
         tuple(one.batches),
         one.seeds,
-        0,
     )
     assert made.cells() == plan.cells()
-    assert (one.limit, one.domains) == (plan.limit or None, list(plan.domains))
-    assert plan.visits in (None, one.visits)
+    assert one.limit == (plan.limit or None)
 
 
-def test_both_evaluations_are_run_before_anything_is_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[str] = []
+def test_all_calls_are_made_before_anything_is_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Sequence[str]] = []
 
     def call(command: Sequence[str], env: dict[str, str], check: bool) -> Any:
         assert command[:4] == [sys.executable, "-m", "app", "evaluate"]
         assert env["OMP_NUM_THREADS"] == "1"
-        plan = SMALL if command[-1].endswith("grid") else SHORT
-        keep(place.out, plan, plan.cells())
-        called.append(plan.name)
+        keep(place.out, SMALL[len(called)].cells())
+        called.append(command)
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("results.subprocess.run", call)
-    assert place.main() == 0
-    assert called == ["grid", "long"]
+    assert place.main("--processes", "2") == 0
+    assert [command[4:] for command in called] == [
+        plan.command(str(place.at / "data"), place.out, 2)[1:] for plan in SMALL
+    ]
     page = (place.docs / "results.md").read_text()
-    assert "missing" not in page
-    assert len(read_csv(place.docs / "results.csv")) == len(SMALL.cells())
+    assert "| unfinished |" not in page
+    assert {one.cell for one in read_csv(place.docs / "results.csv")} == set(cells(SMALL))
 
 
 def test_an_evaluation_that_fails_ends_it(
@@ -130,16 +132,15 @@ def test_an_evaluation_that_fails_ends_it(
 
 
 def test_pages_are_made_of_what_is_there(place: Place) -> None:
-    keep(place.out, SMALL, SMALL.cells()[:-3])
-    keep(place.out, SHORT, SHORT.cells())
+    keep(place.out, cells(SMALL)[:-3])
     assert place.main("--no-run") == 0
     page = (place.docs / "results.md").read_text()
-    assert "| unfinished | 3 of 42 cells are missing |" in page
+    assert f"| unfinished | 3 of {len(cells(SMALL))} cells are missing |" in page
     assert "| `adabn` | **25.0 (-25.0)** | **25.0 (-25.0)** |" in page
     assert "| model | m (A, float32, weights abc) |" in page
-    assert (
-        "renorm evaluate \\\n  --data path/to/cifar10c \\\n  --domains gaussian_noise,glass_blur,fog,contrast" in page
-    )
+    assert "renorm evaluate \\\n  --data path/to/cifar10c \\\n  --strategies source,bn," in page
+    assert "| one corruption after another, shuffled (WRN-28-10) | `source` | 43.5 | 1.00 | 50.0 | 1.00 |" in page
+    assert "## How hyperparameters were chosen" not in page, "they were not compared yet"
     assert str(place.at) not in page
     assert page == results.make_page(place.docs, results_page.told_about(page))
     pictures = {path.stem for path in (place.docs / "images" / "results").iterdir()}
@@ -147,6 +148,14 @@ def test_pages_are_made_of_what_is_there(place: Place) -> None:
     table = place.readme.read_text()
     assert table == f"# Top\n\n{BEGIN}\n\n{results.make_table(place.docs)}\n{END}\n\nEnd.\n"
     assert "| 50.0 | 50.0 | 50.0 | 50.0 |" in table
+
+
+def test_the_choice_of_hyperparameters_is_part_of_the_page(place: Place) -> None:
+    keep(place.out, cells(SMALL))
+    write_rows(place.docs / "results-choice.csv", measure_all([result(), result("adabn"), result("iabn:k=4")]))
+    assert place.main("--no-run") == 0
+    chosen = (place.docs / "results.md").read_text().split("## How hyperparameters were chosen\n")[1]
+    assert "| `adabn` | 25.0 | 25.0 |" in chosen
 
 
 def test_nothing_measured_is_told(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,8 +168,7 @@ def test_nothing_measured_is_told(place: Place, capsys: pytest.CaptureFixture[st
 
 
 def test_a_readme_without_markers_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    keep(place.out, SMALL, SMALL.cells())
-    keep(place.out, SHORT, SHORT.cells())
+    keep(place.out, cells(SMALL))
     place.readme.write_text("# Top\n")
     assert place.main("--no-run") == 1
     assert "needs the lines <!-- strategies" in capsys.readouterr().err
@@ -170,7 +178,7 @@ def test_a_readme_without_markers_is_refused(place: Place, capsys: pytest.Captur
 def test_the_reading_stands_in_the_page_as_it_is() -> None:
     figures = measure_all([result(), result("bn")])
     reading = "## Reading\n\nIt *helps*: 1 < 2 | 3.\n"
-    page = results_page.page(figures, [Reach("bn", "iid", 7, 12.5)], {"model": "m"}, reading)
-    assert f"--output results/long\n```\n\n{reading}\n## Overview" in page
+    page = results_page.page(figures, [Reach("bn", "iid", 7, 12.5)], [], {"model": "m"}, reading)
+    assert f"| model | m |\n\n{reading}\n## Overview" in page
     assert "| `bn` | 12.5 (1) |" in page
     assert "## clean" not in page

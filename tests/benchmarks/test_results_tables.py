@@ -5,54 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from results_long import Reach, reaches, read, table, write
-from results_means import MEAN, over_protocols
-from results_plan import SHIFTED
+from choice_table import table as table_of_choice
+from results_long import Reach, followed, reaches, read, table, write
+from results_plan import PUBLISHED_LAME
+from results_published import SETTINGS, section_of
 from results_readme import BEGIN, END, USES, put
-from results_readme import table as readme_table
+from results_readme import table as table_of_readme
 
 from adapters import STRATEGIES
-from app.evaluation.measures import Place, measure_all, summarize
+from app.evaluation.measures import measure_all
 from app.evaluation.types import Result
 from tests.app.evaluation.made import result
 
 
-def protocols(strategy: str, wrong: tuple[int, ...], order: str = "iid", batch: int = 64) -> list[Result]:
-    """One run of ten images for each shifted protocol, with so many wrong answers."""
-    return [
-        result(strategy, protocol, order, batch, wrong=[1] * missed + [0] * (10 - missed), state_bytes=8 * missed)
-        for protocol, missed in zip(SHIFTED, wrong, strict=True)
-    ]
-
-
-def test_means_are_over_all_shifted_protocols_and_no_others() -> None:
-    made = [*protocols("source", (4, 4, 4, 8)), *protocols("bn", (1, 2, 3, 4)), result("bn", "clean", batch=64)]
-    made += protocols("bn", (1, 2, 3, 4), batch=1)[:3]
-    made += [result("bn", "gradual", batch=64, wrong=[1] * 10)]
-    found = {(one.strategy, one.place): one for one in over_protocols(summarize(measure_all(made)))}
-    assert set(found) == {
-        ("source", Place(MEAN, "iid", 64)),
-        ("bn", Place(MEAN, "iid", 64)),
-        ("bn", Place("clean", "iid", 64)),
-    }
-    one = found["bn", Place(MEAN, "iid", 64)]
-    assert one.error == pytest.approx(25.0)
-    assert one.difference == pytest.approx(25.0 - 50.0)
-    assert one.state_bytes == 32
-    assert found["bn", Place("clean", "iid", 64)].error == pytest.approx(25.0)
-
-
 def test_every_strategy_has_a_row_and_what_is_not_known_a_dash() -> None:
-    made = [*protocols("source", (4, 4, 4, 8)), *protocols("bn", (1, 2, 3, 4))]
-    made += protocols("bn", (9, 9, 9, 9), "dirichlet:0.1", 1)
+    def run(strategy: str, missed: int, order: str = "iid", batch: int = 64) -> Result:
+        return result(strategy, "continual", order, batch, wrong=[1] * missed + [0] * (10 - missed), state_bytes=missed)
+
+    made = [run("source", 5), run("bn", 2), run("bn", 9, "dirichlet:0.1", 1), result("bn", "mixed", wrong=[1] * 10)]
     made += [result(name, "clean", batch=64, wrong=[1] * n + [0] * 9) for name, n in (("source", 1), ("bn", 3))]
-    lines = readme_table(measure_all(made)).splitlines()
+    for name, missed in (("source", 1), ("bn", 7)):
+        made.append(result(name, "clean", "dirichlet:0.1", 1, wrong=[1] * missed + [0] * (10 - missed)))
+    lines = table_of_readme(measure_all(made)).splitlines()
     assert [line.split("`")[1] for line in lines[2:]] == list(USES)
     assert set(STRATEGIES) <= set(USES)
     rows = {line.split("`")[1]: [cell.strip() for cell in line.split("|")[3:-1]] for line in lines[2:]}
-    assert rows["source"] == ["50.0", "-", "-", "-", "+0.0", "-", "64"]
-    assert rows["bn"] == ["**25.0**", "-", "-", "90.0", "+15.0", "-", "72"]
-    assert rows["temperature"] == ["-"] * 7
+    assert rows["source"] == ["50.0", "-", "-", "-", "+0.0 / -", "- / +0.0", "5"]
+    assert rows["bn"] == ["**20.0**", "-", "-", "90.0", "+15.0 / -", "- / +60.0", "9"]
+    assert rows["temperature"] == ["-"] * 4 + ["- / -"] * 2 + ["-"]
     assert len({len(line.split("|")) for line in lines}) == 1
 
 
@@ -88,13 +68,13 @@ def test_ranks_of_the_long_stream(tmp_path: Path) -> None:
     rows += [Reach("tema", "sorted", 2_000, 10.0)]
     write(tmp_path / "long.csv", rows)
     assert read(tmp_path / "long.csv") == rows
+    # A strategy that was not run on this stream has no line.
     assert table(rows, "iid").splitlines() == [
         "| error % (rank), iid | first 2,000 | first 9,000 |",
         "| --- | ---: | ---: |",
         "| `source` | 50.0 (3) | 50.0 (2) |",
         "| `bn` | **20.0 (1)** | 60.0 (3) |",
         "| `adabn` | **20.0 (1)** | **30.0 (1)** |",
-        "| `tema` | - | - |",
     ]
 
 
@@ -102,3 +82,60 @@ def test_another_file_is_not_of_a_long_stream(tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text("strategy,error\n")
     with pytest.raises(ValueError, match="has the columns strategy, error: expected strategy, order"):
         read(tmp_path / "long.csv")
+
+
+def test_long_streams_are_those_of_all_corruptions_one_after_another() -> None:
+    made = [
+        result("bn", "continual", "iid", 64),
+        result("bn", "continual", "ptta", 64, 1),
+        result("bn", "mixed", batch=64),
+    ]
+    assert [one.cell for one in followed([*made, result("bn", "continual", batch=1)])] == [made[0].cell]
+
+
+def test_published_errors_stand_beside_those_of_the_same_setting() -> None:
+    made = [
+        result("source", "continual", "iid", 64, wrong=[1, 1, 1, 1, 0, 0, 0, 0]),
+        result("bn", "continual", "iid", 64, wrong=[1, 0, 0, 0, 0, 0, 0, 0]),
+        result("bn", "continual", "iid", 1, wrong=[1] * 8),
+        result("source", "mixed", "dirichlet:0.1", 64),
+    ]
+    text = section_of(measure_all(made))
+    assert "| one corruption after another, shuffled (WRN-28-10) | `bn` | 20.4 | 0.47 | 12.5 | 0.25 |" in text
+    assert "| one corruption after another, shuffled (WRN-28-10) | `tent` | 20.0 | 0.46 | - | - |" in text
+    # What is published without its frozen network can be divided by nothing.
+    assert "| `unmix_tns` | 41.9 | - | - | - |" in text
+    for setting in SETTINGS:
+        assert f"- *{setting.title} ({setting.network})*: {setting.source}; there {setting.differs}." in text
+        assert set(setting.errors) <= {"source", "bn", "tent", "rotta", "unmix_tns", PUBLISHED_LAME}
+
+
+def test_a_value_is_better_only_where_it_is_nowhere_worse() -> None:
+    def errors(strategy: str, *missed: int) -> list[Result]:
+        places = [("continual", "iid", 1), ("continual", "iid", 64), ("clean", "iid", 1)]
+        wrong = [[1] * n + [0] * (100 - n) for n in missed]
+        return [result(strategy, *place, wrong=own) for place, own in zip(places, wrong, strict=True)]
+
+    shown = table_of_choice(
+        measure_all(
+            [
+                *errors("source", 60, 60, 8),
+                *errors("adabn", 30, 30, 8),
+                *errors("adabn:momentum=0.05", 29, 29, 8),
+                *errors("adabn:momentum=0.2", 20, 31, 8),
+                *errors("adabn:momentum=0.4", 20, 20, 9),
+                *errors("adabn:momentum=0.025", 29, 30, 1),
+            ]
+        )
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
+    assert rows[0] == ["", "mean", "continual, iid, 1", "continual, iid, 64", "clean", "clearly better"]
+    assert {row[0]: row[-1] for row in rows[2:]} == {
+        "`source`": "(the default)",
+        "`adabn`": "(the default)",
+        "`adabn:momentum=0.05`": "yes",
+        "`adabn:momentum=0.2`": "no",
+        "`adabn:momentum=0.4`": "no",
+        "`adabn:momentum=0.025`": "no",
+    }
+    assert rows[3] == ["`adabn`", "30.0", "30.0", "30.0", "+0.0", "(the default)"]
