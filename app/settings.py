@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     name: Annotated[str, BeforeValidator(_name)] | None = Field(
         None, description="name of the model in answers, paths and metrics, by default after the model"
     )
-    labels: Path | None = Field(None, description="class names, one per line or a JSON list")
+    labels: Path | None = Field(
+        None, description="class names: one per line, or JSON (a list, id2label, label2id, class_index)"
+    )
     mean: Triple | None = Field(None, description="channel means of the preprocessing")
     std: Triple | None = Field(None, description="channel deviations of the preprocessing")
     size: int | None = Field(None, ge=1, le=4096, description="side of the network's input in pixels")

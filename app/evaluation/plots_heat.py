@@ -21,6 +21,7 @@ WIDEST = 36
 """Places beside each other at most; further ones begin a new panel, whole protocols and orders."""
 
 MARGINS = 1.2  # inches beside cells and names
+LETTER = 0.06  # inches that one takes above the cells
 
 CELL_WIDTH, CELL_HEIGHT = 0.36, 0.21  # in inches: what "+10.0" needs
 
@@ -42,7 +43,7 @@ def draw_differences(folder: Path, summaries: Sequence[Summary], name: str = "di
     limit = _limit([one.difference for one in summaries if one.strategy != SOURCE])
     shades = ScalarMappable(Normalize(-limit, limit), colormaps["RdBu_r"])
     widest = max(len(places) for places in rows)
-    height = sum(CELL_HEIGHT * len(strategies) + 0.75 for _ in rows) + 0.35
+    height = sum(CELL_HEIGHT * len(strategies) + (1.15 if _narrow(row) else 0.75) for row in rows) + 0.35
     figure = canvas(names + CELL_WIDTH * widest + MARGINS, height)
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, places in zip(grid, rows, strict=True):
@@ -131,12 +132,21 @@ def _shown(value: float, *, signed: bool) -> str:
 
 
 def _heads(axes: Axes, places: Sequence[Place]) -> None:
-    """The protocol and order above its places, and a line between it and the next."""
+    """The protocol and order above its places, upright where they have no room, and a line between it and the next."""
     start = 0
+    rotation = 90 if _narrow(places) else 0
     for way, group in groupby(places, key=lambda place: place[:2]):
         end = start + len(list(group))
         axes.text(
-            (start + end - 1) / 2, -0.65, "\n".join(map(plain, way)), ha="center", va="bottom", fontsize=7.5, color=INK
+            (start + end - 1) / 2,
+            -0.65,
+            "\n".join(map(plain, way)),
+            ha="center",
+            va="bottom",
+            multialignment="left" if rotation else "center",
+            rotation=rotation,
+            fontsize=7.5,
+            color=INK,
         )
         if start:
             axes.axvline(start - 0.5, color="white", linewidth=3)
@@ -145,3 +155,9 @@ def _heads(axes: Axes, places: Sequence[Place]) -> None:
     axes.set_xticks(np.arange(1, len(places)) - 0.5, minor=True)
     axes.tick_params(which="minor", length=0)
     axes.grid(which="minor", axis="x", color=FAINT, linewidth=0.3)
+
+
+def _narrow(places: Sequence[Place]) -> bool:
+    """Whether a protocol or an order is a longer word than its places are wide."""
+    groups = ((way, len(list(group))) for way, group in groupby(places, key=lambda place: place[:2]))
+    return any(LETTER * max(map(len, way)) > CELL_WIDTH * count for way, count in groups)

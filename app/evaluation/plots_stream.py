@@ -71,13 +71,16 @@ def _draw(
     columns = min(2, len(ways))
     rows, width = -(-len(ways) // columns), WIDTH / 2 * columns
     figure = canvas(width, 0.5 + 3.2 * rows + 0.2 * -(-len(styles) // legend_columns(styles, width)))
-    for axes, way in zip(panels(figure, len(ways), columns), ways, strict=True):
+    grid = panels(figure, len(ways), columns)
+    for axes, way in zip(grid, ways, strict=True):
         own = [result for result in results if (result.cell.protocol, result.cell.order) == way]
         drawn = _panel(axes, own, styles, curve)
         pad = 42 if _mark(axes, _shared_stretches(own), domains) else 4
         axes.set_title(", ".join(map(plain, way)), fontsize=9, color=INK, loc="left", pad=pad)
         axes.set_ylabel(unit, fontsize=8, color=FRAME)
         axes.set_xlabel(_told(drawn), fontsize=8, color=FRAME)
+    # When all have been drawn: the axis that they share must hold every line.
+    grid[0].set_ylim(bottom=0.0)
     figure.suptitle(title, fontsize=10, color=INK)
     legend(figure, styles, width)
     return save(figure, folder, name)
@@ -101,7 +104,6 @@ def _panel(
                 axes.fill_between(drawn.position, low, high, color=look.color, alpha=shade, linewidth=0, zorder=1)
             found.append(drawn)
     axes.set_xlim(0, max(len(result.domain) for result in results))
-    axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
     return found
 
 

@@ -134,11 +134,26 @@ def test_last_rows_are_as_full_as_can_be(count: int, columns: int) -> None:
 
 
 def test_panels_of_a_picture_have_one_axis(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    made = [result("bn", "mixed", wrong=[1] * 8), result("bn", "clean", wrong=[0] * 8)]
+    made = [result("bn", "mixed", wrong=[0, 0, 0, 1] * 2), result("bn", "clean", wrong=[1] * 8)]
     made = [made[0], replace(made[1], drift=100 * made[1].drift)]
     write_plots(tmp_path, made)
     for name in ("drift_over_stream", "error_over_stream_4"):
-        assert len({axes.get_ylim() for axes in drawn[name].axes}) == 1, name
+        (limits,) = {axes.get_ylim() for axes in drawn[name].axes}
+        highest = max(float(np.max(line.get_ydata())) for axes in drawn[name].axes for line in axes.lines)
+        assert limits[0] == 0, name
+        assert limits[1] > highest, f"{name}: a line leaves the picture"
+
+
+@pytest.mark.parametrize("batches", [(64,), (1, 64), (1, 4, 16, 64)], ids=["one-size", "two-sizes", "four-sizes"])
+def test_heads_of_places_do_not_overlap(tmp_path: Path, drawn: dict[str, Figure], batches: tuple[int, ...]) -> None:
+    made = study(("source", "bn"), ("continual", "recurring"), ("iid", "dirichlet:0.1"), batches, (0,), 8)
+    draw_differences(tmp_path, summarize(measure_all(made)))
+    figure = drawn["differences"]
+    heads = [text for text in figure.axes[0].texts if any(letter.isalpha() for letter in text.get_text())]
+    assert len(heads) == 4
+    boxes = [head.get_window_extent() for head in heads]
+    assert all(box.count_overlaps(boxes[i + 1 :]) == 0 for i, box in enumerate(boxes))
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
 
 
 def test_an_error_is_smooth_and_says_how_and_how_sure_it_is(tmp_path: Path, drawn: dict[str, Figure]) -> None:
