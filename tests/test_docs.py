@@ -113,7 +113,7 @@ def test_the_page_of_results_is_made_of_the_measured_figures() -> None:
     assert max(sizes) < 300_000
 
 
-@pytest.mark.parametrize("place", [("adabn", "single", "iid"), ("unmix_tns", "clean", "dirichlet:0.1")])
+@pytest.mark.parametrize("place", [("adabn", "continual", "iid"), ("unmix_tns", "clean", "dirichlet:0.1")])
 def test_figures_of_the_page_are_means_of_the_rows(place: tuple[str, str, str]) -> None:
     with (ROOT / "docs" / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if (row["strategy"], row["protocol"], row["order"]) == place]
