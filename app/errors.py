@@ -4,6 +4,7 @@ RenormError
 ├── RequestError              the client can mend it
 │   ├── ImageError            not an image we can read: empty, truncated, animated, of an unknown format
 │   ├── TooLargeError         more bytes, pixels or images than the server accepts
+│   ├── TooExpensiveError     an image that takes more time or memory to decode than one may
 │   ├── FieldError            a field is missing, unknown, given twice, of the wrong type or out of range
 │   ├── MediaTypeError        a body of a type that no parser takes
 │   ├── StreamNotFoundError   no state is held for that stream
@@ -42,6 +43,10 @@ class ImageError(RequestError):
 
 class TooLargeError(RequestError):
     """More bytes, pixels or images than the server accepts."""
+
+
+class TooExpensiveError(RequestError):
+    """An image takes more time or memory to decode than one may."""
 
 
 class FieldError(RequestError):

@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     max_images: int = Field(128, ge=1, description="images per request")
     max_image_bytes: int = Field(20_000_000, ge=1, description="bytes of one encoded image")
     max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, read from its header")
+    max_decode_seconds: float = Field(
+        5.0, gt=0, description="seconds of CPU time that decoding one image may take, before it is refused with 422"
+    )
     max_body_bytes: int = Field(100_000_000, ge=1, description="bytes of one request body")
     max_forward_images: int = Field(256, ge=1, description="most images in one shared forward")
     max_waiting_bytes: int = Field(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BytesIO
+from itertools import islice
 from typing import NamedTuple
 
 from PIL import Image, ImageChops
@@ -13,8 +14,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from app.images.picture import Picture, loaded
 
-_END = b"\xff\xd9"
+END = b"\xff\xd9"
+"""The marker that ends a picture."""
+
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""The markers of headers that tell a picture's size and kind."""
+
 _COMMENT, _START_OF_SCAN = 0xFE, 0xDA
+_MOST_SEGMENTS = 1000  # that are looked at for the header
 _APPLICATION = range(0xE0, 0xF0)
 # What changes colours or tells which side is up; of each the first counts.
 _TELLING = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
@@ -43,6 +50,14 @@ def segments(data: bytes) -> Iterator[Segment]:
         if marker == _START_OF_SCAN:
             return
         start = end
+
+
+def frame_pixels(data: bytes) -> int:
+    """The pixels that the header tells, 0 where it has none."""
+    for marker, start, _ in islice(segments(data), _MOST_SEGMENTS):
+        if marker in FRAMES:
+            return int.from_bytes(data[start + 5 : start + 7]) * int.from_bytes(data[start + 7 : start + 9])
+    return 0
 
 
 def slim(data: bytes) -> bytes:
@@ -78,10 +93,12 @@ def _load(image: JpegImageFile, file: bytes) -> Image.Image:
     try:
         return loaded(image)
     except OSError:
+        if file.find(END, file.rfind(b"\xff\xda")) >= 0:
+            raise
         # A cut-off 0xff becomes data by a zero, or else whatever follows would be a marker.
         file += b"\0" if file.endswith(b"\xff") else b""
         guesses = (*_GUESSES, _restart(file) + _GUESSES[1])
-        continuations = (_continued(file + guess + _END, image, config, tile) for guess in guesses)
+        continuations = (_continued(file + guess + END, image, config, tile) for guess in guesses)
         complete = next(continuations)
         # If nothing but the end is missing, the picture does not depend on what comes next.
         if (

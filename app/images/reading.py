@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +12,10 @@ from PIL import Image
 
 from app.errors import ImageError, RenormError
 from app.images.cutting import cut
-from app.images.formats import recognize
+from app.images.formats import Format, recognize
 from app.images.limits import Limits, check_bytes, check_pixels, too_many_pixels
 from app.images.orientation import orientation_of, upright
+from app.images.picture import Picture
 
 if TYPE_CHECKING:
     # Not at run time: a decoder process must not load torch.
@@ -30,16 +33,32 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str
         ImageError: empty, of an unknown format, animated, truncated or corrupt.
         TooLargeError: more bytes, or by its header more pixels, than ``limits``.
     """
+    with _explained(data, limits, where) as kind:
+        rgb = _upright_rgb(_open(kind, data, limits, where), where)
+    return np.asarray(cut(rgb, preprocessing))
+
+
+def check_header(data: bytes, limits: Limits, where: str) -> None:
+    """Look at no more than an image's header.
+
+    Raises:
+        ImageError, TooLargeError: as `decode` does for what a header can tell.
+    """
+    with _explained(data, limits, where) as kind:
+        _open(kind, data, limits, where)
+
+
+@contextmanager
+def _explained(data: bytes, limits: Limits, where: str) -> Iterator[Format]:
+    """The format of the data; whatever goes wrong while it is read is told as an error of ours."""
     check_bytes(data, limits, where)
     kind = recognize(data, where)
     try:
-        picture = kind.open(data)
-        check_pixels(picture.image.width, picture.image.height, limits, where)
-        _check_still(kind.name, where, is_still=picture.is_still)
-        pixels = picture.load()
-        rgb = upright(_to_rgb(pixels, where), orientation_of(picture.image.info))
+        yield kind
     except RenormError as error:
         error.where = where
+        raise
+    except MemoryError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_many_pixels("too many", limits, where) from error
@@ -50,7 +69,23 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str
             hint="check that the whole file was sent, or save the image anew",
             where=where,
         ) from error
-    return np.asarray(cut(rgb, preprocessing))
+
+
+def _open(kind: Format, data: bytes, limits: Limits, where: str) -> Picture:
+    picture = kind.open(data)
+    check_pixels(picture.image.width, picture.image.height, limits, where)
+    _check_still(kind.name, where, is_still=picture.is_still)
+    return picture
+
+
+def _upright_rgb(picture: Picture, where: str) -> Image.Image:
+    pixels = picture.load()
+    info = picture.image.info
+    # Nobody may hold the pixels in an earlier form while the next one is made: each takes four bytes per pixel.
+    del picture
+    rgb = _to_rgb(pixels, where)
+    del pixels
+    return upright(rgb, orientation_of(info))
 
 
 def _check_still(name: str, where: str, *, is_still: bool) -> None:

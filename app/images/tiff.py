@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from io import BytesIO
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from app.images.samples import Depth, narrow_colour, narrow_gray, significant_bi
 MOST_PAGES = 1000
 """Directories that are looked at."""
 
+_FIRST_PAGES = 10  # that are looked at for a size
+_WIDTH, _HEIGHT = 256, 257
 _SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 255, 258, 259, 262, 277
 _LARGEST, _PLANAR, _EXTRA, _LARGEST_SHOWN = 281, 284, 338, 341
 _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
@@ -63,6 +66,15 @@ class _Head:
     def number(self, at: int, size: int) -> int:
         return int.from_bytes(self.data[at : at + size], self.order)  # type: ignore[arg-type]
 
+    def pixels(self, page: Page) -> int:
+        sides = dict[int, int]()
+        for at in range(page.start + self.count_bytes, min(page.next_at, len(self.data)), self.entry_bytes):
+            tag = self.number(at, 2)
+            if tag > _HEIGHT:
+                break
+            sides[tag] = self.number(at + 4 + self.offset_bytes, 2 if self.number(at + 2, 2) == 3 else 4)
+        return sides.get(_WIDTH, 0) * sides.get(_HEIGHT, 0)
+
     def is_picture(self, places: range) -> bool:
         for at in places:
             tag = self.number(at, 2)
@@ -83,6 +95,12 @@ def open_picture(data: bytes) -> Picture:
     file = _single_page(data, pictures[0]) if len(directories) > 1 else data
     image = _Tiff(BytesIO(file))
     return Picture(image, len(pictures) <= 1, partial(_load, image, file))
+
+
+def page_pixels(data: bytes) -> int:
+    """The pixels of the largest of the first pages, 0 where their sizes cannot be read."""
+    head = _Head(data)
+    return max((head.pixels(page) for page in islice(pages(data), _FIRST_PAGES)), default=0)
 
 
 def _single_page(data: bytes, page: Page) -> bytes:

@@ -30,6 +30,7 @@ from app.errors import (
     StrategyNotFoundError,
     StreamBusyError,
     StreamNotFoundError,
+    TooExpensiveError,
     TooLargeError,
     UnanswerableError,
     UnsupportedError,
@@ -52,6 +53,7 @@ class Row(NamedTuple):
 TABLE: dict[type[Exception], Row] = {
     ImageError: Row(422, "unreadable_image"),
     TooLargeError: Row(413, "too_large"),
+    TooExpensiveError: Row(422, "image_too_expensive"),
     FieldError: Row(422, "invalid_field"),
     MediaTypeError: Row(415, "unsupported_media_type"),
     StreamNotFoundError: Row(404, "stream_not_found"),

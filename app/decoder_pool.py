@@ -1,0 +1,180 @@
+"""The decoders for images whose cost is not known beforehand: processes, ended when one of them takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.budget import Budget
+from app.decoder_process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
+from app.errors import EngineClosedError, ImageError
+from app.images import Limits, decode_bytes
+from app.models.hosted import Preprocessing
+
+log = logging.getLogger("renorm")
+
+MEMORY = 512_000_000
+"""Bytes that images in all processes may take together by their headers, unless one alone takes more."""
+
+PATIENCE = 4
+"""How many times the allowed CPU time may pass on the clock, on a machine that is busy with other things."""
+
+_PIXEL = bytes.fromhex("424d1e000000000000001a0000000c0000000100010001001800ffffff00")
+"""A BMP of one pixel."""
+
+
+class DecoderPool:
+    """As many processes as there are cores, started when they are first needed and anew after one has ended."""
+
+    def __init__(self, how: Preprocessing, limits: Limits, seconds: float, program: str = SERVE) -> None:
+        self.count = os.cpu_count() or 1
+        self.is_broken = False
+        self._how, self._limits, self._seconds, self._program = how, limits, seconds, program
+        self._threads = ThreadPoolExecutor(self.count, "renorm-decoder")
+        self._memory = Budget(MEMORY)
+        self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False
+        self._jobs: set[_Job] = set()
+
+    async def decode(self, file: bytes, where: str) -> NDArray[np.uint8]:
+        """The pixels of one image. Who is cancelled ends the process that works on it.
+
+        Raises:
+            ImageError, TooLargeError: as `app.images.decode` does.
+            TooExpensiveError: it took more time or memory than an image may.
+            EngineClosedError: the pool is closed, or no process can be started.
+        """
+        size, job = decode_bytes(file, self._limits), _Job()
+        await self._memory.take(size)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, where)
+        except (RuntimeError, asyncio.CancelledError) as error:
+            job.cancel()
+            if self._closed:
+                raise _unavailable("the engine is closed") from error
+            raise
+        finally:
+            self._memory.give_back(size)
+
+    async def check(self) -> bool:
+        """Tell whether images can be decoded; where the last process failed to start, by starting one."""
+        if self.is_broken:
+            try:
+                await self.decode(_PIXEL, "")
+            except (ImageError, EngineClosedError):
+                return False
+        return not self.is_broken
+
+    def close(self) -> None:
+        """End every process, also those at work."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        for process in idle:
+            process.kill()
+            process.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, job: _Job, file: bytes, where: str) -> NDArray[np.uint8]:
+        with self._process(job) as process, _alarm(self._seconds * PATIENCE, process):
+            try:
+                pixels = process.decode(file, self._how, self._seconds, where)
+            except DecoderEndedError as error:
+                if process.is_killed and not job.is_cancelled:
+                    raise too_expensive(f"takes longer to decode than {self._seconds * PATIENCE:g} s", where) from error
+                raise self._refusal(error, job, where) from error
+            except Exception:
+                self.is_broken = False
+                raise
+        self.is_broken = False
+        return pixels
+
+    def _refusal(self, error: DecoderEndedError, job: _Job, where: str) -> Exception:
+        if job.is_cancelled:
+            return _unavailable("the request was called off")
+        if was_ended_by_timer(error.status):
+            return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", where)
+        if error.status < 0:
+            log.warning("a decoder ended with signal %d", -error.status)
+            return ImageError("the decoder failed on the image", hint="save the image anew", where=where)
+        self.is_broken = True
+        log.error("a decoder cannot be started: it ended with status %d", error.status)
+        return _unavailable("images of this kind cannot be decoded at present")
+
+    @contextmanager
+    def _process(self, job: _Job) -> Iterator[DecoderProcess]:
+        """A process for one job, kept for the next one if it lives."""
+        with self._lock:
+            if self._closed:
+                raise _unavailable("the engine is closed")
+            self._jobs.add(job)
+            process = self._idle.pop() if self._idle else None
+        try:
+            process = process or DecoderProcess(self._limits, self._program)
+        except OSError as error:
+            self.is_broken = True
+            log.error("a decoder cannot be started: %s", error)
+            raise _unavailable("images of this kind cannot be decoded at present") from error
+        try:
+            job.attach(process)
+            yield process
+        finally:
+            with self._lock:
+                self._jobs.discard(job)
+                job.detach()
+                is_kept = not (self._closed or process.is_killed or not process.is_alive)
+                if is_kept:
+                    self._idle.append(process)
+            if not is_kept:
+                process.kill()
+                process.close()
+
+
+class _Job:
+    """What ties a request to the process that works for it."""
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+        self._lock = threading.Lock()
+        self._process: DecoderProcess | None = None
+
+    def attach(self, process: DecoderProcess) -> None:
+        with self._lock:
+            self._process = process
+            if self.is_cancelled:
+                process.kill()
+
+    def detach(self) -> None:
+        with self._lock:
+            self._process = None
+
+    def cancel(self) -> None:
+        with self._lock:
+            self.is_cancelled = True
+            if self._process is not None:
+                self._process.kill()
+
+
+@contextmanager
+def _alarm(seconds: float, process: DecoderProcess) -> Iterator[None]:
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _unavailable(words: str) -> EngineClosedError:
+    return EngineClosedError(words, hint="wait until the server is ready again and repeat the request")

@@ -1,0 +1,137 @@
+"""One process that decodes images: asked by one thread at a time, and ended by any."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import app
+from app.errors import ImageError, RenormError, TooExpensiveError, TooLargeError
+from app.images import Limits
+from app.images.worker import read_message, write_message
+from app.models.hosted import Preprocessing
+
+log = logging.getLogger("renorm.decoder")
+
+SERVE = "from app.images import worker; worker.limit_memory({pixels}); worker.main()"
+"""The program of a decoder."""
+
+_ERRORS: dict[str, type[RenormError]] = {"ImageError": ImageError, "TooLargeError": TooLargeError}
+_LONGEST_LINE = 500
+_OF_TIMER = 27  # SIGPROF, where there are signals
+
+
+class DecoderEndedError(Exception):
+    """The process is gone, with that ``status`` (as `subprocess` gives it), and its answer with it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the decoder ended with status {status}")
+        self.status = status
+
+
+class DecoderProcess:
+    """A child that lives until it is killed, dies, or its server does.
+
+    It is no member of the terminal's group, so that ctrl-C reaches the server alone, and sees none of its settings.
+    Lines that libraries print go to the log ``renorm.decoder`` at level DEBUG.
+    """
+
+    def __init__(self, limits: Limits, program: str = SERVE) -> None:
+        path = [str(Path(app.__file__).parents[1]), *sys.path]
+        code = f"import sys; sys.path[:] = {path!r}; {program.replace('{pixels}', str(limits.pixels))}"
+        settings = {name: value for name, value in os.environ.items() if not name.startswith("RENORM_")}
+        self.is_killed = False
+        self._limits = limits
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**settings, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        self._requests, self._answers = _pipe(self._process.stdin), _pipe(self._process.stdout)
+        threading.Thread(target=_log_lines, args=(_pipe(self._process.stderr),), daemon=True).start()
+
+    @property
+    def is_alive(self) -> bool:
+        """True while it still runs."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def decode(self, data: bytes, how: Preprocessing, seconds: float, where: str) -> NDArray[np.uint8]:
+        """The pixels of one image, as `app.images.decode` gives them, for at most so many seconds of CPU time.
+
+        Raises:
+            ImageError, TooLargeError: as `app.images.decode` does.
+            TooExpensiveError: it took more memory than the process may have.
+            DecoderEndedError: the process is gone.
+        """
+        head = {"how": asdict(how), "limits": list(self._limits), "seconds": seconds}
+        try:
+            write_message(self._requests, head, data)
+            reply, body = read_message(self._answers)
+        except (EOFError, OSError, ValueError) as error:
+            self.kill()
+            raise DecoderEndedError(self._process.wait()) from error
+        if "shape" in reply:
+            return np.frombuffer(body, np.uint8).reshape(reply["shape"])
+        if reply["error"] == "MemoryError":
+            raise too_expensive("takes too much memory to decode", where)
+        raise _ERRORS.get(reply["error"], ImageError)(reply["message"], hint=reply["hint"], where=where)
+
+    def kill(self) -> None:
+        """End it, at once. May be called from any thread, and again."""
+        if self._process.poll() is None:
+            self.is_killed = True
+            self._process.kill()
+
+    def close(self) -> None:
+        """Wait for the end of a killed process and let its pipes go."""
+        self._process.wait()
+        for pipe in (self._requests, self._answers):
+            try:
+                pipe.close()
+            except OSError:
+                continue  # bytes that nobody will read
+
+
+def was_ended_by_timer(status: int) -> bool:
+    """Tell whether a process with this status had used up its CPU time."""
+    return status == -_OF_TIMER
+
+
+def too_expensive(words: str, where: str) -> TooExpensiveError:
+    """The refusal of an image that, in ``words``, costs too much."""
+    return TooExpensiveError(
+        f"the image {words}",
+        hint="save it anew in a plain form (a baseline JPEG or a PNG), send it scaled down, or raise "
+        "RENORM_MAX_DECODE_SECONDS",
+        where=where,
+    )
+
+
+def _pipe(pipe: IO[bytes] | None) -> Any:
+    if pipe is None:
+        raise RuntimeError("a decoder is started with pipes")
+    return pipe
+
+
+def _log_lines(lines: IO[bytes]) -> None:
+    with lines:
+        while line := lines.readline(_LONGEST_LINE):
+            if text := line.decode(errors="replace").strip():
+                log.debug("%s", text)

@@ -1,0 +1,105 @@
+"""Whether an image is cheap to decode, told from its structure without decoding: the others need a process of their own.
+
+A thread cannot be ended, so it gets only files whose work is bounded: `CHEAP_PIXELS` at most, in a format whose work is
+proportional to pixels and bytes. Everything else may take seconds within all limits: many scans of a progressive JPEG,
+lossless WebP, whatever TIFF may hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.images import jpeg, png, tiff
+from app.images.limits import Limits
+
+CHEAP_PIXELS = 4_000_000
+"""Pixels that are decoded in a thread; about 0.1 s."""
+
+_CHEAP_BYTES = 16_000_000
+_CHEAP_PARTS = 300
+_SCANNED_PIXELS = 16_000_000  # pixels x scans
+_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
+_SMALL_FILE = 64_000  # of formats whose work depends on how they are written
+
+
+def is_cheap(data: bytes) -> bool:
+    """Tell whether decoding takes little time if the image has at most `CHEAP_PIXELS`."""
+    for magic, look in _LOOKS.items():
+        if data.startswith(magic):
+            return len(data) <= _CHEAP_BYTES and look(data)
+    return True  # refused at once
+
+
+def decode_bytes(data: bytes, limits: Limits) -> int:
+    """How many bytes of memory decoding takes at its peak, by the image's header: an upper bound.
+
+    Four bytes per pixel, twice while their form is changed, beside the file and a copy of it. A header that cannot be
+    read here counts as one of as many pixels as may be.
+    """
+    return 8 * min(_pixels(data) or limits.pixels, limits.pixels) + 2 * len(data)
+
+
+def _pixels(data: bytes) -> int:
+    """The pixels that a header tells, 0 where that is not known."""
+    if data.startswith(png.MAGIC):
+        return int.from_bytes(data[16:20]) * int.from_bytes(data[20:24])
+    if data.startswith(b"\xff\xd8\xff"):
+        return jpeg.frame_pixels(data)
+    if data.startswith(b"BM"):
+        return abs(_little(data[18:22]) * int.from_bytes(data[22:26], "little", signed=True))
+    if data[12:16] == b"VP8X":
+        return (1 + _little(data[24:27])) * (1 + _little(data[27:30]))
+    if data[12:16] == b"VP8L":
+        sides = _little(data[21:25])
+        return (1 + (sides & 0x3FFF)) * (1 + (sides >> 14 & 0x3FFF))
+    return tiff.page_pixels(data) if data[:2] in (b"II", b"MM") else 0
+
+
+def _little(number: bytes) -> int:
+    return int.from_bytes(number, "little")
+
+
+def _is_cheap_jpeg(data: bytes) -> bool:
+    marker, start = 0, 0
+    for number, segment in enumerate(jpeg.segments(data)):
+        if number > _CHEAP_PARTS:
+            return False
+        marker = segment.marker if segment.marker in jpeg.FRAMES else marker
+        start = segment.start
+    pixels = jpeg.frame_pixels(data)
+    scans = data.count(b"\xff\xda", start)
+    has_end = data.find(jpeg.END, data.rfind(b"\xff\xda")) >= 0  # else it may be decoded several times
+    return marker in (_BASELINE, _EXTENDED, _PROGRESSIVE) and has_end and pixels * scans <= _SCANNED_PIXELS
+
+
+def _is_cheap_png(data: bytes) -> bool:
+    return all(number < _CHEAP_PARTS for number, _ in enumerate(png.chunks(data)))
+
+
+def _is_cheap_webp(data: bytes) -> bool:
+    """Tell whether it is lossy and still, or small."""
+    return len(data) <= _SMALL_FILE or (data[12:16] == b"VP8 " and len(data) <= _CHEAP_BYTES)
+
+
+def _is_cheap_bmp(data: bytes) -> bool:
+    """Tell whether it is not compressed: what Pillow reads in C."""
+    return int.from_bytes(data[14:18], "little") >= 40 and int.from_bytes(data[30:34], "little") in (0, 3)
+
+
+def _is_small(data: bytes) -> bool:
+    return len(data) <= _SMALL_FILE
+
+
+def _never(data: bytes) -> bool:
+    return not data
+
+
+_LOOKS: dict[bytes, Callable[[bytes], bool]] = {
+    b"\xff\xd8\xff": _is_cheap_jpeg,
+    png.MAGIC: _is_cheap_png,
+    b"RIFF": _is_cheap_webp,
+    b"GIF8": _is_small,
+    b"BM": _is_cheap_bmp,
+    b"II": _never,  # TIFF: its library also prints what it thinks of a file
+    b"MM": _never,
+}

@@ -1,0 +1,107 @@
+"""A decoder that runs in a process of its own: a decoding that takes too long can be ended only together with one.
+
+Requests come on standard input and answers leave on what was standard output; see `read_message`. Imports Pillow and
+numpy, and not torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.errors import RenormError
+from app.images.limits import Limits
+from app.images.reading import decode
+
+WORDS_OUT_OF_MEMORY = "out of memory"
+_BASE_BYTES, _BYTES_PER_PIXEL = 512_000_000, 16
+
+Decode = Callable[[bytes, Any, Limits, str], NDArray[np.uint8]]
+
+
+def write_message(pipe: BinaryIO, head: dict[str, Any], body: bytes | memoryview = b"") -> None:
+    """Send a JSON object and bytes: the lengths of both, 4 bytes each, then the two."""
+    line = json.dumps(head).encode()
+    pipe.write(len(line).to_bytes(4) + len(body).to_bytes(4) + line)
+    pipe.write(body)
+    pipe.flush()
+
+
+def read_message(pipe: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """The next message.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    sizes = pipe.read(8)
+    if len(sizes) < 8:
+        raise EOFError
+    line, body = (pipe.read(int.from_bytes(sizes[i : i + 4])) for i in (0, 4))
+    return json.loads(line), body
+
+
+def serve(requests: BinaryIO, answers: BinaryIO, read: Decode = decode) -> None:
+    """Decode what is asked for until nobody asks."""
+    while True:
+        try:
+            head, data = read_message(requests)
+        except EOFError:
+            return
+        how, limits = SimpleNamespace(**head["how"]), Limits(*head["limits"])
+        with _cpu_seconds(head["seconds"]):
+            reply, pixels = _answer(read, data, how, limits)
+        write_message(answers, reply, pixels)
+
+
+def main(read: Decode = decode) -> None:
+    """Serve the process that started this one. Whatever prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    # The limit that counts is that of the server, which has looked already.
+    Image.MAX_IMAGE_PIXELS = None
+    serve(io.BufferedReader(sys.stdin.buffer.raw), answers, read)  # type: ignore[attr-defined]
+
+
+def limit_memory(pixels: int) -> None:
+    """Let the system refuse what is far beyond the memory that an image of so many ``pixels`` takes."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        most = _BASE_BYTES + _BYTES_PER_PIXEL * pixels
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
+
+
+def _answer(read: Decode, data: bytes, how: Any, limits: Limits) -> tuple[dict[str, Any], bytes | memoryview]:
+    try:
+        pixels = np.ascontiguousarray(read(data, how, limits, ""))
+    except RenormError as error:
+        return {"error": type(error).__name__, "message": error.message, "hint": error.hint}, b""
+    except MemoryError:
+        return {"error": "MemoryError"}, b""
+    return {"shape": pixels.shape}, memoryview(pixels).cast("B")
+
+
+@contextlib.contextmanager
+def _cpu_seconds(seconds: float) -> Any:
+    """The process ends when the block takes more of the processor's time than that, whatever it is busy with."""
+    timer = getattr(signal, "setitimer", None)
+    if timer is None:
+        yield
+        return
+    timer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        timer(signal.ITIMER_PROF, 0)
