@@ -34,10 +34,10 @@ _PIXEL = bytes.fromhex("424d1e000000000000001a0000000c0000000100010001001800ffff
 class DecoderPool:
     """As many processes as there are cores, started when they are first needed and anew after one has ended."""
 
-    def __init__(self, how: Preprocessing, limits: Limits, seconds: float, program: str = SERVE) -> None:
+    def __init__(self, how: Preprocessing, limits: Limits, seconds: float, program: str = "") -> None:
         self.count = os.cpu_count() or 1
         self.is_broken = False
-        self._how, self._limits, self._seconds, self._program = how, limits, seconds, program
+        self._how, self._limits, self._seconds, self._program = how, limits, seconds, program or SERVE
         self._threads = ThreadPoolExecutor(self.count, "renorm-decoder")
         self._memory = Budget(MEMORY)
         self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False

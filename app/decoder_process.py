@@ -27,6 +27,7 @@ SERVE = "from app.images import worker; worker.limit_memory({pixels}); worker.ma
 
 _ERRORS: dict[str, type[RenormError]] = {"ImageError": ImageError, "TooLargeError": TooLargeError}
 _LONGEST_LINE = 500
+_DYING_S = 1.0
 _OF_TIMER = 27  # SIGPROF, where there are signals
 
 
@@ -51,7 +52,7 @@ class DecoderProcess:
         settings = {name: value for name, value in os.environ.items() if not name.startswith("RENORM_")}
         self.is_killed = False
         self._limits = limits
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - Python itself, with a program from this file
             [sys.executable, "-I", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -60,7 +61,8 @@ class DecoderProcess:
             start_new_session=True,
         )
         self._requests, self._answers = _pipe(self._process.stdin), _pipe(self._process.stdout)
-        threading.Thread(target=_log_lines, args=(_pipe(self._process.stderr),), daemon=True).start()
+        self.lines = threading.Thread(target=_log_lines, args=(_pipe(self._process.stderr),), daemon=True)
+        self.lines.start()
 
     @property
     def is_alive(self) -> bool:
@@ -85,13 +87,20 @@ class DecoderProcess:
             write_message(self._requests, head, data)
             reply, body = read_message(self._answers)
         except (EOFError, OSError, ValueError) as error:
-            self.kill()
-            raise DecoderEndedError(self._process.wait()) from error
+            raise DecoderEndedError(self._status()) from error
         if "shape" in reply:
             return np.frombuffer(body, np.uint8).reshape(reply["shape"])
         if reply["error"] == "MemoryError":
             raise too_expensive("takes too much memory to decode", where)
         raise _ERRORS.get(reply["error"], ImageError)(reply["message"], hint=reply["hint"], where=where)
+
+    def _status(self) -> int:
+        """How a process ended that does not answer; one that does not end, either, is made to."""
+        try:
+            return self._process.wait(_DYING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
     def kill(self) -> None:
         """End it, at once. May be called from any thread, and again."""

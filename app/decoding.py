@@ -1,9 +1,15 @@
-"""The decode stage: threads that turn the images of a request into one tensor."""
+"""The decode stage: it turns the images of a request into one tensor.
+
+Images whose cost is bounded by their headers are decoded in threads, which is fastest; all others in processes, which
+can be ended: see `app.images.is_cheap`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,27 +20,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.finite import finite_rows
-from app.errors import EngineClosedError, FieldError
-from app.images import Limits, cut_pixels, decode
+from app.decoder_pool import DecoderPool
+from app.errors import EngineClosedError, FieldError, TooLargeError
+from app.images import CHEAP_PIXELS, Limits, check_header, cut_pixels, decode, is_cheap
 from app.input_range import InputRange
 from app.models.hosted import Preprocessing
 
 Read = Callable[[Any, str], NDArray[np.uint8]]
-_Failure = tuple[int, Exception] | None
+
+STUCK_S = 10.0
+"""Seconds after which an image that a thread works on is taken to hang."""
 
 
 class Decoders:
-    """A pool of threads beside the event loop, as many as there are cores.
+    """Threads beside the event loop, as many as there are cores, and a `DecoderPool` for what may take long.
 
     With ``input_range="off"`` the network's own input may hold any finite numbers, also those that no picture can give.
     """
 
-    def __init__(self, how: Preprocessing, limits: Limits, input_range: str = "check") -> None:
+    def __init__(
+        self, how: Preprocessing, limits: Limits, input_range: str = "check", decode_seconds: float = 5.0
+    ) -> None:
         self._range = InputRange(how) if input_range == "check" else None
         self.image_bytes = 3 * how.size * how.size
         self._how, self._limits = how, limits
+        self._cheap = limits._replace(pixels=min(limits.pixels, CHEAP_PIXELS))
         self._threads = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, "renorm-decode")
+        self._processes = DecoderPool(how, limits, decode_seconds)
+        self._begun: dict[int, float] = {}
         self._closed = False
 
     def bytes_of(self, images: Sequence[bytes] | Tensor) -> int:
@@ -46,7 +60,8 @@ class Decoders:
         """A request's images: pixels, uint8 ``[n, size, size, 3]``, or the network's input where it was sent.
 
         Raises:
-            ImageError, TooLargeError, FieldError: of the first image that cannot be taken, which it names.
+            ImageError, TooLargeError, TooExpensiveError, FieldError: of the first image that cannot be taken; it is
+                named.
             EngineClosedError: the pool is closed.
         """
         if isinstance(images, Tensor):
@@ -62,32 +77,106 @@ class Decoders:
             return await self._in_parallel(images.numpy(), read)
         return await self._in_parallel(images, self._decode)
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds for which every thread has been at one and the same image, 0 where one is free."""
+        begun = list(self._begun.values())
+        return time.monotonic() - max(begun) if len(begun) >= self._threads else 0.0
+
+    async def check(self) -> bool:
+        """Tell whether decoding goes on: a thread is free or makes progress, and processes can be started."""
+        return self.busy_s < STUCK_S and await self._processes.check()
+
     async def _in_parallel(self, files: Any, read: Read) -> Tensor:
         pixels = np.empty((len(files), self._how.size, self._how.size, 3), np.uint8)
         # As many jobs as can run at once: handing over a job costs about as much as decoding a small image.
         jobs = min(len(files), self._threads)
+        shares = [_Share(read, pixels, files, range(i, len(files), jobs), self._begun) for i in range(jobs)]
         run = asyncio.get_running_loop().run_in_executor
         try:
-            work = [run(self._pool, _fill, read, pixels, files, range(i, len(files), jobs)) for i in range(jobs)]
-            failures = [failure for failure in await _all(work) if failure is not None]
+            await _all([run(self._pool, share.fill) for share in shares])
         except (RuntimeError, asyncio.CancelledError) as error:
+            for share in shares:
+                share.is_cancelled = True
             if self._closed:
                 raise _closed() from error
             raise
-        if failures:
-            raise min(failures, key=lambda failure: failure[0])[1]
+        failures = [share.failure for share in shares if share.failure is not None]
+        first, failure = min(failures, key=lambda failure: failure[0]) if failures else (len(files), None)
+        costly = sorted(i for share in shares for i in share.costly if i < first)
+        if costly:
+            await self._by_processes(files, costly, pixels)
+        if failure is not None:
+            raise failure
         return torch.from_numpy(pixels)
 
+    async def _by_processes(self, files: Sequence[bytes], places: list[int], pixels: NDArray[np.uint8]) -> None:
+        """Decode the images at those places; the first that fails ends the work on the others."""
+        # No more at a time than can run, so that another request's turn comes.
+        turn = asyncio.Semaphore(self._processes.count)
+
+        async def decoded(i: int) -> None:
+            async with turn:
+                pixels[i] = await self._processes.decode(files[i], f"images[{i}]")
+
+        tasks = [asyncio.ensure_future(decoded(i)) for i in places]
+        try:
+            for task in tasks:
+                await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     def close(self) -> None:
-        """Drop what is not begun and let the threads end."""
+        """Drop what is not begun, end the processes and let the threads end."""
         self._closed = True
-        self._pool.shutdown(cancel_futures=True)
+        self._processes.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _decode(self, file: bytes, where: str) -> NDArray[np.uint8]:
-        return decode(file, self._how, self._limits, where)
+        if len(file) <= self._limits.bytes and not is_cheap(file):
+            raise _CostlyError
+        try:
+            return decode(file, self._how, self._cheap, where)
+        except TooLargeError:
+            check_header(file, self._limits, where)
+            raise _CostlyError from None
 
     def _cut(self, pixels: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
         return cut_pixels(pixels, self._how, self._limits, where)
+
+
+class _CostlyError(Exception):
+    """An image is not for a thread."""
+
+
+class _Share:
+    """Some of a request's images, which one thread writes where they belong."""
+
+    def __init__(
+        self, read: Read, pixels: NDArray[np.uint8], files: Sequence[Any], places: range, begun: dict[int, float]
+    ) -> None:
+        self._read, self._pixels, self._files, self._places, self._begun = read, pixels, files, places, begun
+        self.is_cancelled = False
+        self.failure: tuple[int, Exception] | None = None
+        self.costly: list[int] = []
+
+    def fill(self) -> None:
+        """Decode until the first that fails; those that are not for a thread are left out, and noted."""
+        thread = threading.get_ident()
+        for i in self._places:
+            if self.is_cancelled:
+                break
+            self._begun[thread] = time.monotonic()
+            try:
+                self._pixels[i] = self._read(self._files[i], f"images[{i}]")
+            except _CostlyError:
+                self.costly.append(i)
+            except Exception as error:
+                self.failure = i, error
+                break
+        self._begun.pop(thread, None)
 
 
 def check_shape(images: Tensor, size: int) -> None:
@@ -125,19 +214,12 @@ def check_numbers(images: Tensor) -> None:
             )
 
 
-def _fill(read: Read, pixels: NDArray[np.uint8], files: Sequence[Any], share: range) -> _Failure:
-    """Write the images of one share where they belong; the first that fails, and why."""
-    for i in share:
-        try:
-            pixels[i] = read(files[i], f"images[{i}]")
-        except Exception as error:
-            return i, error
-    return None
-
-
-async def _all(work: list[asyncio.Future[_Failure]]) -> list[_Failure]:
+async def _all(work: list[asyncio.Future[None]]) -> None:
     # What gathering one costs is a tenth of a small request.
-    return [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+    if len(work) == 1:
+        await work[0]
+    else:
+        await asyncio.gather(*work)
 
 
 def _closed() -> EngineClosedError:

@@ -44,8 +44,7 @@ from app.worker import Worker
 
 log = logging.getLogger("renorm")
 
-HUNG_S = 300.0
-"""Seconds after which a forward is taken to be hung."""
+HUNG_S = 300.0  # seconds after which a forward, or the decoding of an image, is taken to be hung
 
 
 class Engine:
@@ -79,11 +78,8 @@ class Engine:
         self._thread = Worker("renorm-model")
         self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
         self._batcher = Batcher(self._forwards, self._streams.forget, waiting, self._forwards.learn)
-        self._budget, sizes = (
-            Budget(settings.max_waiting_bytes),
-            Limits(settings.max_image_bytes, settings.max_image_pixels),
-        )
-        self._decoders = Decoders(how, sizes, settings.input_range)
+        self._budget = Budget(settings.max_waiting_bytes)
+        self._decoders = Decoders(how, Limits.of(settings), settings.input_range, settings.max_decode_seconds)
 
     @classmethod
     async def open(
@@ -234,13 +230,14 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the model thread is there and no forward hangs. If not, only a new process helps."""
-        return self._thread.alive and self._thread.busy_s < HUNG_S
+        """Whether the model thread is there and neither a forward nor decoding hangs. If not, only a restart helps."""
+        return self._thread.alive and max(self._thread.busy_s, self._decoders.busy_s) < HUNG_S
 
     async def ping(self, deadline_s: float) -> bool:
-        """Whether the model thread takes up work within the deadline."""
+        """Whether the model thread takes up work within the deadline, and images can be decoded."""
         try:
-            return await asyncio.wait_for(self._thread.run(lambda: True), deadline_s)
+            both = asyncio.gather(self._thread.run(lambda: True), self._decoders.check())
+            return all(await asyncio.wait_for(both, deadline_s))
         except (TimeoutError, EngineClosedError):
             return False
 

@@ -88,6 +88,8 @@ BELOW = (
         "app.batcher",
         "app.budget",
         "app.calibrated",
+        "app.decoder_pool",
+        "app.decoder_process",
         "app.decoding",
         "app.images",
         "app.models",

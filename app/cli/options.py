@@ -57,6 +57,7 @@ _OPTIONS: dict[str, _Row] = {
     "max_images": _Row(int, _LIMITS, "NUMBER"),
     "max_image_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_image_pixels": _Row(int, _LIMITS, "PIXELS"),
+    "max_decode_seconds": _Row(float, _LIMITS, "SECONDS"),
     "max_body_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_decompressed_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_forward_images": _Row(int, _LIMITS, "NUMBER"),

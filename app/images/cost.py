@@ -1,4 +1,4 @@
-"""Whether an image is cheap to decode, told from its structure without decoding: the others need a process of their own.
+"""The cost of decoding an image, told from its structure: what is not cheap needs a process of its own.
 
 A thread cannot be ended, so it gets only files whose work is bounded: `CHEAP_PIXELS` at most, in a format whose work is
 proportional to pixels and bytes. Everything else may take seconds within all limits: many scans of a progressive JPEG,
@@ -41,18 +41,29 @@ def decode_bytes(data: bytes, limits: Limits) -> int:
 
 def _pixels(data: bytes) -> int:
     """The pixels that a header tells, 0 where that is not known."""
-    if data.startswith(png.MAGIC):
-        return int.from_bytes(data[16:20]) * int.from_bytes(data[20:24])
-    if data.startswith(b"\xff\xd8\xff"):
-        return jpeg.frame_pixels(data)
-    if data.startswith(b"BM"):
-        return abs(_little(data[18:22]) * int.from_bytes(data[22:26], "little", signed=True))
-    if data[12:16] == b"VP8X":
-        return (1 + _little(data[24:27])) * (1 + _little(data[27:30]))
+    tell = next((tell for magic, tell in _SIZES.items() if data.startswith(magic)), None)
+    return 0 if tell is None else tell(data)
+
+
+def _png_pixels(data: bytes) -> int:
+    return int.from_bytes(data[16:20]) * int.from_bytes(data[20:24])
+
+
+def _gif_pixels(data: bytes) -> int:
+    return _little(data[6:8]) * _little(data[8:10])
+
+
+def _bmp_pixels(data: bytes) -> int:
+    return abs(_little(data[18:22]) * int.from_bytes(data[22:26], "little", signed=True))
+
+
+def _webp_pixels(data: bytes) -> int:
+    if data[12:16] == b"VP8 ":
+        return (_little(data[26:28]) & 0x3FFF) * (_little(data[28:30]) & 0x3FFF)
     if data[12:16] == b"VP8L":
         sides = _little(data[21:25])
         return (1 + (sides & 0x3FFF)) * (1 + (sides >> 14 & 0x3FFF))
-    return tiff.page_pixels(data) if data[:2] in (b"II", b"MM") else 0
+    return (1 + _little(data[24:27])) * (1 + _little(data[27:30]))
 
 
 def _little(number: bytes) -> int:
@@ -102,4 +113,14 @@ _LOOKS: dict[bytes, Callable[[bytes], bool]] = {
     b"BM": _is_cheap_bmp,
     b"II": _never,  # TIFF: its library also prints what it thinks of a file
     b"MM": _never,
+}
+
+_SIZES: dict[bytes, Callable[[bytes], int]] = {
+    b"\xff\xd8\xff": jpeg.frame_pixels,
+    png.MAGIC: _png_pixels,
+    b"RIFF": _webp_pixels,
+    b"GIF8": _gif_pixels,
+    b"BM": _bmp_pixels,
+    b"II": tiff.page_pixels,
+    b"MM": tiff.page_pixels,
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.errors import ImageError, TooLargeError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 class Limits(NamedTuple):
@@ -12,6 +15,11 @@ class Limits(NamedTuple):
 
     bytes: int
     pixels: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Those of a server."""
+        return cls(settings.max_image_bytes, settings.max_image_pixels)
 
 
 def check_bytes(data: bytes, limits: Limits, where: str) -> None:

@@ -7,7 +7,7 @@ numpy, and not torch.
 from __future__ import annotations
 
 import contextlib
-import io
+import importlib
 import json
 import os
 import signal
@@ -24,7 +24,6 @@ from app.errors import RenormError
 from app.images.limits import Limits
 from app.images.reading import decode
 
-WORDS_OUT_OF_MEMORY = "out of memory"
 _BASE_BYTES, _BYTES_PER_PIXEL = 512_000_000, 16
 
 Decode = Callable[[bytes, Any, Limits, str], NDArray[np.uint8]]
@@ -70,14 +69,13 @@ def main(read: Decode = decode) -> None:
     os.dup2(2, 1)
     # The limit that counts is that of the server, which has looked already.
     Image.MAX_IMAGE_PIXELS = None
-    serve(io.BufferedReader(sys.stdin.buffer.raw), answers, read)  # type: ignore[attr-defined]
+    serve(sys.stdin.buffer, answers, read)
 
 
 def limit_memory(pixels: int) -> None:
     """Let the system refuse what is far beyond the memory that an image of so many ``pixels`` takes."""
     with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
+        resource = importlib.import_module("resource")  # there is none on Windows
         most = _BASE_BYTES + _BYTES_PER_PIXEL * pixels
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
@@ -90,7 +88,7 @@ def _answer(read: Decode, data: bytes, how: Any, limits: Limits) -> tuple[dict[s
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}, b""
     except MemoryError:
         return {"error": "MemoryError"}, b""
-    return {"shape": pixels.shape}, memoryview(pixels).cast("B")
+    return {"shape": pixels.shape}, pixels.data.cast("B")
 
 
 @contextlib.contextmanager

@@ -46,7 +46,8 @@ async def ready_engine_of(state: State, deadline_s: float) -> Engine:
     engine = engine_of(state)
     if not await engine.ping(deadline_s):
         raise EngineClosedError(
-            f"the model thread did not answer within {deadline_s:g} s", hint="retry, or restart the server"
+            f"the model thread or the decoders did not answer within {deadline_s:g} s",
+            hint="retry, or restart the server",
         )
     return engine
 

@@ -25,7 +25,10 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {
         "description": "Not ready",
         "content": {
             "application/json": {
-                "example": {**wire("the model thread did not answer within 5 s", "unavailable"), "ready": False}
+                "example": {
+                    **wire("the model thread or the decoders did not answer within 5 s", "unavailable"),
+                    "ready": False,
+                }
             }
         },
     }
@@ -55,7 +58,10 @@ async def healthz(request: Request) -> HealthResponse | JSONResponse:
 
 @router.get("/readyz", summary="Does the model answer?", response_model=ReadyResponse, responses=_NOT_READY)
 async def readyz(request: Request) -> ReadyResponse | JSONResponse:
-    """Answers 200 once the model is warm and its thread has answered a ping, and 503 otherwise. Changes no state."""
+    """Answers 200 once the model is warm, its thread has answered a ping and images can be decoded.
+
+    Else 503. Changes no state.
+    """
     try:
         engine = await the_ready_engine(request, DEADLINE_S)
     except EngineClosedError as error:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import app.decoding
 from app.decoding import Decoders
-from app.errors import EngineClosedError, ImageError
+from app.errors import EngineClosedError, ImageError, TooLargeError
 from app.images import Limits
 from app.models.hosted import Preprocessing
 
@@ -114,3 +114,76 @@ async def test_closing_refuses_what_has_not_begun(decoders: Decoders, monkeypatc
     await asyncio.gather(*running)
     with pytest.raises(EngineClosedError):
         await waiting
+
+
+def tiff(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+async def test_costly_images_lie_among_cheap_ones_in_the_order_they_were_sent(decoders: Decoders) -> None:
+    images = noise(9)
+    files = [tiff(image) if i % 3 else png(image) for i, image in enumerate(images)]
+    assert np.array_equal((await decoders(files)).numpy(), images)
+
+
+@pytest.mark.parametrize("cheap_first", [True, False])
+async def test_the_first_bad_image_is_named_whoever_decodes_it(decoders: Decoders, cheap_first: bool) -> None:
+    files = [png(noise(1)[0]) for _ in range(8)]
+    files[3], files[6] = (b"no image", tiff(noise(1)[0])[:90]) if cheap_first else (tiff(noise(1)[0])[:90], b"no image")
+    with pytest.raises(ImageError) as caught:
+        await decoders(files)
+    assert caught.value.where == "images[3]"
+
+
+async def test_more_pixels_than_a_thread_takes_go_to_a_process_and_too_many_are_refused(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "_cheap", Limits(10_000, 50))
+    image = noise(1)[0]
+    assert np.array_equal((await decoders([png(image)])).numpy()[0], image)
+    assert len(decoders._processes._idle) == 1
+    with pytest.raises(TooLargeError, match="at most 10000 are accepted"):
+        await decoders([png(np.zeros((101, 100, 3), np.uint8))])
+
+
+async def test_threads_that_hang_are_no_progress(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, inside = threading.Event(), threading.Barrier(decoders._threads + 1)
+
+    def hang(*_: object) -> NDArray[np.uint8]:
+        inside.wait(10)
+        gate.wait(10)
+        return IMAGE
+
+    monkeypatch.setattr(app.decoding, "decode", hang)
+    monkeypatch.setattr(app.decoding, "STUCK_S", 0.0)
+    work = asyncio.ensure_future(decoders([b"x"] * decoders._threads))
+    await asyncio.to_thread(inside.wait, 10)
+    assert not await decoders.check()
+    gate.set()
+    await work
+    monkeypatch.setattr(app.decoding, "STUCK_S", 1e9)
+    assert await decoders.check()
+
+
+async def test_who_has_gone_keeps_no_thread_beyond_the_image_at_hand(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, inside, begun = threading.Event(), threading.Event(), []
+
+    def slow(data: bytes, *_: object) -> NDArray[np.uint8]:
+        begun.append(data)
+        inside.set()
+        gate.wait(10)
+        return IMAGE
+
+    monkeypatch.setattr(app.decoding, "decode", slow)
+    monkeypatch.setattr(decoders, "_threads", 1)
+    gone = asyncio.ensure_future(decoders([b"first", b"second"]))
+    await asyncio.to_thread(inside.wait, 10)
+    gone.cancel()
+    await asyncio.wait([gone])
+    gate.set()
+    await asyncio.to_thread(decoders._pool.shutdown)
+    assert begun == [b"first"]

@@ -1,0 +1,69 @@
+"""The cost of an image by its structure: ordinary files go to threads, and a header tells the memory."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.images import Limits, decode_bytes, is_cheap
+
+LIMITS = Limits(20_000_000, 50_000_000)
+
+
+def encoded(kind: str, side: int = 200, **options: Any) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+PLAIN = encoded("JPEG")
+FILES = {
+    "baseline JPEG": (PLAIN, True),
+    "progressive JPEG": (encoded("JPEG", progressive=True), True),
+    "JPEG of very many scans": (PLAIN[:-2] + b"\xff\xda" * 1000 + PLAIN[-2:], False),
+    "JPEG without an end": (PLAIN[:-2], False),
+    "JPEG of very many segments": (PLAIN[:2] + b"\xff\xfe\0\x02" * 1000 + PLAIN[2:], False),
+    "arithmetically coded JPEG": (PLAIN.replace(b"\xff\xc0", b"\xff\xc9", 1), False),
+    "PNG": (encoded("PNG"), True),
+    "PNG of very many chunks": (encoded("PNG")[:33] + b"\0\0\0\0tEXt\0\0\0\0" * 1000 + encoded("PNG")[33:], False),
+    "lossy WebP": (encoded("WEBP"), True),
+    "small lossless WebP": (encoded("WEBP", 20, lossless=True), True),
+    "lossless WebP": (encoded("WEBP", lossless=True), False),
+    "small GIF": (encoded("GIF"), True),
+    "GIF": (encoded("GIF", 400), False),
+    "BMP": (encoded("BMP"), True),
+    "compressed BMP": (encoded("BMP")[:30] + b"\1\0\0\0" + encoded("BMP")[34:], False),
+    "TIFF": (encoded("TIFF"), False),
+    "anything else": (b"no image", True),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_decoded_in_a_thread(name: str) -> None:
+    data, expected = FILES[name]
+    assert is_cheap(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {}) for kind in ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP")),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": b"Exif\0\0"}),
+        ("TIFF", {"big_tiff": True}),
+        ("JPEG", {"progressive": True}),
+    ],
+)
+def test_the_memory_of_an_image_follows_from_its_header(kind: str, options: dict[str, Any]) -> None:
+    data = encoded(kind, **options)
+    assert decode_bytes(data, LIMITS) == 8 * 200 * 200 + 2 * len(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", b"II*\0garbage", b"\xff\xd8\xff\xff"])
+def test_a_header_that_tells_nothing_counts_as_the_largest(data: bytes) -> None:
+    assert decode_bytes(data, LIMITS) == 8 * LIMITS.pixels + 2 * len(data)

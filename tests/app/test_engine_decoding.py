@@ -1,0 +1,89 @@
+"""A request whose image does not end keeps nobody else, and nothing of it is left behind when it is called off."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import app.decoder_pool
+from app.engine import Engine
+from app.errors import DeadlineError, EngineClosedError, TooExpensiveError
+from app.types import Call
+from tests.app.small import png, small_engine
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def tiff() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+async def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Engine]:
+    """One whose decoder processes say through a named pipe that they have begun, and then hang."""
+    os.mkfifo(tmp_path / "begun")
+    program = f"""
+import pathlib, signal
+from app.images import worker
+def hang(*_):
+    pathlib.Path({str(tmp_path / "begun")!r}).write_bytes(b"x")
+    signal.pause()
+worker.main(hang)
+"""
+    monkeypatch.setattr(app.decoder_pool, "SERVE", program)
+    engine = small_engine()
+    yield engine
+    await engine.close()
+
+
+async def begun(tmp_path: Path) -> None:
+    await asyncio.to_thread((tmp_path / "begun").read_bytes)
+
+
+async def test_others_are_answered_while_every_decoder_hangs(engine: Engine, tmp_path: Path) -> None:
+    stuck = [asyncio.ensure_future(engine.predict(Call([tiff()], "slow"))) for _ in range(8)]
+    await begun(tmp_path)
+    assert (await engine.predict(Call([png(1), png(2)], "fast"))).step == 1
+    assert await engine.ping(60)
+    for task in stuck:
+        task.cancel()
+    await asyncio.wait(stuck)
+    assert all(task.cancelled() for task in stuck)
+    assert [info.stream for info in engine.streams().streams] == ["fast"]
+
+
+async def test_a_requests_own_time_limit_ends_its_decoder(engine: Engine) -> None:
+    with pytest.raises(DeadlineError):
+        await engine.predict(Call([tiff()], timeout_s=0.2))
+    assert not engine._decoders._processes._idle
+
+
+async def test_closing_does_not_wait_for_decoders(engine: Engine, tmp_path: Path) -> None:
+    stuck = asyncio.ensure_future(engine.predict(Call([tiff()])))
+    await begun(tmp_path)
+    await engine.close()
+    with pytest.raises(EngineClosedError):
+        await stuck
+
+
+async def test_an_image_that_takes_too_long_is_refused_and_moves_no_state(engine: Engine) -> None:
+    engine._decoders._processes._seconds = 0.05
+    for images in ([tiff()], [png(1), tiff()]):
+        with pytest.raises(TooExpensiveError) as caught:
+            await engine.predict(Call(images))
+        assert caught.value.where == f"images[{len(images) - 1}]"
+    assert engine.streams().streams == []
