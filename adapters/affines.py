@@ -25,7 +25,9 @@ class Affines:
     """
 
     def __init__(self, sites: Sites) -> None:
-        sizes = {name: layer.num_features for name, layer in sites.layers.items() if layer.weight is not None}
+        known = {site.name for site in sites}
+        layers = {name: layer for name, layer in sites.layers.items() if name in known}
+        sizes = {name: layer.num_features for name, layer in layers.items() if layer.weight is not None}
         half = sum(sizes.values())
         self.places: dict[str, Place] = {}
         start = 0

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapters.forward import Pass
-from adapters.inplace import EXACT
 from adapters.moments import Affine
+from adapters.sites import EXACT
 
 
 class Direct:

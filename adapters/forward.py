@@ -76,9 +76,11 @@ class Pass(TorchFunctionMode):
         read = NORMALIZATIONS.get(func)
         if read is not None:
             call = read(*args, **(kwargs or {}))
-            layer = self._buffers.get(id(call.running_mean))
+            layer = self._buffers.get(id(call.running_mean)) or self._sites.calling(call.x.shape[1])
             if layer is not None:
-                return self.call(layer, call.x, call.affine)
+                answer = self.call(layer, call.x, call.affine)
+                # In eval these functions save nothing for a backward pass.
+                return (answer, answer.new_empty(0), answer.new_empty(0)) if func in NATIVE else answer
         return func(*args, **(kwargs or {}))
 
     @cached_property
@@ -101,6 +103,10 @@ class Pass(TorchFunctionMode):
         return answer
 
     def _answer(self, layer: str, x: Tensor, affine: Affine) -> Tensor:
+        # A network may turn it on in its own forward; in half precision states would lose what small steps add.
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._answer(layer, x, affine)
         self._calls[layer] += 1
         index = self._sites.position(layer, self._calls[layer])
         site = self._sites[index]
@@ -150,8 +156,34 @@ def _of_builtin(
     return Call(input, running_mean, Affine(weight, bias, eps))
 
 
+def _of_native(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    *rest: Any,
+    **named: Any,
+) -> Call:
+    """``torch.native_batch_norm`` and the forms of it in torch's own set of operations, which end in eps."""
+    del running_var
+    eps = named.get("eps", rest[-1] if rest else 1e-5)
+    return Call(input, running_mean, Affine(weight, bias, eps))
+
+
+_ATEN = torch.ops.aten
+NATIVE: frozenset[Callable[..., Any]] = frozenset(
+    {
+        torch.native_batch_norm,
+        *(_ATEN.native_batch_norm, _ATEN.native_batch_norm.default),
+        *(_ATEN._native_batch_norm_legit_no_training, _ATEN._native_batch_norm_legit_no_training.default),
+    }
+)
+"""Those that return what a backward pass would need beside the output."""
+
 NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., Call]] = {
     F.batch_norm: _of_functional,
-    torch.batch_norm: _of_builtin,
+    **dict.fromkeys((torch.batch_norm, _ATEN.batch_norm, _ATEN.batch_norm.default), _of_builtin),
+    **dict.fromkeys(NATIVE, _of_native),
 }
 """The functions that are calls of BatchNorm, and how each is read."""

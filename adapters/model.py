@@ -14,19 +14,18 @@ from adapters.arena import Arena
 from adapters.base import AnyAdapter
 from adapters.build import default_cache
 from adapters.compiled import Compiled
-from adapters.composite import Strategy, whole
-from adapters.direct import Direct
-from adapters.drift import Baseline, first_site, fitting_baseline, read_drift
+from adapters.composite import Strategy, learner_of, whole
+from adapters.drift import Baseline, fitting_baseline, read_drift
 from adapters.errors import InputError
-from adapters.forward import NORMALIZATIONS, Pass
-from adapters.head import Head, featureless
-from adapters.inplace import Watch, unread
+from adapters.execution import Execution
+from adapters.head import featureless
 from adapters.memory import Key, Layout, Memory, initial
-from adapters.naming import name_of, params_of
+from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
-from adapters.network import innermost, placed, taken_over
+from adapters.network import eager, full_precision, innermost, placed, taken_over
 from adapters.plan import Plan, Turn
-from adapters.request import Answer, Outcome, Request, check_finite, check_output, check_requests, one_lesson_each
+from adapters.reach import Reach, find_reach
+from adapters.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
 from adapters.roles import Lesson
 from adapters.school import School
 from adapters.settle import Ran, one_by_one, settle
@@ -80,25 +79,21 @@ class AdaptiveModel:
         baseline: Baseline | None = None,
         **params: Any,
     ) -> None:
-        self.strategy = _strategy(strategy, params)
-        Sites(model)  # refuses before anything is copied
+        self.strategy = to_strategy(strategy, params)
+        Sites(eager(model))  # refuses before anything is copied
         self._prepare, self._dtype = prepare, dtype
         self._network = taken_over(model, None if device is None else torch.device(device), dtype, copied=copy)
         self.sites = Sites(self._network)
         self.device = self.sites[0].mean.device
-        # Where BatchNorm may write over its input, and whether its layers may be asked directly: what the network's
-        # code allows, once a forward has confirmed it.
-        self._first: tuple[frozenset[str], Direct] | None = (unread(self._network), Direct(self.sites.layers))
-        self._unread: frozenset[str] = frozenset()
-        self._direct: Direct | None = None
-        self._head = Head(self._network)
-        self._affines = Affines(self.sites)
+        self._execution = Execution(self._network, self.sites)
         self._shown: Shown | None = None
         self._memories = Arena()
-        self._baseline = baseline
+        self._baseline, self._baselines = baseline, dict[str, Baseline]()
         # Keyed by the number of known sites too, because that number can grow.
         self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
-        self._school = School(Hosted(self._network, self.sites, self._affines, self._layout, prepare, dtype))
+        self._forgotten: tuple[str, ...] = ()
+        self._teach()
+        self._reach: Reach | None = None  # known before anything learns
         self._compile = compile
         self._compiled: Compiled | None = None
 
@@ -114,7 +109,7 @@ class AdaptiveModel:
         Raises:
             InputError: no request, images that do not fit together, or values that are not finite; nothing is changed.
         """
-        check_requests(requests, raw=self._prepare is not None)
+        self._check(requests)
         answers = []
         for group in one_lesson_each(requests, self._key):
             outcome = self._run(group, self._memories)
@@ -132,7 +127,7 @@ class AdaptiveModel:
         Raises:
             InputError: as in `predict`; also a request of a stream that has to learn from one before it.
         """
-        check_requests(requests, raw=self._prepare is not None)
+        self._check(requests)
         if len(list(one_lesson_each(requests, self._key))) > 1:
             raise InputError("a stream that learns is ready for its next request after its lesson: run that one later")
         return self._run(requests, memories)
@@ -148,7 +143,8 @@ class AdaptiveModel:
 
         A stream is missing where not all that it would have learned is finite: it goes on as it is.
         """
-        return self._school.learn(lessons, memories)
+        with full_precision(self.device):
+            return self._school.learn(lessons, memories)
 
     def warm_up(self, image: Tensor, progress: Callable[[str], None] | None = None) -> None:
         """Run once, and make all graphs now if the model compiles; afterwards none are made while requests wait.
@@ -158,6 +154,10 @@ class AdaptiveModel:
         """
         # Two requests: a network that cannot answer a batch is known now.
         self.run([Request(image, stream, update=False) for stream in "ab"], {})
+        if len(self._execution.reached) < len(self.sites) and not self._memories:
+            self._forget_unreached()
+            self.run([Request(image, update=False)], {})
+        self._find_reach(image)
         if self._compiled is not None:
             self._compiled.progress = progress or self._compiled.progress
             with torch.no_grad():
@@ -170,6 +170,12 @@ class AdaptiveModel:
         requests = [Request(images, strategy=Source(), update=False)]
         check_requests(requests, raw=self._prepare is not None)
         return self._ran(requests, {})[1].first.moments
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """BatchNorm layers that no forward has reached so far: they are not adapted. `warm_up` forgets their sites."""
+        reached = self._execution.reached
+        return self._forgotten + tuple(site.name for index, site in enumerate(self.sites) if index not in reached)
 
     def reset(self, stream: Hashable | None = None) -> None:
         """Forget one stream, with every strategy, or all streams: the next request starts a new one."""
@@ -189,8 +195,11 @@ class AdaptiveModel:
         """Refuse a strategy that the network cannot be adapted with, as far as that is known before a forward.
 
         Raises:
-            UnsupportedModelError: it reads features, and the network does not end in a linear layer.
+            UnsupportedModelError: it reads features, and the network does not end in a linear layer; or it learns, and
+                no gradient reaches a parameter that it could move.
         """
+        if self._reach is not None and learner_of(strategy) is not None:
+            self._reach.check()
         if self._shown is not None and not self._shown.features and whole(strategy).reads_features:
             raise featureless()
 
@@ -224,6 +233,31 @@ class AdaptiveModel:
     def _key(self, request: Request) -> Key:
         return Key(request.stream, request.strategy or self.strategy)
 
+    def _check(self, requests: Sequence[Request]) -> None:
+        check_requests(requests, raw=self._prepare is not None)
+        for request in requests:
+            strategy = request.strategy or self.strategy
+            if learner_of(strategy) is not None:
+                self._find_reach(request.images)
+                self.check(strategy)
+
+    def _forget_unreached(self) -> None:
+        """Count no layers that no forward reaches, such as auxiliary heads of training."""
+        self._forgotten += self.sites.keep(self._execution.reached)
+        self._execution.reached = frozenset(range(len(self.sites)))
+        self._layout_of.cache_clear()
+        self._teach()
+
+    def _teach(self) -> None:
+        """Everything that lessons need, for the sites that are known."""
+        self._affines = Affines(self.sites)
+        self._hosted = Hosted(self._network, self.sites, self._affines, self._layout, self._prepare, self._dtype)
+        self._school = School(self._hosted)
+
+    def _find_reach(self, images: Tensor) -> None:
+        if self._reach is None:
+            self._reach = find_reach(self._hosted, images[:2])
+
     def _named(self, name: str, params: Mapping[str, Any]) -> Strategy:
         # The model's own strategy needs no registration.
         own = self.strategy
@@ -236,8 +270,11 @@ class AdaptiveModel:
         plan, ran = self._ran(requests, memories)
         ordered = [plan.turns[index] for index in plan.order]
         site = self.sites[ran.first.site]
-        self._baseline = fitting_baseline(self._baseline, site, ran.first)
-        return settle(plan, ran, read_drift(site, ran.first, self._baseline, ordered, memories), memories)
+        if site.name not in self._baselines:  # a network may begin elsewhere, with images of another size
+            self._baselines[site.name] = fitting_baseline(None if self._baselines else self._baseline, site, ran.first)
+        with full_precision(self.device):
+            reading = read_drift(site, ran.first, self._baselines[site.name], ordered, memories)
+            return settle(plan, ran, reading, memories)
 
     def _ran(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> tuple[Plan, Ran]:
         turns = [Turn(self._key(request), len(request.images), request.update, request.images) for request in requests]
@@ -248,53 +285,12 @@ class AdaptiveModel:
             images = innermost(batch if self._prepare is None else self._prepare(batch), self._dtype)
             if images.data_ptr() == requests[0].images.data_ptr():
                 images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
-            ran = (self._compiled and self._compiled.run(plan, images)) or self._eager(plan, images)
+            ran = (self._compiled and self._compiled.run(plan, images)) or self._execution.run(plan, images)
             if self._shown is None:
                 image, channels = requests[0].images[:1].clone(), self.sites[ran.first.site].channels
-                self._shown = Shown(self._head.width, ran.logits.shape[-1], image, channels)
+                self._shown = Shown(self._execution.features, ran.logits.shape[-1], image, channels)
             if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)
                 self._compiled = Compiled(self._network, self.sites, self.adapter, layout, default_cache())
         return plan, ran
-
-    def _eager(self, plan: Plan, images: Tensor) -> Ran:
-        taken = Pass(self.sites, plan, self._unread)
-        with self._head.watched(asked=plan.reads_features):
-            logits = self._answered(taken, images)
-        check_output(logits, plan.images)
-        features = self._head.features(logits)
-        rows = [block.steps.rows() for block in plan.blocks]
-        return Ran(logits, first_site(taken.seen, taken.first), rows, features, taken.adapt_s)
-
-    def _answered(self, taken: Pass, images: Tensor) -> Any:
-        if self._first is not None:
-            logits = self._watched(taken, images, *self._first)
-        elif self._direct is not None:
-            self._direct.taken = taken
-            try:
-                logits = self._network(images)
-            finally:
-                self._direct.taken = None
-        else:
-            with taken:
-                logits = self._network(images)
-        return logits
-
-    def _watched(self, taken: Pass, images: Tensor, proven: frozenset[str], direct: Direct) -> Any:
-        """The first forward: it shows what the network's code alone cannot."""
-        watch = Watch(self.sites.buffers(), NORMALIZATIONS)
-        with taken, watch:
-            logits = self._network(images)
-        self._unread = proven - watch.read_again()
-        self._direct = direct if proven and direct.calls == taken.calls else None
-        self._first = None
-        return logits
-
-
-def _strategy(strategy: str | Strategy, params: Mapping[str, Any]) -> Strategy:
-    if isinstance(strategy, str):
-        return named(strategy, params)
-    if params:
-        raise TypeError("give hyperparameters to the instance itself; params go with a strategy's name")
-    return strategy

@@ -119,6 +119,7 @@ def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = F
     else:
         shift = torch.addcmul(affine.bias.float(), used.mean, scale, value=-1)
     scale, shift = spread(scale, x), spread(shift, x)
+    in_place = in_place and not x.requires_grad
     if x.dtype != torch.float32:
         return torch.addcmul(shift, x.float(), scale).to(x.dtype)
     if x.dim() == 4 and not x.is_contiguous():

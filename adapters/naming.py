@@ -196,3 +196,17 @@ def _goes_with(part: Any) -> str:
 
 def _name(part: Any) -> str:
     return next((name for name, cls in STRATEGIES.items() if cls is type(part)), type(part).__name__)
+
+
+def to_strategy(given: str | Strategy, params: Mapping[str, Any]) -> Strategy:
+    """The strategy of a name with hyperparameters, or the instance itself.
+
+    Raises:
+        TypeError: an instance, and hyperparameters beside it.
+        UnknownStrategyError, ParameterError: see `strategy`.
+    """
+    if isinstance(given, str):
+        return strategy(given, params)
+    if params:
+        raise TypeError("give hyperparameters to the instance itself; params go with a strategy's name")
+    return given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def taken_over(model: nn.Module, device: torch.device | None, dtype: torch.dtype | None, *, copied: bool) -> nn.Module:
-    """The network in ``eval()``, without gradients, its weights with channels innermost.
+    """The network in ``eval()``, without gradients and not compiled by others, its weights with channels innermost.
 
     ``dtype`` is the type of weights and activations; BatchNorm layers keep float32, for their numbers are few and what
     they compute is not.
     """
-    network = (_copied(model) if copied else model).eval().requires_grad_(requires_grad=False)
+    model = eager(model)
+    network = eager(_copied(model) if copied else model, inside=True).eval().requires_grad_(requires_grad=False)
     if device is not None:
         network.to(device)
     for module in network.modules():
@@ -43,6 +45,31 @@ def innermost(images: Tensor, dtype: torch.dtype | None) -> Tensor:
     if dtype is not None and images.is_floating_point():
         images = images.to(dtype)
     return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
+
+
+def eager(model: nn.Module, *, inside: bool = False) -> nn.Module:
+    """The network that ``torch.compile`` was given, whose code no mode sees; ``inside`` also of its parts, in place."""
+    while _compiled(model):
+        model = model.get_submodule("_orig_mod")
+    if inside:
+        for module in list(model.modules()):
+            module._compiled_call_impl = None  # what ``module.compile()`` sets
+            for name, child in module.named_children():
+                if _compiled(child):
+                    setattr(module, name, eager(child, inside=True))
+    return model
+
+
+def _compiled(module: nn.Module) -> bool:
+    # By its name: importing its class takes as long as importing torch.
+    return type(module).__module__.startswith("torch._dynamo") and "_orig_mod" in dict(module.named_children())
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which autocast that a caller turned on does not reach arithmetic of ours."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 import torch.fx
@@ -12,6 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapters.base import Site
 from adapters.errors import UnsupportedModelError
+
+EXACT = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers whose forward is known: it reads its input once, and hands its own buffers to BatchNorm."""
 
 
 class Sites:
@@ -29,6 +34,7 @@ class Sites:
         self._layers = _layers(network)
         self._index: dict[tuple[str, int], int] = {}
         self._known: list[Site] = []
+        self._calling: list[str] = []
         for name in self._layers:
             self._add(name, 1)
 
@@ -45,6 +51,38 @@ class Sites:
     def layers(self) -> Mapping[str, _BatchNorm]:
         """The BatchNorm layers by name."""
         return self._layers
+
+    def keep(self, indices: Collection[int]) -> tuple[str, ...]:
+        """Forget all sites but these, for a network whose forward reaches no others; the names of those that go.
+
+        A layer that is called all the same later is met as a new site. To be called before any stream has a state.
+        """
+        gone = tuple(site.name for index, site in enumerate(self._known) if index not in indices)
+        places = {index: place for place, index in enumerate(sorted(indices))}
+        self._index = {call: places[index] for call, index in self._index.items() if index in places}
+        self._known = [site for index, site in enumerate(self._known) if index in places]
+        return gone
+
+    def follow(self) -> None:
+        """Know which layer is being called, also where it hands BatchNorm other tensors than its own buffers.
+
+        Only layers that are subclasses of torch's may do that. The network is ours: their ``forward`` is replaced.
+        """
+        for name, layer in self._layers.items():
+            if type(layer) not in EXACT:
+                layer.forward = partial(self._call, name, layer.forward)  # type: ignore[method-assign]
+
+    def calling(self, channels: int) -> str | None:
+        """The layer that is being called, if there is one and it has that many channels."""
+        name = self._calling[-1] if self._calling else None
+        return name if name is not None and self._layers[name].num_features == channels else None
+
+    def _call(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._calling.append(name)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            self._calling.pop()
 
     def buffers(self) -> Mapping[int, str]:
         """From the identity of each layer's running mean to the layer's name: how a forward recognises a site."""

@@ -58,7 +58,7 @@ def proven(network: nn.Module, size: int) -> Set[str]:
     model = AdaptiveModel(network, "source")
     with suppress(UnsupportedModelError):  # it may have answered with a tuple
         model(images(2, size=size))
-    return model._unread
+    return model._execution._unread
 
 
 def _answered(model: AdaptiveModel, x: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def test_tracing_leaves_the_network_as_it_was(name: str) -> None:
 def _same_in_place_or_not(network: nn.Module, forwards: list[list[Request]]) -> None:
     model, calm = AdaptiveModel(network), AdaptiveModel(network)
     for asked in [forwards[0], *forwards]:  # what is proven may be known only after a forward
-        calm._unread = frozenset()
+        calm._execution._unread = frozenset()
         for ours, theirs in zip(model.predict(asked), calm.predict(asked), strict=True):
             assert torch.equal(ours.logits, theirs.logits)
             assert ours.drift == theirs.drift
@@ -207,7 +207,7 @@ class Telling(Base):
 def test_what_is_proven_is_written_over_and_nothing_else(over: bool) -> None:
     model = AdaptiveModel(network := Telling(), copy=False)
     model(images(2))
-    model._unread = frozenset({"bn"} if over else ())
+    model._execution._unread = frozenset({"bn"} if over else ())
     model.predict([Request(images(2, size=64)), Request(images(3, size=64), "b")])
     assert (network.kept[0] == network.kept[1]) is over
 
