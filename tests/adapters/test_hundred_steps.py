@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from adapters import AdaptiveModel, Key, Request, names, strategy
-from adapters.memory import bytes_of
 from tests.nets import CLASSES, Tiny, images, seeded
 
 SIZES = (1, 3, 2, 1, 5)
@@ -40,7 +39,7 @@ def test_a_hundred_requests_leave_answers_and_states_sound(name: str) -> None:
             assert answer.logits.shape == (images_shown, CLASSES)
             assert torch.isfinite(answer.logits).all()
         for key, memory in model.memories().items():
-            sizes.setdefault(key, set()).add(memory.row.nbytes + bytes_of(memory.parts))
+            sizes.setdefault(key, set()).add(memory.bytes)
     # However long a stream is, it takes as much as after its first lesson.
     assert {key.stream for key in sizes} == {"a", "b"}
     assert all(len(found) == 1 for found in sizes.values())
