@@ -56,7 +56,7 @@ def draw(results: Results, out: Path) -> None:
     models = list(dict.fromkeys(group.model for group in groups))
     columns = max(sum(group.model == model for group in groups) for model in models)
     tallest = max(len(bars(results, group)) for group in groups)
-    size = (1.5 + 4.2 * columns, 0.8 + (0.9 + 0.2 * tallest) * len(models))
+    size = (min(13.3, 1.5 + 4.2 * columns), 0.8 + (0.9 + 0.2 * tallest) * len(models))
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(models), columns, squeeze=False)

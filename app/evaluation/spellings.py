@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 _WORD_NET = re.compile(r"(n\d{8})(?:[\s_.,:-]+(.+))?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+)[\s_.:-]+(.*[^\W\d].*)")
-_BETWEEN_WORDS = re.compile(r"(?<=\w)[\s_\-\u2010-\u2015]+(?=\w)|_+")
+# Also what no name of a file can hold, and people write another sign for.
+_BETWEEN_WORDS = re.compile(r"(?<=\w)[\s_/\\:|\-\u2010-\u2015]+(?=\w)|_+")
 _MARKS = re.compile(r"['’`´]|(?<!\d)\.|\.(?!\d)")  # as in "carpenter's" and "St. Bernard"
 _GAP = re.compile(r"(?<!\d) | (?!\d)")
 
@@ -44,7 +45,7 @@ def synonyms(text: str) -> list[str]:
 
 
 def loose(text: str) -> str:
-    """Without case, and with one space for what separates words: spaces, underscores, hyphens."""
+    """Without case, and with one space for what separates words: spaces, underscores, hyphens, slashes, colons."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(_BETWEEN_WORDS.sub(" ", folded.strip(" _\t")).split())
 

@@ -171,6 +171,17 @@ def test_classes_that_differ_by_what_spellings_leave_out_are_told_apart_or_refus
     assert "may be the classes 0 ('Cat'), 1 ('cat')" in refused(["CAT"], classes).message
 
 
+@pytest.mark.parametrize("folder", ["tank_vehicle", "Tank-Vehicle", "tank vehicle"])
+def test_signs_that_no_folder_can_have_are_written_otherwise(folder: str) -> None:
+    assert found([folder], ClassNames(("tank", "tank/vehicle", "vehicle"))) == {folder: 1}
+    assert found([folder], ClassNames(("tank: vehicle", "other"))) == {folder: 0}
+
+
+def test_letters_are_the_same_however_they_are_composed() -> None:
+    assert found(["cafe\u0301_au_lait"], ClassNames(("Café au lait", "tea"))) == {"cafe\u0301_au_lait": 0}
+    assert "no class" in refused(["cafe au lait"], ClassNames(("Café au lait", "tea"))).message
+
+
 def test_a_close_name_is_offered() -> None:
     assert "did you mean 'automobile' by 'automobil'?" in refused(["automobil", "cat"], CIFAR).hint
 
