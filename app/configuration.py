@@ -44,9 +44,11 @@ class Configuration:
     """What was given for each field of the settings; fields that nobody gave are not in it."""
 
     given: Mapping[str, Given]
+    mistakes: tuple[str, ...] = ()
+    """A line for each key of the file that is no setting, or cannot be one."""
 
     def settings(self) -> Settings:
-        """The settings themselves.
+        """The settings themselves, without heed of ``mistakes``.
 
         Raises:
             ValidationError: of pydantic; `source` tells where each value came from.
@@ -65,15 +67,15 @@ def configuration(options: Mapping[str, Any], file: Path | None = None) -> Confi
     ``options`` may hold more than fields of the settings. Without ``file``, ``RENORM_CONFIG`` may name one.
 
     Raises:
-        ConfigurationError: the file cannot be read, is not TOML, or has a key that no setting has.
+        ConfigurationError: the file cannot be read, or is not TOML.
     """
     named = file or _named_file()
-    given = _from_file(named) if named is not None else {}
+    given, mistakes = _from_file(named) if named is not None else ({}, [])
     given |= {name: Given(value, variable) for name, variable, value in _from_variables()}
     for name in Settings.model_fields:
         if options.get(name) is not None:
             given[name] = Given(options[name], f"--{name.replace('_', '-')}")
-    return Configuration(given)
+    return Configuration(given, tuple(mistakes))
 
 
 def unknown_variables() -> list[str]:
@@ -100,7 +102,8 @@ def _from_variables() -> Iterator[tuple[str, str, str]]:
             yield name, variable, value
 
 
-def _from_file(path: Path) -> dict[str, Given]:
+def _from_file(path: Path) -> tuple[dict[str, Given], list[str]]:
+    """The values of a file, and a line for each of its mistakes that a person can see without the values' types."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -108,20 +111,33 @@ def _from_file(path: Path) -> dict[str, Given]:
     except ValueError as error:
         raise ConfigurationError(f"the configuration {path} is not valid TOML: {error}") from error
     unknown = [key for key in document if key not in Settings.model_fields]
-    if unknown:
-        said = [f"'{key}' is not a setting{_nearest(key.replace('-', '_'), Settings.model_fields)}" for key in unknown]
-        raise ConfigurationError(f"{path}: {'; '.join(said)}")
-    return {key: Given(_value(key, value, path), f"{path}: {key}") for key, value in document.items()}
+    said = [f"'{key}' is not a setting{_nearest(key.replace('-', '_'), Settings.model_fields)}" for key in unknown]
+    mistakes = [f"{path}: {'; '.join(said)}"] if said else []
+    given = {}
+    for key, value in document.items():
+        if key in unknown:
+            continue
+        # Pydantic would take true for 1, and a table or a date for nothing; here only the first would go unnoticed.
+        if isinstance(value, bool) and bool not in _kinds(key):
+            mistakes.append(f"{path}: {key} cannot be {str(value).lower()}")
+        else:
+            given[key] = Given(_beside(key, value, path.absolute().parent), f"{path}: {key}")
+    return given, mistakes
 
 
-def _value(key: str, value: Any, path: Path) -> Any:
+def _kinds(key: str) -> set[Any]:
     accepted = Settings.model_fields[key].annotation
-    kinds = {accepted, *get_args(accepted)}
-    # Pydantic would take true for 1, and a table or a date for nothing; here only the first would go unnoticed.
-    if isinstance(value, bool) and bool not in kinds:
-        raise ConfigurationError(f"{path}: {key} cannot be {str(value).lower()}")
-    # A file means the same wherever the server is started.
-    return path.absolute().parent / value if Path in kinds and isinstance(value, str) else value
+    return {accepted, *get_args(accepted)}
+
+
+def _beside(key: str, value: Any, folder: Path) -> Any:
+    """A value in which paths start in ``folder``: a file means the same wherever the server is started."""
+    if not isinstance(value, str):
+        return value
+    by_file = re.fullmatch(r"python:([^~].*\.py):(\w+)", value) if key == "model" else None
+    if by_file is not None:
+        return f"python:{folder / by_file[1]}:{by_file[2]}"
+    return folder / value if Path in _kinds(key) else value
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

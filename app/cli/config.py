@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import options as o
-from app.cli.given import check_variables, configured
+from app.cli.given import configured
 from app.cli.tables import show
 from app.configuration import SECRETS, Configuration
 from app.settings import Settings
@@ -36,8 +36,7 @@ def config(
     config: o.ConfigOption = None, json: o.JsonOption = False, toml: _TomlOption = False, **options: Any
 ) -> None:
     """Show every setting with its value and its source: an option, a variable, a key of a file, or the default."""
-    settings, found = configured({**options, "config": config})
-    check_variables()
+    settings, found = configured({**options, "config": config}, strict=True)
     values = {name: _shown(name, getattr(settings, name)) for name in Settings.model_fields}
     if json:
         listed = {name: {"value": value, "source": found.source(name)} for name, value in values.items()}

@@ -27,13 +27,14 @@ def fail(*lines: str, status: int) -> NoReturn:
     raise typer.Exit(status)
 
 
-def settings_from(given: Mapping[str, Any]) -> Settings:
+def settings_from(given: Mapping[str, Any], *, strict: bool = False) -> Settings:
     """The settings of a command, see `configured`."""
-    return configured(given)[0]
+    return configured(given, strict=strict)[0]
 
 
-def configured(given: Mapping[str, Any]) -> tuple[Settings, Configuration]:
-    """The settings of a command, and where each comes from. Ends the program if they do not fit.
+def configured(given: Mapping[str, Any], *, strict: bool = False) -> tuple[Settings, Configuration]:
+    """The settings of a command, and where each comes from. Ends the program, with a line for each mistake, if they do
+    not fit; with ``strict`` also if there is a RENORM_* variable that nothing reads.
 
     ``given`` are its options: ``config`` may be the file of settings, what is None was not given, and it may hold more.
     """
@@ -41,20 +42,17 @@ def configured(given: Mapping[str, Any]) -> tuple[Settings, Configuration]:
         found = configuration(given, given.get("config"))
     except ConfigurationError as error:
         fail(str(error), status=BAD_OPTION)
+    mistakes = [*found.mistakes, *(unknown_variables() if strict else ())]
     try:
-        return found.settings(), found
+        settings = found.settings()
     except ValidationError as error:
         wrong = {str(one["loc"][0]): str(one["msg"]) for one in reversed(error.errors())}
-        fail(*(_problem(name, message, found) for name, message in wrong.items()), status=BAD_OPTION)
+        mistakes += [_problem(name, message, found) for name, message in wrong.items()]
     except SettingsError as error:
-        fail(f"a RENORM_* variable cannot be read: {error}", status=BAD_OPTION)
-
-
-def check_variables() -> None:
-    """End the program if there is a RENORM_* variable that nothing reads."""
-    unknown = unknown_variables()
-    if unknown:
-        fail(*unknown, status=BAD_OPTION)
+        mistakes.append(f"a RENORM_* variable cannot be read: {error}")
+    if mistakes:
+        fail(*mistakes, status=BAD_OPTION)
+    return settings, found
 
 
 def access_of(settings: Settings) -> Access:

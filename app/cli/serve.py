@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from app.cli import options as o
-from app.cli.given import CANNOT_RUN, access_of, check_variables, fail, settings_from
+from app.cli.given import CANNOT_RUN, access_of, fail, settings_from
 from app.cli.hosting import host
 from app.cli.listening import listen, why_not
 from app.cli.opening import check_grpc, check_strategy, check_traces
@@ -40,8 +40,7 @@ Examples:
 @o.with_settings()
 def serve(access_log: o.AccessLogOption = False, config: o.ConfigOption = None, **options: Any) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
-    settings = _alone(settings_from({**options, "config": config}))
-    check_variables()
+    settings = _alone(settings_from({**options, "config": config}, strict=True))
     access = access_of(settings)
     check_strategy(settings.strategy)
     check_traces(settings)

@@ -144,6 +144,36 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, command: str, tex
     assert "short" not in message
 
 
+@pytest.mark.parametrize("command", ["config", "serve"])
+def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    file = written(tmp_path, "prot = 1\nhots = 'x'\nthreads = true\ncompile = 'perhaps'\nmean = [1.0]\ntimeout = -1")
+    monkeypatch.setenv("RENORM_SIZE", "large")
+    monkeypatch.setenv("RENORM_ZZZ", "1")
+    lines = refused(command, "--config", file, "--port", "70000").splitlines()
+    said = ("'prot'", "threads cannot be true", "RENORM_ZZZ", "compile must be", "mean must", "timeout must")
+    for mistake in (*said, "RENORM_SIZE must be", "--port must be"):
+        assert len([line for line in lines if mistake in line]) == 1, mistake
+    assert len(lines) == 8
+    assert all(line.startswith("renorm: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("python:nets.py:build", "python:FOLDER/nets.py:build"),
+        ("python:shop/nets.py:build", "python:FOLDER/shop/nets.py:build"),
+        ("python:/abs/nets.py:build", "python:/abs/nets.py:build"),
+        ("python:~/nets.py:build", "python:~/nets.py:build"),
+        ("python:shop.nets:build", "python:shop.nets:build"),
+        ("timm:resnet50", "timm:resnet50"),
+    ],
+)
+def test_a_network_by_file_is_beside_the_file_that_names_it(tmp_path: Path, model: str, found: str) -> None:
+    file = written(tmp_path, f'model = "{model}"')
+    assert shown("--config", file)["model"]["value"] == found.replace("FOLDER", str(tmp_path))
+    assert shown("--model", model)["model"]["value"] == model
+
+
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     assert "No such file" in refused("config", "--config", str(tmp_path / "none.toml"))
     assert "cannot be read" in refused("config", "--config", str(tmp_path))

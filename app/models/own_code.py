@@ -1,0 +1,110 @@
+"""Import a user's code by file: its own modules come first there, also under names that are ours or others'."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_NUMBERS = count()
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module in the file ``path``, or the package in that folder.
+
+    It and what it imports from beside it live in a namespace of their own, so that a package ``app`` of the user's is
+    not this one. Relative imports work where folders hold ``__init__.py``, and absolute ones from the folder around
+    the outermost of them, and from the current directory.
+
+    Raises:
+        Exception: whatever the file raises.
+    """
+    path = path.resolve()
+    names = [path.stem] if path.is_file() else [path.name]
+    folder = path.parent
+    if names == ["__init__"]:
+        names, folder = [folder.name], folder.parent
+    while (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    space = _Space(f"renorm_python_{next(_NUMBERS)}", [str(folder), str(Path.cwd())])
+    # Last: for whatever looks for the module by its own name, such as pickle.
+    sys.path.append(str(folder))
+    return space.imported(".".join(names))
+
+
+class _Space:
+    """A namespace in which the modules of some folders come before all others; it finds them for the import system."""
+
+    def __init__(self, name: str, folders: list[str]) -> None:
+        self.name, self.folders = name, folders
+        package = ModuleType(name)
+        package.__path__ = folders
+        sys.modules[name] = package
+        sys.meta_path.insert(0, self)
+
+    def imported(self, name: str) -> ModuleType:
+        """The module called ``name`` by the user."""
+        return importlib.import_module(f"{self.name}.{name}")
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As the import system asks: modules of this namespace, which see their neighbours first."""
+        if not fullname.startswith(f"{self.name}."):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(fullname, spec.loader.path, self)
+        return spec
+
+    def import_statement(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """`__import__` of the modules of this namespace."""
+        top = name.partition(".")[0]
+        if level > 0 or not self._holds(top):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = self.imported(name)
+        if not fromlist:
+            return sys.modules[f"{self.name}.{top}"]
+        return builtins.__import__(module.__name__, globals, locals, fromlist, 0)
+
+    def _holds(self, top: str) -> bool:
+        """Whether a module of the folders has that name, and hides no standard one nor is one that is imported."""
+        if top in sys.stdlib_module_names:
+            return False
+        spec = PathFinder.find_spec(top, self.folders)
+        if spec is None:
+            return False
+        known = sys.modules.get(top)
+        if spec.loader is None:
+            # A folder without __init__.py gives way to any package.
+            return known is None and find_spec(top) is None
+        return known is None or getattr(known, "__file__", None) != spec.origin
+
+
+class _Loader(SourceFileLoader):
+    """Runs a module whose import statements ask its namespace first."""
+
+    def __init__(self, fullname: str, path: str, space: _Space) -> None:
+        super().__init__(fullname, path)
+        self._space = space
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run it."""
+        scope: dict[str, Any] = {**vars(builtins), "__import__": self._space.import_statement}
+        module.__dict__["__builtins__"] = scope
+        super().exec_module(module)
