@@ -33,10 +33,20 @@ def is_cheap(data: bytes) -> bool:
 def decode_bytes(data: bytes, limits: Limits) -> int:
     """How many bytes of memory decoding takes at its peak, by the image's header: an upper bound.
 
-    Four bytes per pixel, twice while their form is changed, beside the file and a copy of it. A header that cannot be
-    read here counts as one of as many pixels as may be.
+    A pixel takes four bytes, twice while its form is changed; the coefficients of a JPEG that is not baseline, and the
+    second half of 16-bit samples, come on top. The file itself is there twice. A header that cannot be read here counts
+    as one of as many pixels as may be.
     """
-    return 8 * min(_pixels(data) or limits.pixels, limits.pixels) + 2 * len(data)
+    pixels = min(_pixels(data) or limits.pixels, limits.pixels)
+    return _bytes_per_pixel(data) * pixels + 2 * len(data)
+
+
+def _bytes_per_pixel(data: bytes) -> int:
+    if data.startswith(png.MAGIC):
+        return 20 if data[24:25] == b"\x10" else 8
+    if data.startswith(b"\xff\xd8\xff"):
+        return 8 if jpeg.is_baseline(data) else 12
+    return 20 if data[:2] in (b"II", b"MM") and tiff.has_deep_colours(data) else 8
 
 
 def _pixels(data: bytes) -> int:

@@ -52,12 +52,24 @@ def segments(data: bytes) -> Iterator[Segment]:
         start = end
 
 
+def frame(data: bytes) -> Segment | None:
+    """The header that tells the picture's size and kind, None where it is not near the beginning."""
+    return next((part for part in islice(segments(data), _MOST_SEGMENTS) if part.marker in FRAMES), None)
+
+
 def frame_pixels(data: bytes) -> int:
     """The pixels that the header tells, 0 where it has none."""
-    for marker, start, _ in islice(segments(data), _MOST_SEGMENTS):
-        if marker in FRAMES:
-            return int.from_bytes(data[start + 5 : start + 7]) * int.from_bytes(data[start + 7 : start + 9])
-    return 0
+    head = frame(data)
+    if head is None:
+        return 0
+    height, width = (data[head.start + at : head.start + at + 2] for at in (5, 7))
+    return int.from_bytes(height) * int.from_bytes(width)
+
+
+def is_baseline(data: bytes) -> bool:
+    """Tell whether rows of the picture can be decoded without keeping the coefficients of all."""
+    head = frame(data)
+    return head is not None and head.marker in (0xC0, 0xC1) and data.count(b"\xff\xda", head.start) == 1
 
 
 def slim(data: bytes) -> bytes:

@@ -75,6 +75,15 @@ class _Head:
             sides[tag] = self.number(at + 4 + self.offset_bytes, 2 if self.number(at + 2, 2) == 3 else 4)
         return sides.get(_WIDTH, 0) * sides.get(_HEIGHT, 0)
 
+    def deepest(self, page: Page) -> int:
+        """The bits of a pixel's first sample where it has three or more, else 0."""
+        for at in range(page.start + self.count_bytes, min(page.next_at, len(self.data)), self.entry_bytes):
+            if self.number(at, 2) == _BITS and (count := self.number(at + 4, self.offset_bytes)) > 2:
+                value_at = at + 4 + self.offset_bytes
+                is_inside = 2 * count <= self.offset_bytes
+                return self.number(value_at if is_inside else self.number(value_at, self.offset_bytes), 2)
+        return 0
+
     def is_picture(self, places: range) -> bool:
         for at in places:
             tag = self.number(at, 2)
@@ -101,6 +110,12 @@ def page_pixels(data: bytes) -> int:
     """The pixels of the largest of the first pages, 0 where their sizes cannot be read."""
     head = _Head(data)
     return max((head.pixels(page) for page in islice(pages(data), _FIRST_PAGES)), default=0)
+
+
+def has_deep_colours(data: bytes) -> bool:
+    """Tell whether one of the first pages has three or more samples of 16 bits, as far as tags tell."""
+    head = _Head(data)
+    return any(head.deepest(page) > 8 for page in islice(pages(data), _FIRST_PAGES))
 
 
 def _single_page(data: bytes, page: Page) -> bytes:
