@@ -159,6 +159,7 @@ class ModelResponse(Wire):
                 "interpolation": "bilinear",
                 "mean": [0.49, 0.48, 0.45],
                 "std": [0.25, 0.24, 0.26],
+                "crop": "center",
             }
         ]
     )

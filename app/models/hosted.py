@@ -10,17 +10,21 @@ from torch import nn
 from adapters import Baseline
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
+CROPS = ("center", "squash", "border")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """From a decoded image to the network's input.
 
-    The short side is resized to ``resize``, the centre ``size`` x ``size`` is cut out, pixels are scaled to [0, 1] and
-    normalized by ``mean`` and ``std`` per channel (RGB).
+    The image is resized, the centre ``size`` x ``size`` is cut out, pixels are scaled to [0, 1] and normalized by
+    ``mean`` and ``std`` per channel (RGB). ``crop`` says how it is resized, in timm's words: with ``center`` its short
+    side becomes ``resize``, with ``squash`` both sides do, and with ``border`` its long side does, and the rest is
+    filled with ``mean``.
 
     Raises:
-        ValueError: sides with 0 < size <= resize, a known interpolation, finite means and positive deviations expected.
+        ValueError: sides with 0 < size <= resize, a known interpolation and crop, finite means and positive deviations
+            expected.
     """
 
     size: int
@@ -28,6 +32,7 @@ class Preprocessing:
     interpolation: str  # one of INTERPOLATIONS
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    crop: str = "center"  # one of CROPS
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize:
@@ -37,6 +42,8 @@ class Preprocessing:
             )
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation '{self.interpolation}': expected one of {', '.join(INTERPOLATIONS)}")
+        if self.crop not in CROPS:
+            raise ValueError(f"crop '{self.crop}': expected one of {', '.join(CROPS)}")
         if not (len(self.mean) == len(self.std) == 3):
             raise ValueError(f"mean {self.mean} and std {self.std}: expected three numbers each, for red, green, blue")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:

@@ -95,7 +95,12 @@ def _preprocessing(timm: ModuleType, network: nn.Module) -> Preprocessing:
     size = config["input_size"][-1]
     try:
         return Preprocessing(
-            size, math.floor(size / config["crop_pct"]), config["interpolation"], config["mean"], config["std"]
+            size,
+            math.floor(size / config["crop_pct"]),
+            config["interpolation"],
+            config["mean"],
+            config["std"],
+            config["crop_mode"] or "center",
         )
     except ValueError as error:
         raise ModelError(f"timm's preprocessing of this model is not supported: {error}") from error

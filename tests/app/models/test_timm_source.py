@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from app.errors import ModelError
+from app.images import Limits, cut_pixels
 from app.models import load
 from app.models.hosted import Hosted
+from app.models.timm_source import _preprocessing
 from app.settings import Settings
 
 
@@ -135,3 +139,17 @@ def test_a_torchvision_of_another_torch_is_told(tmp_path: Path, monkeypatch: pyt
     error = refused("resnet10t")
     assert "torchvision::nms" in error.message
     assert f"built for torch {torch.__version__}" in error.hint
+
+
+@pytest.mark.parametrize("crop", ["center", "squash", "border"])
+def test_images_are_prepared_as_timm_prepares_them(crop: str) -> None:
+    timm = importlib.import_module("timm")
+    network = timm.create_model("resnet10t", pretrained_cfg_overlay={"crop_mode": crop, "crop_pct": 0.9})
+    config = timm.data.resolve_model_data_config(network)
+    transform = timm.data.create_transform(**config, is_training=False, normalize=False)
+    how = _preprocessing(timm, network)
+    rows, columns = np.mgrid[:480, :640]
+    image = np.stack([rows // 2, columns // 3, (rows + columns) // 5], 2).astype(np.uint8)
+    expected = transform(Image.fromarray(image)).permute(1, 2, 0).numpy().astype(int)
+    assert how.crop == crop
+    assert np.abs(cut_pixels(image, how, Limits(1, 10**6), "x") - expected).max() <= 2
