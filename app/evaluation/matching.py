@@ -28,9 +28,9 @@ class Matching(NamedTuple):
 def match_folders(folders: Sequence[str], classes: ClassNames, *, skip_unknown: bool = False) -> Matching:
     """Find the class of each folder.
 
-    Taken are, the first that says anything: the name as the model has it; the name without regard to case, spaces,
-    underscores and hyphens; WordNet's id, alone or before the name, where the labels have ids; one of the synonyms
-    between commas; the name without spaces, apostrophes and full stops. Folders of digits are numbers of classes from
+    Taken are, the first that says anything: the name as the model has it; WordNet's id, alone or before the name, where
+    the labels have ids; the name, or one of its synonyms between commas, without regard to case, spaces, underscores
+    and hyphens; the same without spaces, apostrophes and full stops. Folders of digits are numbers of classes from
     0, unless names of classes are numbers themselves or other folders have names. A number before a name is an order
     if it is that of the class, or one more, in all folders. All 1000 of ImageNet's ids are the numbers 0 to 999.
 
@@ -116,19 +116,19 @@ class _Book:
         bare = _without_numbers(bare)
         self._ids = _by({i: [one.lower()] for i, one in enumerate(ids) if one}, str)
         whole = {i: [name] for i, name in enumerate(names)}
-        others = {i: [name, *synonyms(name)] for i, name in enumerate(bare)}
+        # Synonyms count as much as names in another spelling: "Missile" may be "missile" or "projectile, missile".
+        called = {i: [names[i], name, *synonyms(name)] for i, name in enumerate(bare)}
+        self._exact = _by(whole, str)
         self._tiers: list[tuple[Callable[[str], str], Mapping[str, Hits]]] = [
-            (str, _by(whole, str)),
-            (loose, _by(whole, loose)),
-            (loose, _by(others, loose)),
-            (tight, _by({i: [names[i], *called] for i, called in others.items()}, tight)),
+            (str, self._exact),
+            (loose, _by(called, loose)),
+            (tight, _by(called, tight)),
         ]
 
     def find(self, folder: str) -> Hits:
         """The classes that a folder may be; none where it is unknown."""
-        for spell, known in self._tiers[:2]:
-            if found := known.get(spell(folder), _NONE):
-                return found
+        if found := self._exact.get(folder, _NONE):
+            return found
         parts = word_net(folder)
         return self._by_id(parts.before, parts.name) if parts else self._named(folder)
 

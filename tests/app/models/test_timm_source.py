@@ -46,6 +46,7 @@ def test_an_imagenet_model_brings_its_classes_and_preprocessing(tmp_path: Path) 
     assert found.architecture == "resnet10t"
     assert len(found.classes) == 1000
     assert found.classes[:2] == ["tench, Tinca tinca", "goldfish, Carassius auratus"]
+    assert (found.class_ids[:2], len(found.class_ids)) == (("n01440764", "n01443537"), 1000)
     config = importlib.import_module("timm").data.resolve_model_data_config(found.network)
     original = config["input_size"][-1]
     assert found.preprocessing.size == 64
