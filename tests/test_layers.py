@@ -17,7 +17,7 @@ import adapters
 
 ROOT = Path(__file__).parent.parent
 WEB = ("fastapi", "starlette", "uvicorn")
-DOORS = ("app.routes", "app.rpc", "app.main", "app.cli", "app.dashboard", "app.__main__")
+DOORS = ("app.routes", "app.rpc", "app.main", "app.cli", "app.dashboard", "app.__main__", "app.public")
 
 
 def _module(file: Path) -> str:

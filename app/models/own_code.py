@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from itertools import count
@@ -34,17 +34,20 @@ def import_file(path: Path) -> ModuleType:
     while (folder / "__init__.py").is_file():
         names.insert(0, folder.name)
         folder = folder.parent
-    space = _Space(f"renorm_python_{next(_NUMBERS)}", [str(folder), str(Path.cwd())])
+    space = Space(f"renorm_python_{next(_NUMBERS)}", [str(folder), str(Path.cwd())])
     # Last: for whatever looks for the module by its own name, such as pickle.
     sys.path.append(str(folder))
     return space.imported(".".join(names))
 
 
-class _Space:
-    """A namespace in which the modules of some folders come before all others; it finds them for the import system."""
+class Space:
+    """A namespace in which the modules of some folders come before all others; it finds them for the import system.
 
-    def __init__(self, name: str, folders: list[str]) -> None:
-        self.name, self.folders = name, folders
+    ``tops`` are the names of those modules, by default all that are there.
+    """
+
+    def __init__(self, name: str, folders: list[str], tops: Collection[str] | None = None) -> None:
+        self.name, self.folders, self.tops = name, folders, tops
         package = ModuleType(name)
         package.__path__ = folders
         sys.modules[name] = package
@@ -84,7 +87,7 @@ class _Space:
 
     def _holds(self, top: str) -> bool:
         """Whether a module of the folders has that name, and hides no standard one nor is one that is imported."""
-        if top in sys.stdlib_module_names:
+        if top in sys.stdlib_module_names or (self.tops is not None and top not in self.tops):
             return False
         spec = PathFinder.find_spec(top, self.folders)
         if spec is None:
@@ -99,7 +102,7 @@ class _Space:
 class _Loader(SourceFileLoader):
     """Runs a module whose import statements ask its namespace first."""
 
-    def __init__(self, fullname: str, path: str, space: _Space) -> None:
+    def __init__(self, fullname: str, path: str, space: Space) -> None:
         super().__init__(fullname, path)
         self._space = space
 

@@ -52,7 +52,7 @@ def _timm() -> ModuleType:
     except ModuleNotFoundError as error:
         raise ModelError(
             f"timm models need the package '{error.name}', which is not installed",
-            hint="install the extra 'timm': pip install -e '.[timm]' where renorm's source is",
+            hint="pip install 'renorm[timm]'",
         ) from error
     except Exception as error:
         raise ModelError(

@@ -213,11 +213,11 @@ def test_without_matplotlib_there_is_a_report_all_the_same(
     evaluate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: object, **__: object) -> None:
-        raise MissingPackageError("pictures need matplotlib", hint='pip install "renorm[eval]"')
+        raise MissingPackageError("pictures need matplotlib", hint="pip install 'renorm[eval]'")
 
     monkeypatch.setattr("app.evaluation.plots.write_plots", missing)
     said = finished(evaluate(*QUICK, "--no-speed", "--protocol", "clean"))
-    assert 'there are no pictures: pictures need matplotlib; pip install "renorm[eval]"' in said
+    assert "there are no pictures: pictures need matplotlib; pip install 'renorm[eval]'" in said
     assert (tmp_path / "out" / "report.md").is_file()
 
 

@@ -239,7 +239,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError, match="matplotlib") as caught:
         write_plots(tmp_path / "new", [result()])
-    assert caught.value.hint == 'pip install "renorm[eval]"'
+    assert caught.value.hint == "pip install 'renorm[eval]'"
     assert not (tmp_path / "new").exists()
 
 

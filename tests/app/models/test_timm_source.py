@@ -130,7 +130,7 @@ def test_a_package_that_is_not_installed_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     error = refused("resnet10t")
     assert f"'{missing}', which is not installed" in error.message
-    assert "pip install -e '.[timm]'" in error.hint
+    assert "pip install 'renorm[timm]'" in error.hint
 
 
 def test_a_torchvision_of_another_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
