@@ -38,16 +38,16 @@ def unread(network: nn.Module) -> frozenset[str]:
     """
     if _hooked_everywhere() or any(_watched(module) for module in network.modules()):
         return frozenset()
-    skeleton = _skeleton(network)
-    before = [_remembered(module) for module in skeleton.modules()]
     try:
+        skeleton = _skeleton(network)
+        before = [_remembered(module) for module in skeleton.modules()]
         with torch.no_grad():  # as in every forward to come, which a network may ask for
             graph = _Tracer().trace(skeleton)
+        if [_remembered(module) for module in skeleton.modules()] != before:
+            return frozenset()  # a network that remembers something may do otherwise the next time
     except Exception:
-        # What tracing runs into is the network's own code: it may raise anything.
+        # What copying and tracing run into is the network's own code and objects: they may raise anything.
         return frozenset()
-    if [_remembered(module) for module in skeleton.modules()] != before:
-        return frozenset()  # a network that remembers something may do otherwise the next time
     modules = dict(network.named_modules())
     # A forward recognises a layer by its running mean, so all calls with the same one stand and fall together.
     calls: defaultdict[int, list[bool]] = defaultdict(list)

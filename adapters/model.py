@@ -93,7 +93,7 @@ class AdaptiveModel:
         self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
         self._forgotten: tuple[str, ...] = ()
         self._teach()
-        self._reach: Reach | None = None  # known before anything learns
+        self.reach: Reach | None = None  # what learners can move: known before anything learns
         self._compile = compile
         self._compiled: Compiled | None = None
 
@@ -198,8 +198,8 @@ class AdaptiveModel:
             UnsupportedModelError: it reads features, and the network does not end in a linear layer; or it learns, and
                 no gradient reaches a parameter that it could move.
         """
-        if self._reach is not None and learner_of(strategy) is not None:
-            self._reach.check()
+        if self.reach is not None and learner_of(strategy) is not None:
+            self.reach.check()
         if self._shown is not None and not self._shown.features and whole(strategy).reads_features:
             raise featureless()
 
@@ -255,8 +255,8 @@ class AdaptiveModel:
         self._school = School(self._hosted)
 
     def _find_reach(self, images: Tensor) -> None:
-        if self._reach is None:
-            self._reach = find_reach(self._hosted, images[:2])
+        if self.reach is None:
+            self.reach = find_reach(self._hosted, images[:2])
 
     def _named(self, name: str, params: Mapping[str, Any]) -> Strategy:
         # The model's own strategy needs no registration.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,23 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _copied(model: nn.Module) -> nn.Module:
+    values = [value for module in model.modules() for value in vars(module).values()]
     # Some layers keep a computed tensor (weight_norm, a stored feature map), which torch refuses to copy.
-    kept = [v for module in model.modules() for v in vars(module).values() if isinstance(v, Tensor) and not v.is_leaf]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
+    memo: dict[int, Any] = {id(v): v.detach().clone() for v in values if isinstance(v, Tensor) and not v.is_leaf}
+    with torch.no_grad():  # or parameters of scripted parts would come out as results of a computation
+        try:
+            return copy.deepcopy(model, dict(memo))
+        except Exception:
+            # Locks, files and handles of other libraries cannot be copied, nor need be: both networks use them.
+            memo |= {id(value): value for value in values if not _copies(value)}
+            return copy.deepcopy(model, memo)
+
+
+def _copies(value: object) -> bool:
+    if isinstance(value, dict | list | tuple | Tensor | nn.Module):
+        return True
+    try:
+        copy.deepcopy(value)
+    except Exception:
+        return False
+    return True

@@ -29,4 +29,20 @@ def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) ->
         class_ids=list(hosted.class_ids),
         drift_baseline="measured" if settings.baseline or hosted.baseline else "assumed",
         weights=hosted.weights,
+        notes=[*hosted.notes, *_notes(model)],
     )
+
+
+def _notes(model: AdaptiveModel) -> list[str]:
+    """What the first forward has shown of how far the network can be adapted."""
+    notes = []
+    if model.unreached:
+        listed = ", ".join(model.unreached[:5]) + (", ..." if len(model.unreached) > 5 else "")
+        notes.append(f"{len(model.unreached)} BatchNorm layers are not reached by its forward, nor adapted: {listed}")
+    reach = model.reach
+    if reach is not None and reach.missed:
+        what = "no strategy that learns can move anything" if not reach.reached else f"{len(reach.missed)} cannot learn"
+        notes.append(f"{what}: {reach.reason or ', '.join(reach.missed[:5])}")
+    elif reach is not None and not reach.reached:
+        notes.append(f"no strategy that learns can move anything: {reach.reason}")
+    return notes

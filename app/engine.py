@@ -273,8 +273,10 @@ class Engine:
     def _warm_up(self, progress: Callable[[str], None] | None) -> None:
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
-        side = self.hosted.preprocessing.size
-        self._model.warm_up(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self._model.device), progress)
+        how = self.hosted.preprocessing
+        black = torch.zeros(1, how.height, how.width, how.channels, dtype=torch.uint8, device=self._model.device)
+        self._model.warm_up(black, progress)
+        self._model.check(self._model.strategy)
 
 
 def _prediction(result: Result, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:

@@ -171,6 +171,11 @@ class ModelResponse(Wire):
     device: str = Field(examples=["cpu"], description="where it runs")
     dtype: str = Field(examples=["float32"], description="of weights and activations; statistics are float32")
     default_strategy: str = Field(examples=["adabn"])
+    notes: list[str] = Field(
+        [],
+        examples=[[]],
+        description="what the check at start-up found, such as layers that cannot be adapted",
+    )
     drift_baseline: Literal["measured", "assumed"] = Field(
         examples=["measured"], description="whether drift is told against clean images, or against trained statistics"
     )

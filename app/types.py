@@ -113,5 +113,6 @@ class ModelInfo:
     default_strategy: str
     card: str
     drift_baseline: str  # "measured" on clean images, or "assumed" from the trained statistics
+    notes: list[str] = field(default_factory=list)  # of the check at start-up: what a person should know
     class_ids: list[str] = field(default_factory=list)  # WordNet's, one for each class; empty where there are none
     weights: str = ""  # which were read from a file; empty for those that come with the model

@@ -67,6 +67,8 @@ def _print(info: ModelInfo) -> None:
         "drift baseline": info.drift_baseline,
     }
     show("Model", ["", ""], [[name, value] for name, value in facts.items()])
+    if info.notes:
+        show("To know", [""], [[note] for note in info.notes])
     sites = [[site.name, site.kind, f"{site.channels:,}"] for site in info.sites]
     show(f"BatchNorm sites: {len(sites)}, channels: {info.channels:,}", ["site", "kind", "channels"], sites, right=[2])
     states = [[name, f"{size:,}"] for name, size in info.state_bytes.items()]

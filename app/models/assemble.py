@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from app.errors import ModelError
+from app.models.heads import Binary
 from app.models.hosted import Hosted, Preprocessing
 from app.models.labels import ClassNames, read_class_names
+from app.models.startup_check import try_network
 from app.settings import Settings
+
+log = logging.getLogger("renorm")
 
 
 def assemble(
@@ -32,12 +36,14 @@ def assemble(
         ModelError: preprocessing, network and class names do not fit together.
     """
     preprocessing = overridden(preprocessing, settings)
-    network.eval().requires_grad_(False)
-    outputs = count_outputs(network, preprocessing.size)
-    names = _class_names(classes, outputs, settings)
+    trial = try_network(network.eval(), preprocessing)
+    trial.network.requires_grad_(False)
+    names = _class_names(classes, trial.classes, settings, is_binary=isinstance(trial.network, Binary))
+    for note in trial.notes:
+        log.warning("%s: %s", settings.model, note)
     return Hosted(
         settings.name or path_name(name),
-        network,
+        trial.network,
         list(names.names),
         preprocessing,
         architecture,
@@ -45,6 +51,7 @@ def assemble(
         names.ids,
         source=settings.model,
         weights=weights,
+        notes=trial.notes,
     )
 
 
@@ -73,29 +80,18 @@ def overridden(preprocessing: Preprocessing, settings: Settings) -> Preprocessin
 
 
 def count_outputs(network: nn.Module, size: int) -> int:
-    """How many classes the network tells apart, by one forward of zeros ``[1, 3, size, size]``.
+    """How many classes a network of RGB images of that side tells apart.
 
     Raises:
-        ModelError: it fails, or answers anything but logits ``[1, classes]``.
+        ModelError: see `app.models.startup_check.try_network`.
     """
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, 3, size, size))
-    except Exception as error:
-        raise ModelError(
-            f"the network fails on one RGB image of {size} x {size} pixels: {type(error).__name__}: {error}",
-            hint="give the side it was trained for with --size; its input must be float32 [n, 3, size, size]",
-        ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1 or logits.shape[1] == 0:
-        got = f"a tensor of shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(
-            f"the network answers one image with {got}, expected logits of shape [1, classes]",
-            hint="wrap it in a module whose forward returns the logits alone",
-        )
-    return logits.shape[1]
+    half = (0.5, 0.5, 0.5)
+    return try_network(network, Preprocessing(size, size, "bilinear", half, half)).classes
 
 
-def _class_names(classes: Sequence[str] | ClassNames | None, outputs: int, settings: Settings) -> ClassNames:
+def _class_names(
+    classes: Sequence[str] | ClassNames | None, outputs: int, settings: Settings, *, is_binary: bool
+) -> ClassNames:
     if settings.labels is not None:
         found, origin = read_class_names(settings.labels), str(settings.labels)
     elif classes is not None:
@@ -103,9 +99,12 @@ def _class_names(classes: Sequence[str] | ClassNames | None, outputs: int, setti
         origin = "the model's description"
     else:
         return ClassNames(tuple(f"class {i}" for i in range(outputs)))
+    if is_binary and len(found.names) == 1:
+        return ClassNames((f"not {found.names[0]}", found.names[0]))
     if len(found.names) != outputs:
         raise ModelError(
             f"{origin} names {len(found.names)} classes, but the network has {outputs} outputs",
-            hint="give one name per output, in order, with --labels",
+            hint="give one name per output, in order, with --labels"
+            + (", without it and with it, or the one name alone" if is_binary else ""),
         )
     return found

@@ -49,6 +49,21 @@ class Preprocessing:
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise ValueError(f"mean {self.mean} and std {self.std}: expected finite means and positive deviations")
 
+    @property
+    def height(self) -> int:
+        """Rows of the network's input."""
+        return self.size
+
+    @property
+    def width(self) -> int:
+        """Columns of the network's input."""
+        return self.size
+
+    @property
+    def channels(self) -> int:
+        """Colours of the network's input: 3 for RGB, 1 for grey."""
+        return len(self.mean)
+
 
 @dataclass(frozen=True, eq=False)
 class Hosted:
@@ -67,6 +82,7 @@ class Hosted:
     baseline: Baseline | None = None  # of drift; None: assumed from the trained statistics
     source: str = ""  # the model as settings name it, where that is not its name
     weights: str = ""  # which were read from a file that a person gave
+    notes: tuple[str, ...] = ()  # of the check at start-up: what a person should know
     parameters: int = field(init=False)
 
     def __post_init__(self) -> None:

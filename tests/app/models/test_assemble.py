@@ -87,9 +87,9 @@ def test_an_impossible_override_is_refused() -> None:
         ((torch.zeros(1, 3),), "tuple"),
         ({"logits": torch.zeros(1, 3)}, "dict"),
         (torch.zeros(3), r"\[3\]"),
-        (torch.zeros(1, 3, 7, 7), r"\[1, 3, 7, 7\]"),
-        (torch.zeros(2, 3), r"\[2, 3\]"),
-        (torch.zeros(1, 0), r"\[1, 0\]"),
+        (torch.zeros(2, 3, 7, 7), r"\[2, 3, 7, 7\]"),
+        (torch.zeros(1, 3), r"\[1, 3\]"),
+        (torch.zeros(2, 0), r"\[2, 0\]"),
     ],
 )
 def test_an_answer_that_is_not_logits_is_refused(answer: Any, told: str) -> None:

@@ -129,6 +129,8 @@ def test_model() -> None:
         "default_strategy": "adabn",
         "card": "",
         "drift_baseline": "measured",
+        "notes": [],
+        "weights": "",
     }
 
 

@@ -1,0 +1,294 @@
+"""The check at start-up: what a network's output is, and what no trained network holds."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from adapters import AdaptiveModel
+from app.cli import cli
+from app.errors import ModelError
+from app.models import load
+from app.models.hosted import Hosted, Preprocessing
+from app.models.startup_check import Trial, pictures, try_network
+from app.settings import Settings
+
+HOW = Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.25,) * 3)
+
+
+class Net(nn.Module):
+    """A small network whose scores are spread, so that a second softmax would show."""
+
+    def __init__(self, classes: int = 5, ending: Callable[[Tensor], Any] = lambda x: x) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.bn, self.head = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, classes)
+        self.head.weight.data *= 8
+        self.ending = ending
+
+    def scores(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.bn(self.conv(x)).relu().mean((2, 3)))
+        return out
+
+    def forward(self, x: Tensor) -> Any:
+        return self.ending(self.scores(x))
+
+
+def tried(network: nn.Module) -> tuple[Trial, Tensor]:
+    """The trial, and the probabilities that the server would answer for its pictures."""
+    trial = try_network(network.eval(), HOW)
+    with torch.no_grad():
+        return trial, trial.network(pictures(HOW)).softmax(1)
+
+
+def expected(network: Net, ending: Callable[[Tensor], Tensor]) -> Tensor:
+    with torch.no_grad():
+        return ending(network.eval().scores(pictures(HOW)))
+
+
+def softmax(x: Tensor) -> Tensor:
+    return x.softmax(1)
+
+
+def test_logits_stay_as_they_are() -> None:
+    trial, shares = tried(Net())
+    assert (trial.classes, trial.notes) == (5, ())
+    torch.testing.assert_close(shares, expected(Net(), softmax))
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [softmax, lambda x: x.bfloat16().softmax(1), lambda x: x.softmax(1).half()],
+    ids=["float", "bfloat", "half"],
+)
+def test_probabilities_are_answered_as_they_are(ending: Callable[[Tensor], Tensor]) -> None:
+    trial, shares = tried(Net(ending=ending))
+    assert "softmax" in trial.notes[0]
+    torch.testing.assert_close(shares, expected(Net(), softmax), atol=1e-2, rtol=1e-2)
+
+
+def with_and_without(share: Tensor) -> Tensor:
+    return torch.cat([1 - share, share], 1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3], ids=["spread", "near zero"])
+@pytest.mark.parametrize("flat", [False, True], ids=["column", "flat"])
+@pytest.mark.parametrize("sigmoid", [False, True], ids=["logit", "probability"])
+def test_one_output_is_one_class_or_none(scale: float, flat: bool, sigmoid: bool) -> None:
+    def ending(x: Tensor) -> Tensor:
+        x = (x * scale + 0.3).sigmoid() if sigmoid else x * scale + 0.3
+        return x[:, 0] if flat else x
+
+    trial, shares = tried(Net(1, ending))
+    assert trial.classes == 2
+    assert ("sigmoid" if sigmoid else "logit") in trial.notes[0]
+    truth = expected(Net(1), lambda x: with_and_without((x * scale + 0.3).sigmoid()))
+    torch.testing.assert_close(shares, truth, atol=1e-5, rtol=1e-5)
+
+
+def test_several_labels_an_image_are_refused() -> None:
+    with pytest.raises(ModelError, match="ends in a sigmoid") as refused:
+        tried(Net(ending=torch.sigmoid))
+    assert "before the sigmoid" in refused.value.hint
+
+
+def test_logits_within_zero_and_one_are_logits() -> None:
+    trial, _ = tried(Net(ending=lambda x: x * 1e-4 + 0.5))
+    assert trial.notes == ()
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+    features: Tensor
+
+
+class Pair(NamedTuple):
+    embedding: Tensor
+    pred: Tensor
+
+
+def maps(x: Tensor) -> Tensor:
+    return x[:, :, None, None].expand(-1, -1, 2, 2)
+
+
+FORMS: dict[str, Callable[[Tensor], Any]] = {
+    "list": lambda x: [x],
+    "tuple": lambda x: (x, maps(x)),
+    "second": lambda x: (maps(x), None, x),
+    "dict": lambda x: {"out": x, "aux": x[:, :3]},
+    "only": lambda x: {"anything": x, "map": maps(x), "loss": None},
+    "dataclass": lambda x: Answer(x, x[:, :2]),
+    "named tuple": lambda x: Pair(x[:, :2], x),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_obvious_output_is_served(form: str) -> None:
+    trial, shares = tried(Net(ending=FORMS[form]))
+    assert trial.classes == 5
+    torch.testing.assert_close(shares, expected(Net(), softmax))
+    model = AdaptiveModel(trial.network, "adabn")
+    assert model(pictures(HOW)).shape == (2, 5)
+
+
+UNCLEAR: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "two": (lambda x: (x, x[:, :3]), r"0 \[2, 5\], 1 \[2, 3\]"),
+    "maps": (maps, r"\[2, 5, 2, 2\]"),
+    "none": (lambda x: {"loss": x.sum()}, r"loss \[\]"),
+    "text": (lambda x: "cat", "str"),
+    "one row": (lambda x: x[:1], r"\[1, 5\]"),
+}
+
+
+@pytest.mark.parametrize("form", UNCLEAR)
+def test_what_is_not_obvious_is_listed(form: str) -> None:
+    ending, listed = UNCLEAR[form]
+    with pytest.raises(ModelError, match=listed):
+        tried(Net(ending=ending))
+
+
+def spoiled(name: str, value: float) -> Net:
+    network = Net()
+    network.get_parameter(name).data.view(-1)[0] = value
+    return network
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["conv.weight", "head.bias"])
+def test_weights_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ModelError, match=f"'{name}' hold 1 numbers that are not finite"):
+        tried(spoiled(name, value))
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_statistics_that_no_training_leaves_are_refused(name: str) -> None:
+    network = Net()
+    network.bn.get_buffer(name)[2] = -0.5 if name == "running_var" else float("nan")
+    with pytest.raises(ModelError, match=f"bn.{name}"):
+        tried(network)
+
+
+def test_an_output_that_overflows_is_refused() -> None:
+    with pytest.raises(ModelError, match="output is not finite for ordinary pictures"):
+        tried(Net(ending=lambda x: x * 1e38 * 1e38))
+
+
+def test_a_network_that_answers_alike_is_said() -> None:
+    assert (
+        "same output for two different pictures" in tried(Net(ending=lambda x: x * 0 + torch.arange(5.0)))[0].notes[0]
+    )
+
+
+# Types and parts that stood in the way of hosting
+
+
+class Lazy(nn.Sequential):
+    def __init__(self) -> None:
+        layers = nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        super().__init__(*layers, nn.LazyLinear(5))
+
+
+def quantized() -> nn.Module:
+    quantize: Any = torch.ao.quantization.quantize_dynamic
+    network: nn.Module = quantize(Net(), {nn.Linear}, dtype=torch.qint8)
+    return network
+
+
+def locked() -> nn.Module:
+    network = Net()
+    network.lock = threading.Lock()  # type: ignore[assignment]
+    return network
+
+
+def scripted() -> nn.Module:
+    network: Any = Net()
+    network.conv = torch.jit.script(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU()))
+    return network  # type: ignore[no-any-return]
+
+
+def lambdas() -> nn.Module:
+    return Net(ending=lambda x: x + 0)
+
+
+ODD: dict[str, Callable[[], nn.Module]] = {
+    **{kind: lambda kind=kind: getattr(Net(), kind)() for kind in ("half", "bfloat16", "double")},  # type: ignore[misc]
+    **{made.__name__: made for made in (Lazy, locked, scripted, lambdas)},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("copied", [True, False], ids=["copied", "taken"])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ODD)
+def test_networks_of_other_types_and_parts_are_hosted(kind: str, dtype: torch.dtype | None, copied: bool) -> None:
+    if kind == "scripted" and dtype is not None:
+        dtype = None  # a scripted part keeps the types that it was written for
+    trial = try_network(ODD[kind]().eval(), HOW)
+    trial.network.requires_grad_(False)
+    model = AdaptiveModel(trial.network, "adabn", copy=copied, dtype=dtype)
+    assert model(pictures(HOW)).shape == (2, 5)
+    assert next(iter(model.memories().values())).row.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("copied", [True, False], ids=["copied", "taken"])
+def test_dynamically_quantized_layers_are_hosted(copied: bool) -> None:
+    trial = try_network(quantized().eval(), HOW)
+    assert AdaptiveModel(trial.network, "adabn", copy=copied)(pictures(HOW)).shape == (2, 5)
+
+
+# Through the server's own ways
+
+
+def hosted(tmp_path: Path, body: str, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Hosted:
+    (tmp_path / "nets.py").write_text(f"import torch\nfrom torch import nn\n{body}")
+    monkeypatch.chdir(tmp_path)
+    return load(Settings(model="python:nets.py:build", size=16, **settings))
+
+
+BINARY = (
+    "def build():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1),"
+    " nn.Flatten(), nn.Linear(4, 1)).eval()\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [("crack\n", ["not crack", "crack"]), ("good\nbad\n", ["good", "bad"])], ids=["one", "two"]
+)
+def test_the_class_of_one_output_has_a_name(
+    labels: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labels.txt").write_text(labels)
+    assert hosted(tmp_path, BINARY, monkeypatch, labels=tmp_path / "labels.txt").classes == names
+
+
+def test_describe_shows_what_the_check_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.bn, self.aux, self.head = nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Linear(3, 4)\n"
+        "    def forward(self, x): return self.head(self.bn(x).mean((2, 3)).detach()).softmax(1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["describe", "--json", "--model", "python:nets.py:Net", "--size", "16"])
+    assert result.exit_code == 0, result.output
+    info = json.loads(result.stdout)
+    softmaxed, unreached, learning = info["notes"]
+    assert "ends in a softmax" in softmaxed
+    assert "1 BatchNorm layers are not reached by its forward, nor adapted: network.aux" in unreached
+    assert "no strategy that learns can move anything" in learning
+    assert [site["name"] for site in info["sites"]] == ["network.bn"]
+    refused = CliRunner().invoke(
+        cli, ["describe", "--model", "python:nets.py:Net", "--size", "16", "--strategy", "tent"]
+    )
+    assert refused.exit_code == 1
+    assert "can move nothing" in refused.stderr
