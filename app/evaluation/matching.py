@@ -137,8 +137,11 @@ class _Book:
         if not self._ids:
             return self._named(name) if name else _NONE
         found = self._ids.get(one, _NONE)
-        named = self._named(name) if name else _NONE
-        return found if found & named or not named else (found | named if found else _NONE)
+        if not found or not name:
+            return found
+        # Of all that have the name, in whatever spelling, the id says which.
+        every = self._named(name).union(*(known.get(spell(name), _NONE) for spell, known in self._tiers))
+        return found if found & every or not every else found | every
 
     def _named(self, name: str) -> Hits:
         for spell, known in self._tiers:

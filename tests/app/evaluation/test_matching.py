@@ -67,6 +67,13 @@ def test_ids_of_word_net_where_the_labels_have_them(classes: ClassNames) -> None
     assert "'n09999999_beagle' is no class" in refused(["n09999999_beagle"], classes).message
 
 
+def test_an_id_says_which_of_the_classes_with_a_name_is_meant() -> None:
+    names = ("crane", "crane", "maillot", "maillot, tank suit")
+    classes = ClassNames(names, ("n02012849", "n03126707", "n03710637", "n03710721"))
+    folders = ["n02012849_crane", "n03126707 crane", "n03710721_maillot", "n03710637-Maillot"]
+    assert list(found(folders, classes).values()) == [0, 1, 3, 2]
+
+
 def test_ids_of_word_net_where_the_labels_have_none() -> None:
     error = refused(["n02099601", "n02088364"], DOGS)
     assert "are no classes" in error.message
