@@ -24,8 +24,8 @@ USES = {
     "lame": "video from a camera that never changes, where the network is mostly right already",
     "lame:memory=0,when=always": "LAME as published: large requests of few classes",
     "cofa": "the same as `lame`, without a memory of images",
-    "adabn+lame": "**video**: stretches of one class in requests of any size",
-    "iabn+lame": "the same, corruptions mixed",
+    "adabn+lame": "**video**: stretches of one class of up to some hundred images, in requests of any size",
+    "iabn+lame": "the same, and better for single images",
     "adabn+cofa": "video in short stretches; not for shuffled images",
     "unmix_tns+tent:lr=1e-05": "learning as the UnMix-TNS paper does it: very long streams",
 }
