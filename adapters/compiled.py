@@ -86,10 +86,10 @@ class Compiled:
             given: Sequence[Tensor] = Linears.flattened(inputs)
         else:
             given = [steps.given]
-        logits, moments, used, rows = ready.graph((images, *given))
+        logits, moments, used, rows, far = ready.graph((images, *given))
         count = len(plan.blocks[0].keys)
         none = logits.new_empty(len(logits), 0)
-        return Ran(logits, FirstSite(ready.site, moments, used, ready.pixels), [rows[:count]], none)
+        return Ran(logits, FirstSite(ready.site, moments, used, ready.pixels), [rows[:count]], none, far)
 
     def make_all(self, image: Tensor) -> None:
         """Make every graph there can be for images like ``image`` ``[1, ...]``, and none afterwards."""

@@ -13,6 +13,7 @@ from adapters.drift import FirstSite, first_site
 from adapters.forward import NORMALIZATIONS, Pass
 from adapters.head import Head
 from adapters.inplace import Watch, unread
+from adapters.outliers import distances
 from adapters.plan import Plan
 from adapters.request import check_output
 from adapters.settle import Ran
@@ -59,7 +60,8 @@ class Execution:
         rows = [ordinary(block.steps.rows().detach()) for block in plan.blocks]
         index, *tensors, pixels = first_site(taken.seen, taken.first)
         moments, used = (ordinary(tensor.detach()) for tensor in tensors)
-        return Ran(ordinary(logits.detach()), FirstSite(index, moments, used, pixels), rows, features, taken.adapt_s)
+        first, far = FirstSite(index, moments, used, pixels), distances(self._sites, taken.seen)
+        return Ran(ordinary(logits.detach()), first, rows, features, far, taken.adapt_s)
 
     def _answered(self, taken: Pass, images: Tensor) -> Any:
         if self._first is not None:

@@ -23,12 +23,13 @@ from adapters.memory import Key, Layout, Memory, initial
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
 from adapters.network import eager, full_precision, innermost, placed, taken_over
+from adapters.outliers import BOUND, beyond
 from adapters.plan import Plan, Turn
 from adapters.reach import Reach, find_reach
 from adapters.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
 from adapters.roles import Lesson
 from adapters.school import School
-from adapters.settle import Ran, one_by_one, settle
+from adapters.settle import Ran, settle, together_or_one_by_one
 from adapters.shown import Shown, state_bytes
 from adapters.sites import Sites
 from adapters.snapshot import exported, restored
@@ -59,6 +60,7 @@ class AdaptiveModel:
             first forward of each kind, which takes its time, or by `warm_up`, and kept on disk for the next process.
         baseline: moments of clean images, the zero and the unit of `Answer.drift`: see `moments` and `fit_baseline`. By
             default they are assumed from the trained statistics of the first layer, which is less exact.
+        bound: trained deviations beyond which nothing is learned from a request, see `adapters.outliers`; inf: none.
         params: hyperparameters of a strategy given by name.
 
     Raises:
@@ -77,6 +79,7 @@ class AdaptiveModel:
         copy: bool = True,
         compile: bool = False,
         baseline: Baseline | None = None,
+        bound: float = BOUND,
         **params: Any,
     ) -> None:
         self.strategy = to_strategy(strategy, params)
@@ -88,7 +91,7 @@ class AdaptiveModel:
         self._execution = Execution(self._network, self.sites)
         self._shown: Shown | None = None
         self._memories = Arena()
-        self._baseline, self._baselines = baseline, dict[str, Baseline]()
+        self._baseline, self._baselines, self._bound = baseline, dict[str, Baseline](), bound
         # Keyed by the number of known sites too, because that number can grow.
         self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
         self._forgotten: tuple[str, ...] = ()
@@ -120,9 +123,7 @@ class AdaptiveModel:
         return answers
 
     def run(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-        """The pure form of `predict`, for callers with a memory of their own: what to answer and what to commit.
-
-        What streams have yet to learn is in the outcome too: see `learn`.
+        """The pure form of `predict`, for callers with a memory of their own: what to answer, commit and `learn`.
 
         Raises:
             InputError: as in `predict`; also a request of a stream that has to learn from one before it.
@@ -133,10 +134,7 @@ class AdaptiveModel:
         return self._run(requests, memories)
 
     def _run(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-        outcome = self._forward(requests, memories)
-        if len(requests) == 1 or all(answer.finite for answer in outcome.answers):
-            return outcome
-        return one_by_one(self._forward, requests, memories)
+        return together_or_one_by_one(self._forward, requests, [self._key(request) for request in requests], memories)
 
     def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         """What streams remember after their lessons; pure. ``memories`` hold what they do since the requests' commit.
@@ -268,8 +266,8 @@ class AdaptiveModel:
 
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         plan, ran = self._ran(requests, memories)
-        ordered = [plan.turns[index] for index in plan.order]
-        site = self.sites[ran.first.site]
+        plan.hold_back(beyond(ran.distances, self._bound))
+        ordered, site = [plan.turns[index] for index in plan.order], self.sites[ran.first.site]
         if site.name not in self._baselines:  # a network may begin elsewhere, with images of another size
             self._baselines[site.name] = fitting_baseline(None if self._baselines else self._baseline, site, ran.first)
         with full_precision(self.device):

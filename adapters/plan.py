@@ -65,7 +65,8 @@ class Plan:
         layout_of: Layouts,
         affines: Affines | None = None,
     ) -> None:
-        self.sites, self.turns = sites, turns
+        self.sites, self.turns = sites, list(turns)
+        self.outliers = [0] * len(self.turns)  # images of each request that nothing is learned from
         self._memories, self._layout_of = memories, layout_of
         self.order: list[int] = []  # the requests, as their images lie in the forward
         self.blocks: list[Block] = []
@@ -104,6 +105,17 @@ class Plan:
             used.append([tensor.expand(images, site.channels) for tensor in part])
         mean, var = zip(*used, strict=True)
         return Statistics(torch.cat(mean), torch.cat(var))
+
+    def hold_back(self, far: Sequence[bool]) -> None:
+        """Answer requests with images that are ``far`` from all that training showed, but learn nothing from them.
+
+        ``far`` lies as the plan orders the images. Of a stream with several requests the later ones have met what those
+        would have taught: they have to run again, as `adapters.settle` sees to.
+        """
+        for index, rows in enumerate(self.rows if any(far) else ()):
+            self.outliers[index] = sum(far[rows])
+            if self.outliers[index]:
+                self.turns[index] = self.turns[index]._replace(update=False)
 
     def _learned(self, affines: Affines) -> Learned | None:
         added = [self._added(self.turns[index].key) for index in self.order]

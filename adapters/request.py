@@ -39,6 +39,7 @@ class Answer(NamedTuple):
     step: int  # committed requests of the stream, with this strategy, after this one
     updated: bool  # whether this request became part of the stream's state
     finite: bool  # whether logits and new state are finite; if not, nothing was committed
+    outliers: int  # images so far from all that training showed that the request was not learned from
 
 
 class Outcome(NamedTuple):

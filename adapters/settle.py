@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ class Ran(NamedTuple):
     first: FirstSite
     rows: list[Tensor]
     features: Tensor  # [n, d], what goes into the last layer; [n, 0] where no corrector asks for it
+    distances: Tensor  # [n, 2], see `adapters.outliers`
     adapt_s: float | None = None  # see `adapters.request.Outcome`
 
 
@@ -49,7 +51,7 @@ def settle(plan: Plan, ran: Ran, reading: Reading, memories: Mapping[Key, Memory
             finite = all(finite_rows(logits)) and all_finite(corrections.of(turn.key))
         updated = turn.update and finite
         steps[turn.key] += updated
-        answers.append(Answer(logits, *far[index], steps[turn.key], updated, finite))
+        answers.append(Answer(logits, *far[index], steps[turn.key], updated, finite, plan.outliers[index]))
     if not all(answer.finite for answer in answers):
         return Outcome(answers, {}, ran.adapt_s)
     kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
@@ -75,8 +77,21 @@ def _lessons(plan: Plan, ran: Ran, after: Mapping[Key, Memory]) -> dict[Key, Les
 Forward = Callable[[Sequence[Request], Mapping[Key, Memory]], Outcome]
 
 
-def one_by_one(forward: Forward, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-    """The slow way, after a forward that was not finite: a request that fails must not reach those behind it."""
+def together_or_one_by_one(
+    forward: Forward, requests: Sequence[Request], keys: Sequence[Key], memories: Mapping[Key, Memory]
+) -> Outcome:
+    """In one forward, unless a request among them, whose stream's each is, must not reach those behind it.
+
+    That is one that is not finite; and an outlier, where later requests of its stream met what it would have taught.
+    """
+    outcome, met = forward(requests, memories), Counter(keys)
+    pairs = zip(outcome.answers, requests, keys, strict=True)
+    harmful = (not one.finite or (one.outliers and turn.update and met[key] > 1) for one, turn, key in pairs)
+    return _one_by_one(forward, requests, memories) if len(requests) > 1 and any(harmful) else outcome
+
+
+def _one_by_one(forward: Forward, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
+    """The slow way."""
     current, answers = dict(memories), []
     committed: dict[Key, Memory] = {}
     lessons: dict[Key, Lesson] = {}

@@ -16,6 +16,7 @@ from adapters.memory import Layout
 from adapters.mixing import LinearInputs, LinearSteps, Mixing, Part, Pooling, widened
 from adapters.moments import Seen
 from adapters.network import innermost
+from adapters.outliers import distances
 from adapters.robust_bn import RobustBN
 from adapters.sites import Sites
 
@@ -31,9 +32,10 @@ class Told:
 
 
 class Traceable(nn.Module):
-    """Images and the inputs of steps to the network's output, what the first site showed and used, and new states.
+    """Images and inputs of steps to the network's output, what the first site showed and used, new states, distances.
 
-    Tracing leaves in ``told`` what `adapters.drift.FirstSite` tells beside the numbers.
+    The last are those of images from the trained statistics, see `adapters.outliers`. Tracing leaves in ``told`` what
+    `adapters.drift.FirstSite` tells beside the numbers.
     """
 
     def __init__(self, network: nn.Module, sites: Sites) -> None:
@@ -46,7 +48,7 @@ class Traceable(nn.Module):
         """The steps that the inputs tell of."""
         raise NotImplementedError
 
-    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """One forward."""
         images, *given = tensors
         steps = self.steps(images.shape[0], given)
@@ -55,7 +57,7 @@ class Traceable(nn.Module):
             logits = self.network(images)
         first = first_site(taken.seen, taken.first)
         self.told.site, self.told.pixels = first.site, first.pixels
-        return logits, first.moments, first.used, steps.rows()
+        return logits, first.moments, first.used, steps.rows(), distances(self._all, taken.seen)
 
 
 class _Only:

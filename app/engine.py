@@ -280,16 +280,13 @@ class Engine:
 
 
 def _prediction(result: Result, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:
-    output = result.output
     return Prediction(
-        probabilities=output.probabilities,
-        classes=output.classes,
-        shares=output.shares,
-        entropy=output.entropy,
+        **result.output._asdict(),
         strategy=strategy,
         params=params,
         step=result.step,
         updated=result.updated,
+        outliers=result.outliers,
         drift=result.drift,
         adaptation=result.adaptation,
         timing=timing,

@@ -96,9 +96,10 @@ class Forwards:
         for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
             if math.isfinite(output.entropy):
                 lesson = outcome.lessons.get(ticket.key) if ticket.learns else None
-                results.append(
-                    Result(output, answer.drift, answer.adaptation, answer.step, answer.updated, commit_ms, lesson)
-                )
+                far = answer.drift, answer.adaptation
+                results.append(Result(output, *far, answer.step, answer.updated, answer.outliers, commit_ms, lesson))
+                if answer.outliers and ticket.update:
+                    self.metrics.rejected("outlier")
                 continue
             if ticket.update:
                 self.metrics.rejected("not_finite")

@@ -61,6 +61,12 @@ class PredictResponse(Wire):
     )
     step: int = Field(ge=0, examples=[12], description="requests that this stream has learned from, with this strategy")
     updated: bool = Field(examples=[True], description="whether the stream learned from this request")
+    outliers: int = Field(
+        0,
+        ge=0,
+        examples=[0],
+        description="images too far from all that was trained on for the request to be learned from",
+    )
     drift: Measured = Field(
         examples=[0.41],
         description="how far the stream's last images are from clean ones: 0 is clean, 1 as far as clean images differ",

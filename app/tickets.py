@@ -62,5 +62,6 @@ class Result:
     adaptation: float
     step: int
     updated: bool
+    outliers: int = 0
     commit_ms: float = 0.0
     lesson: Lesson | None = None  # what the stream has yet to learn from the request

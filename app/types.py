@@ -60,6 +60,7 @@ class Prediction:
     drift: float  # how far the stream's last images are from clean ones, see `adapters.drift`
     adaptation: float  # how far the statistics used are from the trained ones, in the same units
     timing: Timing
+    outliers: int = 0  # images so far from all that training showed that the request was not learned from
 
 
 @dataclass(frozen=True)

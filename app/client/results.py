@@ -42,7 +42,8 @@ class Answer:
     """What is in the images of one request, and what the statistics of its stream did.
 
     ``params`` are the hyperparameters in use, defaults included. ``step`` counts the requests that the stream has
-    learned from with this strategy; ``updated`` says whether this one is among them. ``drift`` is how far
+    learned from with this strategy; ``updated`` says whether this one is among them: not if it has ``outliers``,
+    images too far from all that the network was trained with. ``drift`` is how far
     the stream's last images are from clean ones, ``adaptation`` how far the statistics used are from the trained ones,
     in the same units: 0 is none, and None is not finite. ``entropy`` is the mean over the images, in
     nats. ``predictions`` has one entry per image, in the order they were given.
@@ -59,6 +60,7 @@ class Answer:
     predictions: list[ImagePrediction]
     timing_ms: TimingMs
     adaptation: float | None = None  # also of servers that do not tell it
+    outliers: int = 0  # the same
 
 
 ANSWER = TypeAdapter(Answer)

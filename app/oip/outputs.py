@@ -66,6 +66,7 @@ def about(prediction: Prediction, stream: str) -> dict[str, str | int | float | 
         "renorm_strategy": prediction.strategy,
         "renorm_step": prediction.step,
         "renorm_updated": prediction.updated,
+        "renorm_outliers": prediction.outliers,
         "renorm_entropy": prediction.entropy,
     }
     far = {"renorm_drift": prediction.drift, "renorm_adaptation": prediction.adaptation}

@@ -36,6 +36,7 @@ def encoded(prediction: Prediction, stream: str, model: str, classes: Sequence[s
             "params": prediction.params,
             "step": prediction.step,
             "updated": prediction.updated,
+            "outliers": prediction.outliers,
             "drift": _digits(prediction.drift) if math.isfinite(prediction.drift) else None,
             "adaptation": _digits(prediction.adaptation) if math.isfinite(prediction.adaptation) else None,
             "entropy": _digits(prediction.entropy),

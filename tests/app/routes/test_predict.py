@@ -124,6 +124,7 @@ def test_answer() -> None:
         "params": {"k": 1},
         "step": 1,
         "updated": True,
+        "outliers": 0,
         "drift": 0.5,
         "adaptation": 0.25,
         "entropy": pytest.approx(entropy, rel=1e-5),

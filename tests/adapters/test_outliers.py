@@ -1,0 +1,157 @@
+"""Finite numbers that no image gives: answered, and nothing of any strategy learns them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from adapters import AdaptiveModel, Answer, Request, names, strategy
+from app.models import load
+from app.models.hosted import Hosted
+from app.models.pixels import Pixels
+from app.settings import Settings
+
+SAMPLE = Path(__file__).parents[2] / "benchmarks" / "sample"
+POINTS = 5
+"""By how many of a hundred clean images the error may differ from that of a stream that met nothing absurd."""
+ALL = [*names("adapter"), *(f"unmix_tns+{name}" for name in (*names("learner"), "lame", "cofa")), "adabn+lame", "tent"]
+
+
+@cache
+def hosted() -> Hosted:
+    return load(Settings())
+
+
+@cache
+def clean() -> tuple[Tensor, Tensor]:
+    """A hundred images as the bundled network takes them, and their classes."""
+    pixels, labels = (torch.from_numpy(np.load(SAMPLE / f"{name}.npy"))[:100] for name in ("clean", "labels"))
+    return Pixels(hosted().preprocessing)(pixels), labels.long()
+
+
+def model(name: str, bound: float | None = None) -> AdaptiveModel:
+    network = hosted().network
+    return AdaptiveModel(network, strategy(name)) if bound is None else AdaptiveModel(network, name, bound=bound)
+
+
+def with_pixel(value: float) -> Tensor:
+    image = clean()[0][:1].clone()
+    image[:, 0, 16, 16] = value
+    return image
+
+
+def with_channel(value: float) -> Tensor:
+    image = clean()[0][:1].clone()
+    image[:, 1] = value
+    return image
+
+
+def raw(images: int) -> Tensor:
+    how = hosted().preprocessing
+    mean, std = (torch.tensor(part)[:, None, None] for part in (how.mean, how.std))
+    return ((clean()[0][:images] * std + mean) * 255).round()
+
+
+ABSURD = {
+    "raw pixels": raw(1),
+    "raw pixels, 64 images": raw(64),
+    "raw pixels of 16 bits": 257 * raw(1),
+    "a hundredfold": 100 * clean()[0][:1],
+    "tenfold": 10 * clean()[0][:1],
+    "one pixel of a thousand": with_pixel(1e3),
+    "one pixel of a quintillion": with_pixel(1e15),
+    "one channel": with_channel(1e4),
+    "one of eight images": torch.cat([clean()[0][:7], raw(1)]),
+}
+
+
+def wrong(adaptive: AdaptiveModel, stream: str = "s") -> int:
+    """Errors on the hundred images, ten in a request."""
+    images, labels = clean()
+    parts = zip(images.view(10, 10, 3, 32, 32), labels.view(10, 10), strict=True)
+    return sum(int((adaptive(part, stream=stream).argmax(1) != known).sum()) for part, known in parts)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_stream_remembers_nothing_of_what_is_absurd(name: str) -> None:
+    adaptive = model(name)
+    for part in clean()[0][:40].view(4, 10, 3, 32, 32):
+        adaptive(part)
+    before = str(adaptive.state_dict())
+    for kind, images in ABSURD.items():
+        (answer,) = adaptive.predict([Request(images)])
+        assert answer.outliers == (64 if "64" in kind else 1), kind
+        assert not answer.updated
+        assert answer.step == 4
+        assert answer.finite
+    assert str(adaptive.state_dict()) == before
+
+
+@pytest.mark.parametrize("kind", ["raw pixels", "one pixel of a thousand", "one channel"])
+@pytest.mark.parametrize("name", sorted({*names("adapter")} - {"source", "bn", "alpha_bn"}))
+def test_what_is_just_not_absurd_moves_little_and_is_forgotten(name: str, kind: str) -> None:
+    """The largest that is still learned from, found by halving."""
+    adaptive, low, high = model(name), 0.0, 1.0
+    usual, more = clean()[0][:1], ABSURD[kind]
+    wrong(adaptive)
+    for _ in range(12):
+        middle = (low + high) / 2
+        (answer,) = adaptive.predict([Request(torch.lerp(usual, more, middle), update=False)])
+        low, high = (low, middle) if answer.outliers else (middle, high)
+    expected = [wrong(adaptive, "other") for _ in range(3)][1:]
+    (answer,) = adaptive.predict([Request(torch.lerp(usual, more, low))])
+    assert answer.updated
+    assert wrong(adaptive) <= expected[0] + POINTS
+    assert wrong(adaptive) <= expected[1] + POINTS
+
+
+def test_without_a_bound_it_is_learned() -> None:
+    adaptive = model("adabn", float("inf"))
+    before = wrong(adaptive)
+    assert adaptive.predict([Request(raw(1))])[0].updated
+    assert wrong(adaptive, "default") >= before + 15
+
+
+@pytest.mark.parametrize("name", ["adabn", "unmix_tns", "iabn", "source+lame", "bn", "adabn:cumulative"])
+def test_who_shares_a_forward_with_an_outlier_is_answered_as_if_alone(name: str) -> None:
+    """Before it and after it in its own stream too."""
+    one, params = name.partition(":")[0], {"cumulative": True} if ":" in name else {}
+    alone, together = (AdaptiveModel(hosted().network, strategy(one, params)) for _ in "ab")
+    images = clean()[0]
+    shown = [("a", images[:4]), ("b", images[4:8]), ("b", raw(4)), ("b", images[8:12]), ("a", images[12:16])]
+    requests = [Request(part, stream) for stream, part in shown]
+    expected: list[Answer] = [alone.predict([request])[0] for request in requests]
+    found = together.predict(requests)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours.logits, theirs.logits, atol=2e-4, rtol=1e-4)
+        assert (ours.step, ours.updated, ours.outliers) == (theirs.step, theirs.updated, theirs.outliers)
+    assert [answer.outliers for answer in found] == [0, 0, 4, 0, 0]
+
+
+PICTURES = {
+    "black": torch.zeros(4, 32, 32, 3, dtype=torch.uint8),
+    "white": torch.full((4, 32, 32, 3), 255, dtype=torch.uint8),
+    "red": torch.tensor([255, 0, 0], dtype=torch.uint8).expand(4, 32, 32, 3).contiguous(),
+    "noise of black and white": 255 * torch.randint(0, 2, (4, 32, 32, 3), generator=torch.Generator().manual_seed(0)),
+    "checkerboard": 255 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2)[None, :, :, None].repeat(4, 1, 1, 3),
+    **{file.stem: torch.from_numpy(np.load(file)) for file in sorted(SAMPLE.glob("*.npy")) if file.stem != "labels"},
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_every_picture_is_learned_from(kind: str) -> None:
+    images = Pixels(hosted().preprocessing)(PICTURES[kind].to(torch.uint8))
+    assert model("adabn").predict([Request(images)])[0].outliers == 0
+
+
+def test_a_stream_that_learned_something_wrong_learns_better() -> None:
+    """A stream of black images at momentum 1 has no variance left, so later sites see what no image gave."""
+    adaptive = AdaptiveModel(hosted().network, strategy("robust_bn", {"momentum": 1.0}))
+    for _ in range(3):
+        adaptive(Pixels(hosted().preprocessing)(PICTURES["black"]))
+    assert adaptive.predict([Request(clean()[0][:50])])[0].updated
