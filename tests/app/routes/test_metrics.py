@@ -63,3 +63,34 @@ def test_a_scrape_changes_nothing_and_shows_the_one_before() -> None:
 def test_openapi_says_that_it_is_text() -> None:
     paths = Client().get("/openapi.json").json()["paths"]
     assert set(paths["/metrics"]["get"]["responses"]["200"]["content"]) == {"text/plain"}
+
+
+OPEN, TEXT = "application/openmetrics-text", "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        (f"{OPEN};q=0", TEXT),
+        (f"{OPEN};version=1.0.0;q=0, {TEXT}", TEXT),
+        (f"{OPEN};q=0.0,*/*", TEXT),
+        (f"{OPEN}; Q=0 , {TEXT};q=0.1", TEXT),
+        (f"{OPEN};q=0.5, {TEXT}", TEXT),
+        (f"{TEXT};q=0.5, {OPEN}", OPEN),
+        (f"{TEXT};q=0.5, {OPEN};q=0.6", OPEN),
+        (f"{TEXT}, {OPEN}", OPEN),
+        (f"{TEXT};q=0, {OPEN}", OPEN),
+        (f"{TEXT};q=0, */*", OPEN),
+        ("application/*", OPEN),
+        (f"{OPEN};q=high", OPEN),
+        (f"{OPEN.upper()};q=0, {TEXT};version=1.0.0", TEXT),
+        ("*/*", TEXT),
+        ("text/*;q=0.1, */*;q=0.1", TEXT),
+        ("image/png", TEXT),
+        ("", TEXT),
+        (",;q=0,,", TEXT),
+    ],
+)
+def test_weights_of_formats_are_heeded(accept: str, media: str) -> None:
+    response = Client().get("/metrics", headers={"Accept": accept})
+    assert response.headers["content-type"].startswith(f"{media}; version=")
