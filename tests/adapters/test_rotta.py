@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from adapters import UnMixTNS
+from adapters import AdaptiveModel, UnMixTNS, strategy
 from adapters.adabn import AdaBN
 from adapters.alpha_bn import AlphaBN
 from adapters.base import Moments, Statistics
@@ -225,3 +225,21 @@ def test_a_teacher_that_does_not_follow_answers_as_trained() -> None:
 def test_wrong_hyperparameters_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=next(iter(wrong))):
         RoTTA(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("images", "width"),
+    [(torch.zeros(2, 20, 20, 3, dtype=torch.uint8), 1), (torch.zeros(2, 3, 20, 20), 4)],
+    ids=["pixels", "prepared"],
+)
+def test_a_bank_holds_images_as_requests_do(images: Tensor, width: int) -> None:
+    class Prepare(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return pixels if pixels.is_floating_point() else pixels.permute(0, 3, 1, 2) / 255
+
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    model = AdaptiveModel(network, "rotta", prepare=Prepare())
+    model(images)
+    without, two = (model.state_bytes(strategy("rotta", {"capacity": capacity})) for capacity in (1, 3))
+    # Beside each image: its class, its age, how unsure the answer was, and whether the slot is filled.
+    assert two - without == 2 * (3 * 20 * 20 * width + 3 * 8 + 1)
