@@ -81,16 +81,16 @@ def _little(number: bytes) -> int:
 
 
 def _is_cheap_jpeg(data: bytes) -> bool:
-    marker, start = 0, 0
-    for number, segment in enumerate(jpeg.segments(data)):
+    frame, start, pixels = 0, 0, 0
+    for number, (marker, at, _) in enumerate(jpeg.segments(data)):
         if number > _CHEAP_PARTS:
             return False
-        marker = segment.marker if segment.marker in jpeg.FRAMES else marker
-        start = segment.start
-    pixels = jpeg.frame_pixels(data)
+        if marker in jpeg.FRAMES:
+            frame, pixels = marker, jpeg.pixels_at(data, at)
+        start = at
     scans = data.count(b"\xff\xda", start)
-    has_end = data.find(jpeg.END, data.rfind(b"\xff\xda")) >= 0  # else it may be decoded several times
-    return marker in (_BASELINE, _EXTENDED, _PROGRESSIVE) and has_end and pixels * scans <= _SCANNED_PIXELS
+    has_end = data.find(jpeg.END, start) >= 0  # else it may be decoded several times
+    return frame in (_BASELINE, _EXTENDED, _PROGRESSIVE) and has_end and pixels * scans <= _SCANNED_PIXELS
 
 
 def _is_cheap_png(data: bytes) -> bool:

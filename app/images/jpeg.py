@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BytesIO
 from itertools import islice
-from typing import NamedTuple
 
 from PIL import Image, ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
@@ -22,31 +22,31 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 _COMMENT, _START_OF_SCAN = 0xFE, 0xDA
 _MOST_SEGMENTS = 1000  # that are looked at for the header
-_APPLICATION = range(0xE0, 0xF0)
+_FIRST_APPLICATION, _LAST_APPLICATION = 0xE0, 0xEF
+_BARE = frozenset((1, *range(0xD0, 0xDA)))  # markers without a segment
+_read_head = struct.Struct(">BBH").unpack_from
 # What changes colours or tells which side is up; of each the first counts.
 _TELLING = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 # Ways in which a file may go on after its last byte: zero bits, which is what the end marker is taken for, and others.
 _GUESSES = (b"", b"\xaa" * 64, b"\x55" * 64, b"\xe7\x18" * 32)
 
 
-class Segment(NamedTuple):
-    """A marker, and where its segment begins (at 0xff) and ends."""
-
-    marker: int
-    start: int
-    end: int
+Segment = tuple[int, int, int]
+"""A marker, and where its segment begins (at 0xff) and ends. A bare tuple, for every small image is walked along."""
 
 
 def segments(data: bytes) -> Iterator[Segment]:
     """Walk along the segments up to the first scan, which is the last one; junk between them ends the walk."""
-    start, size = 2, len(data)
-    while start + 4 <= size and data[start] == 0xFF:
-        marker = data[start + 1]
+    start, last = 2, len(data) - 4
+    while start <= last:
+        prefix, marker, length = _read_head(data, start)
+        if prefix != 0xFF:
+            return
         if marker == 0xFF:  # padding
             start += 1
             continue
-        end = start + 2 + (0 if marker == 1 or 0xD0 <= marker <= 0xD9 else int.from_bytes(data[start + 2 : start + 4]))
-        yield Segment(marker, start, end)
+        end = start + 2 if marker in _BARE else start + 2 + length
+        yield marker, start, end
         if marker == _START_OF_SCAN:
             return
         start = end
@@ -54,40 +54,41 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 def frame(data: bytes) -> Segment | None:
     """The header that tells the picture's size and kind, None where it is not near the beginning."""
-    return next((part for part in islice(segments(data), _MOST_SEGMENTS) if part.marker in FRAMES), None)
+    return next((segment for segment in islice(segments(data), _MOST_SEGMENTS) if segment[0] in FRAMES), None)
 
 
 def frame_pixels(data: bytes) -> int:
     """The pixels that the header tells, 0 where it has none."""
     head = frame(data)
-    if head is None:
-        return 0
-    height, width = (data[head.start + at : head.start + at + 2] for at in (5, 7))
-    return int.from_bytes(height) * int.from_bytes(width)
+    return 0 if head is None else pixels_at(data, head[1])
+
+
+def pixels_at(data: bytes, start: int) -> int:
+    """The pixels that the frame header at ``start`` tells."""
+    return int.from_bytes(data[start + 5 : start + 7]) * int.from_bytes(data[start + 7 : start + 9])
 
 
 def is_baseline(data: bytes) -> bool:
     """Tell whether rows of the picture can be decoded without keeping the coefficients of all."""
     head = frame(data)
-    return head is not None and head.marker in (0xC0, 0xC1) and data.count(b"\xff\xda", head.start) == 1
+    return head is not None and head[0] in (0xC0, 0xC1) and data.count(b"\xff\xda", head[1]) == 1
 
 
 def slim(data: bytes) -> bytes:
     """Leave out the comments and the data of applications that do not say how to show the picture."""
-    parts, names, last, is_whole = [data[:2]], set[bytes](), 2, True
+    omitted, names = list[tuple[int, int]](), set[bytes]()
     for marker, start, end in segments(data):
-        last = start
-        if marker == _START_OF_SCAN:
-            break
-        head = data[start + 4 : start + 36]
-        name = next((name for name in _TELLING if head.startswith(name)), None)
-        if marker == _COMMENT or (marker in _APPLICATION and (name is None or name in names)):
-            is_whole = False
-        else:
-            names.add(name or b"")
-            parts.append(data[start:end])
-        last = end
-    return data if is_whole else b"".join((*parts, data[last:]))
+        if marker < _FIRST_APPLICATION:
+            continue
+        name = next((name for name in _TELLING if data.startswith(name, start + 4)), None)
+        if marker == _COMMENT or (marker <= _LAST_APPLICATION and (name is None or name in names)):
+            omitted.append((start, end))
+        elif name is not None:
+            names.add(name)
+    if not omitted:
+        return data
+    edges = zip([0, *(end for _, end in omitted)], [*(start for start, _ in omitted), len(data)], strict=True)
+    return b"".join(data[begin:end] for begin, end in edges)
 
 
 def open_picture(data: bytes) -> Picture:

@@ -20,6 +20,7 @@ from app.images.samples import Depth, narrow_colour, narrow_gray, significant_bi
 MOST_PAGES = 1000
 """Directories that are looked at."""
 
+_MOST_ENTRIES = 200
 _FIRST_PAGES = 10  # that are looked at for a size
 _WIDTH, _HEIGHT = 256, 257
 _SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 255, 258, 259, 262, 277
@@ -45,9 +46,8 @@ def pages(data: bytes) -> Iterator[Page]:
     start, visited = head.first, set[int]()
     while start and start not in visited and len(visited) < MOST_PAGES:
         visited.add(start)
-        count, at = head.number(start, head.count_bytes), start + head.count_bytes
-        next_at = at + count * head.entry_bytes
-        yield Page(start, next_at, head.is_picture(range(at, min(next_at, len(data)), head.entry_bytes)))
+        next_at = start + head.count_bytes + head.number(start, head.count_bytes) * head.entry_bytes
+        yield Page(start, next_at, head.is_picture(head.entries(start)))
         start = head.number(next_at, head.offset_bytes)
 
 
@@ -66,9 +66,15 @@ class _Head:
     def number(self, at: int, size: int) -> int:
         return int.from_bytes(self.data[at : at + size], self.order)  # type: ignore[arg-type]
 
+    def entries(self, start: int) -> range:
+        """Where the first tags of a directory lie; they are sorted, and no ordinary one has so many."""
+        count = min(self.number(start, self.count_bytes), _MOST_ENTRIES)
+        first = start + self.count_bytes
+        return range(first, min(first + count * self.entry_bytes, len(self.data)), self.entry_bytes)
+
     def pixels(self, page: Page) -> int:
         sides = dict[int, int]()
-        for at in range(page.start + self.count_bytes, min(page.next_at, len(self.data)), self.entry_bytes):
+        for at in self.entries(page.start):
             tag = self.number(at, 2)
             if tag > _HEIGHT:
                 break
@@ -77,7 +83,7 @@ class _Head:
 
     def deepest(self, page: Page) -> int:
         """The bits of a pixel's first sample where it has three or more, else 0."""
-        for at in range(page.start + self.count_bytes, min(page.next_at, len(self.data)), self.entry_bytes):
+        for at in self.entries(page.start):
             if self.number(at, 2) == _BITS and (count := self.number(at + 4, self.offset_bytes)) > 2:
                 value_at = at + 4 + self.offset_bytes
                 is_inside = 2 * count <= self.offset_bytes
