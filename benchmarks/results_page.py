@@ -46,7 +46,8 @@ make results DATA=path/to/cifar10c
 ```
 
 makes this page again, with README's table of strategies and the pictures; it runs the commands at the end of the page,
-about an hour and a half on one core, goes on where it was stopped, and the page says what is missing until then.
+about an hour on one core that has nothing else to do, goes on where it was stopped, and the page says what is missing
+until then.
 """
 
 STREAM = """\
