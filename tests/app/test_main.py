@@ -155,3 +155,27 @@ def test_importing_the_application_reads_no_settings_and_opens_nothing() -> None
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [({"name": "scanner.v2"}, "scanner.v2"), ({}, "tests.nets.Tiny")],
+    ids=["chosen", "by default"],
+)
+def test_a_models_name_is_that_of_answers_paths_and_metrics(settings: dict[str, str], name: str) -> None:
+    values = Settings.model_validate({"model": "python:tests.nets:Tiny", "size": 16, **settings})
+
+    async def ask() -> None:
+        app = create_app(values, Engine.open)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+        ):
+            assert (await client.get("/v1/model")).json()["name"] == name
+            assert (await client.get("/readyz")).json()["model"] == name
+            assert (await client.get(f"/v2/models/{name}")).json()["name"] == name
+            assert (await client.get(f"/v2/models/{name}/ready")).status_code == 200
+            assert f'model="{name}"' in (await client.get("/metrics")).text
+
+    asyncio.run(ask())
