@@ -27,6 +27,9 @@ MEMORY = 512_000_000
 PATIENCE = 4
 """How many times the allowed CPU time may pass on the clock, on a machine that is busy with other things."""
 
+START_S = 60.0
+"""Seconds that a process has to start."""
+
 _PIXEL = bytes.fromhex("424d1e000000000000001a0000000c0000000100010001001800ffffff00")
 """A BMP of one pixel."""
 
@@ -86,30 +89,34 @@ class DecoderPool:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, job: _Job, file: bytes, where: str) -> NDArray[np.uint8]:
-        with self._process(job) as process, _alarm(self._seconds * PATIENCE, process):
+        with self._process(job) as process:
             try:
-                pixels = process.decode(file, self._how, self._seconds, where)
+                # Its start is not the image's fault: a short limit would be over before it has begun.
+                with _alarm(START_S, process):
+                    process.wait_until_ready()
+                with _alarm(self._seconds * PATIENCE, process):
+                    pixels = process.decode(file, self._how, self._seconds, where)
             except DecoderEndedError as error:
-                if process.is_killed and not job.is_cancelled:
+                if process.is_killed and process.is_ready and not job.is_cancelled:
                     raise too_expensive(f"takes longer to decode than {self._seconds * PATIENCE:g} s", where) from error
-                raise self._refusal(error, job, where) from error
+                raise self._refusal(error, job, where, is_ready=process.is_ready) from error
             except Exception:
                 self.is_broken = False
                 raise
         self.is_broken = False
         return pixels
 
-    def _refusal(self, error: DecoderEndedError, job: _Job, where: str) -> Exception:
+    def _refusal(self, error: DecoderEndedError, job: _Job, where: str, *, is_ready: bool) -> Exception:
         if job.is_cancelled:
             return _unavailable("the request was called off")
+        if not is_ready or error.status > 0:
+            self.is_broken = True
+            log.error("a decoder cannot be started: it ended with status %d", error.status)
+            return _unavailable("images of this kind cannot be decoded at present")
         if was_ended_by_timer(error.status):
             return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", where)
-        if error.status < 0:
-            log.warning("a decoder ended with signal %d", -error.status)
-            return ImageError("the decoder failed on the image", hint="save the image anew", where=where)
-        self.is_broken = True
-        log.error("a decoder cannot be started: it ended with status %d", error.status)
-        return _unavailable("images of this kind cannot be decoded at present")
+        log.warning("a decoder ended with signal %d", -error.status)
+        return ImageError("the decoder failed on the image", hint="save the image anew", where=where)
 
     @contextmanager
     def _process(self, job: _Job) -> Iterator[DecoderProcess]:

@@ -50,7 +50,7 @@ class DecoderProcess:
         path = [str(Path(app.__file__).parents[1]), *sys.path]
         code = f"import sys; sys.path[:] = {path!r}; {program.replace('{pixels}', str(limits.pixels))}"
         settings = {name: value for name, value in os.environ.items() if not name.startswith("RENORM_")}
-        self.is_killed = False
+        self.is_killed, self.is_ready = False, False
         self._limits = limits
         self._process = subprocess.Popen(  # noqa: S603 - Python itself, with a program from this file
             [sys.executable, "-I", "-c", code],
@@ -73,6 +73,20 @@ class DecoderProcess:
     def pid(self) -> int:
         """The child's process id."""
         return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Wait for the word that it has started, which takes a while the first time.
+
+        Raises:
+            DecoderEndedError: the process is gone.
+        """
+        if self.is_ready:
+            return
+        try:
+            read_message(self._answers)
+        except (EOFError, OSError, ValueError) as error:
+            raise DecoderEndedError(self._status()) from error
+        self.is_ready = True
 
     def decode(self, data: bytes, how: Preprocessing, seconds: float, where: str) -> NDArray[np.uint8]:
         """The pixels of one image, as `app.images.decode` gives them, for at most so many seconds of CPU time.

@@ -69,6 +69,7 @@ def main(read: Decode = decode) -> None:
     os.dup2(2, 1)
     # The limit that counts is that of the server, which has looked already.
     Image.MAX_IMAGE_PIXELS = None
+    write_message(answers, {"ready": True})
     serve(sys.stdin.buffer, answers, read)
 
 

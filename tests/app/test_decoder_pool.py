@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import app.decoder_pool
 from app.decoder_pool import DecoderPool
+from app.decoder_process import SERVE
 from app.errors import EngineClosedError, ImageError, TooExpensiveError, TooLargeError
 from app.images import Limits, decode
 from app.models.hosted import Preprocessing
@@ -166,6 +168,23 @@ async def test_an_image_that_takes_too_long_is_refused_and_the_pool_goes_on(
     monkeypatch.setattr(pool, "_seconds", 60.0)
     assert (await pool.decode(tiff(), "file")).shape == (8, 8, 3)
     assert await pool.check()
+
+
+SLOW = f"import time; time.sleep(0.5); {SERVE.replace('{pixels}', '1000')}"
+
+
+async def test_the_start_of_a_process_does_not_count(make: Make) -> None:
+    assert (await make(SLOW, seconds=0.1).decode(tiff(), "file")).shape == (8, 8, 3)
+
+
+async def test_a_process_that_does_not_start_is_not_the_images_fault(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.decoder_pool, "START_S", 0.01)
+    pool = make("import time; time.sleep(60)")
+    with pytest.raises(EngineClosedError):
+        await pool.decode(tiff(), "file")
+    assert pool.is_broken
 
 
 async def test_too_much_memory_is_too_expensive(make: Make) -> None:
