@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapters.adam import ordinary
+from adapters.answers import logits_of
 from adapters.direct import Direct
 from adapters.drift import FirstSite, first_site
 from adapters.forward import NORMALIZATIONS, Pass
@@ -53,7 +54,7 @@ class Execution:
         """
         taken = Pass(self._sites, plan, self._unread)
         with self._head.watched(asked=plan.reads_features):
-            logits = self._answered(taken, images)
+            logits = logits_of(self._answered(taken, images))
         check_output(logits, plan.images)
         self.reached |= taken.seen.keys()
         features = ordinary(self._head.features(logits).detach())

@@ -49,7 +49,7 @@ class AdaptiveModel:
 
     Args:
         model: any ``nn.Module`` with BatchNorm1d, 2d, 3d or SyncBatchNorm layers (subclasses included) that maps a
-            tensor ``[n, ...]`` to a tensor ``[n, ...]``.
+            tensor ``[n, ...]`` to a tensor ``[n, ...]``, or to a tuple, mapping or dataclass with one obvious tensor.
         strategy: a registered name, or several joined by plus signs, or an instance of an adapter or `Composite`.
         prepare: what turns a batch of images as requests hold them into the network's input, such as the scaling of
             ``uint8`` pixels; by default requests hold the network's input itself.

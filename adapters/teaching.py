@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.affines import Affines, Learned
+from adapters.answers import logits_of
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.forward import Pass
 from adapters.grouped import Group, GroupedSteps
@@ -53,7 +54,7 @@ class Taught:
         plan = _Lone(steps, len(images), Learned(self._hosted.affines.places, affine[None]))
         prepared = self._hosted.input(images)
         with torch.enable_grad(), Pass(self._hosted.sites, plan):
-            logits = self._hosted.network(prepared)
+            logits = logits_of(self._hosted.network(prepared))
         after = steps.rows()[0].detach()
         # A strategy that remembers nothing leaves the row that it was given.
         return logits.float(), after.clone() if _shared(after, row) else after

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adapters.answers import logits_of
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.drift import first_site
 from adapters.forward import Pass
@@ -54,7 +55,7 @@ class Traceable(nn.Module):
         steps = self.steps(images.shape[0], given)
         taken = Pass(self._all, _Only(steps, images.shape[0]))
         with taken:
-            logits = self.network(images)
+            logits = logits_of(self.network(images))
         first = first_site(taken.seen, taken.first)
         self.told.site, self.told.pixels = first.site, first.pixels
         return logits, first.moments, first.used, steps.rows(), distances(self._all, taken.seen)
