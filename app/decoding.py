@@ -7,6 +7,7 @@ can be ended: see `app.images.is_cheap`.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -42,7 +43,7 @@ class Decoders:
         self, how: Preprocessing, limits: Limits, input_range: str = "check", decode_seconds: float = 5.0
     ) -> None:
         self._range = InputRange(how) if input_range == "check" else None
-        self.image_bytes = 3 * how.size * how.size
+        self.image_bytes = math.prod(how.input_shape)
         self._how, self._limits = how, limits
         self._cheap = limits._replace(pixels=min(limits.pixels, CHEAP_PIXELS))
         self._threads = os.cpu_count() or 1
@@ -57,7 +58,7 @@ class Decoders:
         return len(images) * self.image_bytes * (4 if prepared else 1)
 
     async def __call__(self, images: Sequence[bytes] | Tensor) -> Tensor:
-        """A request's images: pixels, uint8 ``[n, size, size, 3]``, or the network's input where it was sent.
+        """A request's images: pixels, uint8 ``[n, height, width, channels]``, or the network's input where it was sent.
 
         Raises:
             ImageError, TooLargeError, TooExpensiveError, FieldError: of the first image that cannot be taken; it is
@@ -65,13 +66,14 @@ class Decoders:
             EngineClosedError: the pool is closed.
         """
         if isinstance(images, Tensor):
-            check_shape(images, self._how.size)
+            check_shape(images, self._how)
             if images.is_floating_point():
                 check_numbers(images)
                 if self._range is not None:
                     self._range.check(images)
                 return images
-            if images.shape[1] == images.shape[2] == self._how.size == self._how.resize:
+            how = self._how
+            if images.shape[1:] == (how.height, how.width, how.channels) and how.size == how.resize:
                 return images
             read: Read = self._cut
             return await self._in_parallel(images.numpy(), read)
@@ -88,7 +90,7 @@ class Decoders:
         return self.busy_s < STUCK_S and await self._processes.check()
 
     async def _in_parallel(self, files: Any, read: Read) -> Tensor:
-        pixels = np.empty((len(files), self._how.size, self._how.size, 3), np.uint8)
+        pixels = np.empty((len(files), self._how.height, self._how.width, self._how.channels), np.uint8)
         # As many jobs as can run at once: handing over a job costs about as much as decoding a small image.
         jobs = min(len(files), self._threads)
         shares = [_Share(read, pixels, files, range(i, len(files), jobs), self._begun) for i in range(jobs)]
@@ -179,24 +181,26 @@ class _Share:
         self._begun.pop(thread, None)
 
 
-def check_shape(images: Tensor, size: int) -> None:
+def check_shape(images: Tensor, how: Preprocessing) -> None:
     """Refuse a tensor that is neither pixels nor the network's input.
 
     Raises:
         FieldError: another type or shape; the message says what is taken.
     """
-    shape = list(images.shape)
+    shape, wanted = list(images.shape), ["n", *how.input_shape]
+    colours = [3] if how.channels == 3 else [1, 3]
+    pixels = " or ".join(f"[n, height, width, {count}]" for count in colours)
     if images.dtype == torch.uint8:
-        if images.dim() != 4 or shape[3] != 3 or min(shape) < 1:
+        if images.dim() != 4 or shape[3] not in colours or min(shape) < 1:
             raise FieldError(
-                f"images of type uint8 must be [n, height, width, 3], not {shape}",
-                hint="send RGB pixels, channels last",
+                f"images of type uint8 must be {pixels}, not {shape}",
+                hint="send pixels, channels last",
                 where="images",
             )
-    elif images.dtype != torch.float32 or shape[1:] != [3, size, size]:
+    elif images.dtype != torch.float32 or shape[1:] != wanted[1:]:
         raise FieldError(
-            f"images must be float32 [n, 3, {size}, {size}] or uint8 [n, height, width, 3], not {images.dtype} {shape}",
-            hint="send the network's preprocessed input, RGB pixels, or encoded files",
+            f"images must be float32 [{', '.join(map(str, wanted))}] or uint8 {pixels}, not {images.dtype} {shape}",
+            hint="send the network's preprocessed input, pixels, or encoded files",
             where="images",
         )
 

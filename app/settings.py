@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -26,8 +26,27 @@ def _origins(given: Any) -> Any:
     return origins
 
 
-Triple = Annotated[tuple[float, float, float], NoDecode, BeforeValidator(_numbers)]
-"""One number per channel; in a variable or option ``0.5,0.5,0.5``."""
+def _colours(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    if len(numbers) not in (1, 3):
+        raise ValueError("it should be three numbers, such as 0.5,0.5,0.5, or one")
+    return numbers
+
+
+Colours = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_numbers), AfterValidator(_colours)]
+"""One number per channel; in a variable or option ``0.5,0.5,0.5``, or ``0.5`` for grey."""
+
+
+def _sides(value: Any) -> Any:
+    text = "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    sides = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text.strip().lower())
+    numbers = [int(side) for side in sides.groups() if side is not None] if sides else []
+    if isinstance(value, bool) or not numbers or not all(1 <= side <= 4096 for side in numbers):
+        raise ValueError("it should be pixels from 1 to 4096, such as 224, or HEIGHTxWIDTH, such as 240x320")
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+Sides = Annotated[int | tuple[int, int], NoDecode, BeforeValidator(_sides)]
+"""Both sides in pixels, or height and width; in a variable or option ``224`` or ``240x320``."""
 
 
 def _name(text: Any) -> Any:
@@ -60,9 +79,9 @@ class Settings(BaseSettings):
     labels: Path | None = Field(
         None, description="class names: one per line, or JSON (a list, id2label, label2id, class_index)"
     )
-    mean: Triple | None = Field(None, description="channel means of the preprocessing")
-    std: Triple | None = Field(None, description="channel deviations of the preprocessing")
-    size: int | None = Field(None, ge=1, le=4096, description="side of the network's input in pixels")
+    mean: Colours | None = Field(None, description="channel means of the preprocessing")
+    std: Colours | None = Field(None, description="channel deviations of the preprocessing")
+    size: Sides | None = Field(None, description="size of the network's input in pixels: a side, or HEIGHTxWIDTH")
 
     input_range: Literal["check", "off"] = Field(
         "check", description="refuse tensors that hold what no picture gives under mean and std, or take any numbers"

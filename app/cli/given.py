@@ -79,7 +79,7 @@ def _problem(name: str, message: str, found: Configuration) -> str:
 
 def _expectation(name: str, message: str) -> str:
     if name in _TRIPLES:
-        return "must be three numbers, such as 0.5,0.5,0.5"
+        return "must be three numbers, such as 0.5,0.5,0.5, or one"
     if name in SECRETS:
         return "must have at least 8 characters"
     _, said, rest = message.partition("should ")

@@ -34,7 +34,7 @@ _OPTIONS: dict[str, _Row] = {
     "labels": _Row(Path, _MODEL, "FILE"),
     "mean": _Row(str, _MODEL, "R,G,B"),
     "std": _Row(str, _MODEL, "R,G,B"),
-    "size": _Row(int, _MODEL, "PIXELS"),
+    "size": _Row(str, _MODEL, "PIXELS"),
     "input_range": _Row(str, _MODEL, "check|off"),
     "device": _Row(str, _MODEL, "DEVICE"),
     "dtype": _Row(str, _MODEL, "TYPE"),

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.limits import Limits, check_pixels
-
-if TYPE_CHECKING:
-    # Not at run time: a decoder process must not load torch.
-    from app.models.hosted import Preprocessing
+from app.images.preprocessing import Preprocessing, pair
 
 
 def cut_pixels(
     pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: Limits, where: str
 ) -> NDArray[np.uint8]:
-    """The part of an RGB image ``[H, W, 3]`` that the network sees, ``[size, size, 3]``, as `decode` cuts it.
+    """The part of an image ``[H, W, 3]`` or ``[H, W, 1]`` that the network sees, as `decode` cuts it.
 
     Raises:
         TooLargeError: more pixels than ``limits``.
     """
     height, width = pixels.shape[:2]
     check_pixels(width, height, limits, where)
-    return np.asarray(cut(Image.fromarray(pixels), preprocessing))
+    image = Image.fromarray(pixels[:, :, 0]).convert("RGB") if pixels.shape[2] == 1 else Image.fromarray(pixels)
+    return seen_pixels(image, preprocessing)
+
+
+def seen_pixels(image: Image.Image, how: Preprocessing) -> NDArray[np.uint8]:
+    """What the network sees of an RGB image: ``[height, width, channels]``, read-only."""
+    part = cut(image, how)
+    if how.channels == 1:
+        return np.asarray(part.convert("L"))[:, :, None]
+    return np.asarray(part)
 
 
 class _Span(NamedTuple):
@@ -42,7 +48,7 @@ def cut(image: Image.Image, how: Preprocessing) -> Image.Image:
     Only the centre is ever computed: a 1 x 1,000,000 image resized as a whole would need terabytes.
     """
     width, height = _resized(image.size, how)
-    across, down = _span(width, how.size), _span(height, how.size)
+    across, down = _span(width, how.width), _span(height, how.height)
     inner = (across.length, down.length)
     if (width, height) == image.size:
         corner = (across.start + across.length, down.start + down.length)
@@ -51,23 +57,26 @@ def cut(image: Image.Image, how: Preprocessing) -> Image.Image:
         left, right = _scaled(across, image.width, width)
         top, bottom = _scaled(down, image.height, height)
         center = image.resize(inner, Image.Resampling[how.interpolation.upper()], (left, top, right, bottom))
-    if inner == (how.size, how.size):
+    if inner == (how.width, how.height):
         return center
-    canvas = Image.new("RGB", (how.size, how.size), tuple(round(255 * mean) for mean in how.mean))
+    red, green, blue = (round(255 * mean) for mean in how.mean * (3 // how.channels))
+    canvas = Image.new("RGB", (how.width, how.height), (red, green, blue))
     canvas.paste(center, (across.offset, down.offset))
     return canvas
 
 
 def _resized(size: tuple[int, int], how: Preprocessing) -> tuple[int, int]:
     """Width and height that an image of that size is resized to."""
-    if how.crop == "squash":
-        return how.resize, how.resize
     width, height = size
+    rows, columns = pair(how.resize)
+    if how.crop == "squash":
+        return columns, rows
     if how.crop == "border":
-        ratio = max(width, height) / how.resize
+        ratio = max(width / columns, height / rows)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
-    short = min(size)
-    return how.resize * width // short, how.resize * height // short
+    if rows * width >= columns * height:  # the height is what has to be covered
+        return rows * width // height, rows
+    return columns, columns * height // width
 
 
 def _span(side: int, size: int) -> _Span:

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import ImageError, RenormError
-from app.images.cutting import cut
+from app.images.cutting import seen_pixels
 from app.images.formats import Format, recognize
 from app.images.limits import Limits, check_bytes, check_pixels, too_many_pixels
 from app.images.orientation import orientation_of, upright
 from app.images.picture import Picture
-
-if TYPE_CHECKING:
-    # Not at run time: a decoder process must not load torch.
-    from app.models.hosted import Preprocessing
+from app.images.preprocessing import Preprocessing
 
 
 def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str) -> NDArray[np.uint8]:
     """Turn one encoded still image into the pixels that the network sees. Safe to call from many threads.
 
     Returns:
-        ``[size, size, 3]``, RGB, read-only. Scaling and normalization follow on the model's device, where they cost
-        less, for a whole batch: see `app.models.pixels`.
+        ``[height, width, channels]``, RGB or grey, read-only. Scaling and normalization follow on the model's device,
+        where they cost less, for a whole batch: see `app.models.pixels`.
 
     Raises:
         ImageError: empty, of an unknown format, animated, truncated or corrupt.
@@ -35,7 +31,7 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str
     """
     with _explained(data, limits, where) as kind:
         rgb = _upright_rgb(_open(kind, data, limits, where), where)
-    return np.asarray(cut(rgb, preprocessing))
+    return seen_pixels(rgb, preprocessing)
 
 
 def check_header(data: bytes, limits: Limits, where: str) -> None:

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,11 +21,12 @@ from PIL import Image
 
 from app.errors import RenormError
 from app.images.limits import Limits
+from app.images.preprocessing import Preprocessing
 from app.images.reading import decode
 
 _BASE_BYTES, _BYTES_PER_PIXEL = 512_000_000, 16
 
-Decode = Callable[[bytes, Any, Limits, str], NDArray[np.uint8]]
+Decode = Callable[[bytes, Preprocessing, Limits, str], NDArray[np.uint8]]
 
 
 def write_message(pipe: BinaryIO, head: dict[str, Any], body: bytes | memoryview = b"") -> None:
@@ -57,7 +57,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, read: Decode = decode) -> None:
             head, data = read_message(requests)
         except EOFError:
             return
-        how, limits = SimpleNamespace(**head["how"]), Limits(*head["limits"])
+        how, limits = Preprocessing(**head["how"]), Limits(*head["limits"])
         with _cpu_seconds(head["seconds"]):
             reply, pixels = _answer(read, data, how, limits)
         write_message(answers, reply, pixels)

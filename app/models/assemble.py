@@ -10,6 +10,7 @@ from dataclasses import replace
 from torch import nn
 
 from app.errors import ModelError
+from app.images.preprocessing import Sides, pair
 from app.models.heads import Binary
 from app.models.hosted import Hosted, Preprocessing
 from app.models.labels import ClassNames, read_class_names
@@ -35,7 +36,7 @@ def assemble(
     Raises:
         ModelError: preprocessing, network and class names do not fit together.
     """
-    preprocessing = overridden(preprocessing, settings)
+    preprocessing = overridden(_grey(preprocessing) if takes_grey(network) else preprocessing, settings)
     trial = try_network(network.eval(), preprocessing)
     trial.network.requires_grad_(False)
     names = _class_names(classes, trial.classes, settings, is_binary=isinstance(trial.network, Binary))
@@ -60,6 +61,20 @@ def path_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._:-]+", "-", name).strip("-.") or "model"
 
 
+def takes_grey(network: nn.Module) -> bool:
+    """Tell whether the first convolution of a network has one input channel, and so its images are grey."""
+    kinds = nn.Conv1d, nn.Conv2d, nn.Conv3d
+    first = next((module for module in network.modules() if isinstance(module, kinds)), None)
+    return first is not None and first.in_channels == 1
+
+
+def _grey(preprocessing: Preprocessing) -> Preprocessing:
+    if preprocessing.channels == 1:
+        return preprocessing
+    mean, std = (round(sum(values) / 3, 4) for values in (preprocessing.mean, preprocessing.std))
+    return replace(preprocessing, mean=(mean,), std=(std,))
+
+
 def overridden(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:
     """The preprocessing with --size, --mean and --std in place; the part of the image that is cut out stays the same.
 
@@ -71,12 +86,21 @@ def overridden(preprocessing: Preprocessing, settings: Settings) -> Preprocessin
         return replace(
             preprocessing,
             size=size,
-            resize=size * preprocessing.resize // preprocessing.size,
+            resize=_resized(size, preprocessing),
             mean=settings.mean or preprocessing.mean,
             std=settings.std or preprocessing.std,
         )
     except ValueError as error:
         raise ModelError(f"the preprocessing is impossible: {error}", hint="check --mean and --std") from error
+
+
+def _resized(size: Sides, preprocessing: Preprocessing) -> Sides:
+    """What is resized to, so that as large a part of the image is cut out as before."""
+    height, width = (
+        side * whole // part
+        for side, whole, part in zip(pair(size), pair(preprocessing.resize), pair(preprocessing.size), strict=True)
+    )
+    return height if height == width else (height, width)
 
 
 def count_outputs(network: nn.Module, size: int) -> int:

@@ -21,8 +21,8 @@ class Pixels(nn.Module):
 
     def __init__(self, how: Preprocessing) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(how.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(how.std).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(how.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(how.std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The network's input for a batch of ``pixels``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ def read_body(body: bytes, header: str | None, how: Reading) -> Body:
     """
     size = _header(header, len(body))
     if header is not None and size == 0:
-        return _raw(body, how.limits.side)
+        return _raw(body, how.limits.input)
     message = _json(body[:size])
     parameters = _object(message, "parameters", "")
     binary = parameters.get("binary_data_output", False)
@@ -73,11 +74,11 @@ def _header(header: str | None, length: int) -> int:
     return int(header)
 
 
-def _raw(body: bytes, side: int) -> Body:
+def _raw(body: bytes, shape: tuple[int, int, int]) -> Body:
     if not body:
         raise FieldError("the body is empty", hint=f"with {HEADER}: 0 it is one image", where="body")
-    if len(body) == 4 * 3 * side * side and not body.startswith(_FILES):
-        values = from_bytes("FP32", (1, 3, side, side), body, "body")
+    if len(body) == 4 * math.prod(shape) and not body.startswith(_FILES):
+        values = from_bytes("FP32", (1, *shape), body, "body")
         tensor = NamedTensor("input", "FP32", values)
     else:
         tensor = NamedTensor("input", "BYTES", objects([body], (1,)))

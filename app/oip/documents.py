@@ -56,14 +56,13 @@ def model_metadata(hosted: Hosted) -> dict[str, Any]:
     Of the three kinds of input only the network's own is listed, because clients that fill all listed inputs by
     themselves would send three; the others are told in ``parameters``.
     """
-    side = hosted.preprocessing.size
     shapes = {"probabilities": [-1, len(hosted.classes)]}
     outputs = [{"name": name, "datatype": kind, "shape": shapes.get(name, [-1])} for name, kind in OUTPUTS.items()]
     return {
         "name": hosted.name,
         "versions": [VERSION],
         "platform": PLATFORM,
-        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 3, side, side]}],
+        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, *hosted.preprocessing.input_shape]}],
         "outputs": outputs,
         "parameters": _alternatives(),
     }
@@ -71,7 +70,7 @@ def model_metadata(hosted: Hosted) -> dict[str, Any]:
 
 def model_config(hosted: Hosted, settings: Settings) -> dict[str, Any]:
     """The model's configuration as Triton's ModelConfig has it in JSON; dimensions do not count the batch."""
-    side = hosted.preprocessing.size
+    shape = list(hosted.preprocessing.input_shape)
     dims = {"probabilities": [len(hosted.classes)]}
     types = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
     return {
@@ -80,7 +79,14 @@ def model_config(hosted: Hosted, settings: Settings) -> dict[str, Any]:
         "backend": NAME,
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": settings.max_images,
-        "input": [{"name": "input", "data_type": "TYPE_FP32", "format": "FORMAT_NCHW", "dims": [3, side, side]}],
+        "input": [
+            {
+                "name": "input",
+                "data_type": "TYPE_FP32",
+                "format": "FORMAT_NCHW",
+                "dims": shape,
+            }
+        ],
         "output": [
             {"name": name, "data_type": types[kind], "dims": dims.get(name, [])} for name, kind in OUTPUTS.items()
         ],

@@ -17,9 +17,9 @@ FLOATS = ("FP32", "FP16", "FP64", "BF16")
 
 
 class Limits(NamedTuple):
-    """What is taken: the side of the network's input, and how many ``images`` at most."""
+    """What is taken: the ``input`` of the network (channels, height, width), and how many ``images`` at most."""
 
-    side: int
+    input: tuple[int, int, int]
     images: int
 
 
@@ -30,18 +30,18 @@ def check_input(datatype: str, shape: Sequence[int], limits: Limits, where: str)
         FieldError: it is none of the three kinds.
         TooLargeError: too many images.
     """
-    side, sides = limits.side, tuple(shape[1:])
+    sides = tuple(shape[1:])
     if datatype in FLOATS:
-        fits = len(shape) == 4 and sides == (3, side, side)
+        fits = len(shape) == 4 and sides == limits.input
     elif datatype == "UINT8":
-        fits = len(shape) == 4 and sides[2] == 3 and min(sides) > 0
+        fits = len(shape) == 4 and sides[2] in (3, limits.input[0]) and min(sides) > 0
     else:
         fits = datatype == "BYTES" and len(shape) >= 1 and sides in ((), (1,))
     if not fits:
         raise FieldError(
             f"{datatype} of shape {list(shape)} is no input of this model",
-            hint=f"send FP32 [n, 3, {side}, {side}], which is the network's input, normalized; or UINT8 "
-            "[n, height, width, 3], which is RGB pixels; or BYTES [n], which is image files",
+            hint=f"send FP32 [n, {', '.join(map(str, limits.input))}], which is the network's input, normalized; or "
+            "UINT8 [n, height, width, 3], which is RGB pixels; or BYTES [n], which is image files",
             where=f"{where}.shape",
         )
     if shape[0] > limits.images:

@@ -63,7 +63,7 @@ async def infer(request: Request) -> Response:
     refused changes nothing. The body is read as it is, whatever its Content-Type says.
     """
     engine = the_hosting_engine(request)
-    asked = await _asked(request, the_settings(request), engine.hosted.preprocessing.size)
+    asked = await _asked(request, the_settings(request), engine.hosted.preprocessing.input_shape)
     note(request.scope, asked.call.stream)
     try:
         async with while_connected(request):
@@ -80,19 +80,19 @@ async def infer(request: Request) -> Response:
     return Response(answer.body, media_type="application/octet-stream", headers={HEADER: str(answer.header)})
 
 
-async def _asked(request: Request, settings: Settings, side: int) -> Asked:
+async def _asked(request: Request, settings: Settings, shape: tuple[int, int, int]) -> Asked:
     # Not `request.body()`, which would keep the body while the request waits, beside the images that are made of it.
     raw = b"".join([part async for part in request.stream()])
     if len(raw) <= SMALL and "content-encoding" not in request.headers:
-        return _read(raw, request.headers, settings, side)
-    return await asyncio.to_thread(_read, raw, request.headers, settings, side)
+        return _read(raw, request.headers, settings, shape)
+    return await asyncio.to_thread(_read, raw, request.headers, settings, shape)
 
 
-def _read(raw: bytes, headers: Headers, settings: Settings, side: int) -> Asked:
+def _read(raw: bytes, headers: Headers, settings: Settings, shape: tuple[int, int, int]) -> Asked:
     coding = headers.get("content-encoding", "").strip().lower()
     if coding not in {"", "identity"}:
         raw = unfold(raw, coding, settings.max_decompressed_bytes)
-    limits = Limits(side, settings.max_images)
+    limits = Limits(shape, settings.max_images)
     infer, binary = read_body(raw, headers.get(HEADER), Reading(limits, decode_one))
     call = to_call(infer, limits, settings.strategy, stream=stream_of(headers), request_id=request_id(headers))
     check_stream(call.stream)

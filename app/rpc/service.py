@@ -113,7 +113,7 @@ class Service:
         settings, hosted = self._state.settings, engine.hosted
         message = parse(protocol.ModelInferRequest, body)
         check_model(hosted, message.model_name, message.model_version)
-        limits = Limits(hosted.preprocessing.size, settings.max_images)
+        limits = Limits(hosted.preprocessing.input_shape, settings.max_images)
         asked = read_infer(message, limits)
         call = to_call(
             asked.infer,

@@ -105,9 +105,15 @@ def test_options_win_over_variables_and_variables_over_defaults(monkeypatch: pyt
     [
         (["--port", "70000"], "renorm: --port must be less than or equal to 65535, not '70000'\n"),
         (["--max-images", "0"], "renorm: --max-images must be greater than or equal to 1, not '0'\n"),
-        (["--mean", "1,2"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, not '1,2'\n"),
-        (["--std", "1,2,3,4"], "renorm: --std must be three numbers, such as 0.5,0.5,0.5, not '1,2,3,4'\n"),
-        (["--mean", "a,b,c"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, not 'a,b,c'\n"),
+        (["--mean", "1,2"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, or one, not '1,2'\n"),
+        (
+            ["--std", "1,2,3,4"],
+            "renorm: --std must be three numbers, such as 0.5,0.5,0.5, or one, not '1,2,3,4'\n",
+        ),
+        (
+            ["--mean", "a,b,c"],
+            "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, or one, not 'a,b,c'\n",
+        ),
         (["--device", "gpu"], "renorm: --device must be auto, cpu, cuda or cuda:NUMBER, not 'gpu'\n"),
         (["--dtype", "int8"], "renorm: --dtype must be 'float32' or 'bfloat16', not 'int8'\n"),
         (["--admin-key", "pass"], "renorm: --admin-key must have at least 8 characters\n"),

@@ -129,7 +129,7 @@ def test_the_file_it_prints_means_the_same(tmp_path: Path) -> None:
         ("port = {a = 1}", ": port must be a valid integer"),
         ("port = true", ": port cannot be true"),
         ("model = 5", ": model must be a valid string, not '5'"),
-        ("mean = [1.0]", ": mean must be three numbers, such as 0.5,0.5,0.5"),
+        ("mean = [1.0, 2.0]", ": mean must be three numbers, such as 0.5,0.5,0.5, or one"),
         ("weights = 5", ": weights is not valid"),
         ("admin_key = 'short'", ": admin_key must have at least 8 characters\n"),
     ],
@@ -146,7 +146,9 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, command: str, tex
 
 @pytest.mark.parametrize("command", ["config", "serve"])
 def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    file = written(tmp_path, "prot = 1\nhots = 'x'\nthreads = true\ncompile = 'perhaps'\nmean = [1.0]\ntimeout = -1")
+    file = written(
+        tmp_path, "prot = 1\nhots = 'x'\nthreads = true\ncompile = 'perhaps'\nmean = [1.0, 2.0]\ntimeout = -1"
+    )
     monkeypatch.setenv("RENORM_SIZE", "large")
     monkeypatch.setenv("RENORM_ZZZ", "1")
     lines = refused(command, "--config", file, "--port", "70000").splitlines()

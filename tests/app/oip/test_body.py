@@ -11,7 +11,7 @@ from app.oip.body import Body, Reading, read_body
 from app.oip.inputs import Limits
 from app.oip.outputs import OUTPUTS, Wanted
 
-HOW = Reading(Limits(side=2, images=3), lambda text, _: text.encode().upper())
+HOW = Reading(Limits((3, 2, 2), images=3), lambda text, _: text.encode().upper())
 FP32 = {"name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2]}
 NUMBERS = np.arange(12, dtype=np.float32)
 

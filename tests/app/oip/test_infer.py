@@ -16,7 +16,7 @@ FILES = [NamedTensor("bytes", "BYTES", objects([b"a"], (1,)))]
 
 def call(stream: str | None = None, request_id: str | None = None, wanted: int = 0, **parameters: Any) -> Call:
     infer = Infer(FILES, [Wanted("probabilities", wanted)], parameters, id="42")
-    return to_call(infer, Limits(4, 3), "adabn", stream=stream, request_id=request_id)
+    return to_call(infer, Limits((3, 4, 4), 3), "adabn", stream=stream, request_id=request_id)
 
 
 def test_a_request_that_says_nothing() -> None:

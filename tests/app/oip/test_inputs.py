@@ -11,7 +11,7 @@ from app.errors import FieldError, TooLargeError
 from app.oip.inputs import Limits, check_input, images_of
 from app.oip.tensors import NamedTensor, objects
 
-LIMITS = Limits(side=4, images=3)
+LIMITS = Limits((3, 4, 4), images=3)
 
 
 def test_files() -> None:

@@ -18,7 +18,7 @@ from app.types import Call
 from tests.app.fakes import CLASSES, PROBABILITIES, FakeEngine
 from tests.app.rpc.doors import PIXELS, ask, parameter, values_of
 
-LIMITS = Limits(4, 3)
+LIMITS = Limits((3, 4, 4), 3)
 FLOATS: NDArray[np.float32] = np.linspace(-2, 2, 96, dtype=np.float32).reshape(2, 3, 4, 4)
 
 
