@@ -143,7 +143,7 @@ def test_new_rows_share_no_memory_with_each_other_nor_with_those_given(
         memories.update(new)
     assert len(memories) == streams * len(chosen)
     for key, memory in memories.items():
-        assert memory.row.nbytes == model.state_bytes(key.adapter)
+        assert memory.bytes == model.state_bytes(key.adapter)
         assert (memory.row.dtype, memory.row.dim(), memory.row.requires_grad) == (torch.float32, 1, False)
 
 
@@ -155,7 +155,7 @@ def test_what_a_model_keeps_holds_no_forward_alive(adapter: AnyAdapter | None) -
     new = model.run(requests, {}).memories
     model.predict(requests)
     kept = model._memories
-    assert sum(memory.row.nbytes for memory in kept.values()) == 5 * sum(map(model.state_bytes, chosen))
+    assert sum(memory.bytes for memory in kept.values()) == 5 * sum(map(model.state_bytes, chosen))
     places = {memory.row.untyped_storage().data_ptr() for memory in new.values() if len(memory.row)}
     assert not places & {memory.row.untyped_storage().data_ptr() for memory in kept.values() if len(memory.row)}
     model.predict(requests)
