@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from adapters.errors import UnsupportedModelError
 
 
 def taken_over(model: nn.Module, device: torch.device | None, dtype: torch.dtype | None, *, copied: bool) -> nn.Module:
@@ -82,15 +85,26 @@ def _copied(model: nn.Module) -> nn.Module:
             return copy.deepcopy(model, dict(memo))
         except Exception:
             # Locks, files and handles of other libraries cannot be copied, nor need be: both networks use them.
-            memo |= {id(value): value for value in values if not _copies(value)}
+            memo |= {id(part): part for part in _uncopied(values)}
+        try:
             return copy.deepcopy(model, memo)
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"the network cannot be copied ({type(error).__name__}: {error}): pass copy=False to hand it over"
+            ) from error
 
 
-def _copies(value: object) -> bool:
-    if isinstance(value, dict | list | tuple | Tensor | nn.Module):
-        return True
-    try:
-        copy.deepcopy(value)
-    except Exception:
-        return False
-    return True
+def _uncopied(values: Iterable[object]) -> Iterator[object]:
+    """The innermost things that cannot be copied; what holds them can be, once they are shared."""
+    for value in values:
+        if isinstance(value, Tensor | nn.Module):
+            continue
+        try:
+            copy.deepcopy(value)
+        except Exception:
+            if isinstance(value, dict):
+                yield from _uncopied(value.values())
+            elif isinstance(value, list | tuple | set | frozenset):
+                yield from _uncopied(value)
+            else:
+                yield value

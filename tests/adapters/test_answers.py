@@ -1,7 +1,8 @@
-"""Networks that answer with more than a tensor."""
+"""Networks that answer with more than a tensor, and networks that hold what cannot be copied."""
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,3 +78,34 @@ def test_one_obvious_tensor_is_answered_as_if_it_were_alone(form: str, strategy:
 def test_what_is_not_obvious_is_listed(output: Any, told: str) -> None:
     with pytest.raises(UnsupportedModelError, match=told):
         logits_of(output)
+
+
+class Stubborn:
+    """A handle that says itself that it cannot be copied."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        raise TypeError("no copy of this handle")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda: threading.Lock(),  # noqa: PLW0108
+        lambda: {"locks": [threading.Lock()], "numbers": [1, 2]},
+        lambda: (1, [threading.RLock()]),
+        lambda: Stubborn(threading.Lock()),
+    ],
+    ids=["lock", "dict-of-lists", "tuple", "refusing"],
+)
+def test_a_copy_shares_only_what_cannot_be_copied(kept: Callable[[], Any]) -> None:
+    network: Any = Net()
+    network.kept = kept()
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    model = AdaptiveModel(network, "tent", lr=0.1)
+    assert torch.allclose(model(images()), AdaptiveModel(Net(), "tent", lr=0.1)(images()), atol=1e-6)
+    model(images(2))
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
