@@ -29,6 +29,7 @@ def test_names_depend_on_no_time_hash_or_process(request: pytest.FixtureRequest)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     collected = subprocess.run(
         [sys.executable, "-c", LATER, *files],
+        check=False,
         cwd=ROOT,
         env={**environment, "PYTHONHASHSEED": seed, "COLUMNS": "200"},
         capture_output=True,
