@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from app.settings import Settings
 SAMPLE = Path(__file__).parents[2] / "benchmarks" / "sample"
 POINTS = 5
 """By how many of a hundred clean images the error may differ from that of a stream that met nothing absurd."""
+FIRST = {"robust_bn": 15}
+"""The same of the first hundred, where it is another: a single image weighs there as much as a large request."""
 ALL = [*names("adapter"), *(f"unmix_tns+{name}" for name in (*names("learner"), "lame", "cofa")), "adabn+lame", "tent"]
 
 
@@ -59,7 +64,7 @@ def raw(images: int) -> Tensor:
 
 ABSURD = {
     "raw pixels": raw(1),
-    "raw pixels, 64 images": raw(64),
+    "raw pixels, 16 images": raw(16),
     "raw pixels of 16 bits": 257 * raw(1),
     "a hundredfold": 100 * clean()[0][:1],
     "tenfold": 10 * clean()[0][:1],
@@ -70,51 +75,85 @@ ABSURD = {
 }
 
 
-def wrong(adaptive: AdaptiveModel, stream: str = "s") -> int:
-    """Errors on the hundred images, ten in a request."""
+def errors_side_by_side(adaptive: AdaptiveModel, streams: Sequence[str]) -> dict[str, int]:
+    """Of each stream, on the hundred images, ten in a request."""
     images, labels = clean()
-    parts = zip(images.view(10, 10, 3, 32, 32), labels.view(10, 10), strict=True)
-    return sum(int((adaptive(part, stream=stream).argmax(1) != known).sum()) for part, known in parts)
+    found = dict.fromkeys(streams, 0)
+    for part, known in zip(images.view(10, 10, 3, 32, 32), labels.view(10, 10), strict=True):
+        answers = adaptive.predict([Request(part, stream) for stream in streams])
+        for stream, answer in zip(streams, answers, strict=True):
+            found[stream] += int((answer.logits.argmax(1) != known).sum())
+    return found
+
+
+def errors(adaptive: AdaptiveModel, stream: str) -> int:
+    return errors_side_by_side(adaptive, [stream])[stream]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_stream_remembers_nothing_of_what_is_absurd(name: str) -> None:
     adaptive = model(name)
-    for part in clean()[0][:40].view(4, 10, 3, 32, 32):
-        adaptive(part)
+    adaptive.predict([Request(part) for part in torch.split(clean()[0][:20], 5)])
     before = str(adaptive.state_dict())
-    for kind, images in ABSURD.items():
-        (answer,) = adaptive.predict([Request(images)])
-        assert answer.outliers == (64 if "64" in kind else 1), kind
+    for kind, answer in zip(ABSURD, adaptive.predict([Request(images) for images in ABSURD.values()]), strict=True):
+        assert answer.outliers == (16 if "16 images" in kind else 1), kind
         assert not answer.updated
         assert answer.step == 4
         assert answer.finite
     assert str(adaptive.state_dict()) == before
 
 
-@pytest.mark.parametrize("kind", ["raw pixels", "one pixel of a thousand", "one channel"])
+JUST_NOT = ["raw pixels", "one pixel of a thousand", "one channel"]
+
+
+class Aftermath(NamedTuple):
+    """A stream that learned the largest that is not absurd, and errors on the hundred images, read twice after it."""
+
+    updated: bool
+    wrong: list[int]
+    expected: list[int]
+
+
+@cache
+def aftermaths(name: str) -> dict[str, Aftermath]:
+    """Of each kind, side by side in one model; the largest is found by halving the exponent, to 4 %."""
+    adaptive, usual, bounds = model(name), clean()[0][:1], dict.fromkeys(JUST_NOT, (1e-4, 1.0))
+
+    def answers(shares: dict[str, float], *, update: bool) -> dict[str, Answer]:
+        shown = {kind: torch.lerp(usual, ABSURD[kind], share) for kind, share in shares.items()}
+        found = adaptive.predict([Request(image, kind, update=update) for kind, image in shown.items()])
+        return dict(zip(shown, found, strict=True))
+
+    adaptive.predict(
+        [Request(part, stream) for part in torch.split(clean()[0][:40], 10) for stream in (*JUST_NOT, "other")]
+    )
+    for _ in range(8):
+        middles = {kind: math.sqrt(both[0] * both[1]) for kind, both in bounds.items()}
+        for kind, answer in answers(middles, update=False).items():
+            low, high = bounds[kind]
+            bounds[kind] = (low, middles[kind]) if answer.outliers else (middles[kind], high)
+    taught = answers({kind: low for kind, (low, _) in bounds.items()}, update=True)
+    passes = [errors_side_by_side(adaptive, [*JUST_NOT, "other"]) for _ in range(2)]
+    return {
+        kind: Aftermath(answer.updated, *([found[stream] for found in passes] for stream in (kind, "other")))
+        for kind, answer in taught.items()
+    }
+
+
+@pytest.mark.parametrize("kind", JUST_NOT)
 @pytest.mark.parametrize("name", sorted({*names("adapter")} - {"source", "bn", "alpha_bn"}))
 def test_what_is_just_not_absurd_moves_little_and_is_forgotten(name: str, kind: str) -> None:
-    """The largest that is still learned from, found by halving."""
-    adaptive, low, high = model(name), 0.0, 1.0
-    usual, more = clean()[0][:1], ABSURD[kind]
-    wrong(adaptive)
-    for _ in range(12):
-        middle = (low + high) / 2
-        (answer,) = adaptive.predict([Request(torch.lerp(usual, more, middle), update=False)])
-        low, high = (low, middle) if answer.outliers else (middle, high)
-    expected = [wrong(adaptive, "other") for _ in range(3)][1:]
-    (answer,) = adaptive.predict([Request(torch.lerp(usual, more, low))])
-    assert answer.updated
-    assert wrong(adaptive) <= expected[0] + POINTS
-    assert wrong(adaptive) <= expected[1] + POINTS
+    updated, wrong, expected = aftermaths(name)[kind]
+    assert updated
+    assert wrong[0] <= expected[0] + FIRST.get(name, POINTS)
+    assert wrong[1] <= expected[1] + POINTS
 
 
 def test_without_a_bound_it_is_learned() -> None:
     adaptive = model("adabn", float("inf"))
-    before = wrong(adaptive)
+    before = errors(adaptive, "s")
     assert adaptive.predict([Request(raw(1))])[0].updated
-    assert wrong(adaptive, "default") >= before + 15
+    assert errors(adaptive, "default") >= before + 15
 
 
 @pytest.mark.parametrize("name", ["adabn", "unmix_tns", "iabn", "source+lame", "bn", "adabn:cumulative"])
@@ -139,7 +178,11 @@ PICTURES = {
     "red": torch.tensor([255, 0, 0], dtype=torch.uint8).expand(4, 32, 32, 3).contiguous(),
     "noise of black and white": 255 * torch.randint(0, 2, (4, 32, 32, 3), generator=torch.Generator().manual_seed(0)),
     "checkerboard": 255 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2)[None, :, :, None].repeat(4, 1, 1, 3),
-    **{file.stem: torch.from_numpy(np.load(file)) for file in sorted(SAMPLE.glob("*.npy")) if file.stem != "labels"},
+    **{
+        file.stem: torch.from_numpy(np.load(file)[::2])
+        for file in sorted(SAMPLE.glob("*.npy"))
+        if file.stem != "labels"
+    },
 }
 
 

@@ -1,0 +1,262 @@
+"""The README's sentences on what each strategy is for, and on what it cannot do to a stream, each measured.
+
+With the bundled network on images of CIFAR-10, clean and under three corruptions. A sentence that changes has to
+change here too, beside the figures that bear it out.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from adapters import AdaptiveModel, strategy
+from adapters.checks import CHECKS
+from adapters.composite import Strategy
+from app.evaluation.specs import parse_specs
+from tests.sample_streams import (
+    CORRUPTIONS,
+    ERRORS,
+    FLAT,
+    MIXED,
+    SORTED,
+    Stream,
+    frozen,
+    hosted,
+    images,
+    send,
+)
+
+ROOT = Path(__file__).parent.parent
+ONE_AFTER_ANOTHER = (*CORRUPTIONS, "clean")
+
+
+class Case(NamedTuple):
+    """The error on ``of`` must lie from ``least`` to ``most`` points above that of another strategy."""
+
+    of: str
+    order: str
+    sizes: tuple[int, ...]
+    most: float = 100
+    least: float = -100
+    than: str = "source"
+    shown: tuple[str, ...] = ()
+
+    def stream(self, name: str) -> Stream:
+        return Stream(name, self.shown or (self.of,), self.order, self.sizes)
+
+    def streams(self, name: str) -> set[Stream]:
+        return {self.stream(name)} | ({self.stream(self.than)} if self.than != "source" else set())
+
+    def points(self, name: str) -> float:
+        base = frozen(self.of, self.order) if self.than == "source" else ERRORS[self.stream(self.than)][self.of]
+        return ERRORS[self.stream(name)][self.of] - base
+
+
+LARGE, SMALL, SINGLE, CHANGING = (50,), (10,), (1,), (1, 50, 10)
+SIZES = (LARGE, SMALL, SINGLE)
+
+USES: dict[str, tuple[str, list[Case]]] = {
+    "source": (
+        "the baseline: `model.eval()`",
+        [Case("fog", MIXED, LARGE, most=0, least=0)],
+    ),
+    "bn": (
+        "large requests of mixed classes, no memory",
+        [
+            Case("fog", MIXED, LARGE, most=-10),
+            Case("clean", MIXED, LARGE, most=4),
+            Case("clean", SORTED, LARGE, least=20),
+        ],
+    ),
+    "alpha_bn": (
+        "the same, and small requests must not break",
+        [
+            Case("fog", MIXED, LARGE, most=-10),
+            Case("clean", MIXED, SINGLE, most=4),
+            Case("fog", MIXED, SINGLE, most=-3),
+            Case("clean", SORTED, LARGE, least=15),
+        ],
+    ),
+    "adabn": (
+        "**the default**: requests of any size, classes mixed; stretches of one class cost it",
+        [
+            *(Case("fog", MIXED, sizes, most=-10) for sizes in SIZES),
+            Case("clean", MIXED, SINGLE, most=3),
+            Case("clean", SORTED, LARGE, least=2),
+        ],
+    ),
+    "robust_bn": (
+        "long streams in large requests, stretches of one class included; never single images in stretches",
+        [
+            Case("fog", SORTED, LARGE, most=-8),
+            Case("fog", MIXED, LARGE, most=-8),
+            Case("clean", SORTED, SINGLE, least=30),
+        ],
+    ),
+    "unmix_tns": (
+        "cautious: gains little, and costs at most 4 points on clean images, whatever came before, and none under "
+        "corruptions, in requests of any size and order",
+        [
+            *(Case("clean", MIXED, sizes, most=4) for sizes in SIZES),
+            *(Case("clean", SORTED, sizes, most=4) for sizes in (LARGE, SINGLE)),
+            *(
+                Case(of, order, sizes, most=4 if of == "clean" else 0, shown=ONE_AFTER_ANOTHER)
+                for of in ONE_AFTER_ANOTHER
+                for order, sizes in ((MIXED, SINGLE), (SORTED, LARGE))
+            ),
+            *(Case("clean", MIXED, SMALL, most=4, shown=(flat, "clean")) for flat in FLAT),
+            Case("contrast", MIXED, LARGE, least=20, than="adabn"),
+        ],
+    ),
+    "iabn": (
+        "small requests, corruptions mixed, short stretches of one class",
+        [
+            Case("fog", MIXED, SINGLE, most=-10),
+            Case("mixed", MIXED, SINGLE, most=-10),
+            Case("fog", SORTED, SINGLE, most=-10),
+        ],
+    ),
+    "tema": (
+        "shuffled images in requests of changing size",
+        [Case("fog", MIXED, CHANGING, most=-10), Case("clean", MIXED, CHANGING, most=4)],
+    ),
+    "tent": (
+        "long streams of large requests of many classes; never small ones",
+        [Case("fog", MIXED, LARGE, most=-10), Case("clean", MIXED, SMALL, least=5)],
+    ),
+    "core": (
+        "the same; single images teach it nothing",
+        [
+            Case("fog", MIXED, LARGE, most=-10),
+            Case("clean", MIXED, SINGLE, most=0, least=0, than="alpha_bn"),
+        ],
+    ),
+    "rotta": (
+        "very long streams only: it follows over thousands of images",
+        [Case("fog", MIXED, LARGE, most=0), Case("fog", MIXED, LARGE, least=5, than="adabn")],
+    ),
+    "temperature": (
+        "confidences that are to be believed; it changes no prediction",
+        [Case("fog", MIXED, SMALL, most=0, least=0)],
+    ),
+    "lame": (
+        "video from a camera that never changes, where the network is mostly right already",
+        [
+            Case("clean", SORTED, LARGE, most=-2),
+            Case("clean", SORTED, SINGLE, most=-1),
+            Case("contrast", MIXED, LARGE, least=5),
+        ],
+    ),
+    "lame:memory=0,when=always": (
+        "LAME as published: large requests of few classes",
+        [Case("clean", SORTED, LARGE, most=-1), Case("fog", MIXED, LARGE, least=20)],
+    ),
+    "cofa": (
+        "the same as `lame`, without a memory of images",
+        [Case("clean", SORTED, LARGE, most=-2), Case("clean", MIXED, LARGE, least=5)],
+    ),
+    "adabn+lame": (
+        "**video**: stretches of one class of up to some hundred images, in requests of any size",
+        [
+            *(Case("fog", SORTED, sizes, most=-15) for sizes in (LARGE, SINGLE)),
+            *(Case("fog", SORTED, sizes, most=-4, than="adabn") for sizes in (LARGE, SINGLE)),
+            Case("clean", SORTED, SINGLE, most=0),
+        ],
+    ),
+    "iabn+lame": (
+        "the same, and better for single images",
+        [
+            Case("fog", SORTED, LARGE, most=-15),
+            Case("contrast", SORTED, SINGLE, most=-5, than="adabn+lame"),
+            Case("clean", SORTED, SINGLE, most=0),
+        ],
+    ),
+    "adabn+cofa": (
+        "video in short stretches; not for shuffled images",
+        [Case("fog", SORTED, LARGE, most=-4, than="adabn"), Case("clean", MIXED, LARGE, least=5)],
+    ),
+    "unmix_tns+tent:lr=1e-05": (
+        "learning as the UnMix-TNS paper does it: very long streams",
+        [Case("fog", MIXED, LARGE, most=1, least=-1, than="unmix_tns")],
+    ),
+}
+"""For each row of the README's table its words, and the figures without which they would be untrue."""
+
+RULES = {
+    "One request is one step.": ["one_request_one_step", "isolation"],
+    "Committed once, or not at all.": ["commit"],
+    "New equals reset.": ["reset"],
+    "Single images work": ["edge_inputs"],
+    "`source` is `model.eval()`.": ["engine"],
+}
+"""What the README says can be relied on, and the checks that run for every strategy and say so."""
+
+
+def test_the_readme_claims_what_is_measured_here() -> None:
+    table = (ROOT / "README.md").read_text().partition("<!-- strategies:")[2].partition("<!-- /strategies -->")[0]
+    rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", table, re.MULTILINE))
+    assert rows == {name: use for name, (use, _) in USES.items()}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_strategy_does_what_the_readme_uses_it_for(name: str) -> None:
+    cases = USES[name][1]
+    send({stream for case in cases for stream in case.streams(name)})
+    found = {case: case.points(name) for case in cases}
+    assert {case: points for case, points in found.items() if not case.least <= points <= case.most} == {}
+
+
+def test_what_can_be_relied_on_is_checked() -> None:
+    section = (ROOT / "README.md").read_text().partition("## What you can rely on\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE) == list(RULES)
+    assert {check for checks in RULES.values() for check in checks} <= CHECKS.keys()
+
+
+@pytest.mark.parametrize("of", ONE_AFTER_ANOTHER)
+def test_source_is_the_network_in_eval(of: str) -> None:
+    x, network = images(of)[:20], hosted().network
+    assert not network.training
+    with torch.no_grad():
+        assert torch.allclose(AdaptiveModel(network, "source")(x), network(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bn", "alpha_bn", "lame:memory=0,when=always"])
+def test_no_memory_is_none(name: str) -> None:
+    """What a stream was sent before changes no answer."""
+    (spec,) = parse_specs([name])
+    model = AdaptiveModel(hosted().network, strategy(spec.strategy, spec.params))
+    model(images("gaussian_noise")[:20], stream="old")
+    x = images("clean")[:20]
+    assert torch.allclose(model(x, stream="old"), model(x, stream="new"), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["source", "adabn", "unmix_tns", "tent"])
+def test_temperature_changes_no_prediction(name: str) -> None:
+    x = images("fog")[:20]
+    plain, divided = (AdaptiveModel(hosted().network, chosen) for chosen in (strategy(name), tempered(name)))
+    assert torch.equal(plain(x).argmax(1), divided(x).argmax(1))
+
+
+def tempered(name: str) -> Strategy:
+    return strategy(f"{name}+temperature", {"temperature.temperature": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("adabn", -3, 3), ("unmix_tns", -3, 3), ("iabn", 4, 10), ("tema", 6, 14)]
+)
+def test_black_frames_cost_what_the_page_says_and_are_forgotten(name: str, least: int, most: int) -> None:
+    """Of a hundred clean images before them, after 64 of them in one request, and after those."""
+    model = AdaptiveModel(hosted().network, strategy(name))
+    clean = [(x, known) for _, x, known in Stream(name, ("clean",), MIXED, SMALL).requests()]
+
+    def wrong() -> int:
+        return sum(int((model(x).argmax(1) != known).sum()) for x, known in clean)
+
+    before = wrong()
+    model(images("black")[:64])
+    assert least <= wrong() - before <= most
+    assert wrong() <= before + 3
