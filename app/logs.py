@@ -19,6 +19,9 @@ REQUEST_ID: ContextVar[str] = ContextVar("renorm_request_id", default="")
 access = logging.getLogger("renorm.access")
 """One line per call over HTTP, at level INFO."""
 
+server = logging.getLogger("renorm.server")
+"""What a program that starts servers waits for, at level INFO."""
+
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -60,8 +63,8 @@ class JsonLines(logging.Formatter):
             return json.dumps(said, default=str)
 
 
-def set_up(settings: Settings, *, access_log: bool = False) -> None:
-    """Write warnings and errors to standard error as the settings say, and with ``access_log`` a line for each call.
+def set_up(settings: Settings) -> None:
+    """Write warnings and errors to standard error as the settings say, and a line for each call where they ask for it.
 
     A program that has set logging up before keeps its own handlers.
     """
@@ -70,7 +73,8 @@ def set_up(settings: Settings, *, access_log: bool = False) -> None:
     logging.basicConfig(handlers=[handler])
     # Python's own warnings would be lines that are not JSON.
     logging.captureWarnings(settings.log_format == "json")
-    access.setLevel(logging.INFO if access_log else logging.WARNING)
+    server.setLevel(logging.INFO)
+    access.setLevel(logging.INFO if settings.access_log else logging.WARNING)
 
 
 def _known(record: logging.LogRecord) -> list[tuple[str, Any]]:

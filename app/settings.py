@@ -121,6 +121,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         10.0, ge=0, description="seconds that running requests have to finish when the server is told to stop"
     )
+    access_log: bool = Field(False, description="log one line per HTTP request")
     log_format: Literal["text", "json"] = Field("text", description="lines for people, or JSON for programs")
     metrics_streams: int = Field(
         20, ge=0, description="streams with metrics of their own, the busiest; the others are summed up"
@@ -151,6 +152,11 @@ class Settings(BaseSettings):
     timeout: float | None = Field(
         None, gt=0, description="seconds that a request may wait for its forward, before it is refused with 504"
     )
+
+    @property
+    def keyed(self) -> bool:
+        """Whether calls need a key."""
+        return self.keys is not None or self.admin_key is not None
 
     @property
     def loopback(self) -> bool:

@@ -16,6 +16,7 @@ from app.cli.key import keys
 from app.cli.predict import PREDICT_EXAMPLES, predict
 from app.cli.serve import SERVE_EXAMPLES, serve
 from app.cli.strategies import STRATEGIES_EXAMPLES, strategies
+from app.cli.streams import RESET_EXAMPLES, STREAMS_EXAMPLES, reset, streams
 
 cli = typer.Typer(
     name="renorm",
@@ -52,6 +53,8 @@ def _root(
 cli.command(epilog=SERVE_EXAMPLES)(serve)
 cli.command(epilog=DESCRIBE_EXAMPLES)(describe)
 cli.command(epilog=PREDICT_EXAMPLES)(predict)
+cli.command(epilog=STREAMS_EXAMPLES)(streams)
+cli.command(epilog=RESET_EXAMPLES)(reset)
 cli.command(epilog=STRATEGIES_EXAMPLES)(strategies)
 cli.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 cli.command("calibrate", epilog=BASELINE_EXAMPLES)(calibrate_baseline)

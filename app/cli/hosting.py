@@ -18,6 +18,7 @@ import typer
 from app import __version__
 from app.cli.listening import address
 from app.cli.opening import open_engine
+from app.logs import server as server_log
 
 if TYPE_CHECKING:
     import uvicorn
@@ -51,7 +52,7 @@ async def host(settings: Settings, sockets: list[socket.socket]) -> None:
             server.should_exit = True
             raise
         _settle()
-        typer.echo(welcome(engine.describe(), address(settings.host, sockets[0]), app.state.grpc_port))
+        announce(settings, engine.describe(), address(settings.host, sockets[0]), app.state.grpc_port)
         return engine
 
     app = create_app(settings, opened, background=True)
@@ -112,9 +113,19 @@ def _thawed() -> Iterator[None]:
         gc.unfreeze()
 
 
-def welcome(info: ModelInfo, url: str, grpc_port: int | None = None) -> str:
+def announce(settings: Settings, info: ModelInfo, url: str, grpc_port: int | None = None) -> None:
+    """Tell whoever has just started the server what it is and where: a text, or a line of the log that is JSON."""
+    if settings.log_format == "text":
+        typer.echo(welcome(info, url, grpc_port, keyed=settings.keyed))
+        return
+    parts = {"model": info.name, "url": url, "grpc_port": grpc_port, "sites": len(info.sites), "device": info.device}
+    server_log.info("ready; streams are kept in memory and forgotten when the server stops", extra={"parts": parts})
+
+
+def welcome(info: ModelInfo, url: str, grpc_port: int | None = None, *, keyed: bool = False) -> str:
     """What a person who has just started the server wants to know."""
     grpc = "" if grpc_port is None else f"\n  gRPC           {url.partition('://')[2].rpartition(':')[0]}:{grpc_port}"
+    key = " -H 'Authorization: Bearer KEY'" if keyed else ""
     return f"""\
 Renorm {__version__} hosts {info.name} ({info.architecture}): {len(info.classes)} classes, \
 {len(info.sites)} BatchNorm site{"s" * (len(info.sites) != 1)}, on {info.device} in {info.dtype}. \
@@ -122,5 +133,7 @@ Default strategy: {info.default_strategy}.
 
   Listening on   {url}{grpc}
   Documentation  {url}/docs
-  First request  curl -F files=@image.jpg '{url}/v1/predict?stream=camera-1'
+  First request  curl{key} -F files=@image.jpg '{url}/v1/predict?stream=camera-1'
+
+What streams learn is kept in memory: it is forgotten when the server stops.
 """

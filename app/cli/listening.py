@@ -73,6 +73,16 @@ def why_not(error: OSError, host: str, port: int, option: str = "--port") -> str
 
 
 def address(host: str, bound: socket.socket) -> str:
-    """The URL under which a person on this machine reaches the server."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    """The URL under which the server is reached: by others, where it listens to them."""
+    name = _outward() if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
     return f"http://{f'[{name}]' if ':' in name and name[0] != '[' else name}:{bound.getsockname()[1]}"
+
+
+def _outward() -> str:
+    """The address that this machine has for others: the one that it would send from. Nothing is sent to find out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of the block that documentation may use, which leads nowhere
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])

@@ -51,6 +51,7 @@ _OPTIONS: dict[str, _Row] = {
     "grpc_port": _Row(int, _SERVER, "NUMBER"),
     "threads": _Row(int, _SERVER, "NUMBER"),
     "drain_seconds": _Row(float, _SERVER, "SECONDS"),
+    "access_log": _Row(bool, _SERVER, ""),
     "log_format": _Row(str, _SERVER, "FORMAT"),
     "metrics_streams": _Row(int, _SERVER, "NUMBER"),
     "traces": _Row(bool, _SERVER, ""),
@@ -69,9 +70,6 @@ _OPTIONS: dict[str, _Row] = {
     "timeout": _Row(float, _LIMITS, "SECONDS"),
 }
 
-AccessLogOption = Annotated[
-    bool, typer.Option("--access-log", help="Log one line per HTTP request.", rich_help_panel=_SERVER)
-]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file of settings; the variable RENORM_CONFIG names it too.", metavar="FILE"),

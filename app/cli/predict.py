@@ -60,14 +60,21 @@ def predict(
     key: Key = None,
     json: Json = False,
 ) -> None:
-    """Send images to a running server, in order, and show what it sees; their stream learns from them."""
+    """Send images to a running server, in order, and show what it sees; their stream learns from them.
+
+    A file that cannot be predicted is named, the others go on, and the exit status is 1.
+    """
     options = {"stream": stream, "strategy": strategy, "params": _object(params), "update": update, "top_k": top_k}
-    with _explained():
-        answers = _answers(_files(images), batch, {"url": url, "key": key}, options)
+    with explained():
+        files, bad = _files(images), list[Path]()
+        answers = _answers(files, batch, {"url": url, "key": key}, options, bad)
         if json:
             _print_lines(answers)
         else:
             _print_table(answers, ranked=top_k is not None and top_k > 1)
+        if bad:
+            summary = f"{len(bad)} of {len(files)} files were not predicted" if len(files) > 1 else ""
+            fail(*([summary] if summary else []), status=CANNOT_RUN)
 
 
 def _object(params: str | None) -> dict[str, Any] | None:
@@ -83,7 +90,7 @@ def _object(params: str | None) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """End the program with one clear line where the client cannot do what was asked."""
     try:
         from app.client import InvalidInput, RenormClientError
@@ -110,18 +117,23 @@ def _files(given: list[Path]) -> list[Path]:
 
 
 def _answers(
-    files: list[Path], batch: int, server: Mapping[str, Any], options: Mapping[str, Any]
+    files: list[Path], batch: int, server: Mapping[str, Any], options: Mapping[str, Any], bad: list[Path]
 ) -> Iterator[tuple[list[Path], Answer]]:
-    """The files of each request and what was answered, as it comes."""
+    """The files of each request and what was answered, as it comes; those that cannot be predicted go to ``bad``."""
+    from app.cli.predict_files import answer_files
     from app.client import Client
     from app.client.folders import bar, batches
 
+    def report(file: Path, reason: str) -> None:
+        bad.append(file)
+        typer.echo(f"renorm: {file}: {reason}", err=True)
+
     groups = batches(files, batch)
     with Client(**server) as client, bar(len(files), shown=len(groups) > 1) as advance:
-        for group in groups:
-            answer = client.predict(group, **options)
-            advance(len(group))
-            yield list(group), answer
+        for answered, answer, count in answer_files(client, groups, options, report):
+            advance(count)
+            if answer is not None:
+                yield answered, answer
 
 
 def _print_lines(answers: Iterator[tuple[list[Path], Answer]]) -> None:

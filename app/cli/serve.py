@@ -38,7 +38,7 @@ Examples:
 
 
 @o.with_settings()
-def serve(access_log: o.AccessLogOption = False, config: o.ConfigOption = None, **options: Any) -> None:
+def serve(config: o.ConfigOption = None, **options: Any) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
     settings = _alone(settings_from({**options, "config": config}, strict=True))
     access = access_of(settings)
@@ -50,7 +50,7 @@ def serve(access_log: o.AccessLogOption = False, config: o.ConfigOption = None, 
     except OSError as error:
         fail(why_not(error, settings.host, settings.port), status=CANNOT_RUN)
     typer.echo(access.summary())
-    _run(settings, sockets, access_log=access_log)
+    _run(settings, sockets)
 
 
 def _alone(settings: Settings) -> Settings:
@@ -66,8 +66,8 @@ def _alone(settings: Settings) -> Settings:
     return settings if settings.threads is not None else settings.model_copy(update={"threads": wanted})
 
 
-def _run(settings: Settings, sockets: list[socket.socket], *, access_log: bool) -> None:
-    set_up(settings, access_log=access_log)
+def _run(settings: Settings, sockets: list[socket.socket]) -> None:
+    set_up(settings)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(host(settings, sockets))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 import os
 import pty
 import socket
@@ -26,6 +27,7 @@ from app.cli import cli
 from app.cli.given import settings_from
 from app.cli.serve import serve
 from app.errors import ModelError
+from app.logs import JsonLines
 from app.settings import Settings
 from tests.nets import Tiny
 
@@ -95,7 +97,7 @@ def test_every_setting_is_an_option_with_its_default_in_the_help(monkeypatch: py
 def test_options_win_over_variables_and_variables_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RENORM_PORT", "9000")
     monkeypatch.setenv("RENORM_STRATEGY", "bn")
-    settings = settings_from({"port": 9001, "strategy": None, "mean": "0.1, 0.2,0.3", "access_log": True})
+    settings = settings_from({"port": 9001, "strategy": None, "mean": "0.1, 0.2,0.3", "other": True})
     assert (settings.port, settings.strategy, settings.host) == (9001, "bn", "127.0.0.1")
     assert settings.mean == (0.1, 0.2, 0.3)
 
@@ -233,8 +235,39 @@ def test_serving_beyond_loopback_says_who_may_call(served: list[httpx.Response],
     shown = run("serve", *TINY, "--host", "0.0.0.0", "--port", "0", *access)  # noqa: S104
     assert (shown.exit_code, len(served)) == (0, 1)
     assert said in shown.stdout
-    assert "http://127.0.0.1:" in shown.stdout
+    assert "127.0.0.1" not in shown.stdout
+    assert ("curl -H 'Authorization: Bearer KEY' -F files=" in shown.stdout) is ("--admin-key" in access)
     assert "long enough" not in shown.output
+
+
+def test_the_banner_of_a_server_that_logs_json_is_a_line_of_json(
+    served: list[httpx.Response], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "renorm.server"):
+        shown = run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu", "--log-format", "json")
+    assert "Listening" not in shown.stdout
+    (record,) = [record for record in caplog.records if record.name == "renorm.server"]
+    line = json.loads(JsonLines().format(record))
+    assert "forgotten when the server stops" in line["message"]
+    assert (line["model"], line["url"]) == ("tests.nets.Tiny", str(served[0].url).removesuffix("/readyz"))
+
+
+def test_a_server_says_at_start_that_streams_are_forgotten(served: list[httpx.Response]) -> None:
+    shown = run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu")
+    assert "it is forgotten when the server stops" in shown.stdout
+    assert len(served) == 1
+
+
+@pytest.mark.parametrize(("options", "level"), [([], logging.WARNING), (["--access-log"], logging.INFO)])
+def test_the_access_log_is_a_setting(
+    served: list[httpx.Response], options: list[str], level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu", *options)
+    assert logging.getLogger("renorm.access").level == level
+    monkeypatch.setenv("RENORM_ACCESS_LOG", "true")
+    run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu")
+    assert logging.getLogger("renorm.access").level == logging.INFO
+    assert len(served) == 2
 
 
 def test_beyond_loopback_without_a_key_it_does_not_start() -> None:

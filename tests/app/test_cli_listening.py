@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -80,8 +81,6 @@ class Bound:
     ("host", "url"),
     [
         ("127.0.0.1", "http://127.0.0.1:81"),
-        ("0.0.0.0", "http://127.0.0.1:81"),  # noqa: S104
-        ("::", "http://[::1]:81"),
         ("fe80::1", "http://[fe80::1]:81"),
         ("example.org", "http://example.org:81"),
     ],
@@ -89,6 +88,14 @@ class Bound:
 def test_the_url_is_one_that_a_person_can_open(host: str, url: str) -> None:
     bound: Any = Bound()
     assert address(host, bound) == url
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])  # noqa: S104
+def test_a_server_for_others_tells_an_address_that_others_can_open(host: str) -> None:
+    bound: Any = Bound()
+    url = urlsplit(address(host, bound))
+    assert url.port == 81
+    assert url.hostname not in {None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104
 
 
 def test_of_two_servers_that_start_together_the_second_is_told_at_once() -> None:

@@ -152,9 +152,47 @@ def test_no_server_is_one_clear_line(server: Server, frames: Path) -> None:
 
 
 def test_a_refusal_is_one_clear_line_that_names_the_file(server: Server, frames: Path) -> None:
-    server.replies = [refused(422, "unreadable_image", "files[1]")]
-    said = refusal(run(frames / "1.png", frames / "2.png"), 1)
+    server.replies = [refused(422, "unreadable_image", "files[0]")]
+    said = refusal(run(frames / "2.png"), 1)
     assert said == f"renorm: {frames / '2.png'}: it was wrong; mend it (422 unreadable_image)\n"
+
+
+@pytest.mark.parametrize("json_lines", [False, True], ids=["table", "json"])
+def test_a_folder_goes_on_after_bad_files(server: Server, frames: Path, json_lines: bool) -> None:
+    """Each group is sent again without the file that was refused; one that cannot be opened is never sent."""
+    (frames / "7.png").unlink()
+    (frames / "7.png").symlink_to("nowhere")
+    unreadable = refused(422, "unreadable_image", "files[1]")
+    server.replies = [unreadable, refused(413, "too_large", "files[3]"), answered(3), answered(4), answered(1)]
+    files = [frames / f"{i}.png" for i in range(1, 12)]
+    result = run(*files, "--batch", "5", *(["--json"] if json_lines else []))
+    assert result.exit_code == 1
+    named = [line.split(":")[1].strip() for line in result.stderr.splitlines()]
+    assert named == [
+        str(frames / "2.png"),
+        str(frames / "5.png"),
+        str(frames / "7.png"),
+        "3 of 11 files were not predicted",
+    ]
+    sent = [[content for _, content in form(request)[1]] for request in server.requests]
+    assert sent[:3] == [[b"1", b"2", b"3", b"4", b"5"], [b"1", b"3", b"4", b"5"], [b"1", b"3", b"4"]]
+    assert sent[3:] == [[b"6", b"8", b"9", b"10"], [b"11"]]
+    good = [frames / f"{i}.png" for i in (1, 3, 4, 6, 8, 9, 10, 11)]
+    if json_lines:
+        assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [str(file) for file in good]
+    else:
+        assert all(f"{file} " in result.stdout for file in good)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
+def test_what_befalls_all_files_alike_ends_at_once(server: Server, frames: Path, status: int) -> None:
+    server.replies = [answered(5), refused(status, "no", "files[0]")]
+    result = run(frames, "--batch", "5")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert {form(request)[0]["stream"] for request in server.requests} == {"default"}
+    assert str(frames / "5.png") in result.stdout
+    assert str(frames / "11.png") not in result.stdout
 
 
 def test_what_was_answered_before_a_refusal_is_shown(server: Server, frames: Path) -> None:
@@ -174,12 +212,18 @@ def test_what_was_answered_before_a_refusal_is_shown(server: Server, frames: Pat
         (["--params", '{"a": NaN}'], "params cannot be written as JSON"),
         (["--url", "127.0.0.1:8000"], "must begin with http://"),
         (["--key", ""], "the key is empty"),
-        (["nowhere.png"], "nowhere.png: No such file"),
     ],
 )
 def test_wrong_options_are_one_clear_line(server: Server, frames: Path, options: list[str], says: str) -> None:
     assert says in refusal(run(frames / "1.png", *options), 2)
     assert server.requests == []
+
+
+def test_a_file_that_is_not_there_is_named_and_the_others_go_on(server: Server, frames: Path) -> None:
+    result = run("nowhere.png", frames / "1.png", "--json")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("renorm: nowhere.png: No such file or directory\n")
+    assert json.loads(result.stdout)["file"] == str(frames / "1.png")
 
 
 @pytest.mark.parametrize("options", [["--top-k", "0"], ["--batch", "0"], ["--top-k", "x"], ["--colour", "red"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -284,3 +285,13 @@ async def test_a_network_that_cannot_answer_a_batch_is_refused_at_the_start(monk
     monkeypatch.setattr(app.engine, "load", lambda settings: one)
     with pytest.raises(UnsupportedModelError, match="bn2 sees 1 rows for 2 images"):
         await Engine.open(Settings())
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["streams", "none"])
+async def test_closing_says_what_is_forgotten(engine: Engine, used: bool, caplog: pytest.LogCaptureFixture) -> None:
+    if used:
+        for stream, strategy in (("a", "adabn"), ("a", "bn"), ("b", "adabn")):
+            await engine.predict(Call([png(1)], stream, strategy))
+    with caplog.at_level(logging.WARNING, "renorm"):
+        await engine.close()
+    assert ("stopping: what 2 streams have learned is forgotten (3 states)" in caplog.text) is used

@@ -23,13 +23,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @contextmanager
-def logging_set_up(*handlers: logging.Handler, access_log: bool = False, **settings: Any) -> Iterator[io.StringIO]:
+def logging_set_up(*handlers: logging.Handler, **settings: Any) -> Iterator[io.StringIO]:
     """Logging set up with these settings, and where its lines go; afterwards it is as pytest had it."""
     stream, level, before = io.StringIO(), access.level, logging.root.handlers
     logging.root.handlers = list(handlers)
     try:
         with redirect_stderr(stream):
-            set_up(Settings(**settings), access_log=access_log)
+            set_up(Settings(**settings))
         yield stream
     finally:
         logging.root.handlers = before
@@ -166,7 +166,7 @@ def test_every_line_of_a_program_is_json() -> None:
 import logging, warnings
 from app.logs import set_up
 from app.settings import Settings
-set_up(Settings(log_format="json"), access_log=True)
+set_up(Settings(log_format="json", access_log=True))
 logging.getLogger("renorm").warning("one")
 warnings.warn("two")
 logging.getLogger("renorm.access").info("three", extra={"fields": {"bytes": 1}})
