@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,9 @@ def test_the_observability_page_logs_and_traces_as_it_says(tmp_path: Path) -> No
         output, errors = _served(serve, (call + traced + scrape).replace("127.0.0.1:8000", ours), tmp_path)
     assert output.count('"model":"cifar10-resnet20"') == 2
     assert 'renorm_images_total{strategy="adabn"} 2.0\n' in output
-    lines = [json.loads(line) for line in errors.splitlines()]
+    told = [json.loads(line) for line in errors.splitlines()]
+    lines = [line for line in told if line["logger"] == "renorm.access"]
+    assert [line["logger"] for line in told if line not in lines] == ["renorm.server", "renorm.server", "renorm"]
     assert [(line["message"], line["stream"]) for line in lines] == [("POST /v1/predict 200", "camera-7")] * 2
     assert lines[0]["request_id"] == "order-4711"
     (_, taken), *_ = collector.taken
@@ -255,19 +258,18 @@ def test_the_observability_page_logs_and_traces_as_it_says(tmp_path: Path) -> No
 def _served(serve: str, script: str, home: Path) -> tuple[str, str]:
     """What a script prints beside a server, and what the server writes to standard error."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RENORM_", "OTEL_"))}
-    errors = home / "errors.txt"
-    with errors.open("w") as kept:
-        server = subprocess.Popen(
-            ["bash", "-c", serve], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=kept, text=True
-        )
-        assert server.stdout is not None
-        with server.stdout:
-            for line in server.stdout:
-                if "Listening on" in line:
-                    break
-            done = subprocess.run(["bash", "-ec", script], cwd=ROOT, capture_output=True, text=True, check=False)
-            server.terminate()
-            server.stdout.read()
+    errors, output = home / "errors.txt", home / "output.txt"
+    with errors.open("w") as log, output.open("w") as shown:
+        server = subprocess.Popen(["bash", "-c", serve], cwd=ROOT, env=environment, stdout=shown, stderr=log)
+    try:
+        for _ in range(600):
+            if "Listening on" in output.read_text() or '"ready;' in errors.read_text():
+                break
+            assert server.poll() is None, errors.read_text()
+            time.sleep(0.1)
+        done = subprocess.run(["bash", "-ec", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        server.terminate()
         server.wait(20)
     assert done.returncode == 0, done.stderr + errors.read_text()
     return done.stdout, errors.read_text()

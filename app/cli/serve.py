@@ -17,6 +17,7 @@ from app.cli.given import CANNOT_RUN, access_of, fail, settings_from
 from app.cli.hosting import host
 from app.cli.listening import listen, why_not
 from app.cli.opening import check_grpc, check_strategy, check_traces
+from app.logs import server as server_log
 from app.logs import set_up
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ def serve(config: o.ConfigOption = None, **options: Any) -> None:
         sockets = listen(settings.host, settings.port)
     except OSError as error:
         fail(why_not(error, settings.host, settings.port), status=CANNOT_RUN)
-    typer.echo(access.summary())
+    set_up(settings)
+    if settings.log_format == "json":
+        server_log.info(access.summary())
+    else:
+        typer.echo(access.summary())
     _run(settings, sockets)
 
 
@@ -67,7 +72,6 @@ def _alone(settings: Settings) -> Settings:
 
 
 def _run(settings: Settings, sockets: list[socket.socket]) -> None:
-    set_up(settings)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(host(settings, sockets))
