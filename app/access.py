@@ -32,6 +32,9 @@ _SEND = "send it as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'"
 _MAKE = "make a key with `renorm key new` and restart with --keys FILE, or set RENORM_ADMIN_KEY; then " + _SEND
 
 
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
 def needed(path: str) -> Scope | None:
     """The scope that calls to a path need, None where they need none."""
     if path == "/":
@@ -56,9 +59,10 @@ class Access:
     """The rules of one server.
 
     With a key set (``admin_key``, ``keys`` or both) every call that `needed` names a scope for needs a key of it.
-    Without one a server that listens on this machine only is open to its programs, but its admin calls and WebSockets
-    not to foreign web pages in its browsers; one that listens beyond is closed, or, if ``insecure``, open except for
-    admin calls.
+    Without one a server that listens on this machine only is open to its programs: calls that change anything, and
+    WebSockets, are refused to foreign web pages in its browsers, and every call under a host name that is not its own,
+    which a page could have made to resolve to it (DNS rebinding). One that listens beyond is closed, or, if
+    ``insecure``, open except for admin calls.
 
     Raises:
         KeyFileError: the file of keys cannot be read.
@@ -67,6 +71,7 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self._host, self._loopback, self._insecure = settings.host, settings.loopback, settings.insecure
         self._pages = frozenset(settings.cors_origins)
+        self._names = _LOCAL | {settings.host.strip("[]").lower(), *settings.allowed_hosts}
         self._file = None if settings.keys is None else KeyFile(settings.keys)
         key = settings.admin_key
         admin = frozenset[Scope](["infer", "admin"])
@@ -85,12 +90,14 @@ class Access:
         origin: str | None = None,
         host: str | None = None,
         *,
+        changes: bool = False,
         websocket: bool = False,
     ) -> None:
         """Let a call of that scope pass, or say why not. Changes nothing.
 
         ``keys`` are those that the call presents, see `presented`; ``origin`` and ``host`` are its headers of that name
-        as text. Calls that are no HTTP, such as gRPC, have neither.
+        as text. Calls that are no HTTP, such as gRPC, have neither. ``changes`` says whether the call may move a
+        stream or anything else, as every method but GET, HEAD and OPTIONS may.
 
         Raises:
             MissingKeyError: a key is needed and none was sent.
@@ -104,10 +111,62 @@ class Access:
         elif not self._loopback and (scope == "admin" or not self._insecure):
             what = "admin calls are closed" if scope == "admin" else "the server is closed"
             raise AccessError(f"{what}: it listens beyond this machine and has no key", hint=_MAKE)
-        elif origin is not None and (scope == "admin" or websocket) and not self._own_page(origin, host):
-            what = "WebSockets" if websocket else "admin calls"
-            hint = f"call from a program, allow the page with --cors-origins, or {_MAKE}"
-            raise AccessError(f"{what} from other web pages are refused", hint=hint)
+        else:
+            self._check_host(host)
+            self._check_page(scope, origin, host, changes=changes, websocket=websocket)
+
+    def check_stream(self, keys: Sequence[bytes], stream: str | None, *, forgets: bool = False) -> None:
+        """Let a call that has passed `check` touch that stream, or all streams (None), or say why not.
+
+        A key that is bound to streams touches those alone. To forget one, as ``sequence_start`` and ``sequence_end`` of
+        the Open Inference Protocol do, takes scope admin or a key that is bound to it.
+
+        Raises:
+            AccessError: no sent key is for that stream, or none may forget it.
+        """
+        if not self.keyed:
+            return
+        valid = self.valid(keys)
+        fitting = [key for key in valid if key.covers(stream)]
+        if not fitting:
+            names = ", ".join(f"'{key.name}'" for key in valid)
+            subject = "all streams" if stream is None else f"stream '{stream}'"
+            raise AccessError(f"key {names} is not for {subject}", hint="send one that is bound to it, or to none")
+        if forgets and not any(key.streams or key.may("admin") for key in fitting):
+            raise AccessError(
+                f"key '{fitting[0].name}' may not forget a stream: sequence_start and sequence_end do",
+                hint="leave them out, or send a key of scope admin or one that is bound to the stream "
+                "(renorm key new --streams PREFIX)",
+            )
+
+    def valid(self, keys: Sequence[bytes]) -> list[Key]:
+        """The keys behind those that a call presents, without those that have expired."""
+        now = datetime.now(UTC)
+        return [key for key in self._matching(keys) if not key.expired(now)]
+
+    def _check_host(self, host: str | None) -> None:
+        """Refuse a name that is not this server's, on this machine: a page may have made it resolve to it."""
+        if host is None or not self._loopback:
+            return
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            name = None
+        if name not in self._names:
+            raise AccessError(
+                f"this server is not called {host[:100]!r}",
+                hint="call it localhost or 127.0.0.1, name it with --allowed-hosts, or set a key",
+            )
+
+    def _check_page(
+        self, scope: Scope, origin: str | None, host: str | None, *, changes: bool, websocket: bool
+    ) -> None:
+        """Refuse what another web page asks for, unless it only reads, which browsers keep from it."""
+        if origin is None or not (changes or websocket or scope == "admin") or self._own_page(origin, host):
+            return
+        subject = "WebSockets" if websocket else "admin calls" if scope == "admin" else "calls that change a stream"
+        hint = f"call from a program, allow the page with --cors-origins, or {_MAKE}"
+        raise AccessError(f"{subject} from other web pages are refused", hint=hint)
 
     def summary(self) -> str:
         """Who may call, in one line for the person who starts the server."""

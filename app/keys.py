@@ -13,6 +13,7 @@ The file is TOML, one table for each key:
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -38,7 +39,7 @@ PREFIX = "renorm_"
 CHECK_S = 1.0
 """Seconds between two looks at the file."""
 
-_FIELDS = {"name", "scopes", "hash", "created", "expires"}
+_FIELDS = {"name", "scopes", "hash", "created", "expires", "streams"}
 _log = logging.getLogger("renorm")
 
 
@@ -55,6 +56,11 @@ class Key:
     digest: bytes
     created: datetime | None = None
     expires: datetime | None = None
+    streams: tuple[str, ...] = ()  # how the names begin of those that it is for; empty: all
+
+    def covers(self, stream: str | None) -> bool:
+        """Whether the key is for a stream, or for all (None)."""
+        return not self.streams or (stream is not None and stream.startswith(self.streams))
 
     def may(self, scope: Scope) -> bool:
         """Whether calls of this scope are allowed: admin includes infer."""
@@ -74,11 +80,14 @@ def digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def new_key(name: str, scopes: Iterable[Scope], expires: datetime | None = None) -> tuple[str, Key]:
-    """A random key of 256 bits, and what is kept of it."""
+def new_key(
+    name: str, scopes: Iterable[Scope], expires: datetime | None = None, streams: Iterable[str] = ()
+) -> tuple[str, Key]:
+    """A random key of 256 bits, and what is kept of it; ``streams`` binds it to those whose names begin like that."""
     secret = PREFIX + secrets.token_urlsafe(32)
     created = datetime.now(UTC).replace(microsecond=0)
-    return secret, Key(check_name(name), frozenset(scopes), digest(secret.encode()), created, expires)
+    prefixes = check_prefixes(streams)
+    return secret, Key(check_name(name), frozenset(scopes), digest(secret.encode()), created, expires, prefixes)
 
 
 def check_name(name: object) -> str:
@@ -90,6 +99,21 @@ def check_name(name: object) -> str:
     if not isinstance(name, str) or re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) is None:
         raise KeyFileError(f"a key cannot be named {name!r}", hint="use 1 to 64 letters, digits, '.', '_' and '-'")
     return name
+
+
+def check_prefixes(prefixes: object) -> tuple[str, ...]:
+    """The prefixes of streams' names that a key is bound to, without the ``*`` that people write behind them.
+
+    Raises:
+        KeyFileError: they are not texts, or one is empty and would bind to nothing.
+    """
+    words = list(prefixes) if isinstance(prefixes, Iterable) and not isinstance(prefixes, str) else [prefixes]
+    names = tuple(word.removesuffix("*") if isinstance(word, str) else "" for word in words)
+    if not all(re.fullmatch(r'[^\x00-\x1f"\\*]{1,128}', name) for name in names):
+        raise KeyFileError(
+            f"a key cannot be bound to {words}", hint="give how the streams' names begin, such as tenant-a-"
+        )
+    return names
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
@@ -184,7 +208,7 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
 def _parsed(entry: dict[str, Any], number: int) -> Key:
     unknown = sorted(set(entry) - _FIELDS)
     if unknown:
-        hint = "known are name, scopes, hash, created and expires"
+        hint = "known are name, scopes, hash, created, expires and streams"
         raise KeyFileError(f"key {number} has an unknown field '{unknown[0]}'", hint=hint)
     name = check_name(entry.get("name"))
     scopes = entry.get("scopes")
@@ -193,8 +217,16 @@ def _parsed(entry: dict[str, Any], number: int) -> Key:
     hashed = entry.get("hash")
     if not isinstance(hashed, str) or re.fullmatch(r"sha256:[0-9a-f]{64}", hashed) is None:
         raise KeyFileError(f"the hash of key '{name}' must be 'sha256:' and 64 hexadecimal digits")
-    times = [_time(entry.get(field), field, name) for field in ("created", "expires")]
-    return Key(name, frozenset(cast("list[Scope]", scopes)), bytes.fromhex(hashed.partition(":")[2]), *times)
+    created, expires = (_time(entry.get(field), field, name) for field in ("created", "expires"))
+    scope_set, hash_bytes = frozenset(cast("list[Scope]", scopes)), bytes.fromhex(hashed.partition(":")[2])
+    return Key(name, scope_set, hash_bytes, created, expires, _streams(entry))
+
+
+def _streams(entry: dict[str, Any]) -> tuple[str, ...]:
+    streams = entry.get("streams", [])
+    if not isinstance(streams, list):
+        raise KeyFileError("the streams of a key must be a list of how their names begin")
+    return check_prefixes(streams)
 
 
 def _time(value: object, field: str, name: str) -> datetime | None:
@@ -215,5 +247,7 @@ def _table(key: Key) -> str:
     # Names, scopes and hashes hold no character that TOML would need escaped.
     scopes = ", ".join(f'"{scope}"' for scope in SCOPES if scope in key.scopes)
     lines = ["\n[[key]]", f'name = "{key.name}"', f"scopes = [{scopes}]", f'hash = "sha256:{key.digest.hex()}"']
+    if key.streams:
+        lines.append(f"streams = [{', '.join(json.dumps(prefix, ensure_ascii=False) for prefix in key.streams)}]")
     times = {"created": key.created, "expires": key.expires}
     return "\n".join([*lines, *(f"{field} = {when.isoformat()}" for field, when in times.items() if when)]) + "\n"

@@ -49,6 +49,16 @@ Sides = Annotated[int | tuple[int, int], NoDecode, BeforeValidator(_sides)]
 """Both sides in pixels, or height and width; in a variable or option ``224`` or ``240x320``."""
 
 
+def _hosts(value: Any) -> Any:
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise ValueError("it should be host names such as gpu-1.lab.example")
+    names = tuple(word.strip().lower() for word in words if word.strip())
+    if not all(re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", name) for name in names):
+        raise ValueError("it should be host names such as gpu-1.lab.example, without a port or *")
+    return names
+
+
 def _name(text: Any) -> Any:
     if not isinstance(text, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is None:
         raise ValueError("it should be letters, digits, '.', '_' and '-', at most 100, with a letter or digit first")
@@ -116,6 +126,9 @@ class Settings(BaseSettings):
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
         (), description="web pages that may call from browsers, such as https://lab.example; several with commas"
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = Field(
+        (), description="names, beside localhost, by which a server without keys may be called; several with commas"
     )
     grpc_port: int | None = Field(None, ge=0, le=65535, description="port of the gRPC service, by default none")
     drain_seconds: float = Field(

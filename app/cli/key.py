@@ -11,7 +11,7 @@ import typer
 
 from app.cli.given import BAD_OPTION, CANNOT_RUN, fail, settings_from
 from app.cli.tables import show
-from app.keys import SCOPES, Key, KeyFileError, Scope, check_name, new_key, read_keys, write_keys
+from app.keys import SCOPES, Key, KeyFileError, Scope, check_name, check_prefixes, new_key, read_keys, write_keys
 
 KEY_EXAMPLES = """\
 Examples:
@@ -51,14 +51,20 @@ def new(
     expires: Annotated[
         str | None, typer.Option("--expires", help="How long it is valid, such as 12h, 90d or 8w.", metavar="TIME")
     ] = None,
+    streams: Annotated[
+        str | None,
+        typer.Option("--streams", help="Bind it to streams whose names begin so: tenant-a-.", metavar="PREFIX,..."),
+    ] = None,
 ) -> None:
     """Make a key, add its hash to the file, and print the key: this once, because it is kept nowhere."""
     path = _path(file)
+    prefixes = () if streams is None else tuple(word.strip() for word in streams.split(","))
     try:
         check_name(name)
+        check_prefixes(prefixes)
     except KeyFileError as error:
         fail(f"{error.message}; {error.hint}", status=BAD_OPTION)
-    secret, made = new_key(name, _scopes(scopes), _expiry(expires))
+    secret, made = new_key(name, _scopes(scopes), _expiry(expires), prefixes)
     known = _read(path) if path.exists() else ()
     if any(key.name == name for key in known):
         fail(f"{path} already has a key '{name}': choose another name, or remove it first", status=BAD_OPTION)
@@ -72,8 +78,8 @@ def list_keys(file: _FileOption = None) -> None:
     """List the keys of a file: names, scopes, times; the keys themselves are not in it."""
     path = _path(file)
     now = datetime.now(UTC)
-    rows = [[key.name, ", ".join(sorted(key.scopes)), _when(key.created), _validity(key, now)] for key in _read(path)]
-    show(f"Keys of {path}", ["name", "scopes", "created", "expires"], rows)
+    rows = [_row(key, now) for key in _read(path)]
+    show(f"Keys of {path}", ["name", "scopes", "streams", "created", "expires"], rows)
 
 
 @keys.command()
@@ -89,6 +95,11 @@ def remove(
         fail(f"{path} has no key '{name}'; it has {has}", status=BAD_OPTION)
     _write(path, kept)
     typer.echo(f"Removed key '{name}' from {path}.")
+
+
+def _row(key: Key, now: datetime) -> list[str]:
+    streams = ", ".join(key.streams) or "all"
+    return [key.name, ", ".join(sorted(key.scopes)), streams, _when(key.created), _validity(key, now)]
 
 
 def _path(file: Path | None) -> Path:

@@ -47,6 +47,7 @@ _OPTIONS: dict[str, _Row] = {
     "admin_key": _Row(str, _SERVER, "KEY"),
     "keys": _Row(Path, _SERVER, "FILE"),
     "insecure": _Row(bool, _SERVER, ""),
+    "allowed_hosts": _Row(str, _SERVER, "NAME,..."),
     "cors_origins": _Row(str, _SERVER, "URL,..."),
     "grpc_port": _Row(int, _SERVER, "NUMBER"),
     "threads": _Row(int, _SERVER, "NUMBER"),

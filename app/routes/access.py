@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,6 +27,27 @@ _SCHEMES: dict[str, dict[str, str]] = {
         "description": "the same key in a header of its own",
     },
 }
+
+
+_READING = {"GET", "HEAD", "OPTIONS"}
+
+
+def check_touch(scope: Scope, stream: str | None, *, forgets: bool = False) -> None:
+    """Refuse a call whose key is not for that stream, see `app.access.Access.check_stream`.
+
+    Raises:
+        AccessError: it is bound to others, or may not forget a stream.
+    """
+    access: Access = scope["app"].state.access
+    if access.keyed:
+        access.check_stream(presented(scope["headers"]), stream, forgets=forgets)
+
+
+def seen_streams(scope: Scope) -> Callable[[str], bool]:
+    """Which streams the call's key may see."""
+    access: Access = scope["app"].state.access
+    keys = access.valid(presented(scope["headers"])) if access.keyed else None
+    return lambda stream: keys is None or any(key.covers(stream) for key in keys)
 
 
 class Guard:
@@ -55,6 +77,7 @@ class Guard:
             presented(headers) if self.access.keyed else [],
             named.get(b"origin"),
             named.get(b"host"),
+            changes=scope.get("method", "GET") not in _READING,
             websocket=scope["type"] == "websocket",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
+from app.routes.access import check_touch
 from app.routes.deps import OpenEngine
 from app.routes.openapi import RESET_DOCS, described
 from app.routes.parse import parse_reset
@@ -24,5 +25,6 @@ async def reset(request: Request, engine: OpenEngine) -> ResetResponse:
     A forgotten stream starts anew with its next request, exactly like one never seen.
     """
     scope = await parse_reset(request)
+    check_touch(request.scope, scope.get("stream"))
     forgotten = await engine.reset(**scope)
     return ResetResponse(forgotten=forgotten, stream=scope.get("stream"), strategy=scope.get("strategy"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from adapters import (
     STRATEGIES,
@@ -17,6 +18,7 @@ from adapters import (
 )
 from adapters import strategy as made
 from app.errors import StrategyNotFoundError
+from app.routes.access import check_touch, seen_streams
 from app.routes.deps import OpenEngine, ServerSettings
 from app.routes.fields import check_stream
 from app.routes.openapi import described
@@ -60,15 +62,17 @@ async def model(engine: OpenEngine) -> ModelResponse:
 
 
 @router.get("/streams", summary="List the streams", tags=["streams"], responses=described(503))
-async def streams(engine: OpenEngine) -> StreamsResponse:
-    """What is remembered of every stream, and how full the memory is."""
-    return StreamsResponse.model_validate(engine.streams())
+async def streams(request: Request, engine: OpenEngine) -> StreamsResponse:
+    """What is remembered of every stream that the key is for, and how full the memory is."""
+    info, may_see = engine.streams(), seen_streams(request.scope)
+    return StreamsResponse.model_validate(replace(info, streams=[one for one in info.streams if may_see(one.stream)]))
 
 
 @router.get("/streams/{stream}", summary="Show one stream", tags=["streams"], responses=described(404, 422, 503))
-async def stream(stream: str, engine: OpenEngine) -> list[StreamState]:
+async def stream(request: Request, stream: str, engine: OpenEngine) -> list[StreamState]:
     """One stream's states: one for each strategy and each set of hyperparameters it was asked with."""
     check_stream(stream)
+    check_touch(request.scope, stream)
     return [StreamState.model_validate(info) for info in engine.stream(stream)]
 
 

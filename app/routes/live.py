@@ -14,6 +14,7 @@ from adapters import AdapterError
 from app.engine import Engine
 from app.errors import EngineClosedError, MediaTypeError, RenormError
 from app.frames import Frame, Frames
+from app.routes.access import check_touch
 from app.routes.deps import the_engine, the_settings
 from app.routes.errors import answer
 from app.routes.live_answers import extended, failed, predicted
@@ -41,6 +42,7 @@ async def live(websocket: WebSocket) -> None:
     try:
         engine = the_engine(websocket)
         opening = read_opening(websocket, the_settings(websocket), len(engine.hosted.classes))
+        check_touch(websocket.scope, opening.call.stream)
     except (RenormError, AdapterError) as error:
         await _refuse(websocket, error)
         return

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from app.engine import Engine
 from app.errors import FieldError
+from app.routes.access import check_touch
 from app.routes.deps import the_engine, the_settings
 from app.routes.direct import Direct
 from app.routes.fields import PREDICT, Known, gather
@@ -99,6 +100,7 @@ async def predict_stream(request: Request) -> Response:
     engine = the_engine(request)
     size, rest = _chunk(request)
     parsed = await parse_predict(rest, the_settings(request), len(engine.hosted.classes))
+    check_touch(request.scope, parsed.call.stream)
     note(request.scope, parsed.call.stream)
     first, *more = split(parsed, size)
     # Before the response begins, so that an upload with a wrong field is answered with its status.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from app.routes.access import check_touch
 from app.routes.deps import the_engine, the_settings
 from app.routes.direct import Direct
 from app.routes.live_answers import predicted
@@ -31,6 +32,7 @@ async def predict(request: Request) -> Response:
     """
     engine = the_engine(request)
     parsed = await parse_predict(request, the_settings(request), len(engine.hosted.classes))
+    check_touch(request.scope, parsed.call.stream)
     note(request.scope, parsed.call.stream)
     async with while_connected(request):
         body = await predicted(request.scope, engine, parsed)

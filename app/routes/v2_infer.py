@@ -21,6 +21,7 @@ from app.oip.infer import to_call
 from app.oip.inputs import Limits
 from app.oip.outputs import Wanted, about, to_tensors
 from app.oip.unfolding import unfold
+from app.routes.access import check_touch
 from app.routes.base64_images import decode_one
 from app.routes.deps import the_engine, the_settings
 from app.routes.fields import check_stream
@@ -64,6 +65,7 @@ async def infer(request: Request) -> Response:
     """
     engine = the_hosting_engine(request)
     asked = await _asked(request, the_settings(request), engine.hosted.preprocessing.input_shape)
+    check_touch(request.scope, asked.call.stream, forgets=asked.call.start or asked.call.end)
     note(request.scope, asked.call.stream)
     try:
         async with while_connected(request):

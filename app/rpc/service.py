@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from open_inference.grpc import protocol
 from starlette.datastructures import Headers, State
 
+from app.access import presented
 from app.engine import Engine
 from app.errors import EngineClosedError, RequestError
 from app.oip import documents
@@ -123,6 +124,9 @@ class Service:
             request_id=request_id(about.metadata),
         )
         check_stream(call.stream)
+        if self._state.access.keyed:
+            keys = presented(about.metadata.raw)
+            self._state.access.check_stream(keys, call.stream, forgets=call.start or call.end)
         waits = [seconds for seconds in (call.timeout_s or settings.timeout, about.remaining_s) if seconds is not None]
         return asked, replace(call, timeout_s=min(waits, default=None))
 

@@ -13,7 +13,7 @@ import pytest
 from app import keys as key_files
 from app.access import Access, needed, presented
 from app.errors import AccessError, MissingKeyError
-from app.keys import KeyFileError, Scope, new_key, write_keys
+from app.keys import KeyFileError, Scope, new_key, read_keys, write_keys
 from app.settings import Settings
 
 OUTSIDE = "0.0.0.0"  # noqa: S104
@@ -110,10 +110,11 @@ def test_without_keys_only_own_and_listed_pages_may_change_things_or_open_socket
     if may:
         local.check(scope, [], origin, host, websocket=websocket)
     else:
-        with pytest.raises(AccessError, match="other web pages are refused") as refused:
+        rebound = host is not None and host.startswith("rebound")
+        words, hint = ("is not called", "--allowed-hosts") if rebound else ("other web pages are", "--cors-origins")
+        with pytest.raises(AccessError, match=words) as refused:
             local.check(scope, [], origin, host, websocket=websocket)
-        assert "--cors-origins" in refused.value.hint
-    local.check("infer", [], origin, host)
+        assert hint in refused.value.hint
 
 
 def test_beyond_this_machine_without_keys_everything_is_closed() -> None:
@@ -218,3 +219,89 @@ def test_the_file_is_not_looked_at_for_every_call(tmp_path: Path) -> None:
     keyed = access(keys=tmp_path / "k")
     os.truncate(tmp_path / "k", 0)
     keyed.check("infer", [key.encode()])
+
+
+# Names of the server, pages, and keys that are bound to streams
+
+
+@pytest.mark.parametrize(
+    ("host", "may"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("127.0.0.1:1", True),
+        ("[::1]:8000", True),
+        ("gpu-1.lab.example:8000", True),
+        (None, True),
+        ("rebound.example", False),
+        ("127.0.0.1.rebound.example:8000", False),
+        ("testserver", False),
+        ("[", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("scope", ["infer", "admin"])
+def test_without_keys_a_server_of_this_machine_answers_to_its_own_names(
+    scope: Scope, host: str | None, may: bool
+) -> None:
+    local = access(allowed_hosts="GPU-1.lab.example, other")
+    if may:
+        local.check(scope, [], None, host)
+        return
+    with pytest.raises(AccessError, match="is not called") as refused:
+        local.check(scope, [], None, host)
+    assert "--allowed-hosts" in refused.value.hint
+
+
+@pytest.mark.parametrize(("origin", "may"), [(None, True), ("http://localhost:8000", True), (FOREIGN, False)])
+def test_without_keys_foreign_pages_change_no_stream(origin: str | None, may: bool) -> None:
+    local = access()
+    local.check("infer", [], origin, "localhost:8000")  # browsers keep what is read from the page
+    if may:
+        local.check("infer", [], origin, "localhost:8000", changes=True)
+    else:
+        with pytest.raises(AccessError, match="calls that change a stream from other web pages"):
+            local.check("infer", [], origin, "localhost:8000", changes=True)
+
+
+def bound(tmp_path: Path) -> tuple[Access, dict[str, bytes]]:
+    """A server of three keys, and what each is sent as."""
+    made = {
+        "all": new_key("all", ["infer"]),
+        "a": new_key("a", ["infer"], streams=["tenant-a-*"]),
+        "admin": new_key("admin", ["admin"]),
+    }
+    write_keys(tmp_path / "keys.toml", [key for _, key in made.values()])
+    assert read_keys(tmp_path / "keys.toml") == tuple(key for _, key in made.values())
+    return access(keys=tmp_path / "keys.toml"), {name: secret.encode() for name, (secret, _) in made.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "stream", "forgets", "may"),
+    [
+        ("all", "tenant-b-1", False, True),
+        ("all", "tenant-b-1", True, False),
+        ("all", None, False, True),
+        ("a", "tenant-a-1", False, True),
+        ("a", "tenant-a-1", True, True),
+        ("a", "tenant-b-1", False, False),
+        ("a", "tenant-a", False, False),
+        ("a", None, False, False),
+        ("admin", "tenant-b-1", True, True),
+    ],
+)
+def test_a_key_touches_the_streams_that_it_is_for(
+    name: str, stream: str | None, forgets: bool, may: bool, tmp_path: Path
+) -> None:
+    rules, sent = bound(tmp_path)
+    if may:
+        rules.check_stream([sent[name]], stream, forgets=forgets)
+        return
+    with pytest.raises(AccessError, match="may not forget a stream" if name == "all" else "is not for"):
+        rules.check_stream([sent[name]], stream, forgets=forgets)
+
+
+@pytest.mark.parametrize("prefixes", [[""], ["*"], ["a", ""], [3], "text", ['a"b'], ["a\nb"]], ids=repr)
+def test_a_key_cannot_be_bound_to_nothing(prefixes: Any) -> None:
+    with pytest.raises(KeyFileError, match="cannot be bound"):
+        new_key("name", ["infer"], streams=prefixes if isinstance(prefixes, list) else [*prefixes, ""])

@@ -60,7 +60,10 @@ def test_doors_answer_while_the_engine_is_opened_in_the_background() -> None:
 
     async def live() -> None:
         transport = httpx.ASGITransport(app=app)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as to:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://[::1]") as to,
+        ):
             assert (await to.get("/healthz")).json() == {"status": "starting"}
             assert (await to.get("/readyz")).status_code == 503
             assert (await to.post("/v1/predict", content=b"x")).status_code == 503

@@ -13,6 +13,8 @@ from app.access import needed
 from app.keys import new_key, write_keys
 from tests.app.fakes import Client, refusal
 
+IMAGE = b"an image, as far as the door looks"
+
 KEYED: dict[str, Any] = {"admin_key": "twelve chars"}
 KEY = {"X-API-Key": "twelve chars"}
 
@@ -134,3 +136,98 @@ def test_openapi_says_which_calls_take_a_key(settings: dict[str, Any]) -> None:
     predict = document["paths"]["/v1/predict"]["post"]["security"]
     assert predict == (either if settings else [{}, *either]), "without keys they are optional"
     assert "security" not in document["paths"]["/healthz"]["get"]
+
+
+# Who may touch which stream
+
+
+def keyed(tmp_path: Path) -> tuple[Client, dict[str, dict[str, str]]]:
+    made = {
+        "all": new_key("all", ["infer"]),
+        "a": new_key("a", ["infer"], streams=["camera-"]),
+        "b": new_key("b", ["infer", "admin"], streams=["tenant-b-"]),
+        "admin": new_key("admin", ["admin"]),
+    }
+    write_keys(tmp_path / "keys.toml", [key for _, key in made.values()])
+    client = Client(keys=tmp_path / "keys.toml")
+    return client, {name: {"X-API-Key": secret} for name, (secret, _) in made.items()}
+
+
+def infer(stream: str, **parameters: bool) -> dict[str, Any]:
+    return {
+        "inputs": [{"name": "x", "datatype": "UINT8", "shape": [1, 4, 4, 3], "data": [0] * 48}],
+        "parameters": {"sequence_id": stream, **parameters},
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "stream", "flags", "status"),
+    [
+        ("all", "camera-7", {}, 200),
+        ("all", "camera-7", {"sequence_start": True}, 403),
+        ("all", "camera-7", {"sequence_end": True}, 403),
+        ("a", "camera-7", {"sequence_start": True, "sequence_end": True}, 200),
+        ("a", "tenant-b-1", {}, 403),
+        ("admin", "tenant-b-1", {"sequence_end": True}, 200),
+    ],
+)
+def test_sequences_begin_and_end_for_who_may_forget_them(
+    key: str, stream: str, flags: dict[str, bool], status: int, tmp_path: Path
+) -> None:
+    client, headers = keyed(tmp_path)
+    response = client.post("/v2/models/fake-net/infer", json=infer(stream, **flags), headers=headers[key])
+    assert response.status_code == status, response.text
+    assert len(client.engine.calls) == (status == 200)
+
+
+@pytest.mark.parametrize("door", ["predict", "ndjson"])
+@pytest.mark.parametrize(("key", "status"), [("all", 200), ("a", 200), ("b", 403)])
+def test_a_bound_key_predicts_for_its_streams_alone(door: str, key: str, status: int, tmp_path: Path) -> None:
+    client, headers = keyed(tmp_path)
+    path = {"predict": "/v1/predict", "ndjson": "/v1/predict/stream"}[door]
+    response = client.post(
+        f"{path}?stream=camera-7", content=IMAGE, headers={**headers[key], "Content-Type": "image/png"}
+    )
+    assert response.status_code == status, response.text
+    assert bool(client.engine.calls) is (status == 200)
+
+
+@pytest.mark.parametrize(("key", "seen"), [("all", 1), ("a", 1), ("b", 0)])
+def test_a_bound_key_sees_its_streams_alone(key: str, seen: int, tmp_path: Path) -> None:
+    client, headers = keyed(tmp_path)
+    assert len(client.get("/v1/streams", headers=headers[key]).json()["streams"]) == seen
+    assert client.get("/v1/streams/camera-7", headers=headers[key]).status_code == (200 if seen else 403)
+
+
+@pytest.mark.parametrize(("stream", "status"), [("tenant-b-1", 200), ("camera-7", 403), (None, 403)])
+def test_a_bound_key_resets_its_streams_alone(stream: str | None, status: int, tmp_path: Path) -> None:
+    client, headers = keyed(tmp_path)
+    body = {"all": True} if stream is None else {"stream": stream}
+    response = client.post("/v1/admin/reset", json=body, headers=headers["b"])
+    assert response.status_code in {status, 422}
+    assert bool(client.engine.resets) is (status == 200)
+
+
+@pytest.mark.parametrize("path", ["/v1/streams", "/metrics", "/v1/model", "/v2"])
+def test_without_keys_nothing_is_told_under_a_foreign_name(path: str) -> None:
+    response = Client().get(path, headers={"Host": "rebound.example:8000"})
+    refusal(response, 403, "forbidden")
+    assert Client().get(path).status_code == 200
+    assert Client(allowed_hosts="rebound.example").get(path, headers={"Host": "rebound.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/predict?stream=s", "image/png"),
+        ("/v1/predict?stream=s", "text/plain"),
+        ("/v1/predict/stream?stream=s", "image/png"),
+        ("/v2/models/fake-net/infer", "text/plain"),
+        ("/v1/admin/reset?stream=s", "text/plain"),
+    ],
+)
+def test_without_keys_no_foreign_page_moves_a_stream(path: str, kind: str) -> None:
+    client = Client()
+    headers = {"Origin": "https://elsewhere.example", "Content-Type": kind}
+    refusal(client.post(path, content=IMAGE, headers=headers), 403, "forbidden")
+    assert (client.engine.calls, client.engine.resets) == ([], [])
