@@ -69,7 +69,10 @@ class Worker:
     async def close(self, patience_s: float | None = None) -> bool:
         """Finish what was asked for, and end; whether that took no longer than ``patience_s``."""
         self._jobs.put(None)
-        return await asyncio.to_thread(self._gone.wait, patience_s)
+        # Until the thread itself has ended, not only its work: a program that ends while a thread is still taking leave
+        # of torch is aborted by the C++ runtime.
+        await asyncio.to_thread(self._thread.join, patience_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         job: _Job | None = None

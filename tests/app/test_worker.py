@@ -119,3 +119,18 @@ def test_a_loop_that_is_gone_harms_nobody() -> None:
     gate.set()
     assert asyncio.run(worker.run(lambda: 2)) == 2
     assert asyncio.run(worker.close(5))
+
+
+async def test_closing_waits_for_the_thread_itself() -> None:
+    """Not only for its work: what a thread leaves to C++ libraries when it ends must not meet the program's end."""
+    worker = Worker("test")
+    leaving = threading.Event()
+    fail_waiting = worker._fail_waiting
+
+    def slowly() -> None:
+        fail_waiting()
+        leaving.wait(0.2)
+
+    worker._fail_waiting = slowly  # type: ignore[method-assign]
+    assert await worker.close()
+    assert not worker._thread.is_alive()
