@@ -148,7 +148,7 @@ def test_the_readmes_first_request_has_the_readmes_answer(url: str) -> None:
     readme = (ROOT / "README.md").read_text()
     found = re.search(r"```sh\n(curl .*?)```\n+```json\n(.*?)```", readme, re.DOTALL)
     assert found is not None
-    httpx.post(f"{url}/v1/admin/reset", json={})
+    httpx.post(f"{url}/v1/admin/reset", json={"all": True})
     answer, expected = shell(found[1], url), json.loads(found[2])
     assert answer.pop("timing_ms").keys() == expected.pop("timing_ms").keys()
     assert _rounded(answer) == _rounded(expected)
@@ -162,7 +162,7 @@ def test_the_requests_of_the_api_page_are_answered(url: str) -> None:
 
 
 def test_the_requests_of_the_strategies_page_have_its_answers(url: str) -> None:
-    httpx.post(f"{url}/v1/admin/reset", json={})
+    httpx.post(f"{url}/v1/admin/reset", json={"all": True})
     pairs = re.findall(r"```sh\n(.*?)```\n+```json\n(.*?)```", (ROOT / "docs" / "strategies.md").read_text(), re.DOTALL)
     assert len(pairs) == 2
     for command, said in pairs:

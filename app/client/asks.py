@@ -98,7 +98,7 @@ def reset(stream: str | None, strategy: str | None) -> Ask[int]:
     Not repeatable: a second reset would also forget what was learned since the first.
     """
     scope = {name: value for name, value in (("stream", stream), ("strategy", strategy)) if value is not None}
-    return Ask("POST", "/v1/admin/reset", _forgotten, body=scope, repeatable=False)
+    return Ask("POST", "/v1/admin/reset", _forgotten, body=scope or {"all": True}, repeatable=False)
 
 
 def model() -> Ask[ModelResponse]:

@@ -43,6 +43,26 @@ def check_touch(scope: Scope, stream: str | None, *, forgets: bool = False) -> N
         access.check_stream(presented(scope["headers"]), stream, forgets=forgets)
 
 
+def check_admin(scope: Scope) -> None:
+    """Refuse a call on a path of scope infer that is for scope admin, as DELETE is.
+
+    Raises:
+        AccessError: its key, or its page, may not make it.
+    """
+    access: Access = scope["app"].state.access
+    named = {name: value.decode("latin-1") for name, value in scope["headers"] if name in {b"origin", b"host"}}
+    keys = presented(scope["headers"]) if access.keyed else []
+    access.check("admin", keys, named.get(b"origin"), named.get(b"host"), changes=True)
+
+
+def caller_of(scope: Scope) -> str:
+    """Who makes a call, for the log: the key's name, if there are keys, and the address."""
+    access: Access = scope["app"].state.access
+    names = [key.name for key in access.valid(presented(scope["headers"]))] if access.keyed else []
+    address = scope["client"][0] if scope.get("client") else "unknown"
+    return f"key '{names[0]}' from {address}" if names else str(address)
+
+
 def seen_streams(scope: Scope) -> Callable[[str], bool]:
     """Which streams the call's key may see."""
     access: Access = scope["app"].state.access

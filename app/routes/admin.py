@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from fastapi import APIRouter, Request
 
-from app.routes.access import check_touch
+from app.logs import server
+from app.routes.access import caller_of, check_touch
 from app.routes.deps import OpenEngine
 from app.routes.openapi import RESET_DOCS, described
 from app.routes.parse import parse_reset
 from app.schemas import ResetResponse
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
+
+
+def log_reset(request: Request, limits: Mapping[str, Any], forgotten: int) -> None:
+    """One line that says who has forgotten what."""
+    subject = ", ".join(f"{name} {value!r}" for name, value in limits.items()) or "all streams"
+    server.info("reset of %s by %s: %d states forgotten", subject, caller_of(request.scope), forgotten)
 
 
 @router.post(
@@ -20,11 +30,12 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"])
     openapi_extra=RESET_DOCS,
 )
 async def reset(request: Request, engine: OpenEngine) -> ResetResponse:
-    """Forget what was learned: of one stream, with one strategy, both, or, when neither is given, everything.
+    """Forget what was learned: of one stream, with one strategy, both, or with `all` everything.
 
     A forgotten stream starts anew with its next request, exactly like one never seen.
     """
     scope = await parse_reset(request)
     check_touch(request.scope, scope.get("stream"))
     forgotten = await engine.reset(**scope)
+    log_reset(request, scope, forgotten)
     return ResetResponse(forgotten=forgotten, stream=scope.get("stream"), strategy=scope.get("strategy"))

@@ -44,17 +44,19 @@ def gather(
     read itself, so that the list of known ones is complete.
 
     Raises:
-        FieldError: a field is unknown, given twice, of the wrong type or out of range.
+        FieldError: a field is unknown, given twice with different content, of the wrong type or out of range.
     """
     values = dict(before or {})
     given = [(name, value, True) for name, value in text] + [(name, v, False) for name, v in (members or {}).items()]
     for name, value, textual in given:
         if name not in known:
             raise _unknown(name, [*([beside] if beside else []), *known])
-        if name in values:
+        read = known[name].read(value) if textual else value
+        known[name].check(read)
+        # Pages of documentation fill in a query and a form alike: what says the same twice is one thing.
+        if name in values and values[name] != read:
             raise FieldError(f"{name} is given twice", hint="give it once, in the query or in the body", where=name)
-        values[name] = known[name].read(value) if textual else value
-        known[name].check(values[name])
+        values[name] = read
     return values
 
 
@@ -64,9 +66,10 @@ def check_stream(name: Any) -> None:
     Raises:
         FieldError: it does not.
     """
-    if not _printable(name) or "/" in name:
+    if not _printable(name) or "/" in name or name in {".", ".."} or name != name.strip():
         raise FieldError(
-            f"stream must be 1 to {LONGEST_NAME} printable characters without '/', not {_short(name)}",
+            f"stream must be 1 to {LONGEST_NAME} printable characters without '/' and without spaces around them, and "
+            f"not '.' or '..', not {_short(name)}",
             hint="name it after its source, such as camera-7",
             where="stream",
         )
@@ -105,6 +108,11 @@ def _check_params(value: Any) -> None:
 def _check_update(value: Any) -> None:
     if not isinstance(value, bool):
         raise FieldError(f"update must be true or false, not {_short(value)}", where="update")
+
+
+def _check_all(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise FieldError(f"all must be true or false, not {_short(value)}", where="all")
 
 
 def _check_whole(value: Any) -> None:
@@ -161,15 +169,15 @@ _NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 STREAM = Known(
     {
         **_NAME,
-        "pattern": "^[^/]+$",
+        "pattern": "^[^/\\s]([^/]*[^/\\s])?$",
+        "not": {"enum": [".", ".."]},
         "default": "default",
-        "description": "whose images these are",
-        "example": "camera-7",
+        "description": "whose images these are, such as camera-7",
     },
     check_stream,
 )
 STRATEGY = Known(
-    {**_NAME, "description": "how to adapt; by default the server's choice", "example": "adabn"}, _check_strategy
+    {**_NAME, "description": "how to adapt, such as adabn; by default the server's choice"}, _check_strategy
 )
 
 PREDICT: dict[str, Known] = {
@@ -178,8 +186,7 @@ PREDICT: dict[str, Known] = {
     "params": Known(
         {
             "type": "object",
-            "description": "hyperparameters of the strategy; in a query or form as JSON text",
-            "example": {"momentum": 0.2},
+            "description": 'hyperparameters, such as {"momentum": 0.2}; in a query or form as JSON text',
         },
         _check_params,
         _read_params,
@@ -190,7 +197,7 @@ PREDICT: dict[str, Known] = {
         _read_update,
     ),
     "top_k": Known(
-        {"type": "integer", "minimum": 1, "description": "classes per image; by default five, or all", "example": 3},
+        {"type": "integer", "minimum": 1, "description": "classes per image; by default five, or all"},
         _check_whole,
         _read_top_k,
     ),
@@ -200,7 +207,6 @@ PREDICT: dict[str, Known] = {
             "exclusiveMinimum": 0,
             "maximum": LONGEST_TIMEOUT,
             "description": "seconds; a request that waits longer for its forward is refused with 504",
-            "example": 0.5,
         },
         _check_timeout,
         _read_timeout,
@@ -209,7 +215,12 @@ PREDICT: dict[str, Known] = {
 """What `POST /v1/predict` takes beside the images."""
 
 RESET: dict[str, Known] = {
-    "stream": Known({**_NAME, "description": "only this stream", "example": "camera-7"}, check_stream),
-    "strategy": Known({**_NAME, "description": "only states of this strategy", "example": "adabn"}, _check_strategy),
+    "stream": Known({**_NAME, "description": "only this stream"}, check_stream),
+    "strategy": Known({**_NAME, "description": "only states of this strategy"}, _check_strategy),
+    "all": Known(
+        {"type": "boolean", "description": "true: every stream; asked for where neither of the others is given"},
+        _check_all,
+        _read_update,
+    ),
 }
 """What `POST /v1/admin/reset` takes."""

@@ -18,11 +18,12 @@ from adapters import (
 )
 from adapters import strategy as made
 from app.errors import StrategyNotFoundError
-from app.routes.access import check_touch, seen_streams
+from app.routes.access import check_admin, check_touch, seen_streams
+from app.routes.admin import log_reset
 from app.routes.deps import OpenEngine, ServerSettings
-from app.routes.fields import check_stream
+from app.routes.fields import RESET, check_stream, gather
 from app.routes.openapi import described
-from app.schemas import CompositeResponse, ModelResponse, StrategyResponse, StreamsResponse, StreamState
+from app.schemas import CompositeResponse, ModelResponse, ResetResponse, StrategyResponse, StreamsResponse, StreamState
 
 router = APIRouter(prefix="/v1")
 
@@ -74,6 +75,20 @@ async def stream(request: Request, stream: str, engine: OpenEngine) -> list[Stre
     check_stream(stream)
     check_touch(request.scope, stream)
     return [StreamState.model_validate(info) for info in engine.stream(stream)]
+
+
+@router.delete(
+    "/streams/{stream}", summary="Forget one stream", tags=["admin"], responses=described(401, 403, 404, 422, 503)
+)
+async def forget(request: Request, stream: str, engine: OpenEngine, strategy: str | None = None) -> ResetResponse:
+    """Forget what one stream has learned, with all strategies or with one: the same as a reset that names it."""
+    check_admin(request.scope)
+    limits = gather(RESET, members={"stream": stream, **({} if strategy is None else {"strategy": strategy})})
+    check_touch(request.scope, stream)
+    engine.stream(stream)  # which says so where there is none
+    forgotten = await engine.reset(**limits)
+    log_reset(request, limits, forgotten)
+    return ResetResponse(forgotten=forgotten, stream=stream, strategy=strategy)
 
 
 def _part(name: str, default: str) -> StrategyResponse:

@@ -58,12 +58,10 @@ PREDICT_DOCS: dict[str, Any] = {
     "parameters": [*_query(PREDICT), *_headers()],
     "requestBody": {
         "required": True,
-        "description": "Fields may stand in the body or in the query, each in one place.",
+        "description": "Fields may stand in the body or in the query.",
         "content": {
-            "multipart/form-data": {
-                "schema": _object(PREDICT, files=_FILES),
-                "example": {"files": ["cat.jpg", "dog.jpg"], "stream": "camera-7", "top_k": 3},
-            },
+            # Without an example: a page would send its fields along with the file that a person chooses.
+            "multipart/form-data": {"schema": _object(PREDICT, files=_FILES)},
             **{
                 kind: {"schema": _BINARY, "example": f"the bytes of a file: curl --data-binary @{file}"}
                 for kind, file in (("image/jpeg", "cat.jpg"), ("image/png", "cat.png"), ("image/webp", "cat.webp"))
@@ -89,7 +87,7 @@ RESET_DOCS: dict[str, Any] = {
     "parameters": _query(RESET),
     "requestBody": {
         "required": False,
-        "description": "Without any field everything is forgotten.",
+        "description": "One of the fields, or `all` for everything.",
         "content": {"application/json": {"schema": _object(RESET), "example": {"stream": "camera-7"}}},
     },
 }

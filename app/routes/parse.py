@@ -66,20 +66,33 @@ async def parse_predict(request: Request, settings: Settings, classes: int) -> P
 
 
 async def parse_reset(request: Request) -> dict[str, Any]:
-    """What a reset is limited to, from the query or from an optional JSON body: ``stream``, ``strategy``.
+    """What a reset is limited to, from the query or from an optional JSON body: ``stream``, ``strategy``, or neither.
 
     Raises:
-        FieldError: a field is unknown, given twice or of the wrong type.
+        FieldError: a field is unknown, given twice or of the wrong type; or neither is there, and no ``all``.
         MediaTypeError: the body is not JSON.
     """
     kind = _media_type(request)
     query = gather(RESET, request.query_params.multi_items())
     body = await request.body()
     if not body:
-        return query
+        return _limits(query)
     if kind not in {"", "application/json"}:
         raise _unread(kind, "send JSON with -H 'Content-Type: application/json'")
-    return gather(RESET, members=load_object(body, "body"), before=query)
+    return _limits(gather(RESET, members=load_object(body, "body"), before=query))
+
+
+def _limits(fields: dict[str, Any]) -> dict[str, Any]:
+    everything = fields.pop("all", False)
+    if everything and fields:
+        raise FieldError(f"all is not for one {' or '.join(fields)}", hint="leave one of them out", where="all")
+    if not everything and not fields:
+        raise FieldError(
+            "a reset without a stream and a strategy would forget everything",
+            hint="name the stream, or say all=true",
+            where="all",
+        )
+    return fields
 
 
 async def _read_json(body: bytes, query: dict[str, Any], most: int) -> tuple[list[bytes], dict[str, Any]]:

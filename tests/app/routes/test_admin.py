@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.keys import new_key, write_keys
 from tests.app.fakes import Client, refusal
 
 KEY = "a long sécret key"
@@ -12,15 +14,24 @@ BEARER = {"Authorization": f"Bearer {KEY}".encode()}
 @pytest.mark.parametrize(
     ("said", "scope"),
     [
-        ({}, (None, None)),
-        ({"json": {}}, (None, None)),
+        ({"params": {"all": "true"}}, (None, None)),
+        ({"json": {"all": True}}, (None, None)),
+        ({"json": {"stream": "a", "all": False}}, ("a", None)),
+        ({"params": {"stream": "a"}, "json": {"stream": "a"}}, ("a", None)),
         ({"json": {"stream": "a"}}, ("a", None)),
         ({"json": {"strategy": "bn"}}, (None, "bn")),
         ({"json": {"stream": "a", "strategy": "bn"}}, ("a", "bn")),
         ({"params": {"stream": "a b"}}, ("a b", None)),
         ({"params": {"stream": "a"}, "json": {"strategy": "bn"}}, ("a", "bn")),
         ({"content": b'{"stream": "a"}'}, ("a", None)),
-        ({"content": b"", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}, (None, None)),
+        (
+            {
+                "params": {"all": "true"},
+                "content": b"",
+                "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+            },
+            (None, None),
+        ),
     ],
 )
 def test_reset(said: dict[str, Any], scope: tuple[str | None, str | None]) -> None:
@@ -36,7 +47,12 @@ def test_reset(said: dict[str, Any], scope: tuple[str | None, str | None]) -> No
     [
         ({"json": {"steam": "a"}}, "steam", "known are stream, strategy"),
         ({"params": {"steam": "a"}}, "steam", "known are stream, strategy"),
-        ({"params": {"stream": "a"}, "json": {"stream": "a"}}, "stream", "given twice"),
+        ({"params": {"stream": "a"}, "json": {"stream": "b"}}, "stream", "given twice"),
+        ({}, "all", "all=true"),
+        ({"json": {}}, "all", "all=true"),
+        ({"json": {"all": False}}, "all", "all=true"),
+        ({"json": {"all": True, "stream": "a"}}, "all", "leave one of them out"),
+        ({"json": {"all": "yes"}}, "all", "true or false"),
         ({"json": {"stream": None}}, "stream", "not null"),
         ({"json": {"strategy": None}}, "strategy", "not null"),
         ({"json": {"stream": ""}}, "stream", "1 to 128"),
@@ -79,7 +95,7 @@ def test_unknown_strategy() -> None:
 )
 def test_the_key_opens(host: str, headers: dict[str, bytes]) -> None:
     client = Client(host=host, admin_key=KEY)
-    assert client.post("/v1/admin/reset", headers=headers).status_code == 200
+    assert client.post("/v1/admin/reset?all=true", headers=headers).status_code == 200
     assert client.engine.resets == [(None, None)]
 
 
@@ -98,7 +114,7 @@ def test_the_key_opens(host: str, headers: dict[str, bytes]) -> None:
 )
 def test_without_the_key_it_stays_shut(host: str, headers: dict[str, bytes], status: int, code: str) -> None:
     client = Client(host=host, admin_key=KEY)
-    response = client.post("/v1/admin/reset", headers=headers)
+    response = client.post("/v1/admin/reset?all=true", headers=headers)
     refusal(response, status, code)
     assert ("www-authenticate" in response.headers) is (status == 401)
     assert client.engine.resets == []
@@ -108,7 +124,7 @@ def test_without_the_key_it_stays_shut(host: str, headers: dict[str, bytes], sta
 @pytest.mark.parametrize("headers", [{}, BEARER])
 def test_beyond_loopback_a_key_must_be_set(host: str, headers: dict[str, bytes]) -> None:
     client = Client(host=host)
-    assert "RENORM_ADMIN_KEY" in refusal(client.post("/v1/admin/reset", headers=headers), 403, "forbidden")
+    assert "RENORM_ADMIN_KEY" in refusal(client.post("/v1/admin/reset?all=true", headers=headers), 403, "forbidden")
     assert client.engine.resets == []
 
 
@@ -122,7 +138,7 @@ def test_access_is_refused_before_the_body_is_looked_at() -> None:
 )
 def test_on_loopback_the_server_s_own_pages_may(origin: str, host: str) -> None:
     client = Client()
-    assert client.post("/v1/admin/reset", headers={"Origin": origin, "Host": host}).status_code == 200
+    assert client.post("/v1/admin/reset?all=true", headers={"Origin": origin, "Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -143,3 +159,64 @@ def test_on_loopback_other_pages_may_not(origin: str, host: str) -> None:
     words = "is not called" if host.startswith("rebound") else "web pages"
     assert words in refusal(response, 403, "forbidden")
     assert client.engine.resets == []
+
+
+# DELETE, and who has forgotten what
+
+
+def test_a_stream_is_forgotten_by_its_name() -> None:
+    client = Client()
+    response = client.request("DELETE", "/v1/streams/camera-7")
+    assert response.json() == {"forgotten": 2, "stream": "camera-7", "strategy": None}
+    assert client.request("DELETE", "/v1/streams/camera-7?strategy=bn").json()["strategy"] == "bn"
+    assert client.engine.resets == [("camera-7", None), ("camera-7", "bn")]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/streams/camera-9", 404, "stream_not_found"),
+        ("/v1/streams/%2E%2E", 422, "invalid_field"),
+        ("/v1/streams/camera-7?strategy=", 422, "invalid_field"),
+    ],
+)
+def test_what_cannot_be_forgotten_is_refused(path: str, status: int, code: str) -> None:
+    client = Client()
+    response = client.request("DELETE", path)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert client.engine.resets == []
+
+
+def test_forgetting_takes_the_scope_of_a_reset(tmp_path: Path) -> None:
+    made = {name: new_key(name, [scope]) for name, scope in (("reader", "infer"), ("boss", "admin"))}  # type: ignore[list-item]
+    write_keys(tmp_path / "keys.toml", [key for _, key in made.values()])
+    client = Client(keys=tmp_path / "keys.toml")
+    for name, status in (("reader", 403), ("boss", 200)):
+        answer = client.request("DELETE", "/v1/streams/camera-7", headers={"X-API-Key": made[name][0]})
+        assert answer.status_code == status, answer.text
+    foreign = {"Origin": "https://elsewhere.example"}
+    assert Client().request("DELETE", "/v1/streams/camera-7", headers=foreign).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        (
+            "POST",
+            "/v1/admin/reset?stream=camera-7&strategy=bn",
+            "reset of stream 'camera-7', strategy 'bn' by key 'boss'",
+        ),
+        ("POST", "/v1/admin/reset?all=true", "reset of all streams by key 'boss' from "),
+        ("DELETE", "/v1/streams/camera-7", "reset of stream 'camera-7' by key 'boss' from "),
+    ],
+)
+def test_the_log_says_who_has_forgotten_what(
+    method: str, path: str, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret, key = new_key("boss", ["admin"])
+    write_keys(tmp_path / "keys.toml", [key])
+    with caplog.at_level("INFO", "renorm.server"):
+        Client(keys=tmp_path / "keys.toml").request(method, path, headers={"X-API-Key": secret})
+    assert says in caplog.text
+    assert "2 states forgotten" in caplog.text
+    assert secret not in caplog.text

@@ -24,7 +24,7 @@ def functions(dependant: Dependant) -> Iterator[object]:
 
 
 def test_every_endpoint_and_dependency_is_a_coroutine() -> None:
-    assert len(routes()) == 9
+    assert len(routes()) == 10
     for route in routes():
         for call in functions(route.dependant):
             # FastAPI's own security schemes are objects whose call is a coroutine.

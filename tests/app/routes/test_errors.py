@@ -95,7 +95,7 @@ def test_unknown_paths_and_methods() -> None:
     response = client.get("/v1/predict")
     assert "use POST" in refusal(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
-    refusal(client.request("DELETE", "/v1/streams/a"), 405, "method_not_allowed")
+    refusal(client.request("DELETE", "/v1/streams"), 405, "method_not_allowed")
 
 
 def test_before_the_engine_is_open_every_door_that_needs_it_is_unavailable() -> None:
@@ -105,7 +105,7 @@ def test_before_the_engine_is_open_every_door_that_needs_it_is_unavailable() -> 
         client.get("/v1/model"),
         client.get("/v1/streams"),
         client.get("/v1/streams/a"),
-        client.post("/v1/admin/reset"),
+        client.post("/v1/admin/reset?all=true"),
     ):
         assert "starting" in refusal(response, 503, "unavailable")
     assert client.get("/v1/strategies").status_code == 200

@@ -66,6 +66,7 @@ def test_document() -> None:
         "GET /v1/model",
         "GET /v1/streams",
         "GET /v1/streams/{stream}",
+        "DELETE /v1/streams/{stream}",
         "POST /v1/admin/reset",
         "GET /healthz",
         "GET /metrics",
@@ -94,8 +95,12 @@ def test_operation(operation: dict[str, Any]) -> None:
         if status != "200":
             assert {"error", "code", "where"} <= set(resolve(media["schema"])["properties"])
             assert {"error", "code"} <= set(media["example"]) <= {"error", "code", "where", "ready"}
-    for media in operation.get("requestBody", {}).get("content", {}).values():
-        assert "example" in media
+    for kind, media in operation.get("requestBody", {}).get("content", {}).items():
+        # A page fills the fields of a form in from its example, and would send them with the file that a person chose.
+        assert ("example" in media) is (kind != "multipart/form-data")
+    for parameter in operation.get("parameters", []):
+        said = json.dumps(parameter)
+        assert parameter["required"] or '"example' not in said, parameter["name"]
 
 
 def test_predict_shows_its_three_forms_and_all_fields() -> None:

@@ -116,11 +116,30 @@ def test_json_fields(client: Client, members: dict[str, Any], where: str, says: 
 @pytest.mark.parametrize("name", ["stream", "strategy", "update", "top_k", "params"])
 def test_given_in_query_and_body(client: Client, name: str) -> None:
     text = {"stream": "a", "strategy": "bn", "update": "true", "top_k": "1", "params": "{}"}[name]
+    other = {"stream": "b", "strategy": "adabn", "update": "false", "top_k": "2", "params": '{"k": 1}'}[name]
     value: Any = {"stream": "a", "strategy": "bn", "update": True, "top_k": 1, "params": {}}[name]
-    by_json = client.post(f"/v1/predict?{name}={text}", json={"images": [TEXT], name: value})
-    by_form = client.post(f"/v1/predict?{name}={text}", files=FILE, data={name: text})
+    by_json = client.post(f"/v1/predict?{name}={other}", json={"images": [TEXT], name: value})
+    by_form = client.post(f"/v1/predict?{name}={other}", files=FILE, data={name: text})
     for response in (by_json, by_form):
         assert f"{name} is given twice" in refusal(response, 422, "invalid_field", name)
+
+
+@pytest.mark.parametrize("name", ["stream", "strategy", "update", "top_k", "params", "timeout"])
+def test_the_same_in_query_and_body_is_one_thing(name: str) -> None:
+    """As the page of the documentation sends it."""
+    texts = {"stream": "a", "strategy": "bn", "update": "true", "top_k": "1", "params": "{}", "timeout": "2"}
+    values = {"stream": "a", "strategy": "bn", "update": True, "top_k": 1, "params": {}, "timeout": 2}
+    client = Client()
+    by_json = client.post(f"/v1/predict?{name}={texts[name]}", json={"images": [TEXT], name: values[name]})
+    by_form = client.post(f"/v1/predict?{name}={texts[name]}", files=FILE, data={name: texts[name]})
+    assert (by_json.status_code, by_form.status_code) == (200, 200), by_form.text
+    assert len(client.engine.calls) == 2
+
+
+@pytest.mark.parametrize("name", [".", "..", " ", "  ", " a", "a ", "a/b", "", "a\nb", "\u3000"], ids=repr)
+def test_names_that_no_stream_has(client: Client, name: str) -> None:
+    response = client.post("/v1/predict", files=FILE, data={"stream": name})
+    assert "without spaces around" in refusal(response, 422, "invalid_field", "stream")
 
 
 @pytest.mark.parametrize(
