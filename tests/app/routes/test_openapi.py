@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
