@@ -92,8 +92,8 @@ class Access:
         *,
         changes: bool = False,
         websocket: bool = False,
-    ) -> None:
-        """Let a call of that scope pass, or say why not. Changes nothing.
+    ) -> Key | None:
+        """Let a call of that scope pass, or say why not; the key for which it passes, if it is one. Changes nothing.
 
         ``keys`` are those that the call presents, see `presented`; ``origin`` and ``host`` are its headers of that name
         as text. Calls that are no HTTP, such as gRPC, have neither. ``changes`` says whether the call may move a
@@ -105,15 +105,15 @@ class Access:
                 anywhere.
         """
         if scope is None:
-            return
+            return None
         if self.keyed:
-            self._check_keys(scope, keys)
-        elif not self._loopback and (scope == "admin" or not self._insecure):
+            return self._fitting(scope, keys)
+        if not self._loopback and (scope == "admin" or not self._insecure):
             what = "admin calls are closed" if scope == "admin" else "the server is closed"
             raise AccessError(f"{what}: it listens beyond this machine and has no key", hint=_MAKE)
-        else:
-            self._check_host(host)
-            self._check_page(scope, origin, host, changes=changes, websocket=websocket)
+        self._check_host(host)
+        self._check_page(scope, origin, host, changes=changes, websocket=websocket)
+        return None
 
     def check_stream(self, keys: Sequence[bytes], stream: str | None, *, forgets: bool = False) -> None:
         """Let a call that has passed `check` touch that stream, or all streams (None), or say why not.
@@ -188,7 +188,7 @@ class Access:
             "or add --insecure to let everyone predict"
         )
 
-    def _check_keys(self, scope: Scope, given: Sequence[bytes]) -> None:
+    def _fitting(self, scope: Scope, given: Sequence[bytes]) -> Key:
         if not given:
             raise MissingKeyError(f"this call needs a key with scope '{scope}'", hint=_SEND)
         matches = self._matching(given)
@@ -198,8 +198,10 @@ class Access:
         if not fitting:
             raise AccessError(f"key '{matches[0].name}' is not for calls of scope '{scope}'", hint="send one that is")
         now = datetime.now(UTC)
-        if all(key.expired(now) for key in fitting):
+        valid = next((key for key in fitting if not key.expired(now)), None)
+        if valid is None:
             raise AccessError(f"key '{fitting[0].name}' has expired", hint="make another with `renorm key new`")
+        return valid
 
     def _matching(self, given: Sequence[bytes]) -> list[Key]:
         known, digests = self.keys, [digest(one) for one in given]

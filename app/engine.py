@@ -20,6 +20,7 @@ from app.calibrated import Calibrated
 from app.decoding import Decoders
 from app.describing import describe_hosted
 from app.errors import (
+    BusyError,
     DeadlineError,
     EngineClosedError,
     FieldError,
@@ -37,7 +38,7 @@ from app.named import named
 from app.replays import Replays, fingerprint
 from app.settings import Settings
 from app.statistics import Statistics
-from app.streams import Scope, Streams
+from app.streams import IN_USE_S, Scope, Streams
 from app.tickets import Result, Ticket
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo, Timing
 from app.worker import Worker
@@ -156,7 +157,9 @@ class Engine:
             async with asyncio.timeout(timeout) as clock:
                 top_k = min(call.top_k, len(self.hosted.classes))
                 key = Key(call.stream, strategy)
-                ticket = Ticket(key, call.update, top_k, call.start, call.end, None if timeout is None else clock)
+                self._check_memory(key, call)
+                patience = None if timeout is None else clock
+                ticket = Ticket(key, call.update, top_k, call.start, call.end, call.client, patience)
                 self._batcher.enter(ticket)
                 if entered is not None:
                     entered(ticket)
@@ -172,6 +175,7 @@ class Engine:
         prediction = _prediction(result, name, params, _timing(ticket))
         self._statistics.answered(prediction.timing, result.commit_ms)
         self.metrics.answered(name, len(call.images), prediction.timing)
+        self.metrics.found(prediction.state_origin)
         return prediction
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
@@ -262,6 +266,16 @@ class Engine:
                 where="images",
             )
 
+    def _check_memory(self, key: Key, call: Call) -> None:
+        if call.update and not self._streams.has_room(key, call.client):
+            raise BusyError(
+                f"no room for another stream: {len(self._streams.states)} states are held, and all that might give way "
+                "are in use",
+                hint="send to streams that are known, or raise RENORM_MAX_STREAMS or RENORM_MAX_STATE_BYTES",
+                where="stream",
+                retry_after_s=IN_USE_S,
+            )
+
     async def _run(self, ticket: Ticket, call: Call) -> Result:
         """Decode and run, holding as much of the budget as the pixels take."""
         size = self._decoders.bytes_of(call.images)
@@ -292,6 +306,7 @@ def _prediction(result: Result, strategy: str, params: dict[str, Any], timing: T
         drift=result.drift,
         adaptation=result.adaptation,
         timing=timing,
+        state_origin=result.state_origin,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
+from app.evictions import Origin
 from app.meter import Meter
 from app.outputs import Output, read_outputs
 from app.statistics import Statistics
@@ -62,26 +63,39 @@ class Forwards:
         memories = self._streams.memories({ticket.key for ticket in group} - {t.key for t in group if t.start})
         outcome, outputs = await self._thread.run(lambda: self._work(group, memories))
         ran = time.perf_counter()
+        origins = self._origins(group, outcome)
         self._commit(group, outcome, outputs)
         committed = time.perf_counter()
         images = sum(len(output.classes) for output in outputs)
         decode_ms = 1000 * sum(ticket.ready - ticket.arrived for ticket in group)
         self._statistics.forward(images, ran - begun, committed - ran, decode_ms)
         self.metrics.forward(len(group), images, ran - begun, committed - ran, outcome.adapt_s)
-        return self._results(group, outcome, outputs, 1000 * (committed - ran))
+        return self._results(group, outcome, outputs, origins, 1000 * (committed - ran))
 
     def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
         """What the model thread does for a group; it writes nothing."""
         outcome = self._model.run([_request(ticket) for ticket in group], memories)
         return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
 
+    def _origins(self, group: list[Ticket], outcome: Outcome) -> list[Origin]:
+        """Where each request finds its stream: as it is before the commit, or as those ahead of it leave it."""
+        origins: list[Origin] = []
+        begun: set[Key] = set()
+        for ticket, answer in zip(group, outcome.answers, strict=True):
+            key = ticket.key
+            origins.append("live" if key in begun else "new" if ticket.start else self._streams.origin(key))
+            if answer.updated:
+                begun.add(key)
+        return origins
+
     def _commit(self, group: list[Ticket], outcome: Outcome, outputs: list[Output]) -> None:
         answered = [ticket for ticket, output in zip(group, outputs, strict=True) if math.isfinite(output.entropy)]
         for ticket in answered:
             if ticket.start:
                 self._streams.forget(Scope(str(ticket.key.stream)))
+        clients = {ticket.key: ticket.client for ticket in reversed(group)}
         for key, memory in outcome.memories.items():
-            self._streams.commit(key, memory)
+            self._streams.commit(key, memory, clients[key])
         for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
             if answer.updated and math.isfinite(output.entropy):
                 self._streams.note(ticket.key, len(output.classes), answer.drift, answer.adaptation, output.entropy)
@@ -90,14 +104,19 @@ class Forwards:
                 self._streams.forget(Scope(str(ticket.key.stream)))
 
     def _results(
-        self, group: list[Ticket], outcome: Outcome, outputs: list[Output], commit_ms: float
+        self,
+        group: list[Ticket],
+        outcome: Outcome,
+        outputs: list[Output],
+        origins: list[Origin],
+        commit_ms: float,
     ) -> list[Result | Exception]:
         results: list[Result | Exception] = []
-        for ticket, answer, output in zip(group, outcome.answers, outputs, strict=True):
+        for ticket, answer, output, origin in zip(group, outcome.answers, outputs, origins, strict=True):
             if math.isfinite(output.entropy):
                 lesson = outcome.lessons.get(ticket.key) if ticket.learns else None
-                far = answer.drift, answer.adaptation
-                results.append(Result(output, *far, answer.step, answer.updated, answer.outliers, commit_ms, lesson))
+                said = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers)
+                results.append(Result(output, *said, commit_ms, origin, lesson))
                 if answer.outliers and ticket.update:
                     self.metrics.rejected("outlier")
                 continue

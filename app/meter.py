@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from app.evictions import Origin
 from app.types import Timing
 
 
@@ -12,6 +13,9 @@ class Meter(Protocol):
 
     def answered(self, strategy: str, images: int, timing: Timing) -> None:
         """A request was answered."""
+
+    def found(self, origin: Origin) -> None:
+        """An answered request found its stream like that."""
 
     def failed(self, kind: str) -> None:
         """A request was refused or failed; ``kind`` is the name of the exception's class."""
@@ -35,6 +39,9 @@ class Silent:
     """The `Meter` of an engine that nobody watches."""
 
     def answered(self, strategy: str, images: int, timing: Timing) -> None:
+        """Nothing."""
+
+    def found(self, origin: Origin) -> None:
         """Nothing."""
 
     def failed(self, kind: str) -> None:

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from adapters import AdapterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError
+from app.evictions import Origin
 from app.types import ModelInfo, StreamInfo, StreamsInfo, Timing
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -84,6 +85,7 @@ class Metrics:
         self._forward_requests = counts("requests", "Requests that shared a forward")
         self._images = total("images", "Images answered", "strategy")
         self._answered = total("requests", "Requests answered", "strategy")
+        self._origins = total("state_origins", "Requests answered by where they found their stream", "origin")
         self._failures = total("failures", "Requests that the engine refused or failed", "kind")
         self._rejected = total("updates_rejected", "Requests whose new state was not committed", "reason")
 
@@ -93,6 +95,10 @@ class Metrics:
         self._images.labels(strategy).inc(images)
         self._decode.observe(timing.decode / 1000)
         self._queue.observe(timing.queue / 1000)
+
+    def found(self, origin: Origin) -> None:
+        """A request found its stream new, live or evicted."""
+        self._origins.labels(origin).inc()
 
     def failed(self, kind: str) -> None:
         """A request was refused or failed. What is neither our error, nor a strategy's, nor a client that went away

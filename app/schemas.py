@@ -67,6 +67,11 @@ class PredictResponse(Wire):
         examples=[0],
         description="images too far from all that was trained on for the request to be learned from",
     )
+    state_origin: Literal["new", "live", "evicted"] = Field(
+        examples=["live"],
+        description="whether the stream was remembered (live), was not known (new), or had been forgotten to make room "
+        "since its last request (evicted)",
+    )
     drift: Measured = Field(
         examples=[0.41],
         description="how far the stream's last images are from clean ones: 0 is clean, 1 as far as clean images differ",

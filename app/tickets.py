@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adapters import Key, Lesson
 from adapters.composite import learner_of
+from app.evictions import Origin
 from app.outputs import Output
 from app.streams import Scope
 
@@ -19,6 +20,7 @@ class Ticket:
     """A request's place in the queue, taken when it arrives and filled when its images are decoded.
 
     ``start`` makes its stream new before it, ``end`` forgets it afterwards. ``clock`` stops when its forward begins.
+    ``client`` is who asks.
     """
 
     key: Key
@@ -26,6 +28,7 @@ class Ticket:
     top_k: int = 1
     start: bool = False
     end: bool = False
+    client: str = ""
     clock: asyncio.Timeout | None = None
     images: Tensor | None = None
     arrived: float = field(default_factory=time.perf_counter)
@@ -64,4 +67,5 @@ class Result:
     updated: bool
     outliers: int = 0
     commit_ms: float = 0.0
+    state_origin: Origin = "live"
     lesson: Lesson | None = None  # what the stream has yet to learn from the request

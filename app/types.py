@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from app.evictions import Origin
+
 
 @dataclass(frozen=True)
 class Call:
@@ -22,6 +24,8 @@ class Call:
     ``start`` makes the stream new before the request, and ``end`` forgets it after the answer; a request that is not
     answered does neither. Requests of a stream that say the same ``request_id`` take one step and get one answer.
     After ``timeout_s`` seconds a request that is not in a forward yet is given up.
+
+    ``client`` is who asks, in whatever words tell one from another; what is scarce is shared between them.
     """
 
     images: list[bytes] | Tensor
@@ -34,6 +38,7 @@ class Call:
     end: bool = False
     request_id: str | None = None
     timeout_s: float | None = None
+    client: str = ""
 
 
 class Timing(NamedTuple):
@@ -61,6 +66,7 @@ class Prediction:
     adaptation: float  # how far the statistics used are from the trained ones, in the same units
     timing: Timing
     outliers: int = 0  # images so far from all that training showed that the request was not learned from
+    state_origin: Origin = "live"  # where the request found its stream
 
 
 @dataclass(frozen=True)

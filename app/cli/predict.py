@@ -136,9 +136,15 @@ def _answers(
                 yield answered, answer
 
 
+_ABOUT = ("stream", "strategy", "step", "updated", "state_origin", "drift", "entropy")
+
+
 def _print_lines(answers: Iterator[tuple[list[Path], Answer]]) -> None:
     for files, answer in answers:
-        about = {name: getattr(answer, name) for name in ("stream", "strategy", "step", "updated", "drift", "entropy")}
+        about = {
+            name: getattr(answer, name)
+            for name in ("stream", "strategy", "step", "updated", "state_origin", "drift", "entropy")
+        }
         for file, prediction in zip(files, answer.predictions, strict=True):
             line = {"file": str(file), **asdict(prediction), **about}
             typer.echo(json_text.dumps(line, ensure_ascii=False))

@@ -45,8 +45,10 @@ class Answer:
     learned from with this strategy; ``updated`` says whether this one is among them: not if it has ``outliers``,
     images too far from all that the network was trained with. ``drift`` is how far
     the stream's last images are from clean ones, ``adaptation`` how far the statistics used are from the trained ones,
-    in the same units: 0 is none, and None is not finite. ``entropy`` is the mean over the images, in
-    nats. ``predictions`` has one entry per image, in the order they were given.
+    in the same units: 0 is none, and None is not finite. ``state_origin`` is "live" where the
+    stream was remembered, "new" where it was not known, and "evicted" where it had been forgotten to make room.
+    ``entropy`` is the mean over the images, in nats. ``predictions`` has one entry per image, in the order they were
+    given.
     """
 
     model: str
@@ -61,6 +63,7 @@ class Answer:
     timing_ms: TimingMs
     adaptation: float | None = None  # also of servers that do not tell it
     outliers: int = 0  # the same
+    state_origin: str | None = None  # the same
 
 
 ANSWER = TypeAdapter(Answer)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import Access, needed, presented
 from app.errors import AccessError
+from app.routes.caller import remember_key
 from app.routes.errors import reply
 from app.routes.openapi import described
 
@@ -92,7 +93,7 @@ class Guard:
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         named = {name: value.decode("latin-1") for name, value in headers if name in {b"origin", b"host"}}
-        self.access.check(
+        key = self.access.check(
             need,
             presented(headers) if self.access.keyed else [],
             named.get(b"origin"),
@@ -100,6 +101,8 @@ class Guard:
             changes=scope.get("method", "GET") not in _READING,
             websocket=scope["type"] == "websocket",
         )
+        if key is not None:
+            remember_key(scope, key.name)
 
 
 async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from starlette.types import Scope
 from app.engine import Engine
 from app.errors import RequestError
 from app.routes.answers import LARGE, encoded
+from app.routes.caller import client_of
 from app.routes.errors import answer
 from app.routes.observe import note
 from app.routes.parse import Parsed
@@ -29,7 +31,7 @@ async def predicted(scope: Scope, engine: Engine, parsed: Parsed, first: int = 0
         Exception: what `Engine.predict` raises; ``where`` is in the client's words.
     """
     try:
-        prediction = await engine.predict(parsed.call)
+        prediction = await engine.predict(replace(parsed.call, client=client_of(scope)))
     except RequestError as error:
         error.where = parsed.where(_shifted(error.where, first))
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from app.oip.outputs import Wanted, about, to_tensors
 from app.oip.unfolding import unfold
 from app.routes.access import check_touch
 from app.routes.base64_images import decode_one
+from app.routes.caller import client_of
 from app.routes.deps import the_engine, the_settings
 from app.routes.fields import check_stream
 from app.routes.headers import request_id, stream_of
@@ -69,7 +71,7 @@ async def infer(request: Request) -> Response:
     note(request.scope, asked.call.stream)
     try:
         async with while_connected(request):
-            prediction = await engine.predict(asked.call)
+            prediction = await engine.predict(replace(asked.call, client=client_of(request.scope)))
     except RequestError as error:
         error.where = re.sub("^images", "inputs[0].data", error.where)
         raise

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from app.access import Access, needed, presented
 from app.errors import MissingPackageError, UnsupportedError
+from app.routes.caller import KEY, client_of
 
 try:
     import grpc
@@ -41,7 +43,7 @@ def build(app: FastAPI) -> tuple[grpc.aio.Server, int]:
         ("grpc.so_reuseport", 0),  # by default two servers share a port without noticing
     ]
     server = grpc.aio.server(interceptors=[Guard(app.state.access, sorted(calls))], options=options)
-    handlers = {name: _handler(handle) for name, handle in calls.items()}
+    handlers = {name: _handler(handle, app.state.access) for name, handle in calls.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
@@ -75,15 +77,28 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return handler
 
 
-def _handler(handle: Handler) -> grpc.RpcMethodHandler:
+def _handler(handle: Handler, access: Access) -> grpc.RpcMethodHandler:
     # Without serializers, so that a message that is none is refused by our table, and a large one read in a thread.
     async def answer(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            return await handle(body, About(_headers(context.invocation_metadata()), context.time_remaining()))
+            metadata = _headers(context.invocation_metadata())
+            who = _client(access, metadata, context.peer())
+            return await handle(body, About(metadata, context.time_remaining(), who))
         except Exception as error:
             return await refuse(context, error)
 
     return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def _client(access: Access, metadata: Headers, peer: str) -> str:
+    """Who calls, in the words of the HTTP door; the call has been let pass."""
+    valid = access.valid(presented(metadata.raw))
+    if valid:
+        return client_of({KEY: valid[0].name})
+    # Such as ipv4:127.0.0.1:5000 and ipv6:%5B::1%5D:5000.
+    kind, _, address = unquote(peer).partition(":")
+    host = address.rpartition(":")[0].strip("[]")
+    return client_of({"client": (host, 0)}) if kind in {"ipv4", "ipv6"} else peer
 
 
 def _refusing(error: Exception) -> grpc.RpcMethodHandler:

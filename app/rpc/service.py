@@ -33,10 +33,11 @@ EXTENSIONS = ["classification", "parameters", "sequence", "sequence(string_id)"]
 
 
 class About(NamedTuple):
-    """What comes with a call: its metadata as headers, and the seconds that its client still waits."""
+    """What comes with a call: its metadata as headers, the seconds that its client still waits, and who that is."""
 
     metadata: Headers
     remaining_s: float | None
+    client: str = ""
 
 
 Handler = Callable[[bytes, About], Awaitable[bytes]]
@@ -128,7 +129,7 @@ class Service:
             keys = presented(about.metadata.raw)
             self._state.access.check_stream(keys, call.stream, forgets=call.start or call.end)
         waits = [seconds for seconds in (call.timeout_s or settings.timeout, about.remaining_s) if seconds is not None]
-        return asked, replace(call, timeout_s=min(waits, default=None))
+        return asked, replace(call, timeout_s=min(waits, default=None), client=about.client)
 
     async def _ready_engine(self) -> Engine | None:
         try:

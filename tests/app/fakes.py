@@ -79,6 +79,7 @@ class FakeEngine:
             drift=self.drift,
             adaptation=0.25,
             timing=Timing(1.0, 0.5, 2.0, 3.5),
+            state_origin="live" if call.update else "new",
         )
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
