@@ -35,12 +35,13 @@ from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
 from app.named import named
+from app.predictions import prediction_of, timing_of
 from app.replays import Replays, fingerprint
 from app.settings import Settings
 from app.statistics import Statistics
 from app.streams import IN_USE_S, Scope, Streams
 from app.tickets import Result, Ticket
-from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo, Timing
+from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
 from app.worker import Worker
 
 log = logging.getLogger("renorm")
@@ -172,7 +173,7 @@ class Engine:
                 f"the request's forward did not begin within {timeout:g} s",
                 hint="send more slowly, or allow more time with timeout",
             ) from error
-        prediction = _prediction(result, name, params, _timing(ticket))
+        prediction = prediction_of(result, name, params, timing_of(ticket))
         self._statistics.answered(prediction.timing, result.commit_ms)
         self.metrics.answered(name, len(call.images), prediction.timing)
         self.metrics.found(prediction.state_origin)
@@ -293,24 +294,3 @@ class Engine:
         black = torch.zeros(1, how.height, how.width, how.channels, dtype=torch.uint8, device=self._model.device)
         self._model.warm_up(black, progress)
         self._model.check(self._model.strategy)
-
-
-def _prediction(result: Result, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:
-    return Prediction(
-        **result.output._asdict(),
-        strategy=strategy,
-        params=params,
-        step=result.step,
-        updated=result.updated,
-        outliers=result.outliers,
-        drift=result.drift,
-        adaptation=result.adaptation,
-        timing=timing,
-        state_origin=result.state_origin,
-    )
-
-
-def _timing(ticket: Ticket) -> Timing:
-    decode, queue = ticket.ready - ticket.arrived, ticket.started - ticket.ready
-    forward, total = ticket.finished - ticket.started, ticket.finished - ticket.arrived
-    return Timing(*(round(1000 * seconds, 3) for seconds in (decode, queue, forward, total)))

@@ -38,7 +38,7 @@ class Call:
     end: bool = False
     request_id: str | None = None
     timeout_s: float | None = None
-    client: str = ""
+    client: str = field(default="", compare=False)  # who asks is no part of what is asked
 
 
 class Timing(NamedTuple):

@@ -141,10 +141,7 @@ _ABOUT = ("stream", "strategy", "step", "updated", "state_origin", "drift", "ent
 
 def _print_lines(answers: Iterator[tuple[list[Path], Answer]]) -> None:
     for files, answer in answers:
-        about = {
-            name: getattr(answer, name)
-            for name in ("stream", "strategy", "step", "updated", "state_origin", "drift", "entropy")
-        }
+        about = {name: getattr(answer, name) for name in _ABOUT}
         for file, prediction in zip(files, answer.predictions, strict=True):
             line = {"file": str(file), **asdict(prediction), **about}
             typer.echo(json_text.dumps(line, ensure_ascii=False))

@@ -127,6 +127,7 @@ class InferResponse(Wire):
                 "renorm_strategy": "adabn",
                 "renorm_step": 12,
                 "renorm_updated": True,
+                "renorm_state_origin": "live",
                 "renorm_outliers": 0,
                 "renorm_entropy": 0.35,
                 "renorm_drift": 0.41,

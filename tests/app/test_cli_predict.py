@@ -140,6 +140,7 @@ def test_json_has_everything_about_an_image(server: Server, frames: Path) -> Non
         "strategy": "adabn",
         "step": 1,
         "updated": True,
+        "state_origin": "live",
         "drift": 0.5,
         "entropy": 0.25,
     }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from adapters import STRATEGIES
 from adapters.arena import BLOCK_BYTES
-from app.types import Call
+from app.errors import BusyError
+from app.types import Call, Prediction
 from tests.app.small import burst, png, small_engine
 
 pytestmark = pytest.mark.anyio
@@ -58,4 +61,41 @@ async def test_the_capacity_in_bytes_holds_as_many_streams_as_it_has_room_for(st
     # Forgotten is new: the first stream begins anew, and the least recently used one makes room.
     assert (await engine.predict(Call([png(0)], "s0", strategy))).step == 1
     assert [info.stream for info in engine.streams().streams] == ["s0", "s4", "s3"]
+    await engine.close()
+
+
+async def test_the_answer_says_where_the_stream_was_found() -> None:
+    engine = small_engine(max_streams=2)
+
+    async def origin(stream: str, **said: Any) -> str:
+        return (await engine.predict(Call([png(1)], stream, "adabn", **said))).state_origin
+
+    assert [await origin(name) for name in "aabc"] == ["new", "live", "new", "new"]
+    assert await origin("b", update=False) == "evicted"
+    assert await origin("b") == "evicted"
+    assert await origin("b") == "live"
+    assert await origin("b", start=True) == "new"
+    assert await origin("b", end=True) == "live"
+    assert await origin("b") == "new"
+    assert await engine.reset() == 2
+    assert [await origin(name) for name in "ac"] == ["new", "new"]
+    await engine.close()
+
+
+async def test_requests_that_share_a_forward_are_told_apart() -> None:
+    engine = small_engine()
+    calls = [Call([png(i)], "s", "adabn", update=i > 0) for i in range(4)]
+    answers = await burst(engine, calls)
+    assert [a.state_origin for a in answers if isinstance(a, Prediction)] == ["new", "new", "live", "live"]
+    await engine.close()
+
+
+async def test_a_stream_beyond_the_room_is_refused_and_those_in_use_go_on() -> None:
+    engine = small_engine(max_streams=2)
+    for name in "abab":
+        await engine.predict(Call([png(1)], name, "adabn", client=name))
+    with pytest.raises(BusyError, match="no room for another stream"):
+        await engine.predict(Call([png(1)], "c", "adabn", client="c"))
+    assert (await engine.predict(Call([png(1)], "c", "adabn", update=False, client="c"))).state_origin == "new"
+    assert [(await engine.predict(Call([png(1)], name, "adabn"))).step for name in "ab"] == [3, 3]
     await engine.close()

@@ -75,9 +75,11 @@ def test_what_the_engine_tells_is_counted() -> None:
     metrics.forward(requests=1, images=1, forward_s=0.004, commit_s=0.0001)
     metrics.lessons(streams=3, lesson_s=0.04)
     metrics.rejected("not_finite")
+    metrics.found("evicted")
     series = read(metrics)
     assert value(series, "renorm_lesson_seconds_bucket", le="0.05") == 1
     assert value(series, "renorm_lesson_seconds_sum") == pytest.approx(0.04)
+    assert value(series, "renorm_state_origins_total", origin="evicted") == 1
     assert value(series, "renorm_images_total", strategy="adabn") == 5
     assert value(series, "renorm_requests_total", strategy="adabn") == 2
     assert value(series, "renorm_requests_total", strategy="source") == 1
@@ -238,6 +240,7 @@ def test_the_silent_meter_takes_the_same_calls() -> None:
         meter.forward(1, 1, 0.1, 0.1)
         meter.lessons(1, 0.1)
         meter.rejected("not_finite")
+        meter.found("evicted")
 
 
 ROOT = Path(__file__).parent.parent.parent
@@ -285,6 +288,7 @@ def test_labels_are_as_the_page_says() -> None:
     metrics.failed("FieldError")
     metrics.forward(1, 1, 0.1, 0.1)
     metrics.rejected("not_finite")
+    metrics.found("evicted")
     metrics.request("/", "GET", 200, 0.1)
     found: dict[str, set[str]] = {name: set() for name in said}
     for name, labels in read(metrics, Watched(STATE)):

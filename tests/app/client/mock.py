@@ -32,6 +32,7 @@ def answered(images: int = 1, **other: Any) -> httpx.Response:
         "params": {"momentum": 0.1},
         "step": 1,
         "updated": True,
+        "state_origin": "live",
         "drift": 0.5,
         "adaptation": 0.25,
         "entropy": 0.25,

@@ -92,9 +92,8 @@ def test_answers_are_typed_and_frozen(kind: type) -> None:
     cow, dog = Ranked("cow", 2, 0.4), Ranked("dog", 3, 0.2)
     image = ImagePrediction("cow", 2, 0.4, (cow, dog))
     timing = TimingMs(1.0, 0.5, 2.0, 3.5)
-    assert answer == Answer(
-        "fake-net", "default", "adabn", {"momentum": 0.1}, 1, True, 0.5, 0.25, [image, image], timing, 0.25
-    )
+    said = ("fake-net", "default", "adabn", {"momentum": 0.1}, 1, True, 0.5, 0.25)
+    assert answer == Answer(*said, [image, image], timing, 0.25, state_origin="live")
     for frozen, name in ((answer, "step"), (image, "label"), (cow, "label"), (timing, "total")):
         with pytest.raises(AttributeError):
             setattr(frozen, name, getattr(frozen, name))

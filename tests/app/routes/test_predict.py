@@ -124,6 +124,7 @@ def test_answer() -> None:
         "params": {"k": 1},
         "step": 1,
         "updated": True,
+        "state_origin": "live",
         "outliers": 0,
         "drift": 0.5,
         "adaptation": 0.25,

@@ -192,8 +192,10 @@ def test_an_answer() -> None:
         message = answered(request)
         assert (message.model_name, message.model_version, message.id) == ("fake-net", "1", "42")
         said = values_of(message.parameters)
-        assert {name: said[name] for name in ("renorm_stream", "renorm_step", "renorm_updated", "renorm_drift")} == {
-            **{"renorm_stream": "camera-7", "renorm_step": 1, "renorm_updated": True, "renorm_drift": 0.5},
+        assert {
+            name: said[name] for name in ("renorm_stream", "renorm_step", "renorm_updated", "renorm_state_origin")
+        } == {
+            **{"renorm_stream": "camera-7", "renorm_step": 1, "renorm_updated": True, "renorm_state_origin": "live"},
         }
         assert [(one.name, one.datatype, list(one.shape)) for one in message.outputs] == [
             *(("probabilities", "FP32", [2, 7]), ("label", "BYTES", [2]), ("index", "INT64", [2])),

@@ -1,0 +1,31 @@
+"""What a forward gave a request, as the doors get it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.tickets import Result, Ticket
+from app.types import Prediction, Timing
+
+
+def prediction_of(result: Result, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:
+    """The answer to a request that was asked with that strategy and those hyperparameters."""
+    return Prediction(
+        **result.output._asdict(),
+        strategy=strategy,
+        params=params,
+        step=result.step,
+        updated=result.updated,
+        outliers=result.outliers,
+        drift=result.drift,
+        adaptation=result.adaptation,
+        timing=timing,
+        state_origin=result.state_origin,
+    )
+
+
+def timing_of(ticket: Ticket) -> Timing:
+    """How long a request that is through spent in each stage."""
+    decode, queue = ticket.ready - ticket.arrived, ticket.started - ticket.ready
+    forward, total = ticket.finished - ticket.started, ticket.finished - ticket.arrived
+    return Timing(*(round(1000 * seconds, 3) for seconds in (decode, queue, forward, total)))
