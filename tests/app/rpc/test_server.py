@@ -263,3 +263,16 @@ def test_a_fault_before_the_call_leaks_nothing(
     assert (code, text) == (Code.INTERNAL, "internal error; the server's log tells more")
     assert "a gRPC call failed" in caplog.messages
     assert not client.engine.calls
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["by address", "by key"])
+def test_the_engine_is_told_who_calls_in_the_words_of_the_http_door(keyed: bool, tmp_path: Path) -> None:
+    secret, key = new_key("shop", ["infer"])
+    write_keys(tmp_path / "keys.toml", [key])
+    client = Client(grpc_port=0, keys=tmp_path / "keys.toml") if keyed else Client(grpc_port=0)
+
+    async def use(channel: Channel) -> None:
+        await channel.call("ModelInfer", ask(), metadata=(("authorization", f"Bearer {secret}"),))
+
+    talk(client, use)
+    assert [call.client for call in client.engine.calls] == ["key 'shop'" if keyed else "address 127.0.0.1"]
