@@ -17,6 +17,7 @@ from app.batcher import Batcher
 from app.batcher import Limits as Waiting
 from app.budget import Budget
 from app.calibrated import Calibrated
+from app.cores import usable_cores
 from app.decoding import Decoders
 from app.describing import describe_hosted
 from app.errors import (
@@ -28,6 +29,7 @@ from app.errors import (
     TooLargeError,
 )
 from app.forwards import Forwards
+from app.governor import Governor
 from app.images import Limits
 from app.meter import Meter, Silent
 from app.models import load
@@ -53,8 +55,7 @@ class Engine:
     """One hosted model, the states of its streams, and the threads that decode images and run forwards.
 
     Three stages overlap: while one group of requests is in its forward, the images of the next are decoded, and the
-    answers of the one before are written. Between the first two at most ``max_waiting_bytes`` of pixels wait; between
-    the last two one group's answers do, because one forward is in flight at most.
+    answers of the one before are written. Between the first two at most ``max_waiting_bytes`` of pixels wait.
 
     Everything but forwards and decoding happens on the event loop's thread, so states need no lock.
     """
@@ -288,8 +289,10 @@ class Engine:
             self._budget.give_back(size)
 
     def _warm_up(self, progress: Callable[[str], None] | None) -> None:
-        if self.settings.threads is not None:
-            torch.set_num_threads(self.settings.threads)
+        if isinstance(threads := self.settings.threads, int):
+            torch.set_num_threads(threads)
+        elif threads == "auto":
+            self._forwards.governor = Governor(usable_cores(), torch.set_num_threads)
         how = self.hosted.preprocessing
         black = torch.zeros(1, how.height, how.width, how.channels, dtype=torch.uint8, device=self._model.device)
         self._model.warm_up(black, progress)

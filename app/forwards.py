@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
 from app.evictions import Origin
+from app.governor import Governor
 from app.meter import Meter
 from app.outputs import Output, read_outputs
 from app.statistics import Statistics
@@ -28,6 +29,7 @@ class Forwards:
     ) -> None:
         self._model, self._streams, self._thread = model, streams, thread
         self._statistics, self.metrics = statistics, metrics
+        self.governor: Governor | None = None  # of the model thread's number of threads
 
     async def __call__(self, group: list[Ticket]) -> list[Result | Exception]:
         """Run a group in one forward; if that fails, each request alone, so that one cannot fail the others.
@@ -74,6 +76,8 @@ class Forwards:
 
     def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
         """What the model thread does for a group; it writes nothing."""
+        if self.governor is not None:
+            self.governor.adjust()
         outcome = self._model.run([_request(ticket) for ticket in group], memories)
         return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
 

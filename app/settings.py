@@ -140,7 +140,9 @@ class Settings(BaseSettings):
         20, ge=0, description="streams with metrics of their own, the busiest; the others are summed up"
     )
     traces: bool = Field(False, description="send OpenTelemetry traces, as OTEL_* variables say")
-    threads: int | None = Field(None, ge=1, description="threads of a forward; by default all cores")
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None, description="threads of a forward; auto, the server's default: all cores, or one while others need them"
+    )
 
     max_images: int = Field(128, ge=1, description="images per request")
     max_image_bytes: int = Field(20_000_000, ge=1, description="bytes of one encoded image")

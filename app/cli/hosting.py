@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.types import ModelInfo
 
+KEEP_ALIVE_S = 75
+"""Seconds that an idle connection stays open: longer than pools of clients and proxies keep theirs (5 s in httpx, 60 s
+in nginx and in load balancers of clouds), so that they close it, and it never closes just as they send a request."""
+
 PING_S, SILENT_S = 20.0, 300.0
 """Seconds between pings on a live connection, and until one that does not answer them is closed. A client that is held
 up answers late: its pong stands behind all the frames that the network holds."""
@@ -87,6 +91,7 @@ def _config(settings: Settings, app: object) -> uvicorn.Config:
         log_config=None,
         access_log=False,  # `app.routes.observe` writes it
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
 

@@ -67,7 +67,7 @@ def _alone(settings: Settings) -> Settings:
     """
     before = os.environ.get("OMP_NUM_THREADS", "")
     os.environ["OMP_NUM_THREADS"] = "1"
-    wanted = int(before) if before.isdecimal() and int(before) else os.cpu_count() or 1
+    wanted: int | str = int(before) if before.isdecimal() and int(before) else "auto"
     return settings if settings.threads is not None else settings.model_copy(update={"threads": wanted})
 
 
