@@ -115,10 +115,13 @@ class Access:
         self._check_page(scope, origin, host, changes=changes, websocket=websocket)
         return None
 
-    def check_stream(self, keys: Sequence[bytes], stream: str | None, *, forgets: bool = False) -> None:
+    def check_stream(
+        self, keys: Sequence[bytes], stream: str | None, *, scope: Scope = "infer", forgets: bool = False
+    ) -> None:
         """Let a call that has passed `check` touch that stream, or all streams (None), or say why not.
 
-        A key that is bound to streams touches those alone. To forget one, as ``sequence_start`` and ``sequence_end`` of
+        A key that is bound to streams touches those alone; of several keys one has to do for both, the call's scope and
+        the stream. To forget one, as ``sequence_start`` and ``sequence_end`` of
         the Open Inference Protocol do, takes scope admin or a key that is bound to it.
 
         Raises:
@@ -127,7 +130,7 @@ class Access:
         if not self.keyed:
             return
         valid = self.valid(keys)
-        fitting = [key for key in valid if key.covers(stream)]
+        fitting = [key for key in valid if key.covers(stream) and key.may(scope)]
         if not fitting:
             names = ", ".join(f"'{key.name}'" for key in valid)
             subject = "all streams" if stream is None else f"stream '{stream}'"
@@ -221,5 +224,5 @@ class Access:
             name = page.hostname
         except ValueError:
             return False
-        own = not self._loopback or name in {"localhost", "127.0.0.1", "::1", self._host}
+        own = not self._loopback or name in self._names
         return bool(page.netloc) and page.netloc == host and own

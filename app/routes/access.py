@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from starlette.responses import Response
@@ -33,7 +33,9 @@ _SCHEMES: dict[str, dict[str, str]] = {
 _READING = {"GET", "HEAD", "OPTIONS"}
 
 
-def check_touch(scope: Scope, stream: str | None, *, forgets: bool = False) -> None:
+def check_touch(
+    scope: Scope, stream: str | None, *, need: Literal["infer", "admin"] = "infer", forgets: bool = False
+) -> None:
     """Refuse a call whose key is not for that stream, see `app.access.Access.check_stream`.
 
     Raises:
@@ -41,7 +43,7 @@ def check_touch(scope: Scope, stream: str | None, *, forgets: bool = False) -> N
     """
     access: Access = scope["app"].state.access
     if access.keyed:
-        access.check_stream(presented(scope["headers"]), stream, forgets=forgets)
+        access.check_stream(presented(scope["headers"]), stream, scope=need, forgets=forgets)
 
 
 def check_admin(scope: Scope) -> None:

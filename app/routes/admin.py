@@ -35,7 +35,7 @@ async def reset(request: Request, engine: OpenEngine) -> ResetResponse:
     A forgotten stream starts anew with its next request, exactly like one never seen.
     """
     scope = await parse_reset(request)
-    check_touch(request.scope, scope.get("stream"))
+    check_touch(request.scope, scope.get("stream"), need="admin")
     forgotten = await engine.reset(**scope)
     log_reset(request, scope, forgotten)
     return ResetResponse(forgotten=forgotten, stream=scope.get("stream"), strategy=scope.get("strategy"))

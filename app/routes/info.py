@@ -84,7 +84,7 @@ async def forget(request: Request, stream: str, engine: OpenEngine, strategy: st
     """Forget what one stream has learned, with all strategies or with one: the same as a reset that names it."""
     check_admin(request.scope)
     limits = gather(RESET, members={"stream": stream, **({} if strategy is None else {"strategy": strategy})})
-    check_touch(request.scope, stream)
+    check_touch(request.scope, stream, need="admin")
     engine.stream(stream)  # which says so where there is none
     forgotten = await engine.reset(**limits)
     log_reset(request, limits, forgotten)

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.metrics import Metrics
+from app.routes.access import check_touch
 from app.routes.direct import Direct
 
 _OFFERS = ("application/openmetrics-text", "text/plain")
@@ -26,6 +27,7 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=_TEXT)
 async def metrics(request: Request) -> Response:
     """Counts, durations, memory, and drift of the busiest streams. Without an open engine: the process alone."""
+    check_touch(request.scope, None)  # it names streams
     meter: Metrics = request.app.state.metrics
     # Streams are looked at here, on the thread that changes them; making text of them takes milliseconds.
     page = meter.look(request.app.state.engine)

@@ -253,6 +253,10 @@ def test_without_keys_a_server_of_this_machine_answers_to_its_own_names(
     assert "--allowed-hosts" in refused.value.hint
 
 
+def test_a_page_under_an_allowed_name_is_the_servers_own() -> None:
+    access(allowed_hosts="box.lab").check("infer", [], "http://box.lab:8000", "box.lab:8000", changes=True)
+
+
 @pytest.mark.parametrize(("origin", "may"), [(None, True), ("http://localhost:8000", True), (FOREIGN, False)])
 def test_without_keys_foreign_pages_change_no_stream(origin: str | None, may: bool) -> None:
     local = access()

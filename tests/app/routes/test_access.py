@@ -204,8 +204,26 @@ def test_a_bound_key_resets_its_streams_alone(stream: str | None, status: int, t
     client, headers = keyed(tmp_path)
     body = {"all": True} if stream is None else {"stream": stream}
     response = client.post("/v1/admin/reset", json=body, headers=headers["b"])
-    assert response.status_code in {status, 422}
+    assert response.status_code == status
     assert bool(client.engine.resets) is (status == 200)
+
+
+@pytest.mark.parametrize("method", ["reset", "delete"])
+def test_two_keys_are_not_more_than_each(method: str, tmp_path: Path) -> None:
+    """One that may reset its own streams beside one that may predict for all."""
+    client, headers = keyed(tmp_path)
+    both = {**headers["b"], "Authorization": f"Bearer {headers['all']['X-API-Key']}"}
+    if method == "reset":
+        response = client.post("/v1/admin/reset", json={"stream": "camera-7"}, headers=both)
+    else:
+        response = client.request("DELETE", "/v1/streams/camera-7", headers=both)
+    assert (response.status_code, client.engine.resets) == (403, [])
+
+
+@pytest.mark.parametrize(("key", "status"), [("all", 200), ("a", 403), ("admin", 200)])
+def test_metrics_name_streams_and_are_for_keys_of_all(key: str, status: int, tmp_path: Path) -> None:
+    client, headers = keyed(tmp_path)
+    assert client.get("/metrics", headers=headers[key]).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/v1/streams", "/metrics", "/v1/model", "/v2"])
