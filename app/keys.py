@@ -18,6 +18,8 @@ import logging
 import os
 import re
 import secrets
+import shlex
+import stat
 import tempfile
 import time
 import tomllib
@@ -173,6 +175,7 @@ class KeyFile:
         self.path = path
         self._seen, self._keys = _signature(path), read_keys(path)
         self._checked = time.monotonic()
+        _warn_of_readers(path)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -188,12 +191,24 @@ class KeyFile:
         if seen == self._seen:
             return
         self._seen = seen
+        _warn_of_readers(self.path)
         try:
             self._keys = read_keys(self.path)
         except KeyFileError as error:
             _log.error("%s; the keys read before stay valid", error.message)
         else:
             _log.warning("keys read again from %s: %s", self.path, ", ".join(key.name for key in self._keys) or "none")
+
+
+def _warn_of_readers(path: Path) -> None:
+    """Log the command that closes a file which other accounts can read: hashes hide keys, not names and scopes."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return
+    if mode & 0o077:
+        command = f"chmod 600 {shlex.quote(str(path))}"
+        _log.warning("other accounts of this machine can open the keys %s (mode %03o): %s", path, mode, command)
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from app.keys import PREFIX, Key, KeyFileError, digest, new_key, read_keys, write_keys
+from app.keys import PREFIX, Key, KeyFile, KeyFileError, digest, new_key, read_keys, write_keys
 
 HASH = f"sha256:{'0' * 64}"
 GOOD = f'[[key]]\nname = "a"\nscopes = ["infer"]\nhash = "{HASH}"\n'
@@ -95,3 +96,24 @@ def test_bytes_that_are_no_text_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="No such file") as missing:
         read_keys(tmp_path / "none")
     assert "renorm key new" in missing.value.hint
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o620], ids=oct)
+def test_a_file_that_others_can_open_is_named_with_the_command_that_closes_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int
+) -> None:
+    path = tmp_path / "the keys"
+    path.write_text(GOOD)
+    path.chmod(mode)
+    with caplog.at_level(logging.WARNING, "renorm"):
+        KeyFile(path)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"mode {mode:03o}" in caplog.text
+    assert f"chmod 600 '{path}'" in caplog.text
+
+
+def test_a_file_that_renorm_wrote_needs_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_keys(tmp_path / "k", (new_key("a", ["infer"])[1],))
+    with caplog.at_level(logging.WARNING, "renorm"):
+        KeyFile(tmp_path / "k")
+    assert not caplog.records
