@@ -74,7 +74,17 @@ def set_up(settings: Settings) -> None:
     # Python's own warnings would be lines that are not JSON.
     logging.captureWarnings(settings.log_format == "json")
     server.setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").addFilter(_shorten_undecodable)
     access.setLevel(logging.INFO if settings.access_log else logging.WARNING)
+
+
+def _shorten_undecodable(record: logging.LogRecord) -> bool:
+    """Let text that is not UTF-8 be one line: uvicorn closes with 1007 and logs it as if it were its own fault."""
+    kind = record.exc_info[0] if record.exc_info else None
+    if kind is not None and issubclass(kind, UnicodeDecodeError):
+        record.exc_info, record.exc_text = None, None
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+    return True
 
 
 def _known(record: logging.LogRecord) -> list[tuple[str, Any]]:

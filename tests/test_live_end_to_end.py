@@ -230,3 +230,16 @@ def test_a_server_that_ends_says_so(server: Server) -> None:
             camera.recv(20)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code in (1001, 1012)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_text_that_is_not_utf_8_is_a_close_code_and_one_line(log_format: str) -> None:
+    """The bytes go out as a text message; the log has no traceback for a fault of the client."""
+    with served("--log-format", log_format, unsaid=("Traceback", "ERROR")) as running:
+        with connect(f"{running.url.replace('http', 'ws')}/v1/streams/bad-text/live", compression=None) as camera:
+            camera.send(b"\xff\xfe", text=True)
+            with pytest.raises(ConnectionClosed) as closed:
+                camera.recv(30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1007
+        assert httpx.get(f"{running.url}/readyz").status_code == 200
