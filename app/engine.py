@@ -47,6 +47,7 @@ from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
 from app.worker import Worker
 
 log = logging.getLogger("renorm")
+server_log = logging.getLogger("renorm.server")  # what a person who runs a server waits for, see `app.logs`
 
 HUNG_S = 300.0  # seconds after which a forward, or the decoding of an image, is taken to be hung
 
@@ -250,7 +251,9 @@ class Engine:
     async def close(self, patience_s: float | None = None) -> None:
         """Finish the running forward, for at most ``patience_s``, refuse what waits, end the threads."""
         if names := [info.stream for info in self._streams.info().streams]:
-            log.warning("stopping: what %d streams have learned is forgotten (%d states)", len(set(names)), len(names))
+            server_log.info(
+                "stopping: what %d streams have learned is forgotten (%d states)", len(set(names)), len(names)
+            )
         closing = asyncio.ensure_future(self._batcher.close())
         if not (await asyncio.wait([closing], timeout=patience_s))[0]:
             log.warning("a forward still runs after %g s: its requests are not answered", patience_s)

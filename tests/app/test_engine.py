@@ -292,6 +292,6 @@ async def test_closing_says_what_is_forgotten(engine: Engine, used: bool, caplog
     if used:
         for stream, strategy in (("a", "adabn"), ("a", "bn"), ("b", "adabn")):
             await engine.predict(Call([png(1)], stream, strategy))
-    with caplog.at_level(logging.WARNING, "renorm"):
+    with caplog.at_level(logging.INFO, "renorm.server"):
         await engine.close()
-    assert ("stopping: what 2 streams have learned is forgotten (3 states)" in caplog.text) is used
+    assert ("stopping: what 2 streams learned is forgotten (3 states)" in caplog.text) is used
