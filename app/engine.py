@@ -251,9 +251,7 @@ class Engine:
     async def close(self, patience_s: float | None = None) -> None:
         """Finish the running forward, for at most ``patience_s``, refuse what waits, end the threads."""
         if names := [info.stream for info in self._streams.info().streams]:
-            server_log.info(
-                "stopping: what %d streams have learned is forgotten (%d states)", len(set(names)), len(names)
-            )
+            server_log.info("stopping: what %d streams learned is forgotten (%d states)", len(set(names)), len(names))
         closing = asyncio.ensure_future(self._batcher.close())
         if not (await asyncio.wait([closing], timeout=patience_s))[0]:
             log.warning("a forward still runs after %g s: its requests are not answered", patience_s)
