@@ -158,7 +158,10 @@ class Streams:
         return client
 
     def _victim(self, client: str, but: Key | None = None) -> Key | None:
-        """The state that has to go for a new one of ``client``; None where all that might are in use."""
+        """The state that has to go for a new one of ``client``; None where all that might are in use.
+
+        Where nobody else has any, the least recently used goes though it is in use: a client harms only itself.
+        """
         now, own = self._clock(), len(self._of.get(client, ()))
         # Most often the first of them has one. Its own come before those of others that hold as many.
         for holder in sorted(self._of, key=lambda other: (-len(self._of[other]), other != client)):
@@ -167,7 +170,9 @@ class Streams:
             for key in self._of[holder]:
                 if key != but and not self._held[key].in_use(now):
                     return key
-        return None
+        if self._of.keys() - {client}:
+            return None
+        return next((key for key in self._held if key != but), None)
 
 
 def _told(stream: str, held: Held, now: float) -> StreamInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from http.client import responses as phrases
 from typing import Any, NamedTuple
@@ -95,6 +96,8 @@ def reply(error: Exception, scope: Scope) -> Response:
     """The response to the call of that ASGI scope: as `answer`, or as a page where a browser asks for one."""
     method = scope.get("method", "GET")
     asked = f"{method} {scope['path']}"
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        error = HTTPException(405, error.detail, {"Allow": _allowed(scope, (error.headers or {}).get("Allow", ""))})
     plain = answer(error, asked)
     if plain.status_code == 422 and scope["path"].startswith("/v2/"):
         plain.status_code = 400  # the Open Inference Protocol has one status for all wrong arguments
@@ -104,6 +107,15 @@ def reply(error: Exception, scope: Scope) -> Response:
     headers = {name: value for name, value in plain.headers.items() if not name.startswith("content-")}
     root = scope.get("root_path", "")
     return error_page(plain.status_code, _clean(message), _clean(hint), root=root, headers=headers)
+
+
+def _allowed(scope: Scope, first: str) -> str:
+    """All methods of a path; the router tells those of its ``first`` route alone."""
+    methods = set(filter(None, first.split(", ")))
+    for path, operations in scope["app"].openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", path), scope["path"]):
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods))
 
 
 def wire(message: str, code: str, where: str = "") -> dict[str, Any]:

@@ -95,6 +95,8 @@ def test_unknown_paths_and_methods() -> None:
     response = client.get("/v1/predict")
     assert "use POST" in refusal(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
+    both = client.request("OPTIONS", "/v1/streams/a")
+    assert (both.status_code, both.headers["allow"]) == (405, "DELETE, GET")
     refusal(client.request("DELETE", "/v1/streams"), 405, "method_not_allowed")
 
 
