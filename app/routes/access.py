@@ -46,6 +46,19 @@ def check_touch(
         access.check_stream(presented(scope["headers"]), stream, scope=need, forgets=forgets)
 
 
+def check_still(scope: Scope, stream: str) -> None:
+    """Refuse what goes on over a connection whose key has been removed or has expired since it was opened.
+
+    Raises:
+        AccessError: the key is no longer valid, or no longer for that stream.
+    """
+    access: Access = scope["app"].state.access
+    if access.keyed:
+        keys = presented(scope["headers"])
+        access.check("infer", keys)
+        access.check_stream(keys, stream)
+
+
 def check_admin(scope: Scope) -> None:
     """Refuse a call on a path of scope infer that is for scope admin, as DELETE is.
 

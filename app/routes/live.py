@@ -12,9 +12,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from adapters import AdapterError
 from app.engine import Engine
-from app.errors import EngineClosedError, MediaTypeError, RenormError
+from app.errors import AccessError, EngineClosedError, MediaTypeError, RenormError
 from app.frames import Frame, Frames
-from app.routes.access import check_touch
+from app.routes.access import check_still, check_touch
 from app.routes.deps import the_engine, the_settings
 from app.routes.errors import answer
 from app.routes.live_answers import extended, failed, predicted
@@ -71,16 +71,24 @@ async def _read(websocket: WebSocket, frames: Frames) -> NoReturn:
 async def _answer(websocket: WebSocket, frames: Frames, engine: Engine, call: Call) -> NoReturn:
     while True:
         frame = await frames.take()
-        ending = False
+        ending = None
         try:
+            check_still(websocket.scope, call.stream)
             body = await predicted(websocket.scope, engine, _parsed(frame, call))
         except Exception as error:
             # One frame's failure is that frame's answer: the camera goes on.
-            body, ending = failed(error), isinstance(error, EngineClosedError)
+            body, ending = failed(error), _ending(error)
         await _send(websocket, extended(body, frame=frame.number, dropped=frames.dropped))
-        if ending:
-            await websocket.close(ENDING, "the server is ending")
-            raise WebSocketDisconnect(ENDING)
+        if ending is not None:
+            await websocket.close(*ending)
+            raise WebSocketDisconnect(ending[0])
+
+
+def _ending(error: Exception) -> tuple[int, str] | None:
+    """The close code and the reason after an error that all later frames would have too; None after others."""
+    if isinstance(error, EngineClosedError):
+        return ENDING, "the server is ending"
+    return (REFUSED, _reason(error.message)) if isinstance(error, AccessError) else None
 
 
 def _parsed(frame: Frame, call: Call) -> Parsed:
@@ -107,6 +115,10 @@ async def _refuse(websocket: WebSocket, error: Exception) -> None:
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(response)
         return
-    reason = json.loads(bytes(response.body))["error"].encode()[:LONGEST_REASON]
     await websocket.accept()
-    await websocket.close(REFUSED, reason.decode(errors="ignore"))
+    await websocket.close(REFUSED, _reason(json.loads(bytes(response.body))["error"]))
+
+
+def _reason(text: str) -> str:
+    """As much of a text as fits into a close frame."""
+    return text.encode()[:LONGEST_REASON].decode(errors="ignore")
