@@ -1,36 +1,53 @@
-"""Find the logits in what a network answers."""
+"""Find the logits in what a network answers, and make logits of what is none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from adapters.errors import UnsupportedModelError
 
-NAMES = ("logits", "out", "output", "pred", "preds", "prediction", "predictions", "scores", "cls")
+Form = Literal["logits", "probabilities", "logit", "probability"]
+"""The meaning of an answer: scores or probabilities of all classes, or of the one class that is there or not."""
+
+NAMES = (
+    *("logits", "out", "output", "outputs", "pred", "preds", "prediction", "predictions", "scores", "cls"),
+    *("y_hat", "probs", "probabilities"),
+)
 """Names under which networks give their answer beside other tensors, the most telling first."""
+
+SMALLEST = 1e-30
+"""What a probability counts as at least: none has the logarithm of zero."""
 
 
 def logits_of(output: Any) -> Any:
     """The one obvious tensor in a tuple, list, mapping, dataclass or object; a tensor as it is.
 
-    That is the tensor with one of `NAMES`, or the only one of shape ``[n, classes]``.
+    That is the tensor with one of `NAMES`, or the only one of shape ``[n]`` or ``[n, classes]``.
 
     Raises:
         UnsupportedModelError: it is not obvious; the message lists what is there.
     """
+    return output if isinstance(output, Tensor) else named_logits(output)[1]
+
+
+def named_logits(output: Any) -> tuple[str, Tensor]:
+    """The same with the name or place of the tensor among others; no name where it is alone.
+
+    Raises:
+        UnsupportedModelError: it is not obvious.
+    """
     if isinstance(output, Tensor):
-        return output
+        return "", output
     tensors = {name: part for name, part in _parts(output) if isinstance(part, Tensor)}
-    rows = {name: part for name, part in tensors.items() if part.dim() == 2 and part.is_floating_point()}
-    name = next((name for name in NAMES if name in rows), None)
-    if name is not None:
-        return rows[name]
-    if len(rows) == 1:
-        return next(iter(rows.values()))
+    rows = {name: part for name, part in tensors.items() if part.dim() in (1, 2) and part.is_floating_point()}
+    names = [name for name in NAMES if name in rows] or list(rows)
+    if names and (len(rows) == 1 or names[0] in NAMES):
+        return names[0], rows[names[0]]
     listed = ", ".join(f"{name} {list(part.shape)}" for name, part in tensors.items()) or "no tensor"
     raise UnsupportedModelError(
         f"the network answers with a {type(output).__name__} that holds {listed}: none of them is obviously the logits "
@@ -50,3 +67,51 @@ def _parts(output: Any) -> Iterator[tuple[str, Any]]:
         yield from ((field.name, getattr(output, field.name)) for field in fields(output))
     else:
         yield from getattr(output, "__dict__", {}).items()
+
+
+@dataclass(frozen=True)
+class ToLogits:
+    """A forward hook of a whole network that makes logits of its answers: their softmax is what the answers mean.
+
+    A hook and no module around the network, so that its layers keep their names.
+    """
+
+    form: Form = "logits"
+
+    def __call__(self, network: nn.Module, given: Any, output: Any) -> Tensor:
+        """Logits ``[n, classes]``; with one class two, without it and with it."""
+        del network, given
+        answer: Tensor = logits_of(output)
+        if self.form == "logits":
+            return answer
+        answer = answer.float()
+        if self.form in ("logit", "probability"):
+            answer = answer.view(len(answer), 1)
+            without = torch.zeros_like(answer) if self.form == "logit" else 1 - answer
+            answer = torch.cat([without, answer], 1)
+        return answer if self.form == "logit" else answer.clamp_min(SMALLEST).log()
+
+
+def are_same_scores(scores: Tensor, logits: Tensor) -> bool:
+    """Whether two answers of one forward differ in nothing but rounding, a shift of each row, and one scale of all.
+
+    So do scores of a last layer and what a network's end makes of them: softmax and its logarithm, a temperature, a
+    float of a half, two classes of one.
+    """
+    if scores.dim() != 2 or logits.dim() != 2 or len(scores) != len(logits):
+        return False
+    close = 1e-4 if scores.dtype == logits.dtype == torch.float32 else 5e-2
+    ours, theirs = scores.detach().float(), logits.detach().float()
+    if ours.shape[1] == 1 and theirs.shape[1] == 2:
+        ours = torch.cat([torch.zeros_like(ours), ours], 1)
+    if ours.shape != theirs.shape:
+        return False
+    # Where probabilities were too small to be told from none, their logarithms say nothing.
+    mine, yours = (part.log_softmax(1).clamp_min(-60) for part in (ours, theirs))
+    if torch.allclose(mine, yours, rtol=close, atol=close):
+        return True
+    ours, theirs = (part - part.mean(1, keepdim=True) for part in (ours, theirs))
+    if ours.numel() - len(ours) < 2:
+        return False  # two numbers always have some scale
+    scale = (ours * theirs).sum() / ours.square().sum().clamp_min(SMALLEST)
+    return bool(scale > 0) and bool((scale * ours - theirs).abs().max() <= close * theirs.abs().max())

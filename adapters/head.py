@@ -5,11 +5,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from adapters.answers import are_same_scores
 from adapters.errors import UnsupportedModelError
+
+
+class _Output(NamedTuple):
+    """What a layer gave in a first forward. Not kept itself: such a forward also shows which tensors nobody keeps."""
+
+    itself: weakref.ref[Any]
+    scores: Tensor | None  # a copy, where they may be an answer's
 
 
 class Head:
@@ -21,8 +29,7 @@ class Head:
     def __init__(self, network: nn.Module) -> None:
         self._linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
         self._given: dict[nn.Linear, Tensor] = {}
-        # Not the outputs themselves: a first forward also shows which tensors nobody keeps.
-        self._outputs: dict[nn.Linear, weakref.ref[Any]] = {}
+        self._outputs: dict[nn.Linear, _Output] = {}
         self._asked = self._known = False
         self.width = 0  # of the features, once they are known; 0 if the network does not end in a linear layer
 
@@ -48,7 +55,7 @@ class Head:
         """
         given, self._given = self._given, {}
         if not self._known:
-            self._linears = [layer for layer, output in self._outputs.items() if output() is logits][-1:]
+            self._linears = self._ending(logits)
             self._known, self._outputs = True, {}
             self.width = sum(layer.in_features for layer in self._linears)
         if not self._asked:
@@ -58,9 +65,19 @@ class Head:
             raise featureless()
         return found.flatten(1).float()
 
+    def _ending(self, logits: Tensor) -> list[nn.Linear]:
+        """The layer whose output the logits are, or else are made of, as far as numbers show; none: an empty list."""
+        outputs = self._outputs.items()
+        same = [layer for layer, output in outputs if output.itself() is logits]
+        made = (
+            layer for layer, output in outputs if output.scores is not None and are_same_scores(output.scores, logits)
+        )
+        return (same or list(made))[-1:]
+
     def _see(self, layer: nn.Linear, given: tuple[Any, ...], output: Any) -> None:
         if not self._known:
-            self._outputs[layer] = weakref.ref(output)
+            scores = output.detach().clone() if isinstance(output, Tensor) and output.dim() == 2 else None
+            self._outputs[layer] = _Output(weakref.ref(output), scores)
         if self._asked:
             self._given[layer] = given[0]
 
@@ -69,5 +86,5 @@ def featureless() -> UnsupportedModelError:
     """The error of a strategy that reads features where a network shows none."""
     return UnsupportedModelError(
         "the strategy reads features, the input of the linear layer that a network ends in, and this network does not "
-        "end in one: choose a strategy without lame, or end the network in nn.Linear"
+        "end in one, nor in a softmax of one: choose a strategy without lame, or end the network in nn.Linear"
     )

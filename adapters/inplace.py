@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from adapters.answers import ToLogits
 from adapters.sites import EXACT
 
 _MAKERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -110,7 +111,9 @@ def _gone(reference: StorageWeakRef) -> bool:
 
 def _watched(module: nn.Module) -> bool:
     """Hooks, and a ``forward`` of the instance's own, see what passes and may keep it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
+    hooked = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    # One of our own reads nothing but the network's answer.
+    return any(not isinstance(hook, ToLogits) for hook in hooked) or "forward" in vars(module)
 
 
 def _hooked_everywhere() -> bool:

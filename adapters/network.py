@@ -52,21 +52,27 @@ def innermost(images: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def eager(model: nn.Module, *, inside: bool = False) -> nn.Module:
-    """The network that ``torch.compile`` was given, whose code no mode sees; ``inside`` also of its parts, in place."""
-    while _compiled(model):
-        model = model.get_submodule("_orig_mod")
+    """The network that ``torch.compile`` was given, whose code no mode sees, or that was to be spread over devices.
+
+    ``inside`` also of its parts, in place.
+    """
+    while inner := _wrapped(model):
+        model = model.get_submodule(inner)
     if inside:
         for module in list(model.modules()):
             module._compiled_call_impl = None  # what ``module.compile()`` sets
             for name, child in module.named_children():
-                if _compiled(child):
+                if _wrapped(child):
                     setattr(module, name, eager(child, inside=True))
     return model
 
 
-def _compiled(module: nn.Module) -> bool:
+def _wrapped(module: nn.Module) -> str:
+    """The name of the network in a wrapper of torch's that changes nothing about it; empty: it is none."""
     # By its name: importing its class takes as long as importing torch.
-    return type(module).__module__.startswith("torch._dynamo") and "_orig_mod" in dict(module.named_children())
+    if type(module).__module__.startswith("torch._dynamo") and "_orig_mod" in dict(module.named_children()):
+        return "_orig_mod"
+    return "module" if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) else ""
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:

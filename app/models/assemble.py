@@ -11,7 +11,6 @@ from torch import nn
 
 from app.errors import ModelError
 from app.images.preprocessing import Sides, pair
-from app.models.heads import Binary
 from app.models.hosted import Hosted, Preprocessing
 from app.models.labels import ClassNames, read_class_names
 from app.models.startup_check import try_network
@@ -39,7 +38,7 @@ def assemble(
     preprocessing = overridden(_grey(preprocessing) if takes_grey(network) else preprocessing, settings)
     trial = try_network(network.eval(), preprocessing)
     trial.network.requires_grad_(False)
-    names = _class_names(classes, trial.classes, settings, is_binary=isinstance(trial.network, Binary))
+    names = _class_names(classes, trial.classes, settings, is_binary=trial.is_binary)
     for note in trial.notes:
         log.warning("%s: %s", settings.model, note)
     return Hosted(
@@ -101,16 +100,6 @@ def _resized(size: Sides, preprocessing: Preprocessing) -> Sides:
         for side, whole, part in zip(pair(size), pair(preprocessing.resize), pair(preprocessing.size), strict=True)
     )
     return height if height == width else (height, width)
-
-
-def count_outputs(network: nn.Module, size: int) -> int:
-    """How many classes a network of RGB images of that side tells apart.
-
-    Raises:
-        ModelError: see `app.models.startup_check.try_network`.
-    """
-    half = (0.5, 0.5, 0.5)
-    return try_network(network, Preprocessing(size, size, "bilinear", half, half)).classes
 
 
 def _class_names(

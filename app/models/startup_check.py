@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from adapters.answers import Form, ToLogits, named_logits
+from adapters.errors import UnsupportedModelError
+from adapters.network import eager
 from app.errors import ModelError
-from app.models.heads import Binary, Logarithm, Selected, find_logits
 from app.models.hosted import Preprocessing
 
 CLOSE = 1e-3
@@ -25,24 +27,26 @@ class Trial(NamedTuple):
     network: nn.Module
     classes: int
     notes: tuple[str, ...]
+    is_binary: bool = False  # one output, of a class that is there or not
 
 
 def try_network(network: nn.Module, preprocessing: Preprocessing) -> Trial:
     """Run a network in ``eval()`` on two pictures, and make its output logits ``[n, classes]`` where it is not.
 
-    Weights of other types become float32, which `AdaptiveModel` turns into what the settings ask for.
+    That is done by a hook, so its layers keep their names. What `torch.compile` or `nn.DataParallel` put around it is
+    left off. Weights of other types become float32, which `AdaptiveModel` turns into what the settings ask for.
 
     Raises:
         ModelError: it fails, its weights or its output hold numbers that no trained network has, or the output is no
             tensor of scores.
     """
+    network = eager(network, inside=True)
     notes = _to_float32(network)
     images = pictures(preprocessing)
     output = _run(network, images)
     check_weights(network)
-    logits, name = find_logits(output, len(images))
+    name, logits = _logits(output, len(images))
     if name:
-        network = Selected(network, name)
         notes.append(f"its output '{name}' is served, the others are left out")
     if not bool(logits.isfinite().all()):
         raise ModelError(
@@ -51,7 +55,7 @@ def try_network(network: nn.Module, preprocessing: Preprocessing) -> Trial:
         )
     if len(logits) > 1 and torch.equal(logits[0], logits[1]):
         notes.append("it gives the same output for two different pictures: are these trained weights?")
-    return _as_logits(network, logits.float(), notes, images)
+    return _as_logits(network, logits.float(), notes, images, is_alone=isinstance(output, Tensor))
 
 
 def pictures(preprocessing: Preprocessing) -> Tensor:
@@ -107,25 +111,49 @@ def _run(network: nn.Module, images: Tensor) -> object:
         ) from error
 
 
-def _as_logits(network: nn.Module, output: Tensor, notes: list[str], images: Tensor) -> Trial:
+def _logits(output: object, images: int) -> tuple[str, Tensor]:
+    """The scores ``[images, classes]`` in what a network answers, and their name; none where it answers them alone."""
+    try:
+        name, logits = named_logits(output)
+    except UnsupportedModelError as error:
+        raise ModelError(str(error)) from error
+    if logits.shape == (images,):
+        return name, logits.view(images, 1)
+    if logits.dim() == 2 and len(logits) == images and logits.shape[1] > 0:
+        return name, logits
+    what = f"a {type(output).__name__}, its '{name}'" if name else "a tensor"
+    raise ModelError(
+        f"the network answers {images} images with {what} of shape {list(logits.shape)}, expected logits of shape "
+        f"[{images}, classes]",
+        hint="wrap it in a module whose forward returns the logits alone",
+    )
+
+
+def _as_logits(network: nn.Module, output: Tensor, notes: list[str], images: Tensor, *, is_alone: bool) -> Trial:
+    form, note = _form(network, output, images)
+    if form != "logits" or not is_alone:
+        network.register_forward_hook(ToLogits(form))
+    is_binary = output.shape[1] == 1
+    return Trial(network, 2 if is_binary else output.shape[1], (*notes, *([note] if note else ())), is_binary)
+
+
+def _form(network: nn.Module, output: Tensor, images: Tensor) -> tuple[Form, str]:
+    """What the answers mean, and what is said of it."""
     is_within = bool((output >= 0).all() and (output <= 1).all())
     if is_within and bool(((output.sum(1) - 1).abs() < CLOSE).all()) and output.shape[1] > 1:
-        notes.append("it ends in a softmax: its output is taken as probabilities")
-        return Trial(Logarithm(network), output.shape[1], tuple(notes))
+        return "probabilities", "it ends in a softmax: its output is taken as probabilities"
     is_sigmoid = is_within and _ends_in_sigmoid(network, images)
+    if output.shape[1] == 1 and is_sigmoid:
+        return "probability", "it has one output and ends in a sigmoid: taken as the probability of its class"
     if output.shape[1] == 1:
-        if is_sigmoid:
-            notes.append("it has one output and ends in a sigmoid: taken as the probability of its class")
-            return Trial(Binary(network, probability=True), 2, tuple(notes))
-        notes.append("it has one output: taken as the logit of its class, whose probability is the sigmoid")
-        return Trial(Binary(network, probability=False), 2, tuple(notes))
+        return "logit", "it has one output: taken as the logit of its class, whose probability is the sigmoid"
     if is_sigmoid:
         raise ModelError(
             "the network ends in a sigmoid: its outputs lie within 0 and 1 and do not sum to one, as for images of "
             "several labels",
             hint="classes that exclude each other are served: return the scores before the sigmoid",
         )
-    return Trial(network, output.shape[1], tuple(notes))
+    return "logits", ""
 
 
 def _ends_in_sigmoid(network: nn.Module, images: Tensor) -> bool:
@@ -135,8 +163,8 @@ def _ends_in_sigmoid(network: nn.Module, images: Tensor) -> bool:
     does not tell, and numbers within 0 and 1 for both pictures have to do.
     """
     with torch.enable_grad():
-        output = network(images.clone().requires_grad_())
-    node = output.grad_fn if isinstance(output, Tensor) else None
+        _, output = named_logits(network(images.clone().requires_grad_()))
+    node = output.grad_fn
     while node is not None and any(word in node.name() for word in _RESHAPING):
         node = next((step for step, _ in node.next_functions if step is not None), None)
     return node is None or "Sigmoid" in node.name()

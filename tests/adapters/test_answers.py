@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel
-from adapters.answers import logits_of
+from adapters.answers import Form, ToLogits, logits_of
+from adapters.build import traced
 from adapters.errors import UnsupportedModelError
+from adapters.sites import Sites
+from adapters.traceable import Linears
 
 Pair = namedtuple("Pair", ["logits", "aux_logits"])
 
@@ -70,6 +73,7 @@ def test_one_obvious_tensor_is_answered_as_if_it_were_alone(form: str, strategy:
     ("output", "told"),
     [
         pytest.param((torch.zeros(2, 3), torch.zeros(2, 4)), r"tuple that holds \[0\] \[2, 3\], \[1\]", id="two"),
+        pytest.param((torch.zeros(2), torch.zeros(2, 64)), r"\[0\] \[2\], \[1\] \[2, 64\]", id="one_score_or_features"),
         pytest.param({"maps": torch.zeros(2, 3, 4, 4)}, r"maps \[2, 3, 4, 4\]", id="maps"),
         pytest.param({"ids": torch.zeros(2, 3, dtype=torch.int64)}, r"ids \[2, 3\]", id="whole-numbers"),
         pytest.param(None, "NoneType that holds no tensor", id="nothing"),
@@ -78,6 +82,19 @@ def test_one_obvious_tensor_is_answered_as_if_it_were_alone(form: str, strategy:
 def test_what_is_not_obvious_is_listed(output: Any, told: str) -> None:
     with pytest.raises(UnsupportedModelError, match=told):
         logits_of(output)
+
+
+@pytest.mark.parametrize("form", ["logits", "probabilities", "logit", "probability"])
+def test_what_is_made_of_an_answer_is_part_of_a_compiled_forward(form: Form) -> None:
+    network = Net(lambda maps, logits: (maps, logits[:, :1] if form in ("logit", "probability") else logits)).eval()
+    network.register_forward_hook(ToLogits(form))
+    module = Linears(network, Sites(network)).eval()
+    given = tuple(module.example(images(seed=3)[:1], [1], 1))
+    with torch.no_grad():
+        expected = module(given)
+        found = traced(module, given, module.axes(single=True)).module()(given)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
 class Stubborn:

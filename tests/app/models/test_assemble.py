@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ModelError
-from app.models.assemble import assemble, count_outputs, overridden
+from app.models.assemble import assemble, overridden
 from app.models.hosted import Hosted, Preprocessing
+from app.models.startup_check import try_network
 from app.settings import Settings
 
 IMAGENET = Preprocessing(224, 256, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -81,6 +82,9 @@ def test_an_impossible_override_is_refused() -> None:
     assert "--std" in caught.value.hint
 
 
+EIGHT = Preprocessing(8, 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -94,12 +98,12 @@ def test_an_impossible_override_is_refused() -> None:
 )
 def test_an_answer_that_is_not_logits_is_refused(answer: Any, told: str) -> None:
     with pytest.raises(ModelError, match=told):
-        count_outputs(Answering(answer), 8)
+        try_network(Answering(answer), EIGHT)
 
 
 def test_a_network_that_fails_is_refused_with_its_reason() -> None:
     with pytest.raises(ModelError, match=r"8 x 8 pixels: RuntimeError: .*expected input") as caught:
-        count_outputs(nn.Conv2d(1, 4, 3), 8)
+        try_network(nn.Conv2d(1, 4, 3), EIGHT)
     assert "--size" in caught.value.hint
 
 

@@ -142,7 +142,7 @@ def test_an_obvious_output_is_served(form: str) -> None:
 
 
 UNCLEAR: dict[str, tuple[Callable[[Tensor], Any], str]] = {
-    "two": (lambda x: (x, x[:, :3]), r"0 \[2, 5\], 1 \[2, 3\]"),
+    "two": (lambda x: (x, x[:, :3]), r"\[0\] \[2, 5\], \[1\] \[2, 3\]"),
     "maps": (maps, r"\[2, 5, 2, 2\]"),
     "none": (lambda x: {"loss": x.sum()}, r"loss \[\]"),
     "text": (lambda x: "cat", "str"),
@@ -187,6 +187,56 @@ def test_a_network_that_answers_alike_is_said() -> None:
     assert (
         "same output for two different pictures" in tried(Net(ending=lambda x: x * 0 + torch.arange(5.0)))[0].notes[0]
     )
+
+
+# What the check makes of an output leaves everything else as it is
+
+
+class TwoScores(Net):
+    """What a network of one output means: no score for nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.bn(self.conv(x)).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def of_two_scores() -> nn.Module:
+    network, one = TwoScores(2), Net(1)
+    for mine, given in zip(network.head.parameters(), one.head.parameters(), strict=True):
+        mine.data = torch.cat([torch.zeros_like(given.data), given.data])
+    return network
+
+
+MADE: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "softmax": (lambda: Net(ending=softmax), Net),
+    "log_softmax": (lambda: Net(ending=lambda x: x.log_softmax(1)), Net),
+    "softmax_in_a_tuple": (lambda: Net(ending=lambda x: (maps(x), x.softmax(1))), Net),
+    "probabilities_by_name": (lambda: Net(ending=lambda x: {"features": x * 2, "probs": x.softmax(1)}), Net),
+    "logit": (lambda: Net(1), of_two_scores),
+    "sigmoid": (lambda: Net(1, torch.sigmoid), of_two_scores),
+    "flat_sigmoid": (lambda: Net(1, lambda x: x.sigmoid().view(-1)), of_two_scores),
+    "sigmoid_in_a_list": (lambda: Net(1, lambda x: [x.sigmoid()]), of_two_scores),
+    "compiled": (lambda: torch.compile(Net(ending=softmax), backend="eager"), Net),  # type: ignore[dict-item,return-value]
+    "spread": (lambda: nn.DataParallel(Net(ending=softmax)), Net),
+}
+"""Networks whose output has to be understood, and the same with plain logits."""
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["copied", "taken"])
+@pytest.mark.parametrize("name", ["adabn", "adabn+lame", "lame", "tent"])
+@pytest.mark.parametrize("form", MADE)
+def test_a_network_that_is_understood_is_the_one_that_gives_logits(form: str, name: str, copied: bool) -> None:
+    made, plain = MADE[form]
+    params: dict[str, Any] = {"lr": 0.01} if name == "tent" else {}
+    ours = AdaptiveModel(try_network(made().eval(), HOW).network, name, copy=copied, **params)
+    theirs = AdaptiveModel(plain().eval(), name, **params)
+    for seed in range(3):
+        x = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(ours(x).softmax(1), theirs(x).softmax(1), rtol=1e-5, atol=1e-5)
+    assert [site.name for site in ours.sites] == [site.name for site in theirs.sites] == ["bn"]
+    assert ours.state_bytes() == theirs.state_bytes()
+    theirs.load_state_dict(ours.state_dict())
+    for mine, yours in zip(ours.memories().values(), theirs.memories().values(), strict=True):
+        assert torch.equal(mine.row, yours.row)
 
 
 # Types and parts that stood in the way of hosting
@@ -284,9 +334,9 @@ def test_describe_shows_what_the_check_found(tmp_path: Path, monkeypatch: pytest
     info = json.loads(result.stdout)
     softmaxed, unreached, learning = info["notes"]
     assert "ends in a softmax" in softmaxed
-    assert "1 BatchNorm layers are not reached by its forward, nor adapted: network.aux" in unreached
+    assert "1 BatchNorm layers are not reached by its forward, nor adapted: aux" in unreached
     assert "no strategy that learns can move anything" in learning
-    assert [site["name"] for site in info["sites"]] == ["network.bn"]
+    assert [site["name"] for site in info["sites"]] == ["bn"]
     refused = CliRunner().invoke(
         cli, ["describe", "--model", "python:nets.py:Net", "--size", "16", "--strategy", "tent"]
     )
