@@ -46,7 +46,11 @@ def named_logits(output: Any) -> tuple[str, Tensor]:
     tensors = {name: part for name, part in _parts(output) if isinstance(part, Tensor)}
     rows = {name: part for name, part in tensors.items() if part.dim() in (1, 2) and part.is_floating_point()}
     names = [name for name in NAMES if name in rows] or list(rows)
-    if names and (len(rows) == 1 or names[0] in NAMES):
+    # Whole numbers of the same shape are places: what stands beside them are not the scores of all classes.
+    is_picked = names and any(
+        part.shape == rows[names[0]].shape and not part.is_floating_point() for part in tensors.values()
+    )
+    if names and (names[0] in NAMES or (len(rows) == 1 and not is_picked)):
         return names[0], rows[names[0]]
     listed = ", ".join(f"{name} {list(part.shape)}" for name, part in tensors.items()) or "no tensor"
     raise UnsupportedModelError(

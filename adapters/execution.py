@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from adapters.adam import ordinary
 from adapters.answers import logits_of
+from adapters.calling import SwitchesKept
 from adapters.direct import Direct
 from adapters.drift import FirstSite, first_site
+from adapters.errors import UnsupportedModelError
 from adapters.forward import NORMALIZATIONS, Pass
 from adapters.head import Head
 from adapters.inplace import Watch, unread
@@ -53,7 +55,7 @@ class Execution:
             UnsupportedModelError: no site was reached, or the output is not one row per image.
         """
         taken = Pass(self._sites, plan, self._unread)
-        with self._head.watched(asked=plan.reads_features):
+        with self._head.watched(asked=plan.reads_features), SwitchesKept():
             logits = logits_of(self._answered(taken, images))
         check_output(logits, plan.images)
         self.reached |= taken.seen.keys()
@@ -84,6 +86,12 @@ class Execution:
         self._unread = proven - watch.read_again()
         self._direct = direct if proven and direct.calls == taken.calls else None
         self._first = None
+        switched = [name or "(root)" for name, module in self._network.named_modules() if module.training]
+        if switched:
+            raise UnsupportedModelError(
+                f"the network's forward sets training = True ({', '.join(switched[:5])}): dropout would make answers "
+                "random; take that out of its forward"
+            )
         missed = [site.name for index, site in enumerate(self._sites) if index not in taken.seen]
         if missed and taken.seen:
             log.warning(

@@ -86,5 +86,5 @@ def featureless() -> UnsupportedModelError:
     """The error of a strategy that reads features where a network shows none."""
     return UnsupportedModelError(
         "the strategy reads features, the input of the linear layer that a network ends in, and this network does not "
-        "end in one, nor in a softmax of one: choose a strategy without lame, or end the network in nn.Linear"
+        "end in one: choose a strategy without lame, or end the network in nn.Linear"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from adapters.answers import ToLogits
+from adapters.calling import SwitchesKept
 from adapters.sites import EXACT
 
 _MAKERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -42,7 +43,7 @@ def unread(network: nn.Module) -> frozenset[str]:
     try:
         skeleton = _skeleton(network)
         before = [_remembered(module) for module in skeleton.modules()]
-        with torch.no_grad():  # as in every forward to come, which a network may ask for
+        with torch.no_grad(), SwitchesKept():  # as in every forward to come, which a network may ask for
             graph = _Tracer().trace(skeleton)
         if [_remembered(module) for module in skeleton.modules()] != before:
             return frozenset()  # a network that remembers something may do otherwise the next time
@@ -83,7 +84,7 @@ class Watch(TorchFunctionMode):
     ) -> Any:
         del types
         given = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
-        storages = [tensor.untyped_storage() for tensor in given if tensor.layout == torch.strided]
+        storages = list(_storages(given))
         for storage in storages:
             seen = self._read.get(storage._cdata)
             if seen is not None and not _gone(seen[0]):
@@ -98,6 +99,15 @@ class Watch(TorchFunctionMode):
         """After the forward: the layers whose input was read later, or is still kept by something."""
         kept = {layer for storage, layer in self._read.values() if not _gone(storage)}
         return self._again | kept
+
+
+def _storages(tensors: Iterable[Tensor]) -> Iterator[torch.UntypedStorage]:
+    """The memory behind tensors, where there is any: those of ``torch.func`` and sparse ones have none."""
+    for tensor in tensors:
+        try:
+            yield tensor.untyped_storage()
+        except NotImplementedError:
+            continue
 
 
 def _weak(storage: torch.UntypedStorage) -> StorageWeakRef:

@@ -19,6 +19,7 @@ from adapters.drift import Baseline, fitting_baseline, read_drift
 from adapters.errors import InputError
 from adapters.execution import Execution
 from adapters.head import featureless
+from adapters.independence import check_independence
 from adapters.memory import Key, Layout, Memory, initial
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
@@ -149,12 +150,16 @@ class AdaptiveModel:
 
         ``image`` ``[1, ...]`` is an example as requests hold them; no stream learns from it. ``progress`` is told
         what is compiled, which can take a minute a graph.
+
+        Raises:
+            UnsupportedModelError: the network cannot be adapted, or its answers depend on who shares a batch.
         """
         # Two requests: a network that cannot answer a batch is known now.
         self.run([Request(image, stream, update=False) for stream in "ab"], {})
         if len(self._execution.reached) < len(self.sites) and not self._memories:
             self._forget_unreached()
             self.run([Request(image, update=False)], {})
+        check_independence(self._hosted, image)
         self._find_reach(image)
         if self._compiled is not None:
             self._compiled.progress = progress or self._compiled.progress

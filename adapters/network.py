@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from types import MethodType
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ def taken_over(model: nn.Module, device: torch.device | None, dtype: torch.dtype
     they compute is not.
     """
     model = eager(model)
-    network = eager(_copied(model) if copied else model, inside=True).eval().requires_grad_(requires_grad=False)
+    network = eager(_copied(model) if copied else model, inside=True).requires_grad_(requires_grad=False)
+    hold_in_eval(network)
     if device is not None:
         network.to(device)
     for module in network.modules():
@@ -33,6 +35,24 @@ def taken_over(model: nn.Module, device: torch.device | None, dtype: torch.dtype
             if tensor.dim() == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def hold_in_eval(network: nn.Module) -> tuple[str, ...]:
+    """Put a network in ``eval()`` for good: its own code cannot put it back. The layers that did not go of themselves.
+
+    Dropout would make answers random, and the trained statistics would move.
+    """
+    network.eval()
+    stubborn = tuple(name or "(root)" for name, module in network.named_modules() if module.training)
+    for module in network.modules():
+        module.training = False
+        module.train = MethodType(_stay, module)  # type: ignore[method-assign]
+    return stubborn
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    del mode
+    return module
 
 
 def placed(batch: list[Tensor], device: torch.device) -> Tensor:
@@ -83,6 +103,16 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _copied(model: nn.Module) -> nn.Module:
+    network = _deep_copy(model)
+    if network is model:
+        raise UnsupportedModelError(
+            f"the network cannot be copied ({type(model).__name__}.__deepcopy__ gives back the network itself): pass "
+            "copy=False to hand it over"
+        )
+    return network
+
+
+def _deep_copy(model: nn.Module) -> nn.Module:
     values = [value for module in model.modules() for value in vars(module).values()]
     # Some layers keep a computed tensor (weight_norm, a stored feature map), which torch refuses to copy.
     memo: dict[int, Any] = {id(v): v.detach().clone() for v in values if isinstance(v, Tensor) and not v.is_leaf}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adapters.affines import Affines, Learned
 from adapters.answers import logits_of
 from adapters.base import AnyAdapter, Site, Statistics
+from adapters.calling import SwitchesKept
 from adapters.forward import Pass
 from adapters.grouped import Group, GroupedSteps
 from adapters.moments import Seen
@@ -51,20 +52,21 @@ class Taught:
         """Logits of the images, and the adapter's state after them, see `adapters.roles.Network`."""
         everyone = Group([0], None, slice(0, len(images)), update=True)
         steps = GroupedSteps(self._adapter, self._layout, self._layout.complete(row)[None], [everyone])
-        plan = _Lone(steps, len(images), Learned(self._hosted.affines.places, affine[None]))
+        plan = Lone(steps, len(images), Learned(self._hosted.affines.places, affine[None]))
         prepared = self._hosted.input(images)
-        with torch.enable_grad(), Pass(self._hosted.sites, plan):
+        with torch.enable_grad(), SwitchesKept(), Pass(self._hosted.sites, plan):
             logits = logits_of(self._hosted.network(prepared))
         after = steps.rows()[0].detach()
         # A strategy that remembers nothing leaves the row that it was given.
         return logits.float(), after.clone() if _shared(after, row) else after
 
 
-class _Lone:
+class Lone:
     """A plan of one request."""
 
-    def __init__(self, steps: GroupedSteps, images: int, learned: Learned) -> None:
+    def __init__(self, steps: GroupedSteps, images: int, learned: Learned | None) -> None:
         self._steps, self.images, self.learned = steps, images, learned
 
     def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+        """What normalizes each image at a site."""
         return self._steps.step(index, site, seen)

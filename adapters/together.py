@@ -10,6 +10,7 @@ from torch import Tensor
 from adapters.adam import ordinary
 from adapters.affines import Learned
 from adapters.answers import logits_of
+from adapters.calling import SwitchesKept
 from adapters.composite import whole
 from adapters.descent import Descended, Descent
 from adapters.forward import Pass
@@ -52,7 +53,7 @@ class Together:
         with torch.enable_grad():
             rows = torch.stack(affines).requires_grad_()
             plan.learned = Learned(self._hosted.affines.places, rows, order.repeat_interleave(counts))
-            with Pass(self._hosted.sites, plan):
+            with SwitchesKept(), Pass(self._hosted.sites, plan):
                 logits = logits_of(self._hosted.network(batch)).float()
             losses = [learner.loss(logits[part]) for learner, part in zip(learners.values(), plan.rows, strict=True)]
             total = torch.stack(losses).sum()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from adapters.answers import logits_of
 from adapters.base import AnyAdapter, Site, Statistics
+from adapters.calling import SwitchesKept
 from adapters.drift import first_site
 from adapters.forward import Pass
 from adapters.grouped import Group, GroupedSteps
@@ -54,7 +55,7 @@ class Traceable(nn.Module):
         images, *given = tensors
         steps = self.steps(images.shape[0], given)
         taken = Pass(self._all, _Only(steps, images.shape[0]))
-        with taken:
+        with SwitchesKept(), taken:
             logits = logits_of(self.network(images))
         first = first_site(taken.seen, taken.first)
         self.told.site, self.told.pixels = first.site, first.pixels

@@ -6,19 +6,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from adapters.answers import Form, ToLogits, named_logits
+from adapters.answers import ToLogits
+from adapters.calling import SwitchesKept
 from adapters.errors import UnsupportedModelError
-from adapters.network import eager
+from adapters.network import eager, hold_in_eval
 from app.errors import ModelError
 from app.models.hosted import Preprocessing
-
-CLOSE = 1e-3
-"""How far from one the sum of a row may be that counts as probabilities: half precision rounds that much."""
-
-_RESHAPING = ("View", "Squeeze", "Unsqueeze", "Select", "Slice", "ToCopy", "Clone", "Reshape", "Alias", "Clamp")
-"""Names of autograd's nodes that may stand behind a sigmoid and leave its numbers within 0 and 1."""
+from app.models.output_form import form_of, scores_of
 
 
 class Trial(NamedTuple):
@@ -34,28 +31,36 @@ def try_network(network: nn.Module, preprocessing: Preprocessing) -> Trial:
     """Run a network in ``eval()`` on two pictures, and make its output logits ``[n, classes]`` where it is not.
 
     That is done by a hook, so its layers keep their names. What `torch.compile` or `nn.DataParallel` put around it is
-    left off. Weights of other types become float32, which `AdaptiveModel` turns into what the settings ask for.
+    left off, and it stays in ``eval()``. Weights of other types become float32, which `AdaptiveModel` turns into what
+    the settings ask for.
 
     Raises:
         ModelError: it fails, its weights or its output hold numbers that no trained network has, or the output is no
             tensor of scores.
     """
     network = eager(network, inside=True)
-    notes = _to_float32(network)
+    stubborn = hold_in_eval(network)
+    notes = [f"eval() left {', '.join(stubborn[:5])} in training mode: put in evaluation mode too"] if stubborn else []
     images = pictures(preprocessing)
-    output = _run(network, images)
+    kept = {name: buffer.clone() for name, buffer in network.named_buffers() if not is_lazy(buffer)}
+    output, types = _in_float32(network, images)
     check_weights(network)
-    name, logits = _logits(output, len(images))
-    if name:
-        notes.append(f"its output '{name}' is served, the others are left out")
-    if not bool(logits.isfinite().all()):
-        raise ModelError(
-            "the network's output is not finite for ordinary pictures",
-            hint="check the weights and the type that they were trained in; float16 overflows where bfloat16 does not",
-        )
-    if len(logits) > 1 and torch.equal(logits[0], logits[1]):
-        notes.append("it gives the same output for two different pictures: are these trained weights?")
-    return _as_logits(network, logits.float(), notes, images, is_alone=isinstance(output, Tensor))
+    try:
+        name, logits = scores_of(output, len(images))
+        check_scores(logits)
+        again = scores_of(_run(network, images), len(images))[1]
+        is_alone = isinstance(output, Tensor)
+        form, meaning = form_of(lambda x: _called(network, x), logits.float(), images)
+    except UnsupportedModelError as error:
+        raise ModelError(str(error)) from error
+    finally:
+        changed = _put_back(network, kept)
+    if form != "logits" or not is_alone:
+        network.register_forward_hook(ToLogits(form))
+    notes += [*types, f"of its output, '{name}' is served" if name else "", meaning]
+    notes += [_of_answers(logits, again, changed), *_of_layers(network)]
+    is_binary = logits.shape[1] == 1
+    return Trial(network, 2 if is_binary else logits.shape[1], tuple(filter(None, notes)), is_binary)
 
 
 def pictures(preprocessing: Preprocessing) -> Tensor:
@@ -88,83 +93,103 @@ def check_weights(network: nn.Module) -> None:
             )
 
 
-def _to_float32(network: nn.Module) -> list[str]:
-    tensors = [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
-    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors} - {"float32"}
-    if not kinds:
-        return []
+def check_scores(logits: Tensor) -> None:
+    """Refuse scores of ordinary pictures that are not finite.
+
+    Raises:
+        ModelError: one is NaN or infinite.
+    """
+    if not bool(logits.isfinite().all()):
+        raise ModelError(
+            "the network's output is not finite for ordinary pictures",
+            hint="check the weights and the type that they were trained in; float16 overflows where bfloat16 does not",
+        )
+
+
+def _in_float32(network: nn.Module, images: Tensor) -> tuple[object, list[str]]:
+    """What the network answers, with its weights in float32 where its forward allows that; and what is said of it."""
+    places = [
+        (place, name, tensor, tensor.data)
+        for module in network.modules()
+        for place in (module._parameters, module._buffers)
+        for name, tensor in place.items()
+        if tensor is not None and tensor.is_floating_point() and tensor.dtype != torch.float32
+    ]
+    if not places:
+        return _run(network, images), []
+    kinds = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for _, _, tensor, _ in places}))
     network.float()
-    return [f"its weights were {', '.join(sorted(kinds))} and became float32; --dtype bfloat16 runs them in half"]
+    try:
+        note = f"its weights were {kinds} and became float32; --dtype bfloat16 runs them in half"
+        return _run(network, images), [note]
+    except ModelError as failure:
+        for place, name, tensor, data in places:
+            tensor.data = data
+            place[name] = tensor  # type: ignore[assignment]
+        try:
+            return _run(network, images), [f"weights of it stay {kinds}, because its forward converts to that itself"]
+        except ModelError:
+            raise failure from failure.__cause__
+
+
+def _called(network: nn.Module, images: Tensor) -> object:
+    with SwitchesKept():
+        return network(images.clone())  # networks may write to their input
 
 
 def _run(network: nn.Module, images: Tensor) -> object:
     try:
         with torch.no_grad():
-            return network(images)
+            return _called(network, images)
     except Exception as error:
         channels, height, width = images.shape[1:]
         kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
+        is_call = isinstance(error, TypeError) and "argument" in str(error)
         raise ModelError(
             f"the network fails on two {kind} images of {height} x {width} pixels: {type(error).__name__}: {error}",
-            hint="give the size it was trained for with --size, and with --mean and --std as many numbers as it takes "
+            hint="wrap it in a module whose forward takes a batch of images and nothing else"
+            if is_call
+            else "give the size it was trained for with --size, and with --mean and --std as many numbers as it takes "
             f"channels; its input is float32 [n, {channels}, {height}, {width}]",
         ) from error
 
 
-def _logits(output: object, images: int) -> tuple[str, Tensor]:
-    """The scores ``[images, classes]`` in what a network answers, and their name; none where it answers them alone."""
-    try:
-        name, logits = named_logits(output)
-    except UnsupportedModelError as error:
-        raise ModelError(str(error)) from error
-    if logits.shape == (images,):
-        return name, logits.view(images, 1)
-    if logits.dim() == 2 and len(logits) == images and logits.shape[1] > 0:
-        return name, logits
-    what = f"a {type(output).__name__}, its '{name}'" if name else "a tensor"
-    raise ModelError(
-        f"the network answers {images} images with {what} of shape {list(logits.shape)}, expected logits of shape "
-        f"[{images}, classes]",
-        hint="wrap it in a module whose forward returns the logits alone",
-    )
+def _put_back(network: nn.Module, kept: dict[str, Tensor]) -> list[str]:
+    """Undo what forwards did to a network's buffers; which they were."""
+    buffers = {name: buffer for name, buffer in network.named_buffers() if name in kept}
+    changed = [name for name, buffer in buffers.items() if not buffer.equal(kept[name].to(buffer))]
+    for name in changed:
+        buffers[name].data.copy_(kept[name])
+    return changed
 
 
-def _as_logits(network: nn.Module, output: Tensor, notes: list[str], images: Tensor, *, is_alone: bool) -> Trial:
-    form, note = _form(network, output, images)
-    if form != "logits" or not is_alone:
-        network.register_forward_hook(ToLogits(form))
-    is_binary = output.shape[1] == 1
-    return Trial(network, 2 if is_binary else output.shape[1], (*notes, *([note] if note else ())), is_binary)
+def _of_layers(network: nn.Module) -> list[str]:
+    """What is said of its normalization."""
+    modules = dict(network.named_modules())
+    buffers = {name.rpartition(".")[0] for name, _ in network.named_buffers() if name.endswith("running_var")}
+    others = [
+        f"{name} ({type(module).__name__})"
+        for name, module in modules.items()
+        if name in buffers and not isinstance(module, _BatchNorm)
+    ]
+    notes = []
+    if others:
+        listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        notes.append(f"{len(others)} layers with statistics are not of PyTorch's BatchNorm and not adapted: {listed}")
+    statistics = [(m.running_mean, m.running_var) for m in modules.values() if isinstance(m, _BatchNorm)]
+    if statistics and all(
+        mean is not None and var is not None and not mean.any() and bool((var == 1).all()) for mean, var in statistics
+    ):
+        notes.append("its BatchNorm statistics are those of layers that never trained: are its weights loaded?")
+    return notes
 
 
-def _form(network: nn.Module, output: Tensor, images: Tensor) -> tuple[Form, str]:
-    """What the answers mean, and what is said of it."""
-    is_within = bool((output >= 0).all() and (output <= 1).all())
-    if is_within and bool(((output.sum(1) - 1).abs() < CLOSE).all()) and output.shape[1] > 1:
-        return "probabilities", "it ends in a softmax: its output is taken as probabilities"
-    is_sigmoid = is_within and _ends_in_sigmoid(network, images)
-    if output.shape[1] == 1 and is_sigmoid:
-        return "probability", "it has one output and ends in a sigmoid: taken as the probability of its class"
-    if output.shape[1] == 1:
-        return "logit", "it has one output: taken as the logit of its class, whose probability is the sigmoid"
-    if is_sigmoid:
-        raise ModelError(
-            "the network ends in a sigmoid: its outputs lie within 0 and 1 and do not sum to one, as for images of "
-            "several labels",
-            hint="classes that exclude each other are served: return the scores before the sigmoid",
-        )
-    return "logits", ""
-
-
-def _ends_in_sigmoid(network: nn.Module, images: Tensor) -> bool:
-    """Whether the last operation that computes anything is a sigmoid.
-
-    Logits may lie within 0 and 1 by chance, so autograd is asked what made them. A network that keeps gradients out
-    does not tell, and numbers within 0 and 1 for both pictures have to do.
-    """
-    with torch.enable_grad():
-        _, output = named_logits(network(images.clone().requires_grad_()))
-    node = output.grad_fn
-    while node is not None and any(word in node.name() for word in _RESHAPING):
-        node = next((step for step, _ in node.next_functions if step is not None), None)
-    return node is None or "Sigmoid" in node.name()
+def _of_answers(logits: Tensor, again: Tensor, changed: list[str]) -> str:
+    """What is said of how its answers come about."""
+    if changed:
+        return f"its forward writes to its own tensors ({', '.join(changed[:5])}), which were put back"
+    if not torch.equal(logits, again):
+        return "it answers the same pictures otherwise each time: there is chance or a memory in its forward"
+    if torch.equal(logits[0], logits[1]):
+        return "it gives the same output for two different pictures: are these trained weights?"
+    return ""

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adapters import AdaptiveModel, Request, UnsupportedModelError, names
 from adapters.errors import AdapterError
@@ -298,3 +299,126 @@ def test_a_network_that_was_compiled_before_answers_as_the_plain_one(build: Call
     for seed in range(2):
         torch.testing.assert_close(ours(images(3, seed)), theirs(images(3, seed)), rtol=1e-6, atol=1e-6)
     assert [site.name for site in ours.sites] == ["bn"]
+
+
+# Training mode, and gradients that are computed anew
+
+
+class Dropping(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.drop(x))
+
+
+class TrainingItself(Dropping):
+    def forward(self, x: Tensor) -> Tensor:
+        self.train()
+        return super().forward(x)
+
+
+class TrainingParts(Dropping):
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.modules():
+            if isinstance(part, nn.Dropout | nn.BatchNorm2d):
+                part.train()
+        return super().forward(x)
+
+
+class MonteCarlo(Dropping):
+    """Its dropout stays on whatever mode it is put in."""
+
+    def train(self, mode: bool = True) -> MonteCarlo:
+        super().train(mode)
+        self.drop.train()
+        return self
+
+
+class Fixed(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, 0.1, self.eps)
+
+
+class FixedTraining(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        plain, self.bn = self.bn, Fixed(6)
+        self.bn.load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["copied", "taken"])
+@pytest.mark.parametrize("kind", [TrainingItself, TrainingParts, MonteCarlo, FixedTraining])
+@pytest.mark.parametrize("name", ["source", "adabn", "tent"])
+def test_a_network_stays_in_eval_whatever_its_forward_does(kind: type[Tiny], name: str, copied: bool) -> None:
+    network = seeded(kind)
+    trained = {key: value.clone() for key, value in network.bn.state_dict().items()}
+    ours, theirs = AdaptiveModel(network, name, copy=copied), AdaptiveModel(seeded(Tiny), name)
+    ours.warm_up(images(1))
+    for seed in range(3):
+        torch.testing.assert_close(ours(images(4, seed)), theirs(images(4, seed)), rtol=1e-5, atol=1e-5)
+    for key in ("running_mean", "running_var"):
+        assert torch.equal(network.bn.state_dict()[key], trained[key])
+
+
+class Insisting(Dropping):
+    def forward(self, x: Tensor) -> Tensor:
+        self.drop.training = True
+        return super().forward(x)
+
+
+def test_a_forward_that_insists_on_training_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"sets training = True \(drop\)"):
+        AdaptiveModel(seeded(Insisting))(images(2))
+
+
+def test_a_copy_that_is_none_is_refused_and_leaves_the_network_alone() -> None:
+    class Same(Tiny):
+        def __deepcopy__(self, memo: dict[int, Any]) -> Same:
+            return self
+
+    network = seeded(Same).train()
+    with pytest.raises(UnsupportedModelError, match="copy=False"):
+        AdaptiveModel(network)
+    assert network.training
+    AdaptiveModel(network, copy=False)(images(2))
+
+
+class Recomputing(Tiny):
+    def forward(self, x: Tensor) -> Tensor:
+        maps: Tensor = checkpoint(lambda y: F.relu(self.bn(self.conv(y))), x, use_reentrant=False)
+        out: Tensor = self.head(maps.mean((2, 3)))
+        return out
+
+
+class RecomputingFirst(Tiny):
+    """The older way, which takes part where its input has gradients."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.conv(x)))
+        maps: Tensor = checkpoint(lambda y: y * 2, x, use_reentrant=True)
+        out: Tensor = self.head(maps.mean((2, 3)))
+        return out
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("kind", [Recomputing, RecomputingFirst])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_is_refused_in_words_where_activations_are_recomputed(kind: type[Tiny], name: str) -> None:
+    model = AdaptiveModel(seeded(kind), name)
+    with pytest.raises(UnsupportedModelError, match="activation checkpointing") as refused:
+        model(images(3))
+    assert "\n" not in str(refused.value)
+    assert AdaptiveModel(seeded(kind), "adabn")(images(3)).isfinite().all()
+
+
+class Mapped(Tiny):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.func.vmap(lambda one: super(Mapped, self).forward(one[None])[0])(x)
+        return out
+
+
+def test_a_network_that_maps_over_its_images_is_refused_in_words() -> None:
+    with pytest.raises(UnsupportedModelError, match="sees 1 rows for 2 images"):
+        AdaptiveModel(seeded(Mapped), "adabn")(images(2))

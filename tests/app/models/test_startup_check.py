@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -33,6 +35,9 @@ class Net(nn.Module):
         torch.manual_seed(0)
         self.conv, self.bn, self.head = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, classes)
         self.head.weight.data *= 8
+        for statistic in (self.bn.running_mean, self.bn.running_var):
+            assert statistic is not None
+            statistic.uniform_(0.5, 1.5)
         self.ending = ending
 
     def scores(self, x: Tensor) -> Tensor:
@@ -189,6 +194,41 @@ def test_a_network_that_answers_alike_is_said() -> None:
     )
 
 
+NONE: dict[str, tuple[int, Callable[[Tensor], Any], str]] = {
+    "hard_sigmoid": (5, F.hardsigmoid, "ends in a sigmoid"),
+    "sigmoid_by_hand": (5, lambda x: 1 / (1 + (-x).exp()), "ends in a sigmoid"),
+    "sigmoid_of_tanh": (5, lambda x: (x.tanh() + 1) / 2, "ends in a sigmoid"),
+    "sigmoid_without_gradients": (5, lambda x: x.detach().sigmoid(), "ends in a sigmoid"),
+    "log_sigmoid": (5, F.logsigmoid, "ends in a sigmoid"),
+    "one_log_sigmoid": (1, F.logsigmoid, "comes out of a logsigmoid"),
+    "one_tanh": (1, torch.tanh, "comes out of a tanh"),
+    "one_softmax": (1, lambda x: x.softmax(1), "comes out of a softmax"),
+    "one_relu": (1, F.relu, "comes out of a relu"),
+    "class_numbers": (5, lambda x: x.argmax(1), "int64, which holds no scores"),
+    "rounded": (5, lambda x: x.round().long(), "int64, which holds no scores"),
+    "booleans": (5, lambda x: x > 0, "bool, which holds no scores"),
+    "complex": (5, lambda x: torch.complex(x, x), "complex64, which holds no scores"),
+    "sparse": (5, lambda x: x.to_sparse(), "sparse, which holds no scores"),
+    "best": (5, lambda x: x.max(1), r"\[0\] \[2\], \[1\] \[2\]"),
+    "best_two": (5, lambda x: x.topk(2), r"\[0\] \[2, 2\], \[1\] \[2, 2\]"),
+}
+"""How many outputs a network has, its ending, and what is said of that: nothing that classes can be told by."""
+
+
+@pytest.mark.parametrize("ending", NONE)
+def test_an_output_that_is_no_score_of_each_class_is_refused(ending: str) -> None:
+    classes, made, told = NONE[ending]
+    with pytest.raises(ModelError, match=told) as refused:
+        tried(Net(classes, made))
+    assert "\n" not in str(refused.value)
+
+
+def test_percentages_are_probabilities() -> None:
+    trial, shares = tried(Net(ending=lambda x: 100 * x.softmax(1)))
+    assert "sum to 100" in trial.notes[0]
+    torch.testing.assert_close(shares, expected(Net(), softmax))
+
+
 # What the check makes of an output leaves everything else as it is
 
 
@@ -297,6 +337,123 @@ def test_dynamically_quantized_layers_are_hosted(copied: bool) -> None:
     assert AdaptiveModel(trial.network, "adabn", copy=copied)(pictures(HOW)).shape == (2, 5)
 
 
+class Casting(Net):
+    """Has weights of another type and turns its input into that."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.to(dtype)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.scores(x.to(self.dtype))
+
+
+class CastingOne(Net):
+    """The same of its first layer."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.conv.to(dtype)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.bn(self.conv(x.to(self.dtype)).float()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["source", "adabn", "tent"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", [Casting, CastingOne])
+def test_a_network_that_casts_its_input_keeps_its_type(kind: Any, dtype: torch.dtype, name: str) -> None:
+    trial = try_network(kind(dtype).eval(), HOW)
+    assert str(dtype).removeprefix("torch.") in trial.notes[0]
+    ours, theirs = AdaptiveModel(trial.network, name), AdaptiveModel(Net(), name)
+    for n in (1, 3):
+        x = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(n))
+        torch.testing.assert_close(ours(x).float().softmax(1), theirs(x).softmax(1), atol=2e-2, rtol=0)
+    (memory,) = ours.memories().values()
+    assert memory.row.dtype == torch.float32
+
+
+class Needing(Net):
+    def forward(self, x: Tensor, targets: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x)
+
+
+def test_a_forward_that_takes_more_than_images_is_told_so() -> None:
+    with pytest.raises(ModelError, match="missing 1 required positional argument") as refused:
+        tried(Needing())
+    assert "batch of images and nothing else" in refused.value.hint
+
+
+# What a person should know of the layers and of the answers
+
+
+class Frozen(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.get_buffer("running_var")[:, None, None]
+
+
+def beside(layer: nn.Module) -> Net:
+    network = Net()
+    network.bn = nn.Sequential(network.bn, layer)  # type: ignore[assignment]
+    return network
+
+
+class Learning(Net):
+    """Its last BatchNorm takes the statistics of the batch, and remembers them."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        mean, var = self.bn.running_mean, self.bn.running_var
+        x = F.batch_norm(self.conv(x), mean, var, self.bn.weight, self.bn.bias, True, 0.1)
+        out: Tensor = self.head(x.relu().mean((2, 3)))
+        return out
+
+
+def untrained() -> Net:
+    network = Net()
+    network.bn.reset_running_stats()
+    return network
+
+
+NOTED: dict[str, tuple[Callable[[], Net], str]] = {
+    "frozen": (lambda: beside(Frozen(6)), r"1 layers .* not adapted: bn\.1 \(Frozen\)"),
+    "instance": (
+        lambda: beside(nn.InstanceNorm2d(6, track_running_stats=True)),
+        r"not adapted: bn\.1 \(InstanceNorm2d\)",
+    ),
+    "untrained": (untrained, "those of layers that never trained"),
+    "chance": (lambda: Net(ending=lambda x: x + torch.rand(())), "otherwise each time"),
+    "dropout": (lambda: Net(ending=lambda x: F.dropout(x, 0.3)), "otherwise each time"),
+    "writing": (Learning, r"writes to its own tensors \(bn\.running_mean, bn\.running_var\)"),
+}
+
+
+@pytest.mark.parametrize("kind", NOTED)
+def test_what_a_person_should_know_is_noted_and_the_network_left_as_it_was(kind: str) -> None:
+    made, told = NOTED[kind]
+    before = {name: tensor.clone() for name, tensor in made().state_dict().items()}
+    trial = try_network(made().eval(), HOW)
+    (note,) = trial.notes
+    assert re.search(told, note)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trial.network.state_dict().items())
+
+
+def test_a_layer_that_stays_in_training_mode_is_noted() -> None:
+    class Stubborn(Net):
+        def train(self, mode: bool = True) -> Any:
+            super().train(mode)
+            self.head.train()
+            return self
+
+    assert "eval() left head in training mode" in try_network(Stubborn().eval(), HOW).notes[0]
+
+
 # Through the server's own ways
 
 
@@ -332,7 +489,8 @@ def test_describe_shows_what_the_check_found(tmp_path: Path, monkeypatch: pytest
     result = CliRunner().invoke(cli, ["describe", "--json", "--model", "python:nets.py:Net", "--size", "16"])
     assert result.exit_code == 0, result.output
     info = json.loads(result.stdout)
-    softmaxed, unreached, learning = info["notes"]
+    softmaxed, untrained, unreached, learning = info["notes"]
+    assert "never trained" in untrained
     assert "ends in a softmax" in softmaxed
     assert "1 BatchNorm layers are not reached by its forward, nor adapted: aux" in unreached
     assert "no strategy that learns can move anything" in learning
