@@ -28,7 +28,7 @@ DEV := $(VENV)/.dev
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench load clients errors results train clean FORCE
+.PHONY: help serve test browser lint format bench load clients errors results train clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,8 +40,14 @@ help: ## List the targets
 serve: $(BASE) ## Host the bundled model on http://127.0.0.1:8000 (ARGS: see renorm serve --help)
 	@$(BIN)/renorm serve $(ARGS)
 
-test: lint ## Run all checks: ruff, mypy, pytest with warnings as errors (ARGS: for pytest)
+test: lint browser ## Run all checks: ruff, mypy, pytest with warnings as errors (ARGS: for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+browser: ## Install Chromium, in which tests use /docs as a person does: pip does not bring it (Debian, as root)
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null || \
+	  echo 'There is no Chromium, with which tests look at /docs: apt install chromium'
 
 lint: $(DEV) ## Check style, format and types
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -18,18 +19,20 @@ from app.engine import Engine
 from app.routes import access, admin, errors, health, info, live, metrics, ndjson, observe, predict, security, v2
 from app.routes.limit import BodyLimit
 from app.routes.openapi import described
+from app.routes.v2_docs import name_model
 from app.rpc.beside import grpc_beside
 from app.settings import Settings
 
 log = logging.getLogger("renorm")
 
 _DESCRIPTION = """\
-Keeps a deployed vision model accurate when its camera, weather or scanner changes: no labels, no retraining.
+Keeps a deployed vision model accurate when its camera, weather or scanner changes: no labels, no
+retraining. Image classifiers are served so far.
 
 Every request belongs to a **stream**, an ordered source of images. A **strategy** recalibrates the model's
 normalization statistics to the stream, online, and answers. Streams never influence each other.
 
-Try it: `curl -F files=@image.jpg 'http://127.0.0.1:8000/v1/predict?stream=camera-7'`
+Try it below, or as `curl -F files=@image.jpg 'http://127.0.0.1:8000/v1/predict?stream=camera-7'`
 
 Every error has one shape: `error` says what was wrong and how to mend it, `code` is for programs, `where` names the
 part of the request. A refused request changes no state.
@@ -84,7 +87,21 @@ def create_app(
         app.include_router(door.router)
     observe.install(app, settings, [door.router for door in doors])  # the last, and so around all others
     app.add_api_route("/", _to_docs, include_in_schema=False)
+    _describe_hosted(app)
     return app
+
+
+def _describe_hosted(app: FastAPI) -> None:
+    """Let the OpenAPI document name the hosted model, once there is one."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        if app.state.engine is not None:
+            name_model(document, app.state.engine.hosted.name)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _lifespan(

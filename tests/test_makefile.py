@@ -34,6 +34,16 @@ class Clone:
             shutil.copy(ROOT / name, at)
         (at / "python").write_text(FAKE)
         (at / "python").chmod(0o755)
+        self.tools = at / "tools"
+        self.tools.mkdir()
+        for tool in ("sh", "awk", "basename", "cat", "cp", "find", "mkdir", "rm", "touch"):
+            (self.tools / tool).symlink_to(str(shutil.which(tool)))
+        self.script("chromium")
+
+    def script(self, name: str, text: str = "") -> None:
+        """A tool that there is, beside the few that every machine has."""
+        (self.tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (self.tools / name).chmod(0o755)
 
     def make(self, *arguments: str) -> list[str]:
         """Run make; what the tools were asked to do."""
@@ -46,7 +56,7 @@ class Clone:
         known = {
             name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "TORCH_INDEX"))
         }
-        environment = {**known, "TOO_OLD": self.too_old}
+        environment = {**known, "TOO_OLD": self.too_old, "PATH": str(self.tools)}
         command = [str(MAKE), "PYTHON=./python", *arguments]
         return subprocess.run(command, cwd=self.at, env=environment, capture_output=True, text=True, check=False)
 
@@ -183,3 +193,29 @@ def test_load_measures_the_server(clone: Clone) -> None:
 def test_clients_tries_other_projects_clients(clone: Clone) -> None:
     clone.make("lint")
     assert clone.make("clients", "ARGS=--only kserve") == ["python benchmarks/clients.py --only kserve"]
+
+
+APT = 'echo "apt-get $*" >> log'
+INSTALLED = ["apt-get update -qq", "apt-get install -qq --no-install-recommends chromium"]
+
+
+@pytest.mark.parametrize(
+    ("tools", "asked", "is_told"),
+    [
+        ({"chromium": "", "id": "echo 0", "apt-get": APT}, [], False),
+        ({"google-chrome": "", "id": "echo 0", "apt-get": APT}, [], False),
+        ({"id": "echo 0", "apt-get": APT}, INSTALLED, False),
+        ({"id": "echo 0", "apt-get": f"{APT}; exit 100"}, INSTALLED[:1], True),
+        ({"id": "echo 1000", "apt-get": APT}, [], True),
+        ({"id": "echo 0"}, [], True),
+    ],
+    ids=["there", "another", "installed", "no network", "not root", "no apt"],
+)
+def test_a_browser_is_installed_where_it_can_be(
+    tools: dict[str, str], asked: list[str], is_told: bool, clone: Clone
+) -> None:
+    (clone.tools / "chromium").unlink()
+    for name, text in tools.items():
+        clone.script(name, text)
+    assert clone.make("browser") == asked
+    assert ("apt install chromium" in clone.run("browser").stdout) is is_told

@@ -20,7 +20,8 @@ from app.cli.streams import RESET_EXAMPLES, STREAMS_EXAMPLES, reset, streams
 
 cli = typer.Typer(
     name="renorm",
-    help="Keep a deployed vision model accurate when its inputs drift: no labels, no retraining.",
+    help="Keep a deployed vision model accurate when its inputs drift: no labels, no retraining. "
+    "Image classifiers are served so far.",
     epilog="Every setting is an environment variable too: RENORM_PORT=9000 renorm serve",
     no_args_is_help=True,
     add_completion=False,

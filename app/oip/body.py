@@ -97,7 +97,10 @@ def _json(raw: bytes) -> dict[str, Any]:
     return message
 
 
-_HINT = f"send an inference request; where tensors follow as bytes, say in {HEADER} where they begin"
+_HINT = (
+    f"send an inference request; where tensors follow as bytes, say in {HEADER} where they begin, "
+    "and 0 where the whole body is one image"
+)
 
 
 def _inputs(message: Mapping[str, Any], rest: memoryview, how: Reading) -> list[NamedTensor]:

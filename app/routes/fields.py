@@ -169,8 +169,8 @@ _NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 STREAM = Known(
     {
         **_NAME,
-        "pattern": "^[^/\\s]([^/]*[^/\\s])?$",
-        "not": {"enum": [".", ".."]},
+        # One pattern, because pages call what has a "not" a value of type "never".
+        "pattern": "^(?!\\.{1,2}$)[^/\\s]([^/]*[^/\\s])?$",
         "default": "default",
         "description": "whose images these are, such as camera-7",
     },

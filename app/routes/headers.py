@@ -19,7 +19,7 @@ LONGEST_KEY = 128
 """Characters of an idempotency key."""
 
 # ASCII is what every client can put into a header; names in UTF-8 are read as well.
-_ASCII_NAME = "^[!-.0-~]([ -.0-~]*[!-.0-~])?$"
+_ASCII_NAME = "^(?!\\.{1,2}$)[!-.0-~]([ -.0-~]*[!-.0-~])?$"
 _STREAM = {**{name: value for name, value in STREAM.schema.items() if name != "default"}, "pattern": _ASCII_NAME}
 
 HEADERS: dict[str, dict[str, Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http.client import responses as phrases
 from typing import Any
@@ -22,9 +23,15 @@ _BINARY = {"type": "string", "format": "binary"}
 
 def _query(known: Mapping[str, Known]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "query", "required": False, "description": field.schema["description"], **_as_text(field)}
+        {"name": name, "in": "query", "required": False, "description": _described(field), "schema": _as_text(field)}
         for name, field in known.items()
     ]
+
+
+def _described(field: Known) -> str:
+    """What a field is, and in words what it is by default: a page would send what a schema says, beside the body's."""
+    text = str(field.schema["description"])
+    return f"{text}; by default {json.dumps(field.schema['default'])}" if "default" in field.schema else text
 
 
 def _headers() -> list[dict[str, Any]]:
@@ -35,15 +42,21 @@ def _headers() -> list[dict[str, Any]]:
 
 
 def _as_text(field: Known) -> dict[str, Any]:
-    """An object travels in a query as JSON text, which OpenAPI says with ``content``."""
+    """The schema of a field in a query or form, where an object is JSON text: pages would fill in an empty one."""
     if field.schema["type"] == "object":
-        return {"content": {"application/json": {"schema": field.schema}}}
-    return {"schema": field.schema}
+        return {"type": "string"}
+    return {name: value for name, value in field.schema.items() if name != "default"}
 
 
 def _object(known: Mapping[str, Known], **more: dict[str, Any]) -> dict[str, Any]:
     properties = {**more, **{name: field.schema for name, field in known.items()}}
     return {"type": "object", "properties": properties, "required": list(more), "additionalProperties": False}
+
+
+def _form(known: Mapping[str, Known], files: dict[str, Any]) -> dict[str, Any]:
+    """A form of files and fields. Fields are told as patterns: of a property, a page makes up a value and sends it."""
+    fields = {f"^{name}$": {**_as_text(field), "description": _described(field)} for name, field in known.items()}
+    return {**_object({}, files=files), "patternProperties": fields}
 
 
 _FILES = {"type": "array", "items": _BINARY, "minItems": 1, "description": "one or more images"}
@@ -58,10 +71,9 @@ PREDICT_DOCS: dict[str, Any] = {
     "parameters": [*_query(PREDICT), *_headers()],
     "requestBody": {
         "required": True,
-        "description": "Fields may stand in the body or in the query.",
+        "description": "Fields may stand in the body, in forms and JSON, or in the query.",
         "content": {
-            # Without an example: a page would send its fields along with the file that a person chooses.
-            "multipart/form-data": {"schema": _object(PREDICT, files=_FILES)},
+            "multipart/form-data": {"schema": _form(PREDICT, _FILES)},
             **{
                 kind: {"schema": _BINARY, "example": f"the bytes of a file: curl --data-binary @{file}"}
                 for kind, file in (("image/jpeg", "cat.jpg"), ("image/png", "cat.png"), ("image/webp", "cat.webp"))
@@ -83,12 +95,20 @@ PREDICT_DOCS: dict[str, Any] = {
 }
 """Parameters and body of `POST /v1/predict`."""
 
+_RESETS = {
+    # The first is what a page sends unless told otherwise, beside what a person fills into the query.
+    "query": {"summary": "What the query says", "value": {}},
+    "stream": {"summary": "One stream", "value": {"stream": "camera-7"}},
+    "strategy": {"summary": "All states of one strategy", "value": {"strategy": "adabn"}},
+    "all": {"summary": "Everything", "value": {"all": True}},
+}
+
 RESET_DOCS: dict[str, Any] = {
     "parameters": _query(RESET),
     "requestBody": {
         "required": False,
         "description": "One of the fields, or `all` for everything.",
-        "content": {"application/json": {"schema": _object(RESET), "example": {"stream": "camera-7"}}},
+        "content": {"application/json": {"schema": _object(RESET), "examples": _RESETS}},
     },
 }
 """Parameters and body of `POST /v1/admin/reset`."""

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from app.oip.body import HEADER
+from app.oip.documents import VERSION
 from app.oip.outputs import OUTPUTS
 from app.oip.parameters import LARGEST, OURS
 from app.oip.tensors import DATATYPES
@@ -23,6 +24,16 @@ def path_parameters(path: str) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "description": _WORDS[name], "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
     ]
+
+
+def name_model(document: dict[str, Any], name: str) -> None:
+    """Let pages fill in the hosted model, which is the only one, and its only version, where a path asks for them."""
+    only = {"model": name, "version": VERSION}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path" and parameter["name"] in only:
+                    parameter["example"] = only[parameter["name"]]
 
 
 def errors(path: str, *statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from app import __version__
+from app.errors import FieldError
 from app.routes.fields import PREDICT, RESET
 from app.routes.headers import HEADERS
 from app.routes.openapi import PNG
@@ -98,10 +100,15 @@ def test_operation(operation: dict[str, Any]) -> None:
             assert {"error", "code"} <= set(media["example"]) <= {"error", "code", "where", "ready"}
     for kind, media in operation.get("requestBody", {}).get("content", {}).items():
         # A page fills the fields of a form in from its example, and would send them with the file that a person chose.
-        assert ("example" in media) is (kind != "multipart/form-data")
+        assert ("example" in media or "examples" in media) is (kind != "multipart/form-data")
     for parameter in operation.get("parameters", []):
         said = json.dumps(parameter)
         assert parameter["required"] or '"example' not in said, parameter["name"]
+        # Nor what it would fill in of its own: a default, an object, what is not of a plain type.
+        if parameter["name"] != "chunk":
+            assert '"default"' not in said, parameter["name"]
+        assert parameter["schema"].get("type", "string") in {"string", "integer", "number", "boolean"}
+        assert "not" not in parameter["schema"]
 
 
 def test_predict_shows_its_three_forms_and_all_fields() -> None:
@@ -111,7 +118,9 @@ def test_predict_shows_its_three_forms_and_all_fields() -> None:
     assert {one["name"] for one in operation["parameters"] if one["in"] == "query"} == set(PREDICT)
     assert {one["name"] for one in operation["parameters"] if one["in"] == "header"} == set(HEADERS)
     assert set(content["application/json"]["schema"]["properties"]) == {"images", *PREDICT}
-    assert set(content["multipart/form-data"]["schema"]["properties"]) == {"files", *PREDICT}
+    form = content["multipart/form-data"]["schema"]
+    assert set(form["properties"]) == {"files"}, "pages make up values of properties, and send them"
+    assert set(form["patternProperties"]) == {f"^{name}$" for name in PREDICT}
     assert set(operation["responses"]) == {"200", "413", "415", "422", "429", "500", "503", "504"}
 
 
@@ -128,8 +137,46 @@ def test_examples_are_answered() -> None:
     client = Client()
     post = DOCUMENT["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/v1/predict", json=post).status_code == 200
-    body = DOCUMENT["paths"]["/v1/admin/reset"]["post"]["requestBody"]["content"]["application/json"]["example"]
-    assert client.post("/v1/admin/reset", json=body).status_code == 200
+    bodies = DOCUMENT["paths"]["/v1/admin/reset"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    for name, example in bodies.items():
+        query = {"stream": "camera-7"} if name == "query" else {}
+        assert client.post("/v1/admin/reset", params=query, json=example["value"]).status_code == 200
+        if example["value"] == {}:
+            assert client.post("/v1/admin/reset", json={}).status_code == 422
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "not yet"])
+def test_paths_ask_for_the_hosted_model_by_its_name(is_open: bool) -> None:
+    client = Client()
+    document = client.get("/openapi.json").json() if is_open else client.app.openapi()
+    for operation in (
+        one for path, methods in document["paths"].items() if "{model}" in path for one in methods.values()
+    ):
+        found = {one["name"]: one.get("example") for one in operation["parameters"] if one["in"] == "path"}
+        assert found["model"] == ("fake-net" if is_open else None)
+        assert found.get("version", "1") == ("1" if is_open else found.get("version", "1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        (".", False),
+        ("..", False),
+        ("...", True),
+        (".a", True),
+        ("a.", True),
+        ("a b", True),
+        (" a", False),
+        ("a/b", False),
+    ],
+)
+def test_the_pattern_of_streams_says_what_the_server_takes(name: str, may: bool) -> None:
+    assert (re.search(PREDICT["stream"].schema["pattern"], name) is not None) is may
+    if may:
+        PREDICT["stream"].check(name)
+    else:
+        with pytest.raises(FieldError):
+            PREDICT["stream"].check(name)
 
 
 def test_example_image_is_an_image() -> None:
