@@ -21,9 +21,6 @@ from app.models.hosted import Preprocessing
 
 log = logging.getLogger("renorm")
 
-MEMORY = 512_000_000
-"""Bytes that images in all processes may take together by their headers, unless one alone takes more."""
-
 PATIENCE = 4
 """How many times the allowed CPU time may pass on the clock, on a machine that is busy with other things."""
 
@@ -37,12 +34,15 @@ _PIXEL = bytes.fromhex("424d1e000000000000001a0000000c0000000100010001001800ffff
 class DecoderPool:
     """As many processes as there are cores, started when they are first needed and anew after one has ended."""
 
-    def __init__(self, how: Preprocessing, limits: Limits, seconds: float, program: str = "") -> None:
+    def __init__(
+        self, how: Preprocessing, limits: Limits, seconds: float, program: str = "", memory: int = 512_000_000
+    ) -> None:
         self.count = os.cpu_count() or 1
         self.is_broken = False
         self._how, self._limits, self._seconds, self._program = how, limits, seconds, program or SERVE
         self._threads = ThreadPoolExecutor(self.count, "renorm-decoder")
-        self._memory = Budget(MEMORY)
+        # What images in all processes may take together by their headers, unless one alone takes more.
+        self.memory = Budget(memory)
         self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False
         self._jobs: set[_Job] = set()
 
@@ -55,7 +55,7 @@ class DecoderPool:
             EngineClosedError: the pool is closed, or no process can be started.
         """
         size, job = decode_bytes(file, self._limits), _Job()
-        await self._memory.take(size)
+        await self.memory.take(size)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, where)
         except (RuntimeError, asyncio.CancelledError) as error:
@@ -64,7 +64,7 @@ class DecoderPool:
                 raise _unavailable("the engine is closed") from error
             raise
         finally:
-            self._memory.give_back(size)
+            self.memory.give_back(size)
 
     async def check(self) -> bool:
         """Tell whether images can be decoded; where the last process failed to start, by starting one."""

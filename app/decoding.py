@@ -25,6 +25,7 @@ from app.decoder_pool import DecoderPool
 from app.errors import EngineClosedError, FieldError, TooLargeError
 from app.images import CHEAP_PIXELS, Limits, check_header, cut_pixels, decode, is_cheap
 from app.input_range import InputRange
+from app.memory import Part
 from app.models.hosted import Preprocessing
 
 Read = Callable[[Any, str], NDArray[np.uint8]]
@@ -40,7 +41,12 @@ class Decoders:
     """
 
     def __init__(
-        self, how: Preprocessing, limits: Limits, input_range: str = "check", decode_seconds: float = 5.0
+        self,
+        how: Preprocessing,
+        limits: Limits,
+        input_range: str = "check",
+        decode_seconds: float = 5.0,
+        decode_bytes: int = 512_000_000,
     ) -> None:
         self._range = InputRange(how) if input_range == "check" else None
         self.image_bytes = math.prod(how.input_shape)
@@ -48,7 +54,7 @@ class Decoders:
         self._cheap = limits._replace(pixels=min(limits.pixels, CHEAP_PIXELS))
         self._threads = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, "renorm-decode")
-        self._processes = DecoderPool(how, limits, decode_seconds)
+        self._processes = DecoderPool(how, limits, decode_seconds, memory=decode_bytes)
         self._begun: dict[int, float] = {}
         self._closed = False
 
@@ -78,6 +84,12 @@ class Decoders:
             read: Read = self._cut
             return await self._in_parallel(images.numpy(), read)
         return await self._in_parallel(images, self._decode)
+
+    @property
+    def memory(self) -> Part:
+        """What images in the processes take."""
+        budget = self._processes.memory
+        return Part("decoding", budget.lent, budget.capacity)
 
     @property
     def busy_s(self) -> float:

@@ -17,6 +17,7 @@ from app.batcher import Batcher
 from app.batcher import Limits as Waiting
 from app.budget import Budget
 from app.calibrated import Calibrated
+from app.call_limits import check_count
 from app.cores import usable_cores
 from app.decoding import Decoders
 from app.describing import describe_hosted
@@ -24,13 +25,12 @@ from app.errors import (
     BusyError,
     DeadlineError,
     EngineClosedError,
-    FieldError,
     StreamNotFoundError,
-    TooLargeError,
 )
 from app.forwards import Forwards
 from app.governor import Governor
 from app.images import Limits
+from app.memory import Part, parts_of
 from app.meter import Meter, Silent
 from app.models import load
 from app.models.device import TYPES, device_of
@@ -82,8 +82,10 @@ class Engine:
         self._thread = Worker("renorm-model")
         self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
         self._batcher = Batcher(self._forwards, self._streams.forget, waiting, self._forwards.learn)
-        self._budget = Budget(settings.max_waiting_bytes)
-        self._decoders = Decoders(how, Limits.of(settings), settings.input_range, settings.max_decode_seconds)
+        parts = parts_of(settings)
+        self._budget = Budget(parts.decoded)
+        allowed = settings.max_decode_seconds, parts.decoding
+        self._decoders = Decoders(how, Limits.of(settings), settings.input_range, *allowed)
 
     @classmethod
     async def open(
@@ -154,7 +156,7 @@ class Engine:
     async def _answer(self, call: Call, entered: Callable[[Ticket], None] | None = None) -> Prediction:
         strategy, name, params = self._calibrated.named(call.strategy or self.settings.strategy, call.params)
         self._model.check(strategy)
-        self._check_count(len(call.images))
+        check_count(len(call.images), self.settings.max_images)
         timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:
             async with asyncio.timeout(timeout) as clock:
@@ -223,6 +225,10 @@ class Engine:
         """What is hosted."""
         return describe_hosted(self.hosted, self._model, self.settings)
 
+    def memory(self) -> list[Part]:
+        """What requests hold of the budget for memory, once they were received."""
+        return [Part("decoded", self._budget.lent, self._budget.capacity), self._decoders.memory]
+
     def report_to(self, metrics: Meter) -> None:
         """Tell ``metrics`` from now on what is done."""
         self.metrics = self._forwards.metrics = metrics
@@ -258,16 +264,6 @@ class Engine:
         self._decoders.close()
         if closing.done():
             await self._thread.close(patience_s)
-
-    def _check_count(self, images: int) -> None:
-        if images == 0:
-            raise FieldError("the request holds no image", hint="send at least one", where="images")
-        if images > self.settings.max_images:
-            raise TooLargeError(
-                f"{images} images in one request, at most {self.settings.max_images} are accepted",
-                hint="send them in several requests, or raise RENORM_MAX_IMAGES",
-                where="images",
-            )
 
     def _check_memory(self, key: Key, call: Call) -> None:
         if call.update and not self._streams.has_room(key, call.client):

@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.access import Access
 from app.engine import Engine
+from app.memory import ledger_of
 from app.routes import access, admin, errors, health, info, live, metrics, ndjson, observe, predict, security, v2
 from app.routes.limit import BodyLimit
 from app.routes.openapi import described
@@ -78,7 +79,8 @@ def create_app(
     )
     app.state.settings, app.state.engine = settings, None
     app.state.draining, app.state.deadline = False, None
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.state.memory = ledger = ledger_of(settings)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes, ledger=ledger)
     access.install(app, Access(settings))
     security.install(app, settings)
     errors.install(app)
@@ -86,6 +88,7 @@ def create_app(
     for door in doors:
         app.include_router(door.router)
     observe.install(app, settings, [door.router for door in doors])  # the last, and so around all others
+    app.state.metrics.ledger = ledger
     app.add_api_route("/", _to_docs, include_in_schema=False)
     _describe_hosted(app)
     return app

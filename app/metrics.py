@@ -11,7 +11,7 @@ import heapq
 import math
 from asyncio import CancelledError
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -23,6 +23,8 @@ from adapters import AdapterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError
 from app.evictions import Origin
+from app.memory import Ledger, Part
+from app.metrics_memory import memory_metrics
 from app.types import ModelInfo, StreamInfo, StreamsInfo, Timing
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -52,6 +54,9 @@ class Watched(Protocol):
     def describe(self) -> ModelInfo:
         """What is hosted."""
 
+    def memory(self) -> Sequence[Part]:
+        """What requests hold of the budget for memory, in the engine."""
+
 
 class Metrics:
     """The `Meter` that Prometheus reads: one registry of its own, so that two servers in a process do not mix.
@@ -61,6 +66,7 @@ class Metrics:
 
     def __init__(self, streams: int = 20) -> None:
         self._streams = streams
+        self.ledger: Ledger | None = None  # of what is received, once there is one
         self._described: tuple[Watched, ModelInfo] | None = None
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -136,12 +142,14 @@ class Metrics:
 
         Making text of it is for another thread: `Page.text`.
         """
+        memory = memory_metrics(self.ledger)
         if engine is None:
-            return Page(self._registry, None, self._streams)
+            return Page(self._registry, None, self._streams, memory)
         try:
-            return Page(self._registry, (self._model(engine), engine.streams()), self._streams)
+            seen = self._model(engine), engine.streams()
+            return Page(self._registry, seen, self._streams, memory_metrics(self.ledger, engine.memory()))
         except EngineClosedError:
-            return Page(self._registry, None, self._streams)
+            return Page(self._registry, None, self._streams, memory)
 
     def _model(self, engine: Watched) -> ModelInfo:
         """What is hosted never changes while an engine is open, and describing it takes longer than all the rest."""
@@ -153,8 +161,14 @@ class Metrics:
 class Page(Collector):
     """What one scrape sees."""
 
-    def __init__(self, registry: CollectorRegistry, seen: tuple[ModelInfo, StreamsInfo] | None, streams: int) -> None:
-        self._registry, self._seen, self._streams = registry, seen, streams
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        seen: tuple[ModelInfo, StreamsInfo] | None,
+        streams: int,
+        memory: Sequence[Metric] = (),
+    ) -> None:
+        self._registry, self._seen, self._streams, self._held = registry, seen, streams, memory
 
     def collect(self) -> Iterator[Metric]:
         """Every metric: the counted ones, those of the process, and, with an engine, those of its streams."""
@@ -162,6 +176,7 @@ class Page(Collector):
             # When a series began is written for each, as a metric of its own: no dashboard asks, and there are many.
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
+        yield from self._held
         if self._seen is not None:
             model, streams = self._seen
             yield _info(model)

@@ -151,9 +151,24 @@ class Settings(BaseSettings):
         5.0, gt=0, description="seconds of CPU time that decoding one image may take, before it is refused with 422"
     )
     max_body_bytes: int = Field(100_000_000, ge=1, description="bytes of one request body")
+    max_memory_bytes: int = Field(
+        1_000_000_000,
+        ge=8,
+        description="bytes that all requests may hold: received, being decoded, decoded, and in lessons that are "
+        "shared; one connection may hold a quarter",
+    )
+    max_lesson_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="bytes that what one request teaches may work with, before it is refused with 413; by default half "
+        "of the machine's memory",
+    )
     max_forward_images: int = Field(256, ge=1, description="most images in one shared forward")
     max_waiting_bytes: int = Field(
-        250_000_000, ge=1, description="bytes of decoded images before further requests wait to be decoded"
+        250_000_000,
+        ge=1,
+        description="bytes of decoded images before further requests wait to be decoded, at most a quarter of "
+        "max_memory_bytes",
     )
     max_state_bytes: int = Field(
         1_000_000_000, ge=1, description="bytes of all states before the least recently used go"

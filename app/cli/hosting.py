@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from app.engine import Engine
+    from app.memory import Ledger
     from app.settings import Settings
     from app.types import ModelInfo
 
@@ -68,21 +69,23 @@ async def host(settings: Settings, sockets: list[socket.socket]) -> None:
             app.state.deadline = time.monotonic() + settings.drain_seconds
             super().handle_exit(sig, frame)
 
-    server = Server(_config(settings, app))
+    server = Server(_config(settings, app, app.state.memory))
     with _thawed():
         await server.serve(sockets)
     if failed and not isinstance(failed[0], asyncio.CancelledError):
         raise failed[0]
 
 
-def _config(settings: Settings, app: object) -> uvicorn.Config:
+def _config(settings: Settings, app: object, ledger: Ledger) -> uvicorn.Config:
     import uvicorn
+
+    from app.cli.live_protocol import live_protocol
 
     logging.getLogger("uvicorn.error").addFilter(_says_something)
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http="httptools",
-        ws="websockets-sansio",
+        ws=live_protocol(ledger),
         ws_max_size=settings.max_image_bytes,
         ws_ping_interval=PING_S,
         ws_ping_timeout=SILENT_S,

@@ -61,6 +61,8 @@ _OPTIONS: dict[str, _Row] = {
     "max_image_pixels": _Row(int, _LIMITS, "PIXELS"),
     "max_decode_seconds": _Row(float, _LIMITS, "SECONDS"),
     "max_body_bytes": _Row(int, _LIMITS, "BYTES"),
+    "max_memory_bytes": _Row(int, _LIMITS, "BYTES"),
+    "max_lesson_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_decompressed_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_forward_images": _Row(int, _LIMITS, "NUMBER"),
     "max_waiting_bytes": _Row(int, _LIMITS, "BYTES"),

@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.errors import FieldError, TooLargeError
 from app.routes.base64_images import check_count
+from app.routes.limit import account_of
 from app.settings import Settings
 
 LONGEST_FIELD = 65536
@@ -65,6 +66,8 @@ async def read_form(request: Request, settings: Settings) -> tuple[list[bytes], 
             raise _refusal(str(getattr(error, "message", error)), settings) from error
     try:
         files, fields = _sorted(form.multi_items())
+        # Read one by one, each beside what the parser has gathered of it.
+        account_of(request.scope).take(sum(file.size or 0 for file in files))
         return [await file.read() for file in files], fields
     finally:
         await form.close()

@@ -14,9 +14,11 @@ from adapters import AdapterError
 from app.engine import Engine
 from app.errors import AccessError, EngineClosedError, MediaTypeError, RenormError
 from app.frames import Frame, Frames
+from app.memory import Account, Ledger
 from app.routes.access import check_still, check_touch
 from app.routes.deps import the_engine, the_settings
 from app.routes.errors import answer
+from app.routes.limit import ACCOUNT, FRAMES
 from app.routes.live_answers import extended, failed, predicted
 from app.routes.live_opening import read_opening
 from app.routes.observe import note
@@ -48,13 +50,23 @@ async def live(websocket: WebSocket) -> None:
         return
     note(websocket.scope, opening.call.stream)
     await websocket.accept()
-    frames = Frames(opening.policy, opening.queue)
-    try:
-        async with asyncio.TaskGroup() as both:
-            both.create_task(_read(websocket, frames))
-            both.create_task(_answer(websocket, frames, engine, opening.call))
-    except* WebSocketDisconnect:
-        pass  # how both tasks end: the one that notices ends the other
+    with _account(websocket) as account:
+        # Besides these one frame may wait in the server's network code, and another may be on its way in.
+        most = max(0, account.room - 2 * the_settings(websocket).max_image_bytes)
+        frames = Frames(opening.policy, opening.queue, account, most)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_read(websocket, frames))
+                both.create_task(_answer(websocket, frames, engine, opening.call))
+        except* WebSocketDisconnect:
+            pass  # how both tasks end: the one that notices ends the other
+
+
+def _account(websocket: WebSocket) -> Account:
+    """The account of the connection: the network's own, where that keeps one."""
+    account: Account | None = websocket.scope.get(ACCOUNT)
+    ledger: Ledger = websocket.app.state.memory
+    return account or ledger.open(FRAMES)
 
 
 async def _read(websocket: WebSocket, frames: Frames) -> NoReturn:
@@ -65,7 +77,7 @@ async def _read(websocket: WebSocket, frames: Frames) -> NoReturn:
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
         content = message.get("bytes")
-        frames.put(message["text"] if content is None else content)
+        frames.put("" if content is None else content)
 
 
 async def _answer(websocket: WebSocket, frames: Frames, engine: Engine, call: Call) -> NoReturn:
@@ -92,6 +104,8 @@ def _ending(error: Exception) -> tuple[int, str] | None:
 
 
 def _parsed(frame: Frame, call: Call) -> Parsed:
+    if isinstance(frame.content, RenormError):
+        raise frame.content
     if isinstance(frame.content, str):
         raise MediaTypeError(
             "text messages are not read here",

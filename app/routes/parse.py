@@ -14,9 +14,11 @@ from app.routes.base64_images import decode_all
 from app.routes.fields import PREDICT, RESET, check_top_k, gather
 from app.routes.forms import read_form
 from app.routes.headers import request_id, stream_of
+from app.routes.limit import account_of
 from app.routes.strict_json import load_object
 from app.settings import Settings
 from app.types import Call
+from app.unpacked import unpacked_bytes
 
 # The last is what `curl --data-binary @image.jpg` says unasked, whatever it sends.
 _BYTES = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
@@ -53,13 +55,14 @@ async def parse_predict(request: Request, settings: Settings, classes: int) -> P
         images, text = await read_form(request, settings)
         place, fields = "files[{}]", gather(PREDICT, text, before=query, beside="files")
     elif kind == "application/json":
-        images, fields = await _read_json(await request.body(), query, settings.max_images)
+        images, fields = await _read_json(request, query, settings.max_images)
         place = "images[{}]"
     elif kind in _BYTES or kind.startswith("image/"):
-        body = await request.body()
+        body = await read_whole(request)
         images, place, fields = [body] if body else [], "body", query
     else:
         raise _unread(kind, _FORMS)
+    account_of(request.scope).set(sum(map(len, images)))  # the body is gone, whatever it was
     if not images:
         raise FieldError("the request holds no image", hint=_FORMS, where="files" if place == "files[{}]" else "body")
     return _parsed(images, place, fields, request.headers, classes)
@@ -95,10 +98,18 @@ def _limits(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-async def _read_json(body: bytes, query: dict[str, Any], most: int) -> tuple[list[bytes], dict[str, Any]]:
+async def _read_json(request: Request, query: dict[str, Any], most: int) -> tuple[list[bytes], dict[str, Any]]:
+    body = await read_whole(request)
     if len(body) <= SMALL:
+        account_of(request.scope).check(unpacked_bytes(body))
         return _from_json(body, query, most)
+    account_of(request.scope).take(await asyncio.to_thread(unpacked_bytes, body))
     return await asyncio.to_thread(_from_json, body, query, most)
+
+
+async def read_whole(request: Request) -> bytes:
+    """The body. Not as `request.body()` reads it, which keeps it while the request waits, beside what is made of it."""
+    return b"".join([part async for part in request.stream()])
 
 
 def _from_json(body: bytes, query: dict[str, Any], most: int) -> tuple[list[bytes], dict[str, Any]]:

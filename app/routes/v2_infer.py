@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 
 from app.engine import Engine
 from app.errors import RequestError
+from app.memory import Account, bytes_of
 from app.models.hosted import Hosted
 from app.oip.answer import Answer, write_answer
 from app.oip.body import HEADER, Reading, read_body
@@ -21,21 +22,26 @@ from app.oip.documents import VERSION, check_model
 from app.oip.infer import to_call
 from app.oip.inputs import Limits
 from app.oip.outputs import Wanted, about, to_tensors
-from app.oip.unfolding import unfold
+from app.oip.unfolding import Unfolding
 from app.routes.access import check_touch
 from app.routes.base64_images import decode_one
 from app.routes.caller import client_of
 from app.routes.deps import the_engine, the_settings
 from app.routes.fields import check_stream
 from app.routes.headers import request_id, stream_of
+from app.routes.limit import account_of
 from app.routes.observe import note
-from app.routes.parse import SMALL
+from app.routes.parse import SMALL, read_whole
 from app.routes.presence import while_connected
 from app.settings import Settings
 from app.types import Call, Prediction
+from app.unpacked import unpacked_bytes
 
 LARGE = 20_000
 """Values of an answer above which it is written in a thread."""
+
+LONGEST = 18
+"""Digits of the length of a header."""
 
 
 class Asked(NamedTuple):
@@ -85,17 +91,37 @@ async def infer(request: Request) -> Response:
 
 
 async def _asked(request: Request, settings: Settings, shape: tuple[int, int, int]) -> Asked:
-    # Not `request.body()`, which would keep the body while the request waits, beside the images that are made of it.
-    raw = b"".join([part async for part in request.stream()])
-    if len(raw) <= SMALL and "content-encoding" not in request.headers:
-        return _read(raw, request.headers, settings, shape)
-    return await asyncio.to_thread(_read, raw, request.headers, settings, shape)
+    raw, headers, account = await read_whole(request), request.headers, account_of(request.scope)
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in {"", "identity"}:
+        raw = await _unfolded(raw, coding, settings.max_decompressed_bytes, account)
+    is_small = len(raw) <= SMALL
+    needed = _needed(raw, headers) if is_small else await asyncio.to_thread(_needed, raw, headers)
+    account.take(needed)
+    given = raw, headers, settings, shape
+    asked = _read(*given) if is_small else await asyncio.to_thread(_read, *given)
+    account.set(bytes_of(asked.call.images))
+    return asked
+
+
+async def _unfolded(raw: bytes, coding: str, most: int, account: Account) -> bytes:
+    """The body as it was before it was compressed, of which no more is made than there is room for."""
+    unfolding, whole = Unfolding(raw, coding, most), bytearray()
+    while part := await asyncio.to_thread(unfolding.next_part):
+        account.take(len(part))
+        whole += part
+    account.set(2 * len(whole))  # the compressed body goes
+    return bytes(whole)
+
+
+def _needed(raw: bytes, headers: Headers) -> int:
+    """The bytes that reading a body takes besides: of tensors behind the JSON a copy, of the JSON what it becomes."""
+    declared = headers.get(HEADER, "")
+    size = min(int(declared), len(raw)) if declared.isdecimal() and len(declared) <= LONGEST else len(raw)
+    return unpacked_bytes(raw[:size]) + len(raw) - size
 
 
 def _read(raw: bytes, headers: Headers, settings: Settings, shape: tuple[int, int, int]) -> Asked:
-    coding = headers.get("content-encoding", "").strip().lower()
-    if coding not in {"", "identity"}:
-        raw = unfold(raw, coding, settings.max_decompressed_bytes)
     limits = Limits(shape, settings.max_images)
     infer, binary = read_body(raw, headers.get(HEADER), Reading(limits, decode_one))
     call = to_call(infer, limits, settings.strategy, stream=stream_of(headers), request_id=request_id(headers))

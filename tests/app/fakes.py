@@ -14,6 +14,7 @@ from adapters import UnknownStrategyError
 from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.main import create_app
+from app.memory import Part
 from app.meter import Meter, Silent
 from app.models.hosted import Hosted, Preprocessing
 from app.outputs import read_outputs
@@ -98,6 +99,10 @@ class FakeEngine:
         if name != STATE.stream:
             raise StreamNotFoundError(f"no state is held for stream '{name}'", hint="it begins with its first request")
         return [STATE]
+
+    def memory(self) -> list[Part]:
+        self._fail()
+        return [Part("decoded", 10, 100), Part("decoding", 0, 50), Part("lessons", 5, 60)]
 
     def describe(self) -> ModelInfo:
         self._fail()

@@ -78,7 +78,7 @@ def make() -> Iterator[Make]:
     pools: list[DecoderPool] = []
 
     def made(program: str | None = None, seconds: float = 60.0) -> DecoderPool:
-        pools.append(DecoderPool(HOW, LIMITS, seconds, *([program] if program else [])))
+        pools.append(DecoderPool(HOW, LIMITS, seconds, program or ""))
         return pools[-1]
 
     yield made
@@ -138,7 +138,7 @@ async def test_who_is_cancelled_ends_the_process(make: Make, tmp_path: Path) -> 
     assert task.cancelled()
     process.close()  # waits for its end
     assert not alive(process.pid)
-    assert pool._memory.lent == 0
+    assert pool.memory.lent == 0
 
 
 async def test_closing_ends_the_process_and_answers_who_waits(make: Make, tmp_path: Path) -> None:

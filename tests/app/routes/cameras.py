@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
+import pytest
+
 from app.types import Call, Prediction
 from tests.app.fakes import Client, FakeEngine
 
@@ -95,6 +97,15 @@ def play(scene: Callable[[Client], Awaitable[None]], **settings: Any) -> Client:
 
     asyncio.run(run())
     return client
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that comes by itself; a test whose time is over ends here."""
+    for _ in range(20_000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it did not come")
 
 
 async def settled() -> None:

@@ -1,0 +1,31 @@
+"""What Prometheus reads of the memory that requests hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from app.memory import Ledger, Part
+
+
+def memory_metrics(ledger: Ledger | None, parts: Sequence[Part] = ()) -> list[Metric]:
+    """Bytes held and bytes that there are: of ``ledger``, by the kind of what was received, and of the engine's parts.
+
+    Nothing without a ledger.
+    """
+    if ledger is None:
+        return []
+    held = GaugeMetricFamily("renorm_memory_bytes", "Bytes that requests hold", labels=["kind"])
+    capacity = GaugeMetricFamily("renorm_memory_capacity_bytes", "Bytes that requests may hold", labels=["kind"])
+    refused = CounterMetricFamily("renorm_memory_refusals", "Requests for which no memory was left", labels=["reason"])
+    for kind, amount in sorted(ledger.held.items()):
+        held.add_metric([kind], amount)
+    capacity.add_metric(["received"], ledger.capacity)
+    capacity.add_metric(["connection"], ledger.share)
+    for part in parts:
+        held.add_metric([part.kind], part.held)
+        capacity.add_metric([part.kind], part.capacity)
+    for reason, count in sorted(ledger.refused.items()):
+        refused.add_metric([reason], count)
+    return [held, capacity, refused]
