@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from adapters import ParameterError
 from app import __version__
-from app.errors import EngineClosedError, StreamBusyError
+from app.errors import EngineClosedError, RenormError, StreamBusyError
+from app.memory import Ledger
 from app.meter import Meter, Silent
 from app.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Metrics, by_stream, shown
 from app.settings import Settings
@@ -232,6 +233,26 @@ def test_when_a_series_began_is_not_written() -> None:
     assert b"_created" not in metrics.look(None).text("application/openmetrics-text")[0]
 
 
+def test_memory_is_shown_by_kind_and_refusals_by_reason() -> None:
+    metrics = Metrics()
+    assert not any("memory" in name for name in names(read(metrics)) if name.startswith("renorm"))
+    metrics.ledger = ledger = Ledger(100, 50)
+    for kind, amount in (("bodies", 30), ("bodies", 5), ("frames", 20)):
+        ledger.open(kind).take(amount)
+    for amount in (51, 50):
+        with pytest.raises(RenormError):
+            ledger.open("bodies").take(amount)
+    series = read(metrics)
+    held = {kind: value(series, "renorm_memory_bytes", kind=kind) for kind in ("bodies", "frames")}
+    assert held == {"bodies": 35, "frames": 20}
+    assert value(series, "renorm_memory_refusals_total", reason="connection") == 1
+    assert value(series, "renorm_memory_refusals_total", reason="total") == 1
+    series = read(metrics, Watched(STATE))
+    assert value(series, "renorm_memory_bytes", kind="decoded") == 10
+    assert value(series, "renorm_memory_capacity_bytes", kind="received") == 100
+    assert value(series, "renorm_memory_capacity_bytes", kind="decoded") == 100
+
+
 def test_the_silent_meter_takes_the_same_calls() -> None:
     meters: list[Meter] = [Silent(), Metrics()]
     for meter in meters:
@@ -251,6 +272,7 @@ SUFFIXES = ("_bucket", "_count", "_sum")
 def existing() -> set[str]:
     """The names of all metrics of ours, histograms without the suffixes of their series."""
     metrics = Metrics()
+    metrics.ledger = Ledger(2, 1)
     text, _ = metrics.look(Watched(STATE)).text()
     return {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE renorm_")}
 
@@ -284,6 +306,8 @@ def test_labels_are_as_the_page_says() -> None:
     page = (ROOT / "docs" / "observability.md").read_text()
     rows = re.findall(r"^\| `(renorm_\w+)` \|([^|]*)\|", page, re.MULTILINE)
     metrics, said = Metrics(), {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    metrics.ledger = Ledger(2, 1)
+    metrics.ledger.open("bodies").take(1)
     metrics.answered("adabn", 1, TIMING)
     metrics.failed("FieldError")
     metrics.forward(1, 1, 0.1, 0.1)
