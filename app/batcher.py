@@ -1,29 +1,22 @@
-"""Waiting requests into one forward, in arrival order within a stream, each settled alone."""
+"""Waiting requests into one forward, in arrival order within a stream, in fair turns of streams, each settled alone."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
 
 from torch import Tensor
 
 from adapters import Key, Lesson
-from app.errors import BusyError, EngineClosedError, StreamBusyError
-from app.gathering import Gathering
+from app.errors import EngineClosedError
+from app.gathering import Gathering, Room
+from app.pace import Pace
+from app.places import Limits, Places
+from app.shares import Shares
 from app.streams import Scope
 from app.tickets import Barrier, Result, Ticket
-
-
-class Limits(NamedTuple):
-    """How many images a forward takes at most, and how many requests wait at most: in all, and of one stream."""
-
-    images: int
-    waiting: int = 1024
-    waiting_per_stream: int = 256
 
 
 class Batcher:
@@ -45,10 +38,11 @@ class Batcher:
         self._taught = True  # whether the model's last work was a lesson, or there is none to alternate with
         # A dict for its order and for removal anywhere in constant time.
         self._queue: dict[Ticket | Barrier, None] = {}
-        self._of_stream: Counter[Hashable] = Counter()
+        self._pace, self._shares = Pace(), Shares()
+        self._places = Places(limits, self._pace)
+        self._epoch = 0  # how many resets of more than one stream came so far
         self._running: asyncio.Task[None] | None = None
         self._closed = False
-        self._pace_s = 0.0  # a request's share of recent forwards
 
     def __len__(self) -> int:
         """How many requests and resets wait."""
@@ -59,12 +53,14 @@ class Batcher:
 
         Raises:
             EngineClosedError: the batcher is closed.
-            StreamBusyError, BusyError: as many wait as may, of this stream or in all.
+            StreamBusyError, BusyError: as many wait as may, of this stream, of this client or in all.
         """
         self._check_open()
-        self._check_room(ticket.key.stream)
+        self._places.check(ticket)
+        ticket.epoch = self._epoch
         self._queue[ticket] = None
-        self._of_stream[ticket.key.stream] += 1
+        self._places.add(ticket)
+        self._shares.enter(ticket.flow)
 
     async def run(self, ticket: Ticket, images: Tensor) -> Result:
         """Fill the ticket's place and wait for its result."""
@@ -83,6 +79,7 @@ class Batcher:
         self._check_open()
         barrier = Barrier(scope)
         self._queue[barrier] = None
+        self._epoch += scope.stream is None
         self._dispatch()
         try:
             return await barrier.answer
@@ -97,8 +94,8 @@ class Batcher:
                 waiting.answer.set_exception(_closed())
             # Marked as seen: a ticket whose images are still being decoded has nobody awaiting it yet.
             waiting.answer.exception()
-        self._queue.clear()
-        self._of_stream.clear()
+        for waiting in list(self._queue):
+            self._remove(waiting)
         if self._running is not None:
             await self._running
 
@@ -106,29 +103,11 @@ class Batcher:
         if self._closed:
             raise _closed()
 
-    def _check_room(self, stream: Hashable) -> None:
-        waiting, most = self._of_stream[stream], self._limits.waiting_per_stream
-        if waiting >= most:
-            raise StreamBusyError(
-                f"{waiting} requests of stream '{stream}' wait already, as many as may",
-                hint="send more slowly, or drop frames; RENORM_MAX_WAITING_PER_STREAM is the limit",
-                where="stream",
-                retry_after_s=self._pace_s * waiting,
-            )
-        if len(self._queue) >= self._limits.waiting:
-            raise BusyError(
-                f"{len(self._queue)} requests wait already, as many as may",
-                hint="send more slowly, or add a server; RENORM_MAX_WAITING is the limit",
-                retry_after_s=self._pace_s * len(self._queue),
-            )
-
     def _remove(self, place: Ticket | Barrier) -> None:
         del self._queue[place]
         if isinstance(place, Ticket):
-            stream = place.key.stream
-            self._of_stream[stream] -= 1
-            if not self._of_stream[stream]:
-                del self._of_stream[stream]
+            self._places.remove(place)
+            self._shares.leave(place.key.stream)
 
     def _dispatch(self) -> None:
         if self._running is not None:
@@ -142,14 +121,16 @@ class Batcher:
 
     def _collect(self) -> list[Ticket]:
         """Take the next group out of the queue, applying the resets whose turn has come."""
-        gathering = Gathering(self._limits.images, self._lessons)
+        gathering = Gathering(self._lessons)
         for place in list(self._queue):
             if isinstance(place, Ticket):
-                if gathering.takes(place):
-                    self._remove(place)
+                gathering.add(place)
             elif gathering.clear_for(place.scope):
                 self._apply(place)
-        return gathering.group
+        group = gathering.fill(Room(self._limits.images, self._limits.forward_s, self._pace), self._shares)
+        for ticket in group:
+            self._remove(ticket)
+        return group
 
     def _apply(self, barrier: Barrier) -> None:
         self._remove(barrier)
@@ -172,7 +153,7 @@ class Batcher:
         for ticket, result in zip(group, results, strict=True):
             if isinstance(result, Result) and result.lesson is not None:
                 self._lessons[ticket.key] = result.lesson
-        self._pace_s += 0.2 * ((finished - started) / len(group) - self._pace_s)
+        self._pace.add_forward(sum(ticket.count for ticket in group), finished - started)
         # Before anybody is answered: the next forward runs while these answers are written.
         if not self._closed:
             self._dispatch()
@@ -189,7 +170,7 @@ class Batcher:
     async def _teach(self) -> None:
         """The lessons that wait longest, as many as a forward takes images. Their streams' next requests come after."""
         lessons: dict[Key, Lesson] = {}
-        images = 0
+        images, started = 0, time.perf_counter()
         for key, lesson in self._lessons.items():
             images += len(lesson.images)
             if lessons and images > self._limits.images:
@@ -201,6 +182,7 @@ class Batcher:
         finally:
             for key in lessons:
                 del self._lessons[key]
+            self._pace.add_lesson(time.perf_counter() - started)
             self._running, self._taught = None, True
             if not self._closed:
                 self._dispatch()

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from app.budget import Budget
+from app.budget import NOBODY, Budget
 from app.decoder_process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
 from app.errors import EngineClosedError, ImageError
 from app.images import Limits, decode_bytes
 from app.models.hosted import Preprocessing
+from app.shares import Flow
 
 log = logging.getLogger("renorm")
 
@@ -43,11 +44,12 @@ class DecoderPool:
         self._threads = ThreadPoolExecutor(self.count, "renorm-decoder")
         # What images in all processes may take together by their headers, unless one alone takes more.
         self.memory = Budget(memory)
+        self._turns = Budget(self.count)
         self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False
         self._jobs: set[_Job] = set()
 
-    async def decode(self, file: bytes, where: str) -> NDArray[np.uint8]:
-        """The pixels of one image. Who is cancelled ends the process that works on it.
+    async def decode(self, file: bytes, where: str, flow: Flow = NOBODY) -> NDArray[np.uint8]:
+        """The pixels of one image. Streams take turns. Who is cancelled ends the process that works on it.
 
         Raises:
             ImageError, TooLargeError: as `app.images.decode` does.
@@ -55,16 +57,14 @@ class DecoderPool:
             EngineClosedError: the pool is closed, or no process can be started.
         """
         size, job = decode_bytes(file, self._limits), _Job()
-        await self.memory.take(size)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, where)
-        except (RuntimeError, asyncio.CancelledError) as error:
-            job.cancel()
-            if self._closed:
-                raise _unavailable("the engine is closed") from error
-            raise
-        finally:
-            self.memory.give_back(size)
+        async with self._turns.lent_to(flow, 1), self.memory.lent_to(flow, size):
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, where)
+            except (RuntimeError, asyncio.CancelledError) as error:
+                job.cancel()
+                if self._closed:
+                    raise _unavailable("the engine is closed") from error
+                raise
 
     async def check(self) -> bool:
         """Tell whether images can be decoded; where the last process failed to start, by starting one."""

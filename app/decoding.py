@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,14 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.finite import finite_rows
+from app.budget import NOBODY, Budget
 from app.decoder_pool import DecoderPool
+from app.decoding_share import CostlyError, Read, Share
 from app.errors import EngineClosedError, FieldError, TooLargeError
 from app.images import CHEAP_PIXELS, Limits, check_header, cut_pixels, decode, is_cheap
 from app.input_range import InputRange
 from app.memory import Part
 from app.models.hosted import Preprocessing
+from app.shares import Flow
 
-Read = Callable[[Any, str], NDArray[np.uint8]]
+TURN_S = 0.01
+"""Seconds that a thread decodes for one request before another stream's may have its turn."""
 
 STUCK_S = 10.0
 """Seconds after which an image that a thread works on is taken to hang."""
@@ -54,6 +57,8 @@ class Decoders:
         self._cheap = limits._replace(pixels=min(limits.pixels, CHEAP_PIXELS))
         self._threads = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, "renorm-decode")
+        self._turns = Budget(self._threads + 1)  # in images that threads have been given, see `_set_turn`
+        self._turn, self._image_s = 1, TURN_S
         self._processes = DecoderPool(how, limits, decode_seconds, memory=decode_bytes)
         self._begun: dict[int, float] = {}
         self._closed = False
@@ -63,7 +68,7 @@ class Decoders:
         prepared = isinstance(images, Tensor) and images.is_floating_point()
         return len(images) * self.image_bytes * (4 if prepared else 1)
 
-    async def __call__(self, images: Sequence[bytes] | Tensor) -> Tensor:
+    async def __call__(self, images: Sequence[bytes] | Tensor, flow: Flow = NOBODY) -> Tensor:
         """A request's images: pixels, uint8 ``[n, height, width, channels]``, or the network's input where it was sent.
 
         Raises:
@@ -82,8 +87,8 @@ class Decoders:
             if images.shape[1:] == (how.height, how.width, how.channels) and how.size == how.resize:
                 return images
             read: Read = self._cut
-            return await self._in_parallel(images.numpy(), read)
-        return await self._in_parallel(images, self._decode)
+            return await self._in_parallel(images.numpy(), read, flow)
+        return await self._in_parallel(images, self._decode, flow)
 
     @property
     def memory(self) -> Part:
@@ -101,14 +106,13 @@ class Decoders:
         """Tell whether decoding goes on: a thread is free or makes progress, and processes can be started."""
         return self.busy_s < STUCK_S and await self._processes.check()
 
-    async def _in_parallel(self, files: Any, read: Read) -> Tensor:
+    async def _in_parallel(self, files: Any, read: Read, flow: Flow) -> Tensor:
         pixels = np.empty((len(files), self._how.height, self._how.width, self._how.channels), np.uint8)
         # As many jobs as can run at once: handing over a job costs about as much as decoding a small image.
         jobs = min(len(files), self._threads)
-        shares = [_Share(read, pixels, files, range(i, len(files), jobs), self._begun) for i in range(jobs)]
-        run = asyncio.get_running_loop().run_in_executor
+        shares = [Share(read, pixels, files, range(i, len(files), jobs), self._begun) for i in range(jobs)]
         try:
-            await _all([run(self._pool, share.fill) for share in shares])
+            await _all([self._fill(share, flow) for share in shares])
         except (RuntimeError, asyncio.CancelledError) as error:
             for share in shares:
                 share.is_cancelled = True
@@ -119,19 +123,38 @@ class Decoders:
         first, failure = min(failures, key=lambda failure: failure[0]) if failures else (len(files), None)
         costly = sorted(i for share in shares for i in share.costly if i < first)
         if costly:
-            await self._by_processes(files, costly, pixels)
+            await self._by_processes(files, costly, pixels, flow)
         if failure is not None:
             raise failure
         return torch.from_numpy(pixels)
 
-    async def _by_processes(self, files: Sequence[bytes], places: list[int], pixels: NDArray[np.uint8]) -> None:
+    async def _fill(self, share: Share, flow: Flow) -> None:
+        """Decode a share in turns, between which those of other streams have theirs."""
+        run = asyncio.get_running_loop().run_in_executor
+        while share.left:
+            count = min(self._turn, share.left)
+            await self._turns.take(count, flow)
+            try:
+                self._set_turn(await run(self._pool, share.fill, count) / count)
+            finally:
+                self._turns.give_back(count)
+
+    def _set_turn(self, image_s: float) -> None:
+        """Let a turn be as many images as take `TURN_S` together; one beyond those at work is given out ahead."""
+        self._image_s += 0.1 * (image_s - self._image_s)
+        self._turn = max(1, min(int(TURN_S / self._image_s), 64))
+        self._turns.capacity = self._turn * (self._threads + 1)
+
+    async def _by_processes(
+        self, files: Sequence[bytes], places: list[int], pixels: NDArray[np.uint8], flow: Flow
+    ) -> None:
         """Decode the images at those places; the first that fails ends the work on the others."""
         # No more at a time than can run, so that another request's turn comes.
         turn = asyncio.Semaphore(self._processes.count)
 
         async def decoded(i: int) -> None:
             async with turn:
-                pixels[i] = await self._processes.decode(files[i], f"images[{i}]")
+                pixels[i] = await self._processes.decode(files[i], f"images[{i}]", flow)
 
         tasks = [asyncio.ensure_future(decoded(i)) for i in places]
         try:
@@ -150,47 +173,15 @@ class Decoders:
 
     def _decode(self, file: bytes, where: str) -> NDArray[np.uint8]:
         if len(file) <= self._limits.bytes and not is_cheap(file):
-            raise _CostlyError
+            raise CostlyError
         try:
             return decode(file, self._how, self._cheap, where)
         except TooLargeError:
             check_header(file, self._limits, where)
-            raise _CostlyError from None
+            raise CostlyError from None
 
     def _cut(self, pixels: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
         return cut_pixels(pixels, self._how, self._limits, where)
-
-
-class _CostlyError(Exception):
-    """An image is not for a thread."""
-
-
-class _Share:
-    """Some of a request's images, which one thread writes where they belong."""
-
-    def __init__(
-        self, read: Read, pixels: NDArray[np.uint8], files: Sequence[Any], places: range, begun: dict[int, float]
-    ) -> None:
-        self._read, self._pixels, self._files, self._places, self._begun = read, pixels, files, places, begun
-        self.is_cancelled = False
-        self.failure: tuple[int, Exception] | None = None
-        self.costly: list[int] = []
-
-    def fill(self) -> None:
-        """Decode until the first that fails; those that are not for a thread are left out, and noted."""
-        thread = threading.get_ident()
-        for i in self._places:
-            if self.is_cancelled:
-                break
-            self._begun[thread] = time.monotonic()
-            try:
-                self._pixels[i] = self._read(self._files[i], f"images[{i}]")
-            except _CostlyError:
-                self.costly.append(i)
-            except Exception as error:
-                self.failure = i, error
-                break
-        self._begun.pop(thread, None)
 
 
 def check_shape(images: Tensor, how: Preprocessing) -> None:
@@ -230,7 +221,7 @@ def check_numbers(images: Tensor) -> None:
             )
 
 
-async def _all(work: list[asyncio.Future[None]]) -> None:
+async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
     # What gathering one costs is a tenth of a small request.
     if len(work) == 1:
         await work[0]

@@ -14,7 +14,6 @@ from torch import Tensor
 from adapters import AdaptiveModel, Key, load_plugins
 from app.baselines import load_baseline
 from app.batcher import Batcher
-from app.batcher import Limits as Waiting
 from app.budget import Budget
 from app.calibrated import Calibrated
 from app.call_limits import check_count
@@ -37,6 +36,7 @@ from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
 from app.named import named
+from app.places import Limits as Waiting
 from app.predictions import prediction_of, timing_of
 from app.replays import Replays, fingerprint
 from app.settings import Settings
@@ -77,11 +77,10 @@ class Engine:
             baseline=hosted.baseline if settings.baseline is None else load_baseline(settings.baseline),
         )
         self._streams = Streams(settings.max_state_bytes, settings.max_streams)
-        waiting = Waiting(settings.max_forward_images, settings.max_waiting, settings.max_waiting_per_stream)
         self._replays, self._statistics = Replays(), Statistics()
         self._thread = Worker("renorm-model")
         self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
-        self._batcher = Batcher(self._forwards, self._streams.forget, waiting, self._forwards.learn)
+        self._batcher = Batcher(self._forwards, self._streams.forget, Waiting.of(settings), self._forwards.learn)
         parts = parts_of(settings)
         self._budget = Budget(parts.decoded)
         allowed = settings.max_decode_seconds, parts.decoding
@@ -164,7 +163,8 @@ class Engine:
                 key = Key(call.stream, strategy)
                 self._check_memory(key, call)
                 patience = None if timeout is None else clock
-                ticket = Ticket(key, call.update, top_k, call.start, call.end, call.client, patience)
+                images = len(call.images)
+                ticket = Ticket(key, call.update, top_k, call.start, call.end, call.client, images, clock=patience)
                 self._batcher.enter(ticket)
                 if entered is not None:
                     entered(ticket)
@@ -279,9 +279,9 @@ class Engine:
         """Decode and run, holding as much of the budget as the pixels take."""
         size = self._decoders.bytes_of(call.images)
         # Asked for in the order of the tickets, as the budget demands: nothing is awaited between the two.
-        await self._budget.take(size)
+        await self._budget.take(size, ticket.flow)
         try:
-            return await self._batcher.run(ticket, await self._decoders(call.images))
+            return await self._batcher.run(ticket, await self._decoders(call.images, ticket.flow))
         finally:
             self._budget.give_back(size)
 

@@ -164,6 +164,11 @@ class Settings(BaseSettings):
         "of the machine's memory",
     )
     max_forward_images: int = Field(256, ge=1, description="most images in one shared forward")
+    max_forward_seconds: float = Field(
+        0.1,
+        gt=0,
+        description="seconds that a forward may take with more than one request of a stream",
+    )
     max_waiting_bytes: int = Field(
         250_000_000,
         ge=1,

@@ -12,6 +12,7 @@ from adapters import Key, Lesson
 from adapters.composite import learner_of
 from app.evictions import Origin
 from app.outputs import Output
+from app.shares import Flow
 from app.streams import Scope
 
 
@@ -20,7 +21,7 @@ class Ticket:
     """A request's place in the queue, taken when it arrives and filled when its images are decoded.
 
     ``start`` makes its stream new before it, ``end`` forgets it afterwards. ``clock`` stops when its forward begins.
-    ``client`` is who asks.
+    ``client`` is who asks, ``count`` how many images there are, ``epoch`` is set by the queue.
     """
 
     key: Key
@@ -29,6 +30,8 @@ class Ticket:
     start: bool = False
     end: bool = False
     client: str = ""
+    count: int = 1
+    epoch: int = 0
     clock: asyncio.Timeout | None = None
     images: Tensor | None = None
     arrived: float = field(default_factory=time.perf_counter)
@@ -36,6 +39,11 @@ class Ticket:
     started: float = 0.0
     finished: float = 0.0
     answer: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def flow(self) -> Flow:
+        """Whose turn it takes."""
+        return Flow(self.key.stream, self.client, self.epoch)
 
     @property
     def learns(self) -> bool:

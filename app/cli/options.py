@@ -65,6 +65,7 @@ _OPTIONS: dict[str, _Row] = {
     "max_lesson_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_decompressed_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_forward_images": _Row(int, _LIMITS, "NUMBER"),
+    "max_forward_seconds": _Row(float, _LIMITS, "SECONDS"),
     "max_waiting_bytes": _Row(int, _LIMITS, "BYTES"),
     "max_waiting": _Row(int, _LIMITS, "NUMBER"),
     "max_waiting_per_stream": _Row(int, _LIMITS, "NUMBER"),

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from adapters import BN, Key, Source
-from app.batcher import Batcher, Limits
+from app.batcher import Batcher
 from app.errors import EngineClosedError
 from app.outputs import Output
+from app.places import Limits
 from app.streams import Scope
 from app.tickets import Result, Ticket
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from adapters import BN, Key, Source
-from app.batcher import Batcher, Limits
+from app.batcher import Batcher
 from app.errors import BusyError, EngineClosedError, StreamBusyError
 from app.outputs import Output
+from app.places import Limits
 from app.streams import Scope
 from app.tickets import Result, Ticket
 
@@ -88,7 +89,7 @@ async def test_a_request_that_ends_a_stream_goes_with_those_before_it_and_bars_t
     tasks = [q.send("x")[1]]
     await settle()
     tasks += [q.send("a1")[1], q.send("a2", end=True)[1], q.send("a3")[1], q.send("b1")[1]]
-    assert await q.released(tasks) == [["x"], ["a1", "a2", "b1"], ["a3"]]
+    assert await q.released(tasks) == [["x"], ["a1", "b1", "a2"], ["a3"]]
 
 
 async def test_whole_sequences_in_a_row() -> None:
@@ -132,7 +133,7 @@ async def test_requests_of_a_stream_beyond_its_limit_are_refused_and_others_are_
     with pytest.raises(StreamBusyError, match="2 requests of stream 'a' wait"):
         q.send("a3")
     tasks += [q.send("b1")[1], q.send("x2")[1]]
-    assert await q.released(tasks) == [["x"], ["a1", "a2", "b1", "x2"]]
+    assert await q.released(tasks) == [["x"], ["a1", "b1", "x2", "a2"]]
     assert q.send("a4")[0].key.stream == "a"
     await settle()
 
