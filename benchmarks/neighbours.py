@@ -67,7 +67,7 @@ async def drive(port: int, clients: int, seconds: float) -> float:
         request = f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image
         while time.monotonic() < end:
             writer.write(request)
-            status = await _read(reader)
+            status = await read_status(reader)
             if status != 200:
                 raise SystemExit(f"the server answers {status}")
             answered += 1
@@ -78,7 +78,8 @@ async def drive(port: int, clients: int, seconds: float) -> float:
     return answered / (time.monotonic() - started)
 
 
-async def _read(reader: asyncio.StreamReader) -> int:
+async def read_status(reader: asyncio.StreamReader) -> int:
+    """The status of an answer, which is read to its end."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     length = next(int(line.partition(":")[2]) for line in head.splitlines() if line.startswith("content-length"))
     await reader.readexactly(length)
@@ -90,7 +91,7 @@ async def _wait(port: int) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            status = await _read(reader)
+            status = await read_status(reader)
             writer.close()
             if status == 200:
                 return

@@ -45,10 +45,19 @@ class Queue:
         self.forgotten.append((scope, len(self.groups)))
         return 1
 
-    def send(self, name: str, *, strategy: str = "", images: Tensor = PIXELS, start: bool = False, end: bool = False):  # type: ignore[no-untyped-def]
+    def send(  # type: ignore[no-untyped-def]
+        self,
+        name: str,
+        *,
+        strategy: str = "",
+        images: Tensor = PIXELS,
+        start: bool = False,
+        end: bool = False,
+        client: str = "",
+    ):
         """A request called ``name`` of the stream of its first letter."""
         key = Key(name[0], BN() if strategy == "bn" else Source())
-        ticket = Ticket(key, update=True, start=start, end=end)
+        ticket = Ticket(key, update=True, start=start, end=end, client=client, count=len(images))
         self._names[ticket] = name
         self.batcher.enter(ticket)
         return ticket, asyncio.ensure_future(self.batcher.run(ticket, images))
@@ -167,20 +176,81 @@ async def test_places_that_are_given_back_count_no_longer() -> None:
         q.batcher.enter(Ticket(Key("b", Source()), update=True))
 
 
-async def test_a_refusal_tells_when_there_should_be_room() -> None:
-    q = queue(per_stream=4)
-    task = q.send("a0")[1]
-    await settle()
-    await asyncio.sleep(0.1)
-    await q.released([task])
-    q.gate.clear()
+async def test_a_flood_of_one_stream_takes_what_is_left_of_a_forward() -> None:
+    q = queue(images=4)
     tasks = [q.send("x")[1]]
     await settle()
-    tasks += [q.send(f"a{i}")[1] for i in range(4)]
+    tasks += [q.send(f"a{i}")[1] for i in range(6)]
+    tasks += [q.send("b1")[1], q.send("c1")[1]]
+    assert await q.released(tasks) == [["x"], ["a0", "b1", "c1", "a1"], ["a2", "a3", "a4", "a5"]]
+
+
+async def test_clients_share_a_forward_whatever_their_number_of_streams() -> None:
+    q = queue(images=4)
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send(name, client="many")[1] for name in ("a1", "b1", "c1", "d1")]
+    tasks += [q.send(name, client="one")[1] for name in ("z1", "z2")]
+    assert await q.released(tasks) == [["x"], ["a1", "z1", "b1", "z2"], ["c1", "d1"]]
+
+
+async def test_what_waits_longest_of_a_flood_is_not_pushed_back_for_ever() -> None:
+    q = queue(images=2)
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send("a1", images=torch.zeros(2, 3, dtype=torch.uint8))[1]]
+    tasks += [q.send(name)[1] for name in ("b1", "c1", "b2", "c2", "b3", "c3")]
+    assert await q.released(tasks) == [["x"], ["a1"], ["b1", "c1"], ["b2", "c2"], ["b3", "c3"]]
+
+
+async def test_a_forward_takes_no_second_request_of_a_stream_beyond_its_time() -> None:
+    q = Queue(Limits(256, 100, 100, forward_s=1e-9))
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send(f"a{i}")[1] for i in range(6)] + [q.send(f"{name}1")[1] for name in "bcdef"]
+    groups = await q.released(tasks)
+    # Every stream's next request is welcome; of a1 to a5 only as many as are cheaper together anyway.
+    assert groups[1] == ["a0", "b1", "c1", "d1", "e1", "f1"]
+    assert groups[2] == ["a1", "a2", "a3", "a4"]
+
+
+async def test_a_client_leaves_places_for_others() -> None:
+    q = queue(waiting=200, per_stream=200)
+    tasks = [q.send("x")[1]]
+    await settle()
+    with pytest.raises(BusyError, match=r"197 requests of this client wait already, and the 3 places that are left"):
+        tasks += [q.send("a", client="greedy")[1] for _ in range(200)]
+    tasks = [q.send("b", client="other")[1]]
+    await q.released(tasks)
+
+
+async def test_nothing_that_came_after_a_reset_of_all_goes_before_it() -> None:
+    q = queue(images=2)
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send(f"a{i}")[1] for i in range(3)]
+    reset = asyncio.ensure_future(q.batcher.reset(Scope()))
+    await settle()
+    tasks += [q.send("b1")[1]]
+    assert await q.released(tasks) == [["x"], ["a0", "a1"], ["a2"], ["b1"]]
+    assert await reset == 1
+    assert q.forgotten == [(Scope(), 3)]
+
+
+async def test_a_refusal_tells_when_the_queue_is_through() -> None:
+    q = queue(images=4, per_stream=8)
+    pace = q.batcher._pace
+    # Forwards of one image, which take three quarters of a second per image longer than full ones.
+    for _ in range(20):
+        pace.add_forward(1, 1.0)
+        pace.add_forward(4, 1.0)
+    tasks = [q.send("x")[1]]
+    await settle()
+    tasks += [q.send(f"a{i}")[1] for i in range(8)] + [q.send(f"b{i}")[1] for i in range(2)]
     with pytest.raises(StreamBusyError) as caught:
         q.send("a9")
-    # Four requests, each of about the fifth of a tenth of a second that one forward says of the pace.
-    assert 0.05 < caught.value.retry_after_s < 1
+    # Its eight, and two of the other stream in between: two full forwards of a second, and one of half as many.
+    assert caught.value.retry_after_s == pytest.approx(2.5, abs=0.6)
     await q.released(tasks)
 
 

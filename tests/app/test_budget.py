@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from app.budget import Budget
+from app.shares import Flow
 
 pytestmark = pytest.mark.anyio
 
@@ -101,3 +102,56 @@ async def test_who_is_cancelled_just_before_it_would_be_granted_is_passed_over()
     assert await taken(first, second, third) == [True, True, True]
     assert second.cancelled()
     assert (budget.lent, len(budget)) == (10, 0)
+
+
+def ask(budget: Budget, *wishes: tuple[Flow, int]) -> list[asyncio.Task[None]]:
+    return [asyncio.ensure_future(budget.take(amount, flow)) for flow, amount in wishes]
+
+
+async def order(budget: Budget, tasks: dict[str, asyncio.Task[None]], amount: int) -> list[str]:
+    """The names of those that wait, in the order in which they get ``amount``, which each gives back at once."""
+    names: list[str] = []
+    while len(budget):
+        before = {name for name, task in tasks.items() if task.done()}
+        budget.give_back(amount)
+        await settle()
+        names += [name for name, task in tasks.items() if task.done() and name not in before]
+    return names
+
+
+async def test_streams_take_turns_and_keep_their_order() -> None:
+    budget = Budget(1)
+    await budget.take(1)
+    names = ["a1", "a2", "a3", "b1", "b2", "c1"]
+    tasks = dict(zip(names, ask(budget, *((Flow(name[0]), 1) for name in names)), strict=True))
+    await settle()
+    assert await order(budget, tasks, 1) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+async def test_clients_take_turns_too() -> None:
+    budget = Budget(1)
+    await budget.take(1)
+    names = ["a1", "b1", "c1", "z1", "z2"]
+    flows = [Flow(name[0], "other" if name[0] == "z" else "many") for name in names]
+    tasks = dict(zip(names, ask(budget, *((flow, 1) for flow in flows)), strict=True))
+    await settle()
+    assert await order(budget, tasks, 1) == ["a1", "z1", "b1", "z2", "c1"]
+
+
+async def test_nobody_gets_anything_ahead_of_those_before_a_reset_of_all() -> None:
+    budget = Budget(1)
+    await budget.take(1)
+    names = ["a1", "a2", "b1"]
+    flows = [Flow(name[0], epoch=1 if name[0] == "b" else 0) for name in names]
+    tasks = dict(zip(names, ask(budget, *((flow, 1) for flow in flows)), strict=True))
+    await settle()
+    assert await order(budget, tasks, 1) == ["a1", "a2", "b1"]
+
+
+async def test_what_is_lent_for_a_block_comes_back_however_it_ends() -> None:
+    budget = Budget(3)
+    with suppress(ZeroDivisionError):
+        async with budget.lent_to(Flow("a"), 3):
+            assert budget.lent == 3
+            raise ZeroDivisionError
+    assert budget.lent == 0

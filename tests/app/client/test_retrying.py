@@ -71,3 +71,11 @@ def test_retry_after_in_all_its_forms() -> None:
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert retry_after("Wed, 21 Oct 2015 07:28:00 -0000") == 0
     assert retry_after("") == retry_after("soon") == retry_after("-5") == 0
+
+
+@pytest.mark.parametrize("seconds", [61, 524, 600])
+def test_a_full_queue_of_a_slow_server_is_waited_for(seconds: int) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": str(seconds)})
+    pause = pause_before_retry(busy, 0, repeatable=True)
+    assert pause is not None
+    assert seconds < pause < seconds + 1
