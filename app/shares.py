@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Hashable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Shares:
         client = self._client[stream]
         return self._clients.had[client], self._streams[client].had[stream]
 
-    def in_turn(self, waiting: Mapping[Hashable, deque[T]]) -> Iterator[T]:
+    def in_turn(self, waiting: Mapping[Any, deque[T]]) -> Iterator[T]:
         """What waits of each stream, in the order of turns; whoever takes one charges for it before the next.
 
         A deque that is cleared meanwhile has no further turn.

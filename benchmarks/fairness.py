@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-
 from neighbours import IMAGE, ROOT, read_status, served
 
 PAUSE_S = 0.05

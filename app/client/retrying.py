@@ -11,7 +11,7 @@ import httpx
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 LONGEST_ASKED_S = 600.0
-"""Seconds that a server may ask to wait, as long as a full queue of a slow machine takes; a call that would have to wait
+"""Seconds that a server may ask to wait, as long as a full queue of a slow machine takes; a call that would wait
 longer ends instead."""
 
 _NOT_BEGUN = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}

@@ -138,5 +138,5 @@ def test_streams_that_always_wait_are_never_more_than_two_requests_apart(sizes: 
     shares = entered(dict.fromkeys(requests, ""), requests)
     images = Counter[str](dict.fromkeys(requests, 0))
     while all(requests.values()):
-        images.update({stream: count for stream, count in turns(shares, requests, 1)})
+        images.update(dict(turns(shares, requests, 1)))
         assert max(images.values()) - min(images.values()) <= 2 * 32
