@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -22,7 +23,7 @@ class Limits(NamedTuple):
     images: int
     waiting: int = 1024
     waiting_per_stream: int = 256
-    forward_s: float = 0.1
+    forward_s: float = math.inf
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:

@@ -79,7 +79,8 @@ TEMPERATURES = Path(__file__).parent.parent / "golden" / "temperatures.json"
 
 
 def small_engine(trouble: str = "", **settings: Any) -> Engine:
-    usual = {"strategy": "adabn", "device": "cpu", "temperatures": TEMPERATURES}
+    # What shares a forward is not to depend on how fast the machine is.
+    usual = {"strategy": "adabn", "device": "cpu", "temperatures": TEMPERATURES, "max_forward_seconds": 60}
     engine = Engine(Settings(**{**usual, **settings}), hosted(trouble))
     # As `Engine.open` does, with an image that makes no trouble.
     engine._model.warm_up(torch.randint(1, 256, (1, 8, 8, 3), dtype=torch.uint8))
