@@ -53,11 +53,15 @@ def streams(url: Url = "http://127.0.0.1:8000", key: Key = None, json: Json = Fa
     if json:
         typer.echo(found.model_dump_json(indent=2))
         return
+    count = len({state.stream for state in found.streams})
+    full = f"{found.bytes:,} of {found.capacity_bytes:,} bytes, {found.evictions} evicted so far"
+    if not count:
+        typer.echo(f"{url} remembers no stream: one begins with its first request ({full}).")
+        return
     headers = ["stream", "strategy", "steps", "images", "drift", "adaptation", "bytes", "last used"]
     rows = [_row(state) for state in found.streams]
     show(f"Streams of {url}", headers, rows, right=[2, 3, 4, 5, 6, 7])
-    full = f"{found.bytes:,} of {found.capacity_bytes:,} bytes"
-    typer.echo(f"{len({state.stream for state in found.streams})} streams, {full}, {found.evictions} evicted so far")
+    typer.echo(f"{count:,} stream{'s' * (count != 1)}, {full}")
 
 
 def reset(
@@ -79,7 +83,8 @@ def reset(
         with Client(url, key=key) as client:
             count = client.reset(stream, strategy)
     subject = f"stream {json_text.dumps(stream)}" if stream is not None else "all streams"
-    typer.echo(f"Forgot {count} state{'s' * (count != 1)} of {subject}.")
+    forgot = f"Forgot {count} state{'s' * (count != 1)}" if count else "Nothing was remembered"
+    typer.echo(f"{forgot} of {subject}.")
 
 
 def _row(state: StreamState) -> list[str]:

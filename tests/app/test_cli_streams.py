@@ -55,7 +55,20 @@ def test_streams_are_a_table(server: Server) -> None:
     assert request.headers["Authorization"] == "Bearer a key"
     rows = [line.split() for line in shown.stdout.splitlines()]
     assert ["camera-7", "adabn", "1,200", "9,600", "0.71", "-", "5,640", "2", "h", "ago"] in rows
-    assert "1 streams, 5,640 of 1,000,000 bytes, 3 evicted so far" in shown.stdout
+    assert "\n1 stream, 5,640 of 1,000,000 bytes, 3 evicted so far" in shown.stdout
+
+
+def test_several_states_of_a_stream_are_one_stream(server: Server) -> None:
+    other = {**STATE, "strategy": "bn"}
+    server.replies = [httpx.Response(200, json={**STREAMS, "streams": [STATE, other, {**STATE, "stream": "hall"}]})]
+    assert "\n2 streams, 5,640 of" in run("streams").stdout
+
+
+def test_where_nothing_is_remembered_there_is_a_sentence_and_no_empty_table(server: Server) -> None:
+    server.replies = [httpx.Response(200, json={**STREAMS, "streams": [], "bytes": 0})]
+    shown = run("streams").stdout
+    assert shown.startswith("http://127.0.0.1:8000 remembers no stream: one begins with its first request")
+    assert "last used" not in shown
 
 
 def test_streams_are_json(server: Server) -> None:
@@ -84,6 +97,19 @@ def test_reset_forgets(server: Server, options: list[str], body: dict[str, str],
     (request,) = server.requests
     sent = json.loads(request.content)
     assert {name: value for name, value in sent.items() if name != "all"} == body
+    assert says in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["camera-9"], 'Nothing was remembered of stream "camera-9".'), (["--all", "--yes"], "of all streams.")],
+    ids=["stream", "all"],
+)
+def test_reset_says_where_there_was_nothing_to_forget(server: Server, options: list[str], says: str) -> None:
+    server.replies = [forgotten(0)]
+    shown = run("reset", *options)
+    assert shown.exit_code == 0, shown.output
+    assert "Nothing was remembered" in shown.stdout
     assert says in shown.stdout
 
 
