@@ -231,6 +231,10 @@ class LinearSteps:
             return self.inputs.rows
         return torch.cat([self._after.get(index, before) for index, before in enumerate(self._before)], 1)
 
+    def before(self) -> Tensor:
+        """The states before all sites, those met in this forward included, ``[streams, size]``."""
+        return torch.cat(self._before, 1)
+
     def _state(self, index: int, site: Site) -> Tensor:
         if index == len(self._before):  # a site that was met in this very forward: every stream is new there
             self._before.append(site.row.expand(self._streams, -1))

@@ -24,13 +24,13 @@ from adapters.memory import Key, Layout, Memory, initial
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
 from adapters.network import eager, full_precision, innermost, placed, taken_over
-from adapters.outliers import BOUND, beyond
+from adapters.outliers import BOUND
 from adapters.plan import Plan, Turn
 from adapters.reach import Reach, find_reach
 from adapters.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
 from adapters.roles import Lesson
 from adapters.school import School
-from adapters.settle import Ran, settle, together_or_one_by_one
+from adapters.settle import Ran, held_back, settle, together_or_one_by_one
 from adapters.shown import Shown, state_bytes
 from adapters.sites import Sites
 from adapters.snapshot import exported, restored
@@ -271,7 +271,7 @@ class AdaptiveModel:
 
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
         plan, ran = self._ran(requests, memories)
-        plan.hold_back(beyond(ran.distances, self._bound))
+        ran = held_back(plan, ran, self._bound)
         ordered, site = [plan.turns[index] for index in plan.order], self.sites[ran.first.site]
         if site.name not in self._baselines:  # a network may begin elsewhere, with images of another size
             self._baselines[site.name] = fitting_baseline(None if self._baselines else self._baseline, site, ran.first)

@@ -67,6 +67,7 @@ class Plan:
     ) -> None:
         self.sites, self.turns = sites, list(turns)
         self.outliers = [0] * len(self.turns)  # images of each request that nothing is learned from
+        self.weights = [1.0] * len(self.turns)  # how much of its usual step each request moves a running average
         self._memories, self._layout_of = memories, layout_of
         self.order: list[int] = []  # the requests, as their images lie in the forward
         self.blocks: list[Block] = []
@@ -115,7 +116,28 @@ class Plan:
         for index, rows in enumerate(self.rows if any(far) else ()):
             self.outliers[index] = sum(far[rows])
             if self.outliers[index]:
-                self.turns[index] = self.turns[index]._replace(update=False)
+                self.turns[index], self.weights[index] = self.turns[index]._replace(update=False), 0.0
+
+    def faded(self, states: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
+        """The blocks' ``states`` where images have those ``weights``, which lie as the plan orders the images.
+
+        A request weighs what its lightest image does. Only running averages, the states of linear strategies, can be
+        moved a part of the way. Later requests of a stream have to run again, as in `hold_back`.
+        """
+        after = list(states)
+        if min(weights) == 1.0:
+            return after
+        for place, block in enumerate(self.blocks):
+            if not isinstance(block.steps, LinearSteps) or not block.keys:
+                continue
+            share = dict.fromkeys(block.keys, 1.0)
+            for index, (turn, rows) in enumerate(zip(self.turns, self.rows, strict=True)):
+                if turn.key in share and turn.update:
+                    self.weights[index] = min(weights[rows])
+                    share[turn.key] = min(share[turn.key], self.weights[index])
+            parts = states[place].new_tensor(list(share.values()))[:, None]
+            after[place] = torch.where(parts < 1, torch.lerp(block.steps.before(), states[place], parts), states[place])
+        return after
 
     def _learned(self, affines: Affines) -> Learned | None:
         added = [self._added(self.turns[index].key) for index in self.order]

@@ -40,6 +40,7 @@ class Answer(NamedTuple):
     updated: bool  # whether this request became part of the stream's state
     finite: bool  # whether logits and new state are finite; if not, nothing was committed
     outliers: int  # images so far from all that training showed that the request was not learned from
+    weight: float = 1.0  # how much of its usual step it moved a running average: less where it lies far out
 
 
 class Outcome(NamedTuple):

@@ -14,6 +14,7 @@ from adapters.correct import finite as all_finite
 from adapters.drift import FirstSite, Reading
 from adapters.finite import finite_rows
 from adapters.memory import Key, Memory
+from adapters.outliers import beyond, weights
 from adapters.plan import Plan
 from adapters.request import Answer, Outcome, Request
 from adapters.roles import Lesson
@@ -28,8 +29,14 @@ class Ran(NamedTuple):
     first: FirstSite
     rows: list[Tensor]
     features: Tensor  # [n, d], what goes into the last layer; [n, 0] where no corrector asks for it
-    distances: Tensor  # [n, 2], see `adapters.outliers`
+    distances: Tensor  # [n, 3], see `adapters.outliers`
     adapt_s: float | None = None  # see `adapters.request.Outcome`
+
+
+def held_back(plan: Plan, ran: Ran, bound: float) -> Ran:
+    """What is learned of a forward: nothing of requests with images beyond the bound, and less of those on the way."""
+    plan.hold_back(beyond(ran.distances, bound))
+    return ran._replace(rows=plan.faded(ran.rows, weights(ran.distances, bound)))
 
 
 def settle(plan: Plan, ran: Ran, reading: Reading, memories: Mapping[Key, Memory]) -> Outcome:
@@ -51,7 +58,9 @@ def settle(plan: Plan, ran: Ran, reading: Reading, memories: Mapping[Key, Memory
             finite = all(finite_rows(logits)) and all_finite(corrections.of(turn.key))
         updated = turn.update and finite
         steps[turn.key] += updated
-        answers.append(Answer(logits, *far[index], steps[turn.key], updated, finite, plan.outliers[index]))
+        answers.append(
+            Answer(logits, *far[index], steps[turn.key], updated, finite, plan.outliers[index], plan.weights[index])
+        )
     if not all(answer.finite for answer in answers):
         return Outcome(answers, {}, ran.adapt_s)
     kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
@@ -82,11 +91,12 @@ def together_or_one_by_one(
 ) -> Outcome:
     """In one forward, unless a request among them, whose stream's each is, must not reach those behind it.
 
-    That is one that is not finite; and an outlier, where later requests of its stream met what it would have taught.
+    That is one that is not finite; and one that teaches nothing or less than usual, where later requests of its stream
+    met what it would have taught.
     """
     outcome, met = forward(requests, memories), Counter(keys)
     pairs = zip(outcome.answers, requests, keys, strict=True)
-    harmful = (not one.finite or (one.outliers and turn.update and met[key] > 1) for one, turn, key in pairs)
+    harmful = (not one.finite or (one.weight < 1 and turn.update and met[key] > 1) for one, turn, key in pairs)
     return _one_by_one(forward, requests, memories) if len(requests) > 1 and any(harmful) else outcome
 
 

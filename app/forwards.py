@@ -119,7 +119,7 @@ class Forwards:
         for ticket, answer, output, origin in zip(group, outcome.answers, outputs, origins, strict=True):
             if math.isfinite(output.entropy):
                 lesson = outcome.lessons.get(ticket.key) if ticket.learns else None
-                said = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers)
+                said = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers, answer.weight)
                 results.append(Result(output, *said, commit_ms, origin, lesson))
                 if answer.outliers and ticket.update:
                     self.metrics.rejected("outlier")

@@ -17,6 +17,7 @@ def prediction_of(result: Result, strategy: str, params: dict[str, Any], timing:
         step=result.step,
         updated=result.updated,
         outliers=result.outliers,
+        weight=result.weight,
         drift=result.drift,
         adaptation=result.adaptation,
         timing=timing,

@@ -67,6 +67,13 @@ class PredictResponse(Wire):
         examples=[0],
         description="images too far from all that was trained on for the request to be learned from",
     )
+    weight: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        examples=[1.0],
+        description="how much of its usual step the request moved a running average: less where an image lies far out",
+    )
     state_origin: Literal["new", "live", "evicted"] = Field(
         examples=["live"],
         description="whether the stream was remembered (live), was not known (new), or had been forgotten to make room "

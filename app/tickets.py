@@ -74,6 +74,7 @@ class Result:
     step: int
     updated: bool
     outliers: int = 0
+    weight: float = 1.0
     commit_ms: float = 0.0
     state_origin: Origin = "live"
     lesson: Lesson | None = None  # what the stream has yet to learn from the request

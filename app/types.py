@@ -66,6 +66,7 @@ class Prediction:
     adaptation: float  # how far the statistics used are from the trained ones, in the same units
     timing: Timing
     outliers: int = 0  # images so far from all that training showed that the request was not learned from
+    weight: float = 1.0  # how much of its usual step the request moved a running average
     state_origin: Origin = "live"  # where the request found its stream
 
 

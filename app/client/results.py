@@ -43,7 +43,8 @@ class Answer:
 
     ``params`` are the hyperparameters in use, defaults included. ``step`` counts the requests that the stream has
     learned from with this strategy; ``updated`` says whether this one is among them: not if it has ``outliers``,
-    images too far from all that the network was trained with. ``drift`` is how far
+    images too far from all that the network was trained with. ``weight`` is how much of its usual step it moved a
+    running average: less than 1 where an image lies far out. ``drift`` is how far
     the stream's last images are from clean ones, ``adaptation`` how far the statistics used are from the trained ones,
     in the same units: 0 is none, and None is not finite. ``state_origin`` is "live" where the
     stream was remembered, "new" where it was not known, and "evicted" where it had been forgotten to make room.
@@ -63,6 +64,7 @@ class Answer:
     timing_ms: TimingMs
     adaptation: float | None = None  # also of servers that do not tell it
     outliers: int = 0  # the same
+    weight: float = 1.0  # the same
     state_origin: str | None = None  # the same
 
 

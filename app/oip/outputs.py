@@ -67,6 +67,7 @@ def about(prediction: Prediction, stream: str) -> dict[str, str | int | float | 
         "renorm_step": prediction.step,
         "renorm_updated": prediction.updated,
         "renorm_outliers": prediction.outliers,
+        "renorm_weight": prediction.weight,
         "renorm_state_origin": prediction.state_origin,
         "renorm_entropy": prediction.entropy,
     }

@@ -37,6 +37,7 @@ def encoded(prediction: Prediction, stream: str, model: str, classes: Sequence[s
             "step": prediction.step,
             "updated": prediction.updated,
             "outliers": prediction.outliers,
+            "weight": _digits(prediction.weight),
             "state_origin": prediction.state_origin,
             "drift": _digits(prediction.drift) if math.isfinite(prediction.drift) else None,
             "adaptation": _digits(prediction.adaptation) if math.isfinite(prediction.adaptation) else None,

@@ -129,6 +129,7 @@ class InferResponse(Wire):
                 "renorm_updated": True,
                 "renorm_state_origin": "live",
                 "renorm_outliers": 0,
+                "renorm_weight": 1.0,
                 "renorm_entropy": 0.35,
                 "renorm_drift": 0.41,
                 "renorm_adaptation": 0.38,

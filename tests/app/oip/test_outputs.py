@@ -92,6 +92,7 @@ def test_what_is_said_of_the_stream() -> None:
         "renorm_step": 4,
         "renorm_updated": True,
         "renorm_outliers": 0,
+        "renorm_weight": 1.0,
         "renorm_state_origin": "live",
         "renorm_entropy": 0.75,
         "renorm_drift": 0.5,

@@ -126,6 +126,7 @@ def test_answer() -> None:
         "updated": True,
         "state_origin": "live",
         "outliers": 0,
+        "weight": 1.0,
         "drift": 0.5,
         "adaptation": 0.25,
         "entropy": pytest.approx(entropy, rel=1e-5),

@@ -69,6 +69,7 @@ def test_the_body_is_read_whatever_its_type_is_called(kind: str | None, url: str
             "renorm_step": 1,
             "renorm_updated": True,
             "renorm_outliers": 0,
+            "renorm_weight": 1.0,
             "renorm_state_origin": "live",
             "renorm_entropy": pytest.approx(1.65057677),
             "renorm_drift": 0.5,
