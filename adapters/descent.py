@@ -59,6 +59,10 @@ class Descent:
         """The adapter as it is."""
         return adapter
 
+    def lesson_images(self, images: int) -> int:
+        """All of the request's, or none where they are too few."""
+        return images if images >= self.least_images else 0
+
     def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
         """The parameters after the steps, and the adapter's state as its own step left it."""
         if len(lesson.images) < self.least_images:

@@ -20,6 +20,7 @@ from adapters.errors import InputError
 from adapters.execution import Execution
 from adapters.head import featureless
 from adapters.independence import check_independence
+from adapters.lesson_memory import LessonMemory
 from adapters.memory import Key, Layout, Memory, initial
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
@@ -85,7 +86,7 @@ class AdaptiveModel:
     ) -> None:
         self.strategy = to_strategy(strategy, params)
         Sites(eager(model))  # refuses before anything is copied
-        self._prepare, self._dtype = prepare, dtype
+        self._prepare, self._dtype, self._compile = prepare, dtype, compile
         self._network = taken_over(model, None if device is None else torch.device(device), dtype, copied=copy)
         self.sites = Sites(self._network)
         self.device = self.sites[0].mean.device
@@ -96,9 +97,9 @@ class AdaptiveModel:
         # Keyed by the number of known sites too, because that number can grow.
         self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
         self._forgotten: tuple[str, ...] = ()
+        self.lessons = LessonMemory()  # what they take, known after `warm_up`
         self._teach()
         self.reach: Reach | None = None  # what learners can move: known before anything learns
-        self._compile = compile
         self._compiled: Compiled | None = None
 
     def __call__(self, images: Tensor, *, stream: Hashable = "default", update: bool = True) -> Tensor:
@@ -161,6 +162,7 @@ class AdaptiveModel:
             self.run([Request(image, update=False)], {})
         check_independence(self._hosted, image)
         self._find_reach(image)
+        self.lessons.measure(self._hosted, image)
         if self._compiled is not None:
             self._compiled.progress = progress or self._compiled.progress
             with torch.no_grad():
@@ -255,15 +257,14 @@ class AdaptiveModel:
         """Everything that lessons need, for the sites that are known."""
         self._affines = Affines(self.sites)
         self._hosted = Hosted(self._network, self.sites, self._affines, self._layout, self._prepare, self._dtype)
-        self._school = School(self._hosted)
+        self._school = School(self._hosted, self.lessons)
 
     def _find_reach(self, images: Tensor) -> None:
         if self.reach is None:
             self.reach = find_reach(self._hosted, images[:2])
 
     def _named(self, name: str, params: Mapping[str, Any]) -> Strategy:
-        # The model's own strategy needs no registration.
-        own = self.strategy
+        own = self.strategy  # which needs no registration
         return own if name == name_of(own) and params == params_of(own) else named(name, params)
 
     def _layout(self, adapter: AnyAdapter) -> Layout:

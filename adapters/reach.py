@@ -42,7 +42,7 @@ def find_reach(hosted: Hosted, images: Tensor) -> Reach:
         row = hosted.layout_of(Source()).row
         try:
             with torch.autograd.graph.disable_saved_tensors_hooks(_RECOMPUTES):
-                logits, _ = Taught(hosted, Source())(_two(images), row, affine)
+                logits, _ = Taught(hosted, Source())(two_images(images), row, affine)
             if _recomputes(logits):
                 return Reach((), layers, _RECOMPUTES)
             # Weights that differ, because the sum of what ends in a softmax is the same whatever one does.
@@ -82,7 +82,7 @@ def _recomputes(logits: Tensor) -> bool:
     return False
 
 
-def _two(images: Tensor) -> Tensor:
+def two_images(images: Tensor) -> Tensor:
     """Two images of this form that differ: a black picture may move nothing. Numbers that are no colours stay."""
     noise = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0))
     if images.dtype == torch.uint8:

@@ -73,6 +73,9 @@ class Network(Protocol):
 class Learner(Protocol[State]):
     """A frozen dataclass of hyperparameters that moves a stream's own affine parameters, without labels.
 
+    A learner whose forwards are not of the request's images says with ``lesson_images(images: int) -> int`` how many
+    they can have at most where the request has so many; a host bounds its memory by that.
+
     What is learned is the difference to the trained parameters, so all zeros is the network as it is hosted.
     Functions are pure, and draw only from generators seeded by a field and by the state. ``adapter`` names the
     normalization that it goes with where a user names none.

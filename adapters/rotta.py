@@ -87,6 +87,11 @@ class RoTTA:
         """The adapter held still where it is linear and remembers, see `adapters.still`."""
         return still(adapter)
 
+    def lesson_images(self, images: int) -> int:
+        """Those of the bank, however many a request has."""
+        del images
+        return self.capacity
+
     def learn(self, state: Pair, lesson: Lesson, network: Network) -> tuple[Pair, Tensor]:
         """The images offered to the bank, with an update wherever one is due; the row is the teacher's statistics."""
         # What is made under inference_mode could not be learned from later.

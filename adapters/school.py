@@ -10,6 +10,7 @@ from torch import Tensor
 from adapters.composite import whole
 from adapters.correct import finite
 from adapters.errors import InputError
+from adapters.lesson_memory import LessonMemory
 from adapters.memory import Key, Memory, State
 from adapters.roles import AnyLearner, Lesson, Start
 from adapters.teaching import Hosted, Taught
@@ -19,13 +20,14 @@ from adapters.together import Together, groups
 class School:
     """Runs the lessons of one network's streams; keeps nothing."""
 
-    def __init__(self, hosted: Hosted) -> None:
-        self._hosted, self._descending = hosted, Together(hosted)
+    def __init__(self, hosted: Hosted, memory: LessonMemory) -> None:
+        self._hosted, self._memory, self._descending = hosted, memory, Together(hosted)
 
     def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         """What streams remember after their lessons, see `adapters.AdaptiveModel.learn`."""
         learned: dict[Key, Memory] = {}
-        for group in groups({key: lesson for key, lesson in lessons.items() if key in memories}):
+        known = {key: lesson for key, lesson in lessons.items() if key in memories}
+        for group in groups(known, self._memory.together):
             learned |= (self._together(group, memories) if len(group) > 1 else None) or self._each(group, memories)
         return learned
 

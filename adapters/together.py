@@ -62,16 +62,21 @@ class Together:
             return torch.autograd.grad(total, rows, materialize_grads=True)[0]
 
 
-def groups(lessons: Mapping[Key, Lesson]) -> list[dict[Key, Lesson]]:
-    """Lessons that can take their steps together; those of other learners each by themselves."""
-    alike: dict[object, dict[Key, Lesson]] = {}
+def groups(lessons: Mapping[Key, Lesson], most: int = 2**62) -> list[dict[Key, Lesson]]:
+    """Lessons that can take their steps together, of at most ``most`` images unless one alone has more; those of other
+    learners each by themselves.
+    """
+    alike: dict[object, list[dict[Key, Lesson]]] = {}
     for key, lesson in lessons.items():
         learner = whole(key.strategy).learner
         together = isinstance(learner, Descent) and type(learner).learn is Descent.learn
         together = together and len(lesson.images) >= _learner(key).least_images
         form = (lesson.images.shape[1:], lesson.images.dtype, _learner(key).steps) if together else key
-        alike.setdefault(form, {})[key] = lesson
-    return list(alike.values())
+        parts = alike.setdefault(form, [{}])
+        if parts[-1] and sum(len(one.images) for one in parts[-1].values()) + len(lesson.images) > most:
+            parts.append({})
+        parts[-1][key] = lesson
+    return [part for parts in alike.values() for part in parts]
 
 
 def _learner(key: Key) -> Descent:

@@ -20,15 +20,11 @@ from app.call_limits import check_count
 from app.cores import usable_cores
 from app.decoding import Decoders
 from app.describing import describe_hosted
-from app.errors import (
-    BusyError,
-    DeadlineError,
-    EngineClosedError,
-    StreamNotFoundError,
-)
+from app.errors import BusyError, DeadlineError, EngineClosedError, StreamNotFoundError
 from app.forwards import Forwards
 from app.governor import Governor
 from app.images import Limits
+from app.lesson_limit import LessonLimit
 from app.memory import Part, parts_of
 from app.meter import Meter, Silent
 from app.models import load
@@ -83,6 +79,7 @@ class Engine:
         self._batcher = Batcher(self._forwards, self._streams.forget, Waiting.of(settings), self._forwards.learn)
         parts = parts_of(settings)
         self._budget = Budget(parts.decoded)
+        self._lesson_limit = LessonLimit(self._model.lessons, settings, device)
         allowed = settings.max_decode_seconds, parts.decoding
         self._decoders = Decoders(how, Limits.of(settings), settings.input_range, *allowed)
 
@@ -156,6 +153,7 @@ class Engine:
         strategy, name, params = self._calibrated.named(call.strategy or self.settings.strategy, call.params)
         self._model.check(strategy)
         check_count(len(call.images), self.settings.max_images)
+        self._lesson_limit.check(strategy, len(call.images) if call.update else 0)
         timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:
             async with asyncio.timeout(timeout) as clock:
@@ -227,7 +225,8 @@ class Engine:
 
     def memory(self) -> list[Part]:
         """What requests hold of the budget for memory, once they were received."""
-        return [Part("decoded", self._budget.lent, self._budget.capacity), self._decoders.memory]
+        decoded = Part("decoded", self._budget.lent, self._budget.capacity)
+        return [decoded, self._decoders.memory, Part("lessons", self._forwards.lesson_bytes, self._lesson_limit.shared)]
 
     def report_to(self, metrics: Meter) -> None:
         """Tell ``metrics`` from now on what is done."""
@@ -293,4 +292,5 @@ class Engine:
         how = self.hosted.preprocessing
         black = torch.zeros(1, how.height, how.width, how.channels, dtype=torch.uint8, device=self._model.device)
         self._model.warm_up(black, progress)
+        self._lesson_limit.begin()
         self._model.check(self._model.strategy)

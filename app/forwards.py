@@ -29,6 +29,7 @@ class Forwards:
     ) -> None:
         self._model, self._streams, self._thread = model, streams, thread
         self._statistics, self.metrics = statistics, metrics
+        self.lesson_bytes = 0  # what the lessons that are learned at this moment take
         self.governor: Governor | None = None  # of the model thread's number of threads
 
     async def __call__(self, group: list[Ticket]) -> list[Result | Exception]:
@@ -48,11 +49,14 @@ class Forwards:
     async def learn(self, lessons: Mapping[Key, Lesson]) -> None:
         """What streams have to learn from answered requests; if that fails, it is logged and they go on as they are."""
         begun, memories = time.perf_counter(), self._streams.memories(set(lessons))
+        self.lesson_bytes = self._model.lessons.peak_bytes(lessons)
         try:
             learned = await self._thread.run(lambda: self._model.learn(lessons, memories))
         except Exception:
             log.exception("%d streams could not learn from their last requests", len(lessons))
             return
+        finally:
+            self.lesson_bytes = 0
         self.metrics.lessons(len(lessons), time.perf_counter() - begun)
         for key, memory in learned.items():
             # Who had to leave meanwhile, for want of room, starts anew.

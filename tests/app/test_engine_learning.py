@@ -12,6 +12,7 @@ import torch
 
 from adapters import AdaptiveModel, Key, Lesson, Memory, Request, strategy
 from app.engine import Engine
+from app.errors import TooLargeError
 from app.models.pixels import Pixels
 from app.types import Call
 from tests.app.small import PREPROCESSING, hosted, png, small_engine
@@ -164,4 +165,73 @@ async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypat
     await asyncio.gather(*learning, *others)
     assert "lesson lesson" not in " ".join(order)
     assert order.count("lesson") >= 4
+    await engine.close()
+
+
+def warmed(**settings: Any) -> Engine:
+    engine = small_engine(**settings)
+    engine._warm_up(None)
+    return engine
+
+
+async def test_what_a_lesson_takes_is_told_while_it_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = warmed(max_memory_bytes=80_000_000)
+    each = engine._model.lessons.per_image
+    assert each > 2 * 8 * 6 * 6 * 4
+    held = Held(engine, monkeypatch)
+    await engine.predict(Call([png(1), png(2)], "a", LEARNS))
+    await _until(held.begun)
+    parts = {part.kind: part for part in engine.memory()}
+    assert (parts["lessons"].held, parts["lessons"].capacity) == (2 * each, 10_000_000)
+    assert set(parts) == {"decoded", "decoding", "lessons"}
+    held.gate.set()
+    await engine.predict(Call([png(1)], "a", LEARNS, update=False))
+    assert [part.held for part in engine.memory()] == [0, 0, 0]
+    await engine.close()
+
+
+async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> None:
+    each = warmed()._model.lessons.per_image
+    engine = warmed(max_lesson_bytes=2 * each)
+    with pytest.raises(TooLargeError, match=f"3 images at once takes {3 * each} bytes") as refusal:
+        await engine.predict(Call([png(1)] * 3, "a", LEARNS))
+    assert "at most 2 images" in refusal.value.hint
+    with pytest.raises(TooLargeError, match="64 images at once") as refusal:
+        await engine.predict(Call([png(1)], "a", "rotta"))
+    assert refusal.value.where == "params"
+    assert engine.streams().streams == []
+    answers = [
+        await engine.predict(Call([png(1)] * 2, "a", LEARNS)),
+        await engine.predict(Call([png(1)] * 3, "a", LEARNS, update=False)),
+        await engine.predict(Call([png(1)] * 3, "a", "adabn")),
+        await engine.predict(Call([png(1)] * 3, "a", "rotta", {"capacity": 2})),
+    ]
+    assert len(answers) == 4
+    await engine.close()
+
+
+async def test_lessons_of_many_streams_share_no_more_than_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    each = warmed()._model.lessons.per_image
+    engine = warmed(max_memory_bytes=8 * 5 * each)
+    most: list[int] = []
+    network = engine._model._hosted.network
+    forward = network.forward
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            most.append(len(images))
+        result: torch.Tensor = forward(images)
+        return result
+
+    held = Held(engine, monkeypatch)
+    monkeypatch.setattr(network, "forward", watched)
+    await engine.predict(Call([png(1)], "first", LEARNS))
+    await _until(held.begun)
+    calls = [asyncio.ensure_future(engine.predict(Call([png(i), png(i + 1)], f"s{i}", LEARNS))) for i in range(8)]
+    await asyncio.sleep(0.05)
+    held.gate.set()
+    await asyncio.gather(*calls)
+    await asyncio.gather(*(engine.predict(Call([png(1)], f"s{i}", LEARNS, update=False)) for i in range(8)))
+    assert sum(most) == 17
+    assert max(most) <= 4
     await engine.close()
