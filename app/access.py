@@ -121,15 +121,17 @@ class Access:
         """Let a call that has passed `check` touch that stream, or all streams (None), or say why not.
 
         A key that is bound to streams touches those alone; of several keys one has to do for both, the call's scope and
-        the stream. To forget one, as ``sequence_start`` and ``sequence_end`` of
-        the Open Inference Protocol do, takes scope admin or a key that is bound to it.
+        the stream. To forget one, as ``sequence_start`` and ``sequence_end`` of the Open Inference Protocol do, takes
+        scope admin or a key that is bound to it.
 
         Raises:
-            AccessError: no sent key is for that stream, or none may forget it.
+            AccessError: no sent key is for that stream, or none may forget it; or it has ended since `check`.
         """
         if not self.keyed:
             return
         valid = self.valid(keys)
+        if not valid:
+            raise AccessError("the key is no longer valid", hint="make another with `renorm key new`")
         fitting = [key for key in valid if key.covers(stream) and key.may(scope)]
         if not fitting:
             names = ", ".join(f"'{key.name}'" for key in valid)

@@ -305,6 +305,13 @@ def test_a_key_touches_the_streams_that_it_is_for(
         rules.check_stream([sent[name]], stream, forgets=forgets)
 
 
+def test_a_key_that_ended_while_its_call_was_read_touches_nothing(tmp_path: Path) -> None:
+    secret, key = new_key("a", ["infer"], datetime.now(UTC) - timedelta(seconds=1), streams=["tenant-a-"])
+    write_keys(tmp_path / "keys.toml", [key])
+    with pytest.raises(AccessError, match="no longer valid"):
+        access(keys=tmp_path / "keys.toml").check_stream([secret.encode()], "tenant-a-1")
+
+
 @pytest.mark.parametrize("prefixes", [[""], ["*"], ["a", ""], [3], "text", ['a"b'], ["a\nb"]], ids=repr)
 def test_a_key_cannot_be_bound_to_nothing(prefixes: Any) -> None:
     with pytest.raises(KeyFileError, match="cannot be bound"):
