@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
@@ -80,10 +81,10 @@ class Forwards:
 
     def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
         """What the model thread does for a group; it writes nothing."""
-        if self.governor is not None:
-            self.governor.adjust()
-        outcome = self._model.run([_request(ticket) for ticket in group], memories)
-        return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
+        measured = nullcontext() if self.governor is None else self.governor.forward(sum(t.count for t in group))
+        with measured:
+            outcome = self._model.run([_request(ticket) for ticket in group], memories)
+            return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
 
     def _origins(self, group: list[Ticket], outcome: Outcome) -> list[Origin]:
         """Where each request finds its stream: as it is before the commit, or as those ahead of it leave it."""

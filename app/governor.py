@@ -1,74 +1,90 @@
-"""How many threads a forward takes: all that it may while the machine is its own, one while others need the cores."""
+"""How many threads a forward takes: all cores or one, whichever is measured to be faster."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-LOOK_S = 0.25
-"""Seconds between two looks at the machine."""
+NEW = 0.3
+"""Weight of the newest forward in a mean."""
 
-CROWDED, FREE = 0.6, 0.5
-"""Shares of all cores that other programs take: above the one a forward takes one thread, below the other all again.
-Clients on the same machine take some, which is no reason to slow down."""
+CLEAR = 0.9
+"""Share of the present choice's time below which the other one is chosen: those that hardly differ do not alternate."""
 
+OFTEN_S, COST = 1.0, 0.01
+"""Seconds between two forwards with the other choice, at least, and the share of all time that these may cost."""
 
-class CpuTimes(NamedTuple):
-    """Seconds of CPU that were taken so far."""
-
-    everyone: float
-    this_process: float
+SPIN = "5000"
+"""Turns, about a quarter of a millisecond, for which a thread of a parallel loop waits at work before it sleeps."""
 
 
-def read_times() -> CpuTimes | None:
-    """What the kernel has counted, None where it does not tell."""
-    try:
-        line = Path("/proc/stat").read_text().partition("\n")[0].split()
-    except OSError:
-        return None
-    user, nice, system, _, _, irq, soft, steal = (int(ticks) for ticks in line[1:9])
-    ticks = os.sysconf("SC_CLK_TCK")
-    own = os.times()
-    return CpuTimes((user + nice + system + irq + soft + steal) / ticks, own.user + own.system)
+def limit_spinning() -> None:
+    """Let idle threads of a parallel loop sleep soon; to be called before torch is imported.
+
+    By default libgomp lets them spin for some 15 ms, as if nobody else were there: beside one busy program on two cores
+    a forward then takes up to a hundred times as long as with one thread. Who has chosen something else is heeded.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPIN
 
 
 class Governor:
-    """Chooses the number of threads of the thread that calls it, by how much of the machine other programs take.
+    """Chooses the number of threads of the thread that calls it, for each size of forwards, by the time they took.
 
-    The threads of a parallel loop wait for each other. With a core fewer than threads, each loop lasts until the
-    scheduler lets the last of them run, and the others burn their time waiting: beside two busy programs a forward
-    takes ten times as long with two threads as with one.
+    The threads of a parallel loop wait for each other. Where another program takes a core, each loop lasts until the
+    scheduler lets the last of them run, and one thread is faster; so it is for small networks. What others do is not
+    asked: now and then a forward runs with the other choice, the more rarely the more that cost the last time.
     """
 
-    def __init__(
-        self,
-        most: int,
-        apply: Callable[[int], None],
-        read: Callable[[], CpuTimes | None] = read_times,
-        clock: Callable[[], float] = time.monotonic,
-        cores: int | None = None,
-    ) -> None:
-        self._most, self._apply, self._read, self._clock = most, apply, read, clock
-        self._cores = cores or os.cpu_count() or 1
+    def __init__(self, most: int, apply: Callable[[int], None], clock: Callable[[], float] = time.perf_counter) -> None:
+        self._most, self._apply, self._clock = most, apply, clock
         self.threads = most
-        self._looked, self._times = clock(), read()
+        self._sizes: dict[int, _Choice] = {}
         apply(most)
 
-    def adjust(self) -> None:
-        """Look at the machine, if the last look was a while ago; to be called before each forward."""
-        now = self._clock()
-        if self._most == 1 or now - self._looked < LOOK_S:
+    @contextmanager
+    def forward(self, images: int) -> Iterator[None]:
+        """Choose for a forward of so many images, which the block runs, and measure it; failures tell nothing."""
+        if self._most == 1:
+            yield
             return
-        before, after, passed = self._times, self._read(), now - self._looked
-        self._looked, self._times = now, after
-        if before is None or after is None:
+        choice = self._sizes.setdefault(images.bit_length(), _Choice())
+        begun = self._clock()
+        is_single = choice.is_next_single(begun)
+        self._set(1 if is_single else self._most)
+        yield
+        choice.add((self._clock() - begun) / images, images, is_single=is_single, now=begun)
+
+    def _set(self, threads: int) -> None:
+        if threads != self.threads:
+            self.threads = threads
+            self._apply(threads)
+
+
+class _Choice:
+    """One thread or all, for forwards of about one size."""
+
+    def __init__(self) -> None:
+        self._per_image: dict[bool, float] = {}  # seconds, by whether it was a single thread
+        self._is_single = False
+        self._trial = 0.0  # when the other choice is tried next
+
+    def is_next_single(self, now: float) -> bool:
+        """Whether the next forward is to take a single thread."""
+        return not self._is_single if now >= self._trial and self._per_image else self._is_single
+
+    def add(self, per_image_s: float, images: int, *, is_single: bool, now: float) -> None:
+        """A forward has run."""
+        trial = is_single != self._is_single
+        known = self._per_image.get(is_single, per_image_s)
+        # What a trial finds is news: the one before it may be minutes old.
+        self._per_image[is_single] = per_image_s if trial else known + NEW * (per_image_s - known)
+        if len(self._per_image) < 2:
             return
-        others = (after.everyone - before.everyone) - (after.this_process - before.this_process)
-        share = others / passed / self._cores
-        wanted = 1 if share > CROWDED else self._most if share < FREE else self.threads
-        if wanted != self.threads:
-            self.threads = wanted
-            self._apply(wanted)
+        chosen, other = self._per_image[self._is_single], self._per_image[not self._is_single]
+        if trial:
+            self._trial = now + max(OFTEN_S, images * (per_image_s - chosen) / COST)
+        if other < CLEAR * chosen:
+            self._is_single = not self._is_single

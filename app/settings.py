@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     )
     traces: bool = Field(False, description="send OpenTelemetry traces, as OTEL_* variables say")
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
-        None, description="threads of a forward; auto, the server's default: all cores, or one while others need them"
+        None, description="threads of a forward; auto, the server's default: all cores or one, as measured"
     )
 
     max_images: int = Field(128, ge=1, description="images per request")

@@ -30,7 +30,7 @@ def served(checkout: Path) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    unset = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONPATH"}
+    unset = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTHONPATH"}
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
     quiet = subprocess.DEVNULL

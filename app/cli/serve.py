@@ -17,6 +17,7 @@ from app.cli.given import CANNOT_RUN, access_of, fail, settings_from
 from app.cli.hosting import host
 from app.cli.listening import listen, why_not
 from app.cli.opening import check_grpc, check_strategy, check_traces
+from app.governor import limit_spinning
 from app.logs import server as server_log
 from app.logs import set_up
 
@@ -41,6 +42,7 @@ Examples:
 @o.with_settings()
 def serve(config: o.ConfigOption = None, **options: Any) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
+    limit_spinning()
     settings = _alone(settings_from({**options, "config": config}, strict=True))
     access = access_of(settings)
     check_strategy(settings.strategy)
