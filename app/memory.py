@@ -12,6 +12,8 @@ from torch import Tensor
 from app.errors import BusyError, TooLargeError
 from app.settings import Settings
 
+UNBOUNDED = 2**62
+
 HINT = "RENORM_MAX_MEMORY_BYTES is what all requests may hold"
 
 
@@ -65,22 +67,23 @@ class Ledger:
         self.capacity, self.share = capacity, share
         self.held: Counter[str] = Counter()
         self.refused: Counter[str] = Counter({"connection": 0, "total": 0})
+        self.of: Counter[str] = Counter()  # of connections that make several calls at a time
 
     @property
     def total(self) -> int:
         """Bytes held by all."""
         return self.held.total()
 
-    def open(self, kind: str) -> Account:
-        """An account of one connection, with nothing on it."""
-        return Account(self, kind)
+    def open(self, kind: str, connection: str = "") -> Account:
+        """An account with nothing on it, of a connection or, where ``connection`` names one, of a call on that."""
+        return Account(self, kind, connection)
 
 
 class Account:
-    """What one connection holds; given back when it is closed. One that is opened again after that starts at zero."""
+    """What one connection, or one call of it, holds; given back when it is closed."""
 
-    def __init__(self, ledger: Ledger, kind: str) -> None:
-        self._ledger, self._kind, self.held = ledger, kind, 0
+    def __init__(self, ledger: Ledger, kind: str, connection: str = "") -> None:
+        self._ledger, self._kind, self._connection, self.held = ledger, kind, connection, 0
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +94,7 @@ class Account:
     @property
     def room(self) -> int:
         """Bytes that the connection may take besides, whatever others hold."""
-        return self._ledger.share - self.held
+        return self._ledger.share - (self._ledger.of[self._connection] if self._connection else self.held)
 
     def check(self, amount: int) -> None:
         """Whether that much could be taken now.
@@ -104,8 +107,8 @@ class Account:
         if amount > self.room:
             ledger.refused["connection"] += 1
             raise TooLargeError(
-                f"the request takes {self.held + amount} bytes of memory with all that is made of it, and one "
-                f"connection may hold {ledger.share}",
+                f"the connection would hold {ledger.share - self.room + amount} bytes of memory, with all that is made "
+                f"of what it sent, and it may hold {ledger.share}",
                 hint=f"send fewer images at once; {HINT}, of which a quarter is one connection's",
                 where="body",
             )
@@ -152,3 +155,7 @@ class Account:
     def _hold(self, amount: int) -> None:
         self.held += amount
         self._ledger.held[self._kind] += amount
+        if self._connection:
+            self._ledger.of[self._connection] += amount
+            if not self._ledger.of[self._connection]:
+                del self._ledger.of[self._connection]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -10,7 +11,8 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from app.access import Access, needed, presented
-from app.errors import MissingPackageError, UnsupportedError
+from app.errors import DeadlineError, FieldError, MissingPackageError, UnsupportedError
+from app.memory import Ledger
 from app.routes.caller import KEY, client_of
 
 try:
@@ -25,6 +27,12 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 SERVICE = "inference.GRPCInferenceService"
+
+MESSAGES = "messages"
+"""The kind of memory that messages take, and what is made of them."""
+
+LEAST_ARRIVALS, ARRIVAL_S = 4, 60.0
+"""Messages that may be on their way at once however little memory there is, and the seconds that each has for that."""
 
 PATHS = {"ServerLive": "/v2/health/live", "ServerReady": "/v2/health/ready"}
 """The HTTP paths whose scope a call has; a call that is not here has that of ``/v2``."""
@@ -42,8 +50,9 @@ def build(app: FastAPI) -> tuple[grpc.aio.Server, int]:
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # by default two servers share a port without noticing
     ]
+    handle_with = _Arrivals(app.state.access, app.state.memory, settings.max_body_bytes)
     server = grpc.aio.server(interceptors=[Guard(app.state.access, sorted(calls))], options=options)
-    handlers = {name: _handler(handle, app.state.access) for name, handle in calls.items()}
+    handlers = {name: handle_with.handler(handle) for name, handle in calls.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
@@ -77,17 +86,44 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return handler
 
 
-def _handler(handle: Handler, access: Access) -> grpc.RpcMethodHandler:
-    # Without serializers, so that a message that is none is refused by our table, and a large one read in a thread.
-    async def answer(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        try:
-            metadata = _headers(context.invocation_metadata())
-            who = _client(access, metadata, context.peer())
-            return await handle(body, About(metadata, context.time_remaining(), who))
-        except Exception as error:
-            return await refuse(context, error)
+class _Arrivals:
+    """How calls come in: no more messages are on their way at once than memory allows, each on its account.
 
-    return grpc.unary_unary_rpc_method_handler(answer)
+    How large a message is, is known when it is there. Of one that nobody reads gRPC takes no more than a window.
+    """
+
+    def __init__(self, access: Access, ledger: Ledger, most: int) -> None:
+        self._access, self._ledger = access, ledger
+        self._places = asyncio.Semaphore(max(LEAST_ARRIVALS, ledger.capacity // most))
+
+    def handler(self, handle: Handler) -> grpc.RpcMethodHandler:
+        """A handler without serializers, so that a message that is none is refused by our table."""
+
+        async def answer(messages: object, context: grpc.aio.ServicerContext) -> bytes:
+            del messages
+            try:
+                with self._ledger.open(MESSAGES, context.peer()) as account:
+                    body = await self._read(context)
+                    account.take(len(body))
+                    metadata = _headers(context.invocation_metadata())
+                    who = _client(self._access, metadata, context.peer())
+                    return await handle(body, About(metadata, context.time_remaining(), who, account))
+            except Exception as error:
+                return await refuse(context, error)
+
+        # To clients it is a call with one message like any other; here it can be left unread for a while.
+        return grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _read(self, context: grpc.aio.ServicerContext) -> bytes:
+        async with self._places:
+            try:
+                async with asyncio.timeout(ARRIVAL_S):
+                    body = await context.read()
+            except TimeoutError as error:
+                raise DeadlineError(f"the message was not whole after {ARRIVAL_S:g} s") from error
+        if not isinstance(body, bytes):
+            raise FieldError("the call has no message", hint="send one")
+        return body
 
 
 def _client(access: Access, metadata: Headers, peer: str) -> str:

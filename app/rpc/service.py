@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, State
 from app.access import presented
 from app.engine import Engine
 from app.errors import EngineClosedError, RequestError
+from app.memory import UNBOUNDED, Account, Ledger, bytes_of
 from app.oip import documents
 from app.oip.documents import VERSION, check_model
 from app.oip.infer import to_call
@@ -31,13 +32,19 @@ from app.types import Call
 EXTENSIONS = ["classification", "parameters", "sequence", "sequence(string_id)"]
 """Those of the HTTP door that the messages of this one can express."""
 
+TYPED = 24
+"""Bytes that a byte of typed contents can become: a small number is one on the way, and an object in a list here."""
+
 
 class About(NamedTuple):
-    """What comes with a call: its metadata as headers, the seconds that its client still waits, and who that is."""
+    """What comes with a call: its metadata as headers, the seconds that its client still waits, who that is, and the
+    account of the memory that it holds.
+    """
 
     metadata: Headers
     remaining_s: float | None
     client: str = ""
+    account: Account | None = None
 
 
 Handler = Callable[[bytes, About], Awaitable[bytes]]
@@ -100,8 +107,7 @@ class Service:
             # Connections are kept for long: without this, running calls would never have come to their end.
             raise EngineClosedError("the server is ending", hint="send to another one")
         engine = engine_of(self._state)
-        given = (body, about, engine)
-        asked, call = self._read(*given) if len(body) <= SMALL else await asyncio.to_thread(self._read, *given)
+        asked, call = await self._asked(body, about, engine)
         try:
             prediction = await engine.predict(call)
         except RequestError as error:
@@ -111,9 +117,21 @@ class Service:
         small = max(prediction.probabilities.numel(), len(prediction.classes) * call.top_k) <= LARGE
         return write_answer(*said) if small else await asyncio.to_thread(write_answer, *said)
 
-    def _read(self, body: bytes, about: About, engine: Engine) -> tuple[Asked, Call]:
+    async def _asked(self, body: bytes, about: About, engine: Engine) -> tuple[Asked, Call]:
+        account = about.account or Ledger(UNBOUNDED, UNBOUNDED).open("")
+        is_small = len(body) <= SMALL
+        account.take(2 * len(body))  # as a message, and as a tensor or files
+        kind = protocol.ModelInferRequest
+        message = parse(kind, body) if is_small else await asyncio.to_thread(parse, kind, body)
+        if not message.raw_input_contents:
+            account.take(TYPED * len(body))
+        given = (message, about, engine)
+        asked, call = self._read(*given) if is_small else await asyncio.to_thread(self._read, *given)
+        account.set(bytes_of(call.images))
+        return asked, call
+
+    def _read(self, message: protocol.ModelInferRequest, about: About, engine: Engine) -> tuple[Asked, Call]:
         settings, hosted = self._state.settings, engine.hosted
-        message = parse(protocol.ModelInferRequest, body)
         check_model(hosted, message.model_name, message.model_version)
         limits = Limits(hosted.preprocessing.input_shape, settings.max_images)
         asked = read_infer(message, limits)
