@@ -38,6 +38,11 @@ def assemble(
     preprocessing = overridden(_grey(preprocessing) if takes_grey(network) else preprocessing, settings)
     trial = try_network(network.eval(), preprocessing)
     trial.network.requires_grad_(False)
+    if trial.casts and settings.dtype != "float32":
+        raise ModelError(
+            f"the network cannot run in {settings.dtype}: its forward converts its input to another type itself",
+            hint="leave --dtype out: it runs in the types that it has",
+        )
     names = _class_names(classes, trial.classes, settings, is_binary=trial.is_binary)
     for note in trial.notes:
         log.warning("%s: %s", settings.model, note)

@@ -17,6 +17,8 @@ from app.errors import ModelError
 from app.models.hosted import Preprocessing
 from app.models.output_form import form_of, scores_of
 
+CASTS = "its forward converts its input to that itself"
+
 
 class Trial(NamedTuple):
     """A network as it is to be hosted, how many classes it tells apart, and what a person should know of it."""
@@ -25,6 +27,7 @@ class Trial(NamedTuple):
     classes: int
     notes: tuple[str, ...]
     is_binary: bool = False  # one output, of a class that is there or not
+    casts: bool = False  # its forward converts its input to the type of its weights, so that must stay
 
 
 def try_network(network: nn.Module, preprocessing: Preprocessing) -> Trial:
@@ -60,7 +63,13 @@ def try_network(network: nn.Module, preprocessing: Preprocessing) -> Trial:
     notes += [*types, f"of its output, '{name}' is served" if name else "", meaning]
     notes += [_of_answers(logits, again, changed), *_of_layers(network)]
     is_binary = logits.shape[1] == 1
-    return Trial(network, 2 if is_binary else logits.shape[1], tuple(filter(None, notes)), is_binary)
+    return Trial(
+        network,
+        2 if is_binary else logits.shape[1],
+        tuple(filter(None, notes)),
+        is_binary,
+        any(CASTS in line for line in types),
+    )
 
 
 def pictures(preprocessing: Preprocessing) -> Tensor:
@@ -127,7 +136,7 @@ def _in_float32(network: nn.Module, images: Tensor) -> tuple[object, list[str]]:
             tensor.data = data
             place[name] = tensor  # type: ignore[assignment]
         try:
-            return _run(network, images), [f"weights of it stay {kinds}, because its forward converts to that itself"]
+            return _run(network, images), [f"its weights stay {kinds}: {CASTS}"]
         except ModelError:
             raise failure from failure.__cause__
 

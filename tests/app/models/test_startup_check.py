@@ -375,6 +375,16 @@ def test_a_network_that_casts_its_input_keeps_its_type(kind: Any, dtype: torch.d
     assert memory.row.dtype == torch.float32
 
 
+def test_a_network_that_casts_its_input_runs_in_no_other_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = BINARY.replace("def build():\n    return nn.Sequential(", "def build():\n    return nn.Sequential(Half(), ")
+    half = "class Half(nn.Module):\n    def forward(self, x): return x.half()\n"
+    body = half + body.replace(".eval()", ".eval().half()")
+    assert "its weights stay float16" in hosted(tmp_path, body, monkeypatch).notes[0]
+    with pytest.raises(ModelError, match="cannot run in bfloat16") as refused:
+        hosted(tmp_path, body, monkeypatch, dtype="bfloat16")
+    assert "leave --dtype out" in refused.value.hint
+
+
 class Needing(Net):
     def forward(self, x: Tensor, targets: Tensor) -> Any:  # type: ignore[override]
         return super().forward(x)
