@@ -107,6 +107,16 @@ def _resized(size: Sides, preprocessing: Preprocessing) -> Sides:
     return height if height == width else (height, width)
 
 
+def count_outputs(network: nn.Module, size: int) -> int:
+    """How many classes a network of RGB images of that side tells apart; it is made to answer with logits.
+
+    Raises:
+        ModelError: see `app.models.startup_check.try_network`.
+    """
+    half = (0.5, 0.5, 0.5)
+    return try_network(network, Preprocessing(size, size, "bilinear", half, half)).classes
+
+
 def _class_names(
     classes: Sequence[str] | ClassNames | None, outputs: int, settings: Settings, *, is_binary: bool
 ) -> ClassNames:
