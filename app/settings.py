@@ -163,6 +163,32 @@ class Settings(BaseSettings):
         description="bytes that what one request teaches may work with, before it is refused with 413; by default half "
         "of the machine's memory",
     )
+    max_head_bytes: int = Field(
+        65_536, ge=1024, description="bytes of a request's first line and headers, before it is refused with 431"
+    )
+    max_head_lines: int = Field(100, ge=1, description="headers of one request, before it is refused with 431")
+    head_seconds: float = Field(
+        10.0, gt=0, description="seconds that a request's head may take to arrive, before it is refused with 408"
+    )
+    body_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="seconds in which a body must bring 16 KiB more, or an answer be taken, before it closes",
+    )
+    keep_alive_seconds: float = Field(
+        75.0, gt=0, description="seconds that an idle connection stays open: longer than pools of clients keep theirs"
+    )
+    max_connections: int | None = Field(
+        None, ge=1, description="open connections, by default three quarters of `ulimit -n`, at most 10000"
+    )
+    max_connections_per_address: int | None = Field(
+        None,
+        ge=0,
+        description="open connections of one address, by default half of all; 0, behind a proxy, for no limit",
+    )
+    max_bodies: int = Field(
+        512, ge=1, description="request bodies that arrive at once, before further ones are refused with 503"
+    )
     max_forward_images: int = Field(256, ge=1, description="most images in one shared forward")
     max_forward_seconds: float = Field(
         0.1,

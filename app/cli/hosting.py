@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ import typer
 from app import __version__
 from app.cli.listening import address
 from app.cli.opening import open_engine
+from app.connections.door import Door
+from app.connections.limits import limits_of
 from app.logs import server as server_log
 
 if TYPE_CHECKING:
@@ -28,9 +31,10 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.types import ModelInfo
 
-KEEP_ALIVE_S = 75
-"""Seconds that an idle connection stays open: longer than pools of clients and proxies keep theirs (5 s in httpx, 60 s
-in nginx and in load balancers of clouds), so that they close it, and it never closes just as they send a request."""
+TOLD_S = 5
+"""Seconds by which idle connections stay open longer than clients are told: they are to close them, so that no server
+closes one just as a request is sent. For clients that heed no ``Keep-Alive`` the setting's default is above what pools
+keep (5 s in httpx, 60 s in nginx and in load balancers of clouds)."""
 
 PING_S, SILENT_S = 20.0, 300.0
 """Seconds between pings on a live connection, and until one that does not answer them is closed. A client that is held
@@ -65,27 +69,32 @@ async def host(settings: Settings, sockets: list[socket.socket]) -> None:
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # Before anything else: whoever spreads requests over servers should learn of it first.
-            app.state.draining = True
+            app.state.draining = door.is_draining = True
             app.state.deadline = time.monotonic() + settings.drain_seconds
             super().handle_exit(sig, frame)
 
-    server = Server(_config(settings, app, app.state.memory))
+    door = Door(limits_of(settings))
+    server = Server(_config(settings, app, app.state.memory, door))
     with _thawed():
         await server.serve(sockets)
     if failed and not isinstance(failed[0], asyncio.CancelledError):
         raise failed[0]
 
 
-def _config(settings: Settings, app: object, ledger: Ledger) -> uvicorn.Config:
+def _config(settings: Settings, app: object, ledger: Ledger, door: Door) -> uvicorn.Config:
     import uvicorn
 
     from app.cli.live_protocol import live_protocol
+    from app.connections.connection import Connection
+    from app.connections.live import counted
+
+    told = math.floor(settings.keep_alive_seconds - TOLD_S)
 
     logging.getLogger("uvicorn.error").addFilter(_says_something)
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
-        ws=live_protocol(ledger),
+        http=partial(Connection, door=door),  # type: ignore[arg-type]
+        ws=counted(door, live_protocol(ledger)),
         ws_max_size=settings.max_image_bytes,
         ws_ping_interval=PING_S,
         ws_ping_timeout=SILENT_S,
@@ -94,7 +103,8 @@ def _config(settings: Settings, app: object, ledger: Ledger) -> uvicorn.Config:
         log_config=None,
         access_log=False,  # `app.routes.observe` writes it
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        headers=[("keep-alive", f"timeout={told}")] if told > 0 else [],
+        timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it is handed to call_later
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
 

@@ -16,6 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from app.cli.hosting import _config
 from app.cli.listening import listen
 from app.cli.live_protocol import FREE, AccountedProtocol
+from app.connections.door import Door
+from app.connections.limits import limits_of
 from app.memory import Ledger
 from tests.app.fakes import Client
 from tests.app.routes.cameras import PATH, Held, until
@@ -55,7 +57,9 @@ async def running(**settings: Any) -> AsyncIterator[Server]:
     client = Client(max_memory_bytes=4 * SHARE, max_image_bytes=FRAME, **settings)
     client.engine = Held(client.settings)
     sockets = listen("127.0.0.1", 0)
-    server = uvicorn.Server(_config(client.settings, client.app, client.app.state.memory))
+    server = uvicorn.Server(
+        _config(client.settings, client.app, client.app.state.memory, Door(limits_of(client.settings)))
+    )
     task = asyncio.ensure_future(server.serve(sockets))
     await until(lambda: server.started)
     try:
