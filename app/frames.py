@@ -31,20 +31,24 @@ class Frame(NamedTuple):
 class Frames:
     """At most ``capacity`` frames wait, and no more come while they hold more than ``most`` bytes of ``account``.
 
-    The frame that was taken last counts with them. Where no more may come, ``policy`` says what gives way. ``wait``:
-    nothing, because whoever puts frames in asks for `room` before it reads the next one. ``drop_oldest``: the frame
-    that has waited longest, so that answers are about what the camera sees now. ``drop_latest``: the new frame.
+    The frame that was taken last counts with them, and ``largest`` is what a frame may take. Where no more may come,
+    ``policy`` says what gives way. ``wait``: nothing, because whoever puts frames in asks for `room` before it reads
+    the next one. ``drop_oldest``: the frame that has waited longest, so that answers are about what the camera sees
+    now. ``drop_latest``: the new frame.
 
     A frame for which the server has no memory waits as the error that says so. ``arrived`` = ``taken`` + ``dropped`` +
     the frames that wait, at any time. Used by the event loop's thread alone.
     """
 
-    def __init__(self, policy: Policy, capacity: int, account: Account | None = None, most: int = 2**62) -> None:
+    def __init__(
+        self, policy: Policy, capacity: int, account: Account | None = None, most: int = 2**62, largest: int = 0
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         self.policy, self.capacity = policy, capacity
         self.arrived = self.dropped = self.taken = 0
         self._account, self._most = account or Ledger(2**62, 2**62).open("frames"), most
+        self._largest = largest
         self._bytes = self._answering = 0  # all that is held, and what the frame that was taken last holds of it
         self._waiting: deque[Frame] = deque()
         self._room, self._some = asyncio.Event(), asyncio.Event()
@@ -107,7 +111,9 @@ class Frames:
 
     def _note(self) -> None:
         """Keep both events true to what waits."""
-        room = self.policy != "wait" or not self._is_full
+        # While frames of its own are being answered there is no hurry to have more refused for want of memory.
+        scarce = self._bytes > 0 and not self._account.has_plenty(self._largest)
+        room = self.policy != "wait" or not (self._is_full or scarce)
         for event, holds in ((self._room, room), (self._some, bool(self._waiting))):
             if holds:
                 event.set()

@@ -96,8 +96,16 @@ class Account:
         """Bytes that the connection may take besides, whatever others hold."""
         return self._ledger.share - (self._ledger.of[self._connection] if self._connection else self.held)
 
-    def check(self, amount: int) -> None:
-        """Whether that much could be taken now.
+    def fits(self, amount: int) -> bool:
+        """Whether that much is left."""
+        return amount <= self._ledger.capacity - self._ledger.total
+
+    def has_plenty(self, amount: int) -> bool:
+        """Whether after that a quarter is left for the ends of what is under way, and for those who cannot wait."""
+        return self.fits(amount + self._ledger.capacity // 4)
+
+    def check(self, amount: int, *, is_counted: bool = True) -> None:
+        """Whether that much could be taken now. Refusals are counted, unless one asks again and again.
 
         Raises:
             TooLargeError: the connection would hold more than its share.
@@ -105,15 +113,15 @@ class Account:
         """
         ledger = self._ledger
         if amount > self.room:
-            ledger.refused["connection"] += 1
+            ledger.refused["connection"] += is_counted
             raise TooLargeError(
                 f"the connection would hold {ledger.share - self.room + amount} bytes of memory, with all that is made "
                 f"of what it sent, and it may hold {ledger.share}",
                 hint=f"send fewer images at once; {HINT}, of which a quarter is one connection's",
                 where="body",
             )
-        if amount > ledger.capacity - ledger.total:
-            ledger.refused["total"] += 1
+        if not self.fits(amount):
+            ledger.refused["total"] += is_counted
             raise BusyError(
                 f"requests that wait hold {ledger.total} bytes, of at most {ledger.capacity}, and {amount} more are "
                 "asked for",

@@ -9,12 +9,15 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from app.errors import RenormError, TooLargeError
+from app.errors import BusyError, RenormError, TooLargeError
 from app.memory import Account, Ledger
 from app.routes.limit import ACCOUNT, FRAMES
 
 FREE = 2**18
 """Bytes of a frame on its way that are not counted: about what the transport reads at once."""
+
+PATIENCE_S, AGAIN_S = 30.0, 0.02
+"""Seconds that a frame on its way may be held up for want of memory, and between two looks whether there is some."""
 
 TOO_BIG, TRY_LATER = 1009, 1013
 """Close codes: a message is larger than one may be; the server has no room at present."""
@@ -29,7 +32,8 @@ class AccountedProtocol(WebSocketsSansIOProtocol):
     """A connection with an account, of which its door learns from the scope.
 
     A frame that is on its way is counted as it grows, and one that waits for the door until the door takes it, and
-    counts it itself. Where there is no room for a frame on its way the connection is closed.
+    counts it itself. Where there is no room for more of a frame on its way none is read for a while; if that does not
+    help, or the connection alone holds too much, it is closed.
     """
 
     ledger: Ledger
@@ -39,6 +43,7 @@ class AccountedProtocol(WebSocketsSansIOProtocol):
         self._account: Account = self.ledger.open(FRAMES)
         self._counted = 0  # of the account, what is here
         self._sizes: deque[int] = deque()  # of the messages that wait for the door
+        self._patience: float | None = None  # until when a frame on its way is held up
         self._joined = bytearray()  # the parts of a message that comes in several
 
     async def run_asgi(self) -> None:
@@ -87,12 +92,48 @@ class AccountedProtocol(WebSocketsSansIOProtocol):
         underway = len(self.conn.reader.buffer) + len(self._joined) + sum(map(len, self.frames))
         whole, part = sum(self._sizes), max(0, underway - FREE)
         if part and part + whole > self._counted and not self.close_sent:
-            try:
-                self._account.check(part + whole - self._counted)
-            except RenormError as error:
-                self._refuse(error)
-                whole, part = sum(self._sizes), 0
+            whole, part = self._checked(whole, part)
         self._set(whole + part)
+
+    def _checked(self, whole: int, part: int) -> tuple[int, int]:
+        more = part + whole - self._counted
+        try:
+            self._account.check(more, is_counted=self._patience is None)
+        except TooLargeError as error:
+            return self._refused(error)
+        except BusyError:
+            self._hold_up()
+        else:
+            if not self._account.has_plenty(more):
+                self._hold_up()
+        return whole, part
+
+    def _hold_up(self) -> None:
+        """Read no more until there is room."""
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+        if self._patience is None:
+            self._patience = self.loop.time() + PATIENCE_S
+            self.loop.call_later(AGAIN_S, self._try_again)
+
+    def _try_again(self) -> None:
+        if self.disconnected or self.close_sent or self._patience is None:
+            return
+        if self._account.has_plenty(0):
+            self._patience = None
+            if self.read_paused and self.queue.empty():
+                self.read_paused = False
+                self.transport.resume_reading()
+        elif self.loop.time() < self._patience:
+            self.loop.call_later(AGAIN_S, self._try_again)
+        else:
+            whole, part = self._refused(BusyError("there was no memory for the message; send it again later"))
+            self._set(whole + part)
+
+    def _refused(self, error: RenormError) -> tuple[int, int]:
+        self._refuse(error)
+        return sum(self._sizes), 0
 
     def _set(self, amount: int) -> None:
         self._account.note(amount - self._counted)

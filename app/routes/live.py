@@ -52,8 +52,8 @@ async def live(websocket: WebSocket) -> None:
     await websocket.accept()
     with _account(websocket) as account:
         # Besides these one frame may wait in the server's network code, and another may be on its way in.
-        most = max(0, account.room - 2 * the_settings(websocket).max_image_bytes)
-        frames = Frames(opening.policy, opening.queue, account, most)
+        largest = the_settings(websocket).max_image_bytes
+        frames = Frames(opening.policy, opening.queue, account, max(0, account.room - 2 * largest), largest)
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(_read(websocket, frames))

@@ -13,6 +13,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app.cli import live_protocol
 from app.cli.hosting import _config
 from app.cli.listening import listen
 from app.cli.live_protocol import FREE, AccountedProtocol
@@ -53,8 +54,8 @@ class Server(NamedTuple):
 
 
 @asynccontextmanager
-async def running(**settings: Any) -> AsyncIterator[Server]:
-    client = Client(max_memory_bytes=4 * SHARE, max_image_bytes=FRAME, **settings)
+async def running(budget: int = 4 * SHARE, **settings: Any) -> AsyncIterator[Server]:
+    client = Client(max_memory_bytes=budget, max_image_bytes=FRAME, **settings)
     client.engine = Held(client.settings)
     sockets = listen("127.0.0.1", 0)
     server = uvicorn.Server(
@@ -105,6 +106,37 @@ async def send_all(camera: ClientConnection, parts: int) -> None:
     for _ in range(60):
         frame = bytes(FRAME)
         await camera.send(frame if parts == 1 else [frame[i : i + size] for i in range(0, FRAME, size)])
+
+
+def test_many_cameras_that_wait_are_all_answered_within_the_budget() -> None:
+    async def scene(server: Server) -> None:
+        most = 0
+        noting = asyncio.get_running_loop()
+
+        def note() -> None:
+            nonlocal most
+            most = max(most, server.ledger.total)
+            noting.call_later(0.001, note)
+
+        note()
+
+        async def film() -> list[dict[str, Any]]:
+            async with server.live() as camera:
+                sending = asyncio.ensure_future(send_all(camera, 1))
+                got = await answers(camera, 60)
+                await sending
+                return got
+
+        filming = [asyncio.ensure_future(film()) for _ in range(6)]
+        assert await server.still() > SHARE
+        server.client.engine.gate.set()  # type: ignore[attr-defined]
+        for got in await asyncio.gather(*filming):
+            assert [answer["frame"] for answer in got] == list(range(60))
+            assert not any("code" in answer for answer in got)
+        assert most <= server.ledger.capacity
+        await server.held(0)
+
+    play(scene, budget=16 * SHARE)
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_latest"])
@@ -161,7 +193,9 @@ def begun(size: int) -> bytes:
     return b"\x82\xff" + size.to_bytes(8, "big") + bytes(4)
 
 
-def test_frames_on_their_way_are_counted_and_end_where_no_room_is_left() -> None:
+def test_frames_on_their_way_are_counted_and_end_where_no_room_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_protocol, "PATIENCE_S", 0.0)
+
     async def scene(server: Server) -> None:
         async with server.live() as camera:
             camera.transport.write(begun(FRAME) + bytes(FRAME - 10))
@@ -175,7 +209,7 @@ def test_frames_on_their_way_are_counted_and_end_where_no_room_is_left() -> None
                     await second.recv()
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 1013
-                assert "bytes" in closed.value.rcvd.reason
+                assert "memory" in closed.value.rcvd.reason
             await server.held(others.held + counted)
             others.close()
         await server.held(0)
