@@ -30,6 +30,7 @@ class Connection(BoundedConnection):
                 self._refuse(refusals.HEAD_TOO_LARGE)
                 return
             piece, data = (data, b"") if room >= len(data) else (data[:room], data[room:])
+            self._piece_bytes = len(piece)
             self._bare_bytes += len(piece)
             data = self._parse(piece) + data
             # In a body these are the lines between its parts, and those behind it.
@@ -61,11 +62,12 @@ class Connection(BoundedConnection):
         """
         framing = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] in _FRAMING]
         self.parser = httptools.HttpRequestParser(self)
-        self._is_retold = True
+        told = self.url, self.headers
+        self.url, self.headers, self._is_retold = b"", [], True
         try:
             self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
         finally:
-            self._is_retold = False
+            (self.url, self.headers), self._is_retold = told, False
 
     # What the parser calls
 
@@ -74,35 +76,14 @@ class Connection(BoundedConnection):
         if self._is_retold:
             return
         super().on_message_begin()
-        self._head_bytes = self._head_lines = 0
         if self._head_until is None:
             self._begin_head()
-
-    def on_url(self, url: bytes) -> None:
-        """Part of the first line; also exact where several requests arrived in one piece."""
-        if self._is_retold:
-            return
-        self._count_head(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One line of the head, or of those behind a body."""
-        if self._is_retold:
-            return
-        self._head_lines += 1
-        if self._head_lines > self._limits.head_lines:
-            self._cause = refusals.TOO_MANY_LINES
-            raise ValueError(self._cause.kind)
-        self._count_head(len(name) + len(value))
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there: hand the request on."""
         if self._is_retold:
             return
-        if len(self.pipeline) >= self._limits.pipelined:
-            self._cause = refusals.PIPELINED
-            raise ValueError(self._cause.kind)
+        self._check_head()
         before = self.cycle
         super().on_headers_complete()
         self._is_in_head, self._head_until = False, None
@@ -121,6 +102,9 @@ class Connection(BoundedConnection):
         """All of the request is there, or all of the head where the parser takes the body for another protocol."""
         if self.parser.should_upgrade() and not self._should_upgrade():
             return
+        if len(self.headers) > self._limits.head_lines:
+            self._cause = refusals.TOO_MANY_LINES
+            raise ValueError(self._cause.kind)
         super().on_message_complete()
         self._end_message()
 
@@ -140,11 +124,20 @@ class Connection(BoundedConnection):
         self._is_in_head, self._head_until, self._bare_bytes = True, None, 0
         self._release_body()
 
-    def _count_head(self, length: int) -> None:
-        self._head_bytes += length
-        if self._head_bytes > self._limits.head_bytes:
-            self._cause = refusals.HEAD_TOO_LARGE
-            raise ValueError(self._cause.kind)
+    def _check_head(self) -> None:
+        limits, cause = self._limits, None
+        if len(self.headers) > limits.head_lines:
+            cause = refusals.TOO_MANY_LINES
+        elif self._piece_bytes > limits.head_bytes and self._size_of_head() > limits.head_bytes:
+            cause = refusals.HEAD_TOO_LARGE  # it came behind a body, in one piece with it
+        elif len(self.pipeline) >= limits.pipelined:
+            cause = refusals.PIPELINED
+        if cause is not None:
+            self._cause = cause
+            raise ValueError(cause.kind)  # which ends the parser
+
+    def _size_of_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _count_body(self) -> None:
         if self._door.bodies >= self._limits.bodies:

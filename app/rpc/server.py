@@ -34,6 +34,15 @@ MESSAGES = "messages"
 LEAST_ARRIVALS, ARRIVAL_S = 4, 60.0
 """Messages that may be on their way at once however little memory there is, and the seconds that each has for that."""
 
+IDLE_MS = 600_000
+"""Until a connection without a call is told to go: by GOAWAY, which loses no call; clients make another one then."""
+
+PING_MS, SILENT_MS = 60_000, 20_000
+"""Between two pings of a connection that is silent, and until one that answers none of them is closed."""
+
+STREAMS = 100
+"""Calls at a time on one connection, as HTTP/2 recommends; a client has further ones wait."""
+
 PATHS = {"ServerLive": "/v2/health/live", "ServerReady": "/v2/health/ready"}
 """The HTTP paths whose scope a call has; a call that is not here has that of ``/v2``."""
 
@@ -48,6 +57,12 @@ def build(app: FastAPI) -> tuple[grpc.aio.Server, int]:
     options = [
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", settings.max_head_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_head_bytes),
+        ("grpc.max_connection_idle_ms", IDLE_MS),
+        ("grpc.keepalive_time_ms", PING_MS),
+        ("grpc.keepalive_timeout_ms", SILENT_MS),
+        ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.so_reuseport", 0),  # by default two servers share a port without noticing
     ]
     handle_with = _Arrivals(app.state.access, app.state.memory, settings.max_body_bytes)

@@ -276,3 +276,16 @@ def test_the_engine_is_told_who_calls_in_the_words_of_the_http_door(keyed: bool,
 
     talk(client, use)
     assert [call.client for call in client.engine.calls] == ["key 'shop'" if keyed else "address 127.0.0.1"]
+
+
+@pytest.mark.parametrize(("length", "passes"), [(20_000, True), (100_000, False)], ids=["large", "too-large"])
+def test_metadata_is_bounded_as_heads_are(length: int, passes: bool) -> None:
+    async def use(channel: Channel) -> Any:
+        return (await channel.call("ServerLive", metadata=(("x", "a" * length),))).live
+
+    if passes:
+        assert talk(Client(grpc_port=0), use)
+        return
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        talk(Client(grpc_port=0), use)
+    assert caught.value.code() is Code.RESOURCE_EXHAUSTED
