@@ -36,7 +36,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._is_in_head = self._is_silent = True
         self._is_deaf = self._is_retold = self._is_body_counted = self._is_reprieved = self._is_refused = False
         self._head_until: float | None = None
-        self._bare_bytes = self._piece_bytes = 0
+        self._bare_bytes = 0
+        self._is_behind = self._is_pipelined = False
         self._body_bytes, self._body_since = 0, 0.0
         self._unsent, self._unsent_since = 0, 0.0
         self._cause: Refusal | None = None

@@ -20,7 +20,7 @@ class Connection(BoundedConnection):
         if self._is_deaf:
             return
         self._unset_keepalive_if_required()
-        self._is_silent = False
+        self._is_silent = self._is_behind = False
         if self._head_until is None and self._is_in_head:
             self._begin_head()
         most = self._limits.head_bytes
@@ -30,7 +30,6 @@ class Connection(BoundedConnection):
                 self._refuse(refusals.HEAD_TOO_LARGE)
                 return
             piece, data = (data, b"") if room >= len(data) else (data[:room], data[room:])
-            self._piece_bytes = len(piece)
             self._bare_bytes += len(piece)
             data = self._parse(piece) + data
             # In a body these are the lines between its parts, and those behind it.
@@ -76,6 +75,7 @@ class Connection(BoundedConnection):
         if self._is_retold:
             return
         super().on_message_begin()
+        self._is_pipelined = self._is_behind
         if self._head_until is None:
             self._begin_head()
 
@@ -122,14 +122,15 @@ class Connection(BoundedConnection):
 
     def _end_message(self) -> None:
         self._is_in_head, self._head_until, self._bare_bytes = True, None, 0
+        self._is_behind = True
         self._release_body()
 
     def _check_head(self) -> None:
         limits, cause = self._limits, None
         if len(self.headers) > limits.head_lines:
             cause = refusals.TOO_MANY_LINES
-        elif self._piece_bytes > limits.head_bytes and self._size_of_head() > limits.head_bytes:
-            cause = refusals.HEAD_TOO_LARGE  # it came behind a body, in one piece with it
+        elif self._is_pipelined and self._size_of_head() > limits.head_bytes:
+            cause = refusals.HEAD_TOO_LARGE  # its beginning came behind another request, and was not counted
         elif len(self.pipeline) >= limits.pipelined:
             cause = refusals.PIPELINED
         if cause is not None:
