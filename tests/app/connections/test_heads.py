@@ -112,3 +112,17 @@ def test_pipelined_requests_are_answered_in_order_and_their_number_is_bounded() 
             assert 1 <= answers <= 5
 
     run(ask)
+
+
+def test_a_body_behind_an_offer_of_http2_is_read() -> None:
+    head = b"POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    forms = [b"content-length: 3\r\n\r\nabc", b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+
+    async def ask() -> None:
+        async with serving() as place:
+            client = await place.connect()
+            for form in forms * 2:
+                await client.send(head + form)
+                assert (await client.answer())[2] == b"3"
+
+    run(ask)
