@@ -128,8 +128,11 @@ class Batcher:
             elif gathering.clear_for(place.scope):
                 self._apply(place)
         group = gathering.fill(Room(self._limits.images, self._limits.forward_s, self._pace), self._shares)
+        # In this very turn of the loop: one that is chosen and has not begun could still be called off, or run out.
+        started = time.perf_counter()
         for ticket in group:
             self._remove(ticket)
+            ticket.begin(started)
         return group
 
     def _apply(self, barrier: Barrier) -> None:
@@ -138,11 +141,7 @@ class Batcher:
             barrier.answer.set_result(self._forget(barrier.scope))
 
     async def _run(self, group: list[Ticket]) -> None:
-        started = time.perf_counter()
-        for ticket in group:
-            ticket.started = started
-            if ticket.clock is not None:
-                ticket.clock.reschedule(None)
+        started = group[0].started
         try:
             results: list[Result | Exception] = await self._forward(group)
         except BaseException as error:

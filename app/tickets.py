@@ -50,6 +50,12 @@ class Ticket:
         """Whether its stream has something to learn from it once it is answered."""
         return self.update and not self.end and learner_of(self.key.strategy) is not None
 
+    def begin(self, now: float) -> None:
+        """It is in a forward from now on: its time no longer runs, and its step can no longer be called off."""
+        self.started = now
+        if self.clock is not None:
+            self.clock.reschedule(None)
+
     @property
     def begun(self) -> bool:
         """Whether its forward has begun, so that its step can no longer be called off."""

@@ -266,3 +266,28 @@ async def test_the_clock_stops_when_the_forward_begins() -> None:
         q.gate.set()
         assert (await answer).step == 1
     assert not clock.expired()
+
+
+@pytest.mark.parametrize("ending", ["time_is_over", "caller_has_gone"])
+async def test_one_that_ends_in_the_moment_in_which_it_is_chosen_holds_nobody_up(ending: str) -> None:
+    q = queue()
+
+    async def asked() -> None:
+        async with asyncio.timeout(None) as clock:
+            ticket = Ticket(Key("a", Source()), update=True, clock=clock)
+            q._names[ticket] = "a"
+            q.batcher.enter(ticket)
+            # Heard of in the next turn of the loop, after the ticket was chosen and before its forward runs.
+            if ending == "time_is_over":
+                clock.reschedule(0)
+            else:
+                asyncio.get_running_loop().call_soon(caller.cancel)
+            await q.batcher.run(ticket, PIXELS)
+            assert ticket.begun
+
+    caller = asyncio.ensure_future(asked())
+    await settle()
+    _, other = q.send("b")
+    assert await asyncio.wait_for(q.released([other]), 10) == [["a"], ["b"]]
+    await asyncio.gather(caller, return_exceptions=True)
+    assert caller.cancelled() == (ending == "caller_has_gone")

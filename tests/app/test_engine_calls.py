@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+import torch
 
 from app.engine import Engine
 from app.errors import BusyError, DeadlineError, EngineClosedError, ImageError, UnanswerableError
@@ -272,3 +273,9 @@ async def test_a_snapshot_holds_every_stream(engine: Engine) -> None:
     found = engine.snapshot()["streams"]
     told = [(one["stream"], one["strategy"], one["steps"]) for one in found]
     assert told == [("a", "adabn", 1), ("b", "unmix_tns", 1)]
+
+
+async def test_a_deadline_that_is_over_at_once_does_not_end_the_server(engine: Engine) -> None:
+    prepared = torch.zeros(1, 3, 8, 8)  # nothing to decode: it is in its forward before the loop turns
+    await asyncio.gather(engine.predict(Call(prepared, "s", timeout_s=1e-9)), return_exceptions=True)
+    assert (await asyncio.wait_for(engine.predict(Call([png(1)], "t")), 10)).step == 1
