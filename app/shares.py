@@ -72,11 +72,15 @@ class Shares:
     def in_turn(self, waiting: Mapping[Any, deque[T]]) -> Iterator[T]:
         """What waits of each stream, in the order of turns; whoever takes one charges for it before the next.
 
-        A deque that is cleared meanwhile has no further turn.
+        A deque that is cleared meanwhile has no further turn. Who waits and is not among them, because it is not ready,
+        saves up no turns for the time when it is.
         """
+        for client in {self._client[stream] for stream in waiting}:
+            self._clients.catch_up(client)
         queues: dict[str, list[tuple[float, int, Hashable]]] = {}
         for place, stream in enumerate(waiting):
             client = self._client[stream]
+            self._streams[client].catch_up(stream)
             queues.setdefault(client, []).append((self._streams[client].had[stream], place, stream))
         for queue in queues.values():
             heapq.heapify(queue)
@@ -99,7 +103,7 @@ class _Level:
         self.had: dict[Hashable, float] = {}
         # Names that left after they had more than was their due, which they are to remember when they come back soon.
         self._debts: dict[Hashable, float] = {}
-        self._now = 0.0
+        self._now = self._largest = 0.0
 
     def join(self, name: Hashable) -> None:
         self.had[name] = max(self._debts.pop(name, 0.0), self._now)
@@ -114,4 +118,9 @@ class _Level:
     def charge(self, name: Hashable, amount: float) -> None:
         # Time goes on with each turn, whoever takes it: a crowd of new names cannot hold it, and others, up.
         self._now = max(self._now, self.had[name]) + amount / len(self.had)
+        self._largest = max(self._largest, amount)
         self.had[name] += amount
+
+    def catch_up(self, name: Hashable) -> None:
+        # Where all are ready, nobody falls further behind than by the largest turn of another.
+        self.had[name] = max(self.had[name], self._now - self._largest)

@@ -291,3 +291,26 @@ async def test_one_that_ends_in_the_moment_in_which_it_is_chosen_holds_nobody_up
     assert await asyncio.wait_for(q.released([other]), 10) == [["a"], ["b"]]
     await asyncio.gather(caller, return_exceptions=True)
     assert caller.cancelled() == (ending == "caller_has_gone")
+
+
+@pytest.mark.parametrize("streams", [1, 30], ids=["one_stream", "many_streams"])
+async def test_nobody_saves_up_turns_with_an_image_that_takes_long_to_decode(streams: int) -> None:
+    q = queue(images=2)
+    slow = Ticket(Key("s", BN()), update=True, client="attacker")
+    q.batcher.enter(slow)  # waits, and is not ready
+    q.gate.set()
+    for _ in range(100):
+        await q.send("p", client="polite")[1]
+    q.gate.clear()
+    flood = [q.send(chr(ord("A") + i % streams) + str(i), client="attacker")[1] for i in range(30)]
+    if streams == 1:
+        flood += [q.send(f"s{i}", client="attacker")[1] for i in range(30)]
+    polite = [q.send(f"p{i}", client="polite")[1] for i in range(10)]
+    await settle()
+    q.groups.clear()
+    await q.released([*flood, *polite])
+    order = [name for group in q.groups for name in group if name[0] == "p"]
+    assert order == [f"p{i}" for i in range(10)]
+    turns = [i for i, group in enumerate(q.groups) if any(name[0] == "p" for name in group)]
+    assert turns[-1] <= 12  # of forwards with two images each
+    q.batcher.leave(slow)
