@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -13,10 +13,15 @@ from app.shares import Flow, Shares
 NOBODY = Flow()
 
 
+OF_STREAM, OF_CLIENT = 1, 4
+"""How many times what is left a stream, and a client, may hold where something is left for others: alone half, and four
+fifths."""
+
+
 class _Place(NamedTuple):
     granted: asyncio.Future[None]
     amount: int
-    epoch: int
+    flow: Flow
 
 
 class Budget:
@@ -27,11 +32,15 @@ class Budget:
     that came before a reset which it came after: it waits for that one, and must not hold what that one needs. A wish
     beyond the capacity is granted when nothing else is lent.
 
+    With ``is_left`` nobody gets all: where a stream or client holds much already, its next wish waits until less is
+    lent, and those of others go before it. So who holds long what he got does not keep everybody out.
+
     Used by the event loop's thread alone.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.lent = capacity, 0
+    def __init__(self, capacity: int, *, is_left: bool = False) -> None:
+        self.capacity, self.lent, self._is_left = capacity, 0, is_left
+        self._held: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[_Place]] = {}
         self._shares = Shares()
 
@@ -46,16 +55,17 @@ class Budget:
         try:
             yield
         finally:
-            self.give_back(amount)
+            self.give_back(amount, flow)
 
     async def take(self, amount: int, flow: Flow = NOBODY) -> None:
         """Borrow ``amount``, as soon as it is there; who is cancelled while waiting has borrowed nothing."""
-        if not self._waiting and self._fits(amount):
-            self.lent += amount
+        if not self._waiting and self._fits(amount) and self._leaves_enough(amount, flow):
+            self._lend(amount, flow)
             return
-        place = _Place(asyncio.get_running_loop().create_future(), amount, flow.epoch)
+        place = _Place(asyncio.get_running_loop().create_future(), amount, flow)
         self._shares.enter(flow)
         self._waiting.setdefault(flow.stream, deque()).append(place)
+        self._grant()
         try:
             await place.granted
         except asyncio.CancelledError:
@@ -63,28 +73,44 @@ class Budget:
                 self._remove(flow.stream, place)
                 self._grant()
             else:  # granted and cancelled in one turn of the loop
-                self.give_back(amount)
+                self.give_back(amount, flow)
             raise
 
-    def give_back(self, amount: int) -> None:
-        """Return what was borrowed."""
-        self.lent -= amount
+    def give_back(self, amount: int, flow: Flow = NOBODY) -> None:
+        """Return what ``flow`` borrowed."""
+        self._lend(-amount, flow)
         self._grant()
 
+    def _lend(self, amount: int, flow: Flow) -> None:
+        self.lent += amount
+        if self._is_left:
+            for holder, _ in _holders(flow):
+                self._held[holder] += amount
+                if not self._held[holder]:
+                    del self._held[holder]
+
     def _grant(self) -> None:
-        while self._waiting:
-            stream = min(self._waiting, key=self._turn)
+        while (stream := self._next()) is not None:
             place = self._waiting[stream][0]
             if not place.granted.cancelled():
                 if not self._fits(place.amount):
                     return
-                self.lent += place.amount
+                self._lend(place.amount, place.flow)
                 self._shares.charge(stream, place.amount)
                 place.granted.set_result(None)
             self._remove(stream, place)
 
-    def _turn(self, stream: Hashable) -> tuple[int, float, float]:
-        return self._waiting[stream][0].epoch, *self._shares.rank(stream)
+    def _next(self) -> Hashable | None:
+        """The stream whose turn it is, None where nobody may have anything now."""
+        heads = {stream: places[0] for stream, places in self._waiting.items()}
+        epoch = min((place.flow.epoch for place in heads.values()), default=0)
+        willing = (
+            stream
+            for stream, place in heads.items()
+            if place.flow.epoch == epoch
+            and (place.granted.cancelled() or self._leaves_enough(place.amount, place.flow))
+        )
+        return min(willing, key=self._shares.rank, default=None)
 
     def _remove(self, stream: Hashable, place: _Place) -> None:
         places = self._waiting.get(stream, deque())
@@ -97,3 +123,14 @@ class Budget:
 
     def _fits(self, amount: int) -> bool:
         return self.lent == 0 or self.lent + amount <= self.capacity
+
+    def _leaves_enough(self, amount: int, flow: Flow) -> bool:
+        if not self._is_left:
+            return True
+        left = self.capacity - self.lent - amount
+        held = ((self._held[holder], times) for holder, times in _holders(flow))
+        return all(holds == 0 or holds + amount <= times * left for holds, times in held)
+
+
+def _holders(flow: Flow) -> tuple[tuple[Hashable, int], ...]:
+    return (("stream", flow.stream), OF_STREAM), (("client", flow.client), OF_CLIENT)

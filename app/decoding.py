@@ -137,7 +137,7 @@ class Decoders:
             try:
                 self._set_turn(await run(self._pool, share.fill, count) / count)
             finally:
-                self._turns.give_back(count)
+                self._turns.give_back(count, flow)
 
     def _set_turn(self, image_s: float) -> None:
         """Let a turn be as many images as take `TURN_S` together; one beyond those at work is given out ahead."""

@@ -78,7 +78,7 @@ class Engine:
         self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
         self._batcher = Batcher(self._forwards, self._streams.forget, Waiting.of(settings), self._forwards.learn)
         parts = parts_of(settings)
-        self._budget = Budget(parts.decoded)
+        self._budget = Budget(parts.decoded, is_left=True)
         self._lesson_limit = LessonLimit(self._model.lessons, settings, device)
         allowed = settings.max_decode_seconds, parts.decoding
         self._decoders = Decoders(how, Limits.of(settings), settings.input_range, *allowed)
@@ -282,7 +282,7 @@ class Engine:
         try:
             return await self._batcher.run(ticket, await self._decoders(call.images, ticket.flow))
         finally:
-            self._budget.give_back(size)
+            self._budget.give_back(size, ticket.flow)
 
     def _warm_up(self, progress: Callable[[str], None] | None) -> None:
         if isinstance(threads := self.settings.threads, int):

@@ -87,3 +87,18 @@ async def test_an_image_that_takes_too_long_is_refused_and_moves_no_state(engine
             await engine.predict(Call(images))
         assert caught.value.where == f"images[{len(images) - 1}]"
     assert engine.streams().streams == []
+
+
+@pytest.mark.parametrize("streams", [1, 20], ids=["one_stream", "many_streams"])
+async def test_images_that_take_long_do_not_hold_all_memory_for_decoded_ones(engine: Engine, streams: int) -> None:
+    engine._budget.capacity = 16 * engine._decoders.image_bytes
+    slow = [Call([tiff()], f"slow-{i % streams}", client="slow") for i in range(20)]
+    stuck = [asyncio.ensure_future(engine.predict(call)) for call in slow]
+    await asyncio.sleep(0)
+    assert (await asyncio.wait_for(engine.predict(Call([png(1)], "fast", client="fast")), 10)).step == 1
+    if streams == 1:
+        assert (await asyncio.wait_for(engine.predict(Call([png(1)], "own", client="slow")), 10)).step == 1
+    for task in stuck:
+        task.cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
+    assert (engine._budget.lent, len(engine._budget)) == (0, 0)

@@ -116,7 +116,7 @@ async def test_a_request_larger_than_the_bound_is_answered_alone() -> None:
 
 
 async def test_failing_and_cancelled_requests_give_back_what_they_held() -> None:
-    engine = small_engine(max_waiting_bytes=2 * IMAGE_BYTES)
+    engine = small_engine(max_waiting_bytes=3 * IMAGE_BYTES)  # of which one client may hold two
     first = await held(engine)
     bad, waiting, behind, last = start(
         engine, Call([b"no image"], "a"), Call([png(1)], "a"), Call([png(2)], "a"), Call([png(3)], "b")
@@ -137,7 +137,7 @@ async def test_failing_and_cancelled_requests_give_back_what_they_held() -> None
 
 
 async def test_closing_answers_the_running_request_and_refuses_all_that_wait() -> None:
-    engine = small_engine(max_waiting_bytes=2 * IMAGE_BYTES)
+    engine = small_engine(max_waiting_bytes=3 * IMAGE_BYTES)  # of which one client may hold two
     first = await held(engine)
     waiting = start(engine, *(Call([png(i)], f"s{i}") for i in range(4)))
     await until(lambda: decoded(engine) == 1 and len(engine._budget) == 3)
