@@ -9,6 +9,7 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from app.connections.door import Door
+from app.connections.refusals import BAD_HANDSHAKE
 
 
 def counted(door: Door, base: type[asyncio.Protocol] = WebSocketsSansIOProtocol) -> type[asyncio.Protocol]:
@@ -25,6 +26,19 @@ class LiveConnection(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._served = self.app
         self.app = self._serve
+
+    def data_received(self, data: bytes) -> None:
+        """Go on, or refuse a handshake that HTTP takes and WebSocket does not: uvicorn would leave it unanswered.
+
+        It would keep the connection for ever, and the server's stop would fail at it.
+        """
+        super().data_received(data)
+        if self.conn.handshake_exc is None or self.close_sent or self.transport.is_closing():
+            return
+        self.handshake_complete = self.close_sent = True
+        self.door.notices.say(BAD_HANDSHAKE, self.client[0] if self.client else "an unknown address")
+        self.transport.write(BAD_HANDSHAKE.wire(self.default_headers))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give its place back."""

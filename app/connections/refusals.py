@@ -59,6 +59,12 @@ SLOW_BODY = Refusal(
 )
 STALLED = Refusal(408, "request_timeout", "the answer was not taken", "answers that nobody took", "body_seconds")
 MALFORMED = Refusal(400, "malformed_request", "this is no request as HTTP/1.1 has them", "malformed requests")
+BAD_HANDSHAKE = Refusal(
+    400,
+    "malformed_request",
+    "this does not open a WebSocket: send a GET without a body, with headers of at most 8000 bytes each",
+    "malformed WebSocket handshakes",
+)
 PIPELINED = Refusal(400, "too_many_pipelined", "too many requests at once on a connection", "pipelined requests")
 STOPPING = Refusal(
     503, "unavailable", "the server is stopping; send the request again", "requests that came too late to a stop"
