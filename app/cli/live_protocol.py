@@ -60,7 +60,8 @@ class AccountedProtocol(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         """The next message, which is then the door's."""
         message = await super().receive()
-        if message["type"] == "websocket.receive":
+        # Where the connection has been lost nothing is counted any more, though messages may still wait.
+        if message["type"] == "websocket.receive" and self._sizes:
             self._sizes.popleft()
             self._count()
         return message

@@ -232,3 +232,18 @@ def test_many_empty_parts_of_a_message_take_no_memory() -> None:
         assert server.client.engine.calls[0].images == [b"ab"]
 
     play(scene)
+
+
+def test_a_frame_that_came_with_the_end_of_its_connection_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(server: Server) -> None:
+        async with server.live():
+            (protocol,) = server.connections
+            await asyncio.sleep(0.05)  # the door waits for a frame
+            protocol.transport.abort()
+            protocol.data_received(b"\x82\x81\0\0\0\0x")
+            await until(lambda: not server.connections)
+            await server.held(0)
+
+    with caplog.at_level("ERROR"):
+        play(scene)
+    assert [record.getMessage() for record in caplog.records] == []
