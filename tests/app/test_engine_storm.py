@@ -195,6 +195,14 @@ async def replayed(queue: Queue, applied: set[Barrier]) -> tuple[Engine, dict[Ti
     return quiet, answers
 
 
+def agree(mine: Prediction, other: Prediction) -> bool:
+    """Whether both are the same answer. Lessons learned together round differently, which each step of tent enlarges."""
+    if mine.strategy != "tent":
+        return same(mine, other)
+    close = torch.allclose(mine.probabilities, other.probabilities, rtol=0, atol=1e-4)
+    return close and (mine.step, mine.updated) == (other.step, other.updated)
+
+
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS.keys())
 async def test_a_storm_leaves_nothing_behind_and_every_stream_in_order(limits: dict[str, Any]) -> None:
     engine = small_engine(**limits)
@@ -209,7 +217,7 @@ async def test_a_storm_leaves_nothing_behind_and_every_stream_in_order(limits: d
     compared = 0
     for one in sent:
         if isinstance(one.answer, Prediction) and one in mine:
-            assert same(one.answer, expected[mine[one]])
+            assert agree(one.answer, expected[mine[one]])
             compared += 1
     assert compared > 10
     steps = [
