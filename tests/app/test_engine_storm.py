@@ -196,7 +196,7 @@ async def replayed(queue: Queue, applied: set[Barrier]) -> tuple[Engine, dict[Ti
 
 
 def agree(mine: Prediction, other: Prediction) -> bool:
-    """Whether both are the same answer. Lessons learned together round differently, which each step of tent enlarges."""
+    """Whether both are the same answer; lessons learned together round differently, which each of them enlarges."""
     if mine.strategy != "tent":
         return same(mine, other)
     close = torch.allclose(mine.probabilities, other.probabilities, rtol=0, atol=1e-4)
