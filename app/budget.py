@@ -65,7 +65,8 @@ class Budget:
         place = _Place(asyncio.get_running_loop().create_future(), amount, flow)
         self._shares.enter(flow)
         self._waiting.setdefault(flow.stream, deque()).append(place)
-        self._grant()
+        if self._is_left and self._fits(amount):  # those ahead of it may have to wait, and it may not
+            self._grant()
         try:
             await place.granted
         except asyncio.CancelledError:
@@ -84,13 +85,13 @@ class Budget:
     def _lend(self, amount: int, flow: Flow) -> None:
         self.lent += amount
         if self._is_left:
-            for holder, _ in _holders(flow):
+            for holder in _holders(flow):
                 self._held[holder] += amount
                 if not self._held[holder]:
                     del self._held[holder]
 
     def _grant(self) -> None:
-        while (stream := self._next()) is not None:
+        while (self.lent == 0 or self.lent < self.capacity) and (stream := self._next()) is not None:
             place = self._waiting[stream][0]
             if not place.granted.cancelled():
                 if not self._fits(place.amount):
@@ -102,15 +103,17 @@ class Budget:
 
     def _next(self) -> Hashable | None:
         """The stream whose turn it is, None where nobody may have anything now."""
-        heads = {stream: places[0] for stream, places in self._waiting.items()}
-        epoch = min((place.flow.epoch for place in heads.values()), default=0)
-        willing = (
-            stream
-            for stream, place in heads.items()
-            if place.flow.epoch == epoch
-            and (place.granted.cancelled() or self._leaves_enough(place.amount, place.flow))
-        )
-        return min(willing, key=self._shares.rank, default=None)
+        stream = min(self._waiting, key=self._turn, default=None)
+        return None if stream is None or self._has_enough(stream) else stream
+
+    def _turn(self, stream: Hashable) -> tuple[int, bool, float, float]:
+        return self._waiting[stream][0].flow.epoch, self._has_enough(stream), *self._shares.rank(stream)
+
+    def _has_enough(self, stream: Hashable) -> bool:
+        if not self._is_left:
+            return False
+        place = self._waiting[stream][0]
+        return not place.granted.cancelled() and not self._leaves_enough(place.amount, place.flow)
 
     def _remove(self, stream: Hashable, place: _Place) -> None:
         places = self._waiting.get(stream, deque())
@@ -127,10 +130,11 @@ class Budget:
     def _leaves_enough(self, amount: int, flow: Flow) -> bool:
         if not self._is_left:
             return True
-        left = self.capacity - self.lent - amount
-        held = ((self._held[holder], times) for holder, times in _holders(flow))
-        return all(holds == 0 or holds + amount <= times * left for holds, times in held)
+        left, of_stream, of_client = self.capacity - self.lent - amount, *map(self._held.__getitem__, _holders(flow))
+        return (of_stream == 0 or of_stream + amount <= OF_STREAM * left) and (
+            of_client == 0 or of_client + amount <= OF_CLIENT * left
+        )
 
 
-def _holders(flow: Flow) -> tuple[tuple[Hashable, int], ...]:
-    return (("stream", flow.stream), OF_STREAM), (("client", flow.client), OF_CLIENT)
+def _holders(flow: Flow) -> tuple[Hashable, Hashable]:
+    return ("stream", flow.stream), ("client", flow.client)
