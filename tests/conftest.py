@@ -1,9 +1,15 @@
-"""What every test needs: one thread, and a torchvision that imports."""
+"""What every test needs: one thread, a torchvision that imports, and a process that others left as they found it."""
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 import torch
 
 # Small tensors gain nothing from threads, and threads that wait for each other on a busy machine lose a lot.
@@ -36,3 +42,40 @@ def _import_torchvision() -> torch.library.Library | None:
 
 # Kept, because the operators are gone when their library is collected.
 LIBRARY = _import_torchvision()
+
+
+def _of_the_process() -> dict[str, Any]:
+    """What a test could change for those that come after it."""
+    root = logging.getLogger()
+    return {
+        "the handler of SIGINT": signal.getsignal(signal.SIGINT),
+        "the handler of SIGTERM": signal.getsignal(signal.SIGTERM),
+        "the working directory": os.getcwd(),
+        "the root logger": (root.level, list(root.handlers)),
+        "what is logged at all": logging.root.manager.disable,
+        "threads of torch": torch.get_num_threads(),
+        "the type of numbers": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _process_left_as_it_was() -> Iterator[None]:
+    """No test may depend on which tests ran before it in its process: each leaves that as it found it.
+
+    Variables are put back: commands set some for what they start, in a process that is otherwise theirs.
+    """
+    before, variables = _of_the_process(), dict(os.environ)
+    yield
+    if dict(os.environ) != variables:
+        os.environ.clear()
+        os.environ.update(variables)
+    after = _of_the_process()
+    if before == after:
+        return
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), before[f"the handler of {name}"])
+    os.chdir(before["the working directory"])
+    pytest.fail(
+        "the test leaves behind what it changed: " + ", ".join(name for name in before if before[name] != after[name])
+    )

@@ -54,7 +54,9 @@ class Clone:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         known = {
-            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "TORCH_INDEX"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MAKE", "MFLAGS", "TORCH_INDEX", "ARGS", "DATA"))
         }
         environment = {**known, "TOO_OLD": self.too_old, "PATH": str(self.tools)}
         command = [str(MAKE), "PYTHON=./python", *arguments]

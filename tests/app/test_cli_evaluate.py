@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,14 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith("RENORM_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process that heeds Ctrl-C, also where whoever runs the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -170,6 +178,7 @@ def test_a_server_that_is_not_there(evaluate: Callable[..., Result], monkeypatch
     assert "http://127.0.0.1:1" in refusal(result, 1)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_stop_keeps_what_is_finished_and_says_how_to_go_on(
     evaluate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
