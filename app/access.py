@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from app.errors import AccessError, MissingKeyError
@@ -40,6 +41,15 @@ def needed(path: str) -> Scope | None:
     if path == "/":
         return None
     return next((scope for top, scope in PATHS if path == top or path.startswith(f"{top}/")), "infer")
+
+
+@lru_cache(1024)
+def _name_in(host: str) -> str | None:
+    """The name in a Host header, without the port; None where it is none. Kept, for clients send the same all day."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
@@ -153,11 +163,7 @@ class Access:
         """Refuse a name that is not this server's, on this machine: a page may have made it resolve to it."""
         if host is None or not self._loopback:
             return
-        try:
-            name = urlsplit(f"//{host}").hostname
-        except ValueError:
-            name = None
-        if name not in self._names:
+        if _name_in(host) not in self._names:
             raise AccessError(
                 f"this server is not called {host[:100]!r}",
                 hint="call it localhost or 127.0.0.1, name it with --allowed-hosts, or set a key",

@@ -80,7 +80,8 @@ class Budget:
     def give_back(self, amount: int, flow: Flow = NOBODY) -> None:
         """Return what ``flow`` borrowed."""
         self._lend(-amount, flow)
-        self._grant()
+        if self._waiting:
+            self._grant()
 
     def _lend(self, amount: int, flow: Flow) -> None:
         self.lent += amount

@@ -141,7 +141,7 @@ class Decoders:
 
     def _set_turn(self, image_s: float) -> None:
         """Let a turn be as many images as take `TURN_S` together; one beyond those at work is given out ahead."""
-        self._image_s += 0.1 * (image_s - self._image_s)
+        self._image_s = max(1e-6, self._image_s + 0.1 * (image_s - self._image_s))
         self._turn = max(1, min(int(TURN_S / self._image_s), 64))
         self._turns.capacity = self._turn * (self._threads + 1)
 

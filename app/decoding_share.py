@@ -37,9 +37,9 @@ class Share:
         """Decode the next ``count``, until the first that fails; those that are not for a thread are noted.
 
         Returns:
-            How many seconds it took.
+            How many seconds of CPU it took: not those in which other threads had their turn.
         """
-        thread, started = threading.get_ident(), time.monotonic()
+        thread, started = threading.get_ident(), time.thread_time()
         places, self._places = self._places[:count], self._places[count:]
         for i in places:
             if self.is_cancelled:
@@ -53,4 +53,4 @@ class Share:
                 self.failure = i, error
                 break
         self._begun.pop(thread, None)
-        return time.monotonic() - started
+        return time.thread_time() - started

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 NEW = 0.3
 """Weight of the newest forward in a mean."""
 
-CLEAR = 0.9
-"""Share of the present choice's time below which the other one is chosen: those that hardly differ do not alternate."""
+LEAVE, RETURN = 0.7, 1.1
+"""One thread is chosen where it takes less than that share of the time of all, and all again where they take less than
+that many times its time: where both hardly differ all are taken, and they do not alternate."""
 
 OFTEN_S, COST = 1.0, 0.01
 """Seconds between two forwards with the other choice, at least, and the share of all time that these may cost."""
@@ -83,8 +84,8 @@ class _Choice:
         self._per_image[is_single] = per_image_s if trial else known + NEW * (per_image_s - known)
         if len(self._per_image) < 2:
             return
-        chosen, other = self._per_image[self._is_single], self._per_image[not self._is_single]
         if trial:
+            chosen = self._per_image[self._is_single]
             self._trial = now + max(OFTEN_S, images * (per_image_s - chosen) / COST)
-        if other < CLEAR * chosen:
-            self._is_single = not self._is_single
+        single, together = self._per_image[True], self._per_image[False]
+        self._is_single = together > RETURN * single if self._is_single else single < LEAVE * together
