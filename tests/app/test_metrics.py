@@ -254,7 +254,8 @@ def test_memory_is_shown_by_kind_and_refusals_by_reason() -> None:
 
 
 def test_the_silent_meter_takes_the_same_calls() -> None:
-    meters: list[Meter] = [Silent(), Metrics()]
+    metrics = Metrics()
+    meters: list[Meter] = [Silent(), metrics]
     for meter in meters:
         meter.answered("adabn", 1, TIMING)
         meter.failed("FieldError")
@@ -262,6 +263,8 @@ def test_the_silent_meter_takes_the_same_calls() -> None:
         meter.lessons(1, 0.1)
         meter.rejected("not_finite")
         meter.found("evicted")
+    series = read(metrics, Watched(STATE))
+    assert value(series, "renorm_updates_rejected_total", reason="not_finite") == 1
 
 
 ROOT = Path(__file__).parent.parent.parent

@@ -108,6 +108,7 @@ def test_an_answer_that_nobody_takes_ends_the_connection() -> None:
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             await until(lambda: len(place.door) == 1)
             await until(lambda: len(place.door) == 0)
+            assert place.door.bodies == 0
 
     run(ignore)
 
