@@ -35,9 +35,9 @@ class _Slot(NamedTuple):
 class Arena(MutableMapping[Key, Memory]):
     """States by key. A missing one *is* the initial state, so deleting a key is resetting its stream.
 
-    Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. What
-    learners and correctors remember is kept as it is given. Takes the bytes of all that, and the room that is left in
-    blocks until new streams fill it or the last of theirs has gone.
+    Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. Evidence
+    of drift, and what learners and correctors remember, is kept as it is given. Takes the bytes of all that, and the
+    room that is left in blocks until new streams fill it or the last of theirs has gone.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,8 @@ class Arena(MutableMapping[Key, Memory]):
             self.bytes += row.nbytes
         slot.row.copy_(row)
         self._steps[key] = memory.steps
-        self._keep_evidence(key, memory.evidence)
+        self.bytes += memory.evidence.nbytes - self._evidence.get(key, NO_EVIDENCE).nbytes
+        self._evidence[key] = memory.evidence
         self.bytes -= bytes_of(self._parts.pop(key, ()))
         if memory.parts:
             self._parts[key] = memory.parts
@@ -89,15 +90,6 @@ class Arena(MutableMapping[Key, Memory]):
     def __len__(self) -> int:
         """How many states are kept."""
         return len(self._slots)
-
-    def _keep_evidence(self, key: Key, evidence: Tensor) -> None:
-        held = self._evidence.get(key, NO_EVIDENCE)
-        if held.shape == evidence.shape:
-            held.copy_(evidence)
-            return
-        # A copy: a row of a forward's tensor would keep all of it.
-        self._evidence[key] = evidence.clone()
-        self.bytes += evidence.nbytes - held.nbytes
 
     def _take(self, row: Tensor) -> _Slot:
         open_blocks = self._open.setdefault((len(row), row.device), [])

@@ -72,7 +72,7 @@ class Reading(NamedTuple):
 
     drift: list[float]
     adaptation: list[float]
-    evidence: dict[Key, Tensor]
+    evidence: dict[Key, Tensor]  # none is a part of a larger tensor, all of which would be kept with it
 
 
 def first_site(seen: Mapping[int, Seen], used: Statistics | None) -> FirstSite:
@@ -143,20 +143,19 @@ def read_drift(
     """
     streams: dict[Key, int] = {}
     parts = tuple((streams.setdefault(turn.key, len(streams)), turn.images, turn.update) for turn in turns)
-    plan = _weigh(parts)
     channels = len(baseline.mean)
-    distance = (first.moments.cpu().double() - baseline.mean).div_(baseline.spread)
-    # A variance of one position is 0 by definition, and tells nothing.
-    used = slice(None) if first.pixels > 1 else slice(channels // 2)
+    plan = _weigh(parts, channels)
+    distance = first.moments.cpu().double().sub_(baseline.mean).div_(baseline.spread)
     z = distance.nan_to_num_(FARTHEST).clamp_(-FARTHEST, FARTHEST)
     before = torch.stack([_evidence(memories.get(turn.key), channels) for turn in turns])
-    after = torch.cat([plan.images @ z, plan.sums], 1).add_(before.double() * plan.kept(channels))
-    count, squares = after[:, -2:].unbind(1)
-    mean = after[:, :channels][:, used] / count[:, None]
-    drift = (mean.square().mean(1) - squares / count.square()).clamp_min_(0.0).sqrt_()
+    after = torch.cat([plan.images @ z, plan.sums], 1).add_(plan.kept * before)
+    # A variance of one position is 0 by definition, and tells nothing.
+    used = slice(channels if first.pixels > 1 else channels // 2)
+    square, count = after[:, used].square().mean(1), after[:, -2]
+    drift = square.sub_(after[:, -1]).div_(count.square()).clamp_min_(0.0).sqrt_()
     moved = ((first.used.cpu().double() - site.row.cpu()) / baseline.spread)[:, used]
     moved = (plan.share @ moved if len(moved) > 1 else moved).square().mean(1).sqrt().expand(len(turns))
-    rows = after.float()
+    rows: Sequence[Tensor] = torch.unbind_copy(after.float())  # type: ignore[func-returns-value,assignment]
     evidence = {key: rows[plan.last[stream]] for key, stream in streams.items() if plan.last[stream] >= 0}
     return Reading(drift.tolist(), moved.tolist(), evidence)
 
@@ -164,8 +163,13 @@ def read_drift(
 def _evidence(memory: Memory | None, channels: int) -> Tensor:
     """What a stream remembers for its drift: the weighted sum of ``z``, of the weights, and of their squares."""
     if memory is None or len(memory.evidence) != channels + 2:
-        return torch.zeros(channels + 2)
+        return _no_evidence(channels)
     return memory.evidence
+
+
+@lru_cache(32)
+def _no_evidence(channels: int) -> Tensor:
+    return torch.zeros(channels + 2)
 
 
 def evidence_bytes(channels: int) -> int:
@@ -179,16 +183,12 @@ class _Plan(NamedTuple):
     images: Tensor  # [R, n] of each image in what a request's stream has seen then
     share: Tensor  # [R, n] of each image in the mean of its request
     sums: Tensor  # [R, 2] of the weights, and of their squares
-    decay: Tensor  # [R, 1] of what the stream had seen before the forward
+    kept: Tensor  # [R, channels + 2] how much of each number of the evidence before is left
     last: list[int]  # of each stream, the request whose evidence it remembers; -1: of none
-
-    def kept(self, channels: int) -> Tensor:
-        """How much of each number of the evidence before is left, ``[R, channels + 2]``."""
-        return torch.cat([self.decay.expand(-1, channels + 1), self.decay.square()], 1)
 
 
 @lru_cache(32)
-def _weigh(parts: tuple[tuple[int, int, bool], ...]) -> _Plan:
+def _weigh(parts: tuple[tuple[int, int, bool], ...], channels: int) -> _Plan:
     """The weights for requests ``(stream, images, update)``; forwards look alike for long."""
     stream, sizes = torch.tensor([part[0] for part in parts]), torch.tensor([part[1] for part in parts])
     update = torch.tensor([part[2] for part in parts])
@@ -207,4 +207,6 @@ def _weigh(parts: tuple[tuple[int, int, bool], ...]) -> _Plan:
     earlier = (stream[owner] == stream[:, None]) & (owner < request[:, None]) & update[owner]
     weights = torch.where(itself | earlier, _KEPT ** (ends[:, None] - place).double(), 0.0)
     sums = torch.stack([weights.sum(1), weights.square().sum(1)], 1)
-    return _Plan(weights, itself.double() / sizes[:, None], sums, (_KEPT ** ends.double())[:, None], last)
+    decay = (_KEPT ** ends.double())[:, None]
+    kept = torch.cat([decay.expand(-1, channels + 1), decay.square()], 1)
+    return _Plan(weights, itself.double() / sizes[:, None], sums, kept, last)

@@ -17,8 +17,8 @@ that many times its time: where both hardly differ all are taken, and they do no
 OFTEN_S, COST = 1.0, 0.01
 """Seconds between two forwards with the other choice, at least, and the share of all time that these may cost."""
 
-SPIN = "5000"
-"""Turns, about a quarter of a millisecond, for which a thread of a parallel loop waits at work before it sleeps."""
+SPIN = "20000"
+"""Turns, about a millisecond, for which a thread of a parallel loop waits at work before it sleeps."""
 
 
 def limit_spinning() -> None:

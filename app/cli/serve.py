@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from app.allocator import keep_freed_memory
 from app.cli import options as o
 from app.cli.given import CANNOT_RUN, access_of, fail, settings_from
 from app.cli.hosting import host
@@ -43,6 +44,7 @@ Examples:
 def serve(config: o.ConfigOption = None, **options: Any) -> None:
     """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
     limit_spinning()
+    keep_freed_memory()
     settings = _alone(settings_from({**options, "config": config}, strict=True))
     access = access_of(settings)
     check_strategy(settings.strategy)

@@ -1,9 +1,20 @@
 """One encoded image to the pixels that a network sees, at a cost that is bounded."""
 
-from app.images.cost import CHEAP_PIXELS, decode_bytes, is_cheap
+from app.images.cost import CHEAP_PIXELS, TINY_PIXELS, decode_bytes, is_cheap, is_tiny
 from app.images.cutting import cut_pixels
 from app.images.formats import ACCEPTED
 from app.images.limits import Limits
 from app.images.reading import check_header, decode
 
-__all__ = ["ACCEPTED", "CHEAP_PIXELS", "Limits", "check_header", "cut_pixels", "decode", "decode_bytes", "is_cheap"]
+__all__ = [
+    "ACCEPTED",
+    "CHEAP_PIXELS",
+    "TINY_PIXELS",
+    "Limits",
+    "check_header",
+    "cut_pixels",
+    "decode",
+    "decode_bytes",
+    "is_cheap",
+    "is_tiny",
+]

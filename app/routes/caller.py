@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from starlette.types import Scope
 
@@ -24,6 +25,7 @@ def client_of(scope: Scope) -> str:
     return address_of(client[0]) if client else ""
 
 
+@lru_cache(4096)
 def address_of(host: str) -> str:
     """An address as one client's: of IPv6 the network, of whose addresses every client has as many as it likes."""
     try:

@@ -92,6 +92,26 @@ async def test_what_is_cancelled_before_it_began_is_never_decoded(
     assert set(begun) == {b"first"}
 
 
+async def test_a_single_tiny_image_is_decoded_where_it_is(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [image.numpy() for image in await decoders([png(image) for image in noise(3)])]
+    decoders._pool.shutdown()
+    for image, one in zip(noise(3), expected, strict=True):
+        pixels = await decoders([png(image)])
+        assert pixels.untyped_storage().nbytes() == decoders.image_bytes
+        assert np.array_equal(pixels[0].numpy(), one)
+    with pytest.raises(ImageError) as caught:
+        await decoders([png(noise(1)[0])[:-30]])
+    assert caught.value.where == "images[0]"
+
+
+async def test_a_large_image_goes_to_a_thread(decoders: Decoders) -> None:
+    large = png(np.zeros((90, 90, 3), np.uint8))
+    assert np.array_equal((await decoders([large]))[0].numpy(), IMAGE)
+    decoders._pool.shutdown()
+    with pytest.raises(RuntimeError):
+        await decoders([large])
+
+
 async def test_a_closed_pool_refuses(decoders: Decoders) -> None:
     decoders.close()
     with pytest.raises(EngineClosedError):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import Limits, decode_bytes, is_cheap
+from app.images import Limits, decode_bytes, is_cheap, is_tiny
 
 LIMITS = Limits(20_000_000, 50_000_000)
 
@@ -82,3 +82,24 @@ def test_deep_colours_count_more(container: str, order: str) -> None:
 @pytest.mark.parametrize("data", [b"", b"no image", b"II*\0garbage", b"\xff\xd8\xff\xff"])
 def test_a_header_that_tells_nothing_counts_as_the_largest(data: bytes) -> None:
     assert decode_bytes(data, LIMITS) in [each * LIMITS.pixels + 2 * len(data) for each in (8, 12)]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF"])
+def test_few_pixels_in_few_bytes_are_tiny(kind: str) -> None:
+    assert is_tiny(encoded(kind, 32))
+    assert not is_tiny(encoded(kind, 65))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        encoded("TIFF", 8),
+        encoded("PNG", 8)[:33] + b"\0\0\0\0tEXt\0\0\0\0" * 1000 + encoded("PNG", 8)[33:],
+        encoded("PNG", 8) + bytes(16_000),
+        b"no image",
+        b"",
+    ],
+    ids=["format of a process", "many chunks", "many bytes", "no image", "empty"],
+)
+def test_what_might_take_longer_is_not_tiny(file: bytes) -> None:
+    assert not is_tiny(file)

@@ -1,0 +1,53 @@
+"""What a forward frees stays with the process, unless somebody chose otherwise."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import resource, sys, threading
+from app.allocator import keep_freed_memory
+kept = keep_freed_memory()
+import torch
+torch.set_num_threads(1)
+
+def work():
+    x = torch.rand(4, 2**18)
+    for _ in range(20):  # what the first need is there once they have run
+        (x + 1).square()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        (x + 1).square()
+    print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+CHOSEN = {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}, {"LD_PRELOAD": ""}
+
+
+def faults(**variables: str) -> tuple[bool, int]:
+    """Whether memory is kept, and the page faults of a hundred operations whose outcome takes four megabytes."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", "LD_"))}
+    command = [sys.executable, "-c", CODE]
+    printed = subprocess.run(command, env={**env, **variables}, check=True, capture_output=True, text=True).stdout
+    kept, count = printed.split()
+    return kept == "True", int(count)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or "glibc" not in platform.libc_ver(), reason="needs glibc")
+def test_forwards_find_their_memory_again() -> None:
+    kept, count = faults()
+    assert kept
+    assert count < 100
+
+
+@pytest.mark.parametrize("variables", CHOSEN, ids=["variable", "tunable", "another allocator"])
+def test_what_somebody_chose_is_heeded(variables: dict[str, str]) -> None:
+    assert not faults(**variables)[0]
