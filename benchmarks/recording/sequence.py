@@ -97,7 +97,8 @@ def predictions(doors: Doors) -> Iterator[Entry]:
 
 def _send(doors: Doors, door: str, step: Step, label: str = "") -> Iterator[Entry]:
     answers = DOORS[door](doors, step)
-    name = label or f"{step.number:04} {door} {step.strategy} {json.dumps(step.params)} n={len(step.frames)}"
+    count = 1 if door in ("raw", "live") else len(step.frames)
+    name = label or f"{step.number:04} {door} {step.strategy} {json.dumps(step.params)} n={count}"
     for i, answer in enumerate(answers):
         frame = f" frame {i}" if len(answers) > 1 else ""
         yield Entry(f"{name}{frame}", answer.kind, *answer, step.digest)
