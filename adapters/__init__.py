@@ -1,10 +1,7 @@
 """Test-time adaptation of normalization statistics: torch only, usable without the server."""
 
-from adapters.adabn import AdaBN
-from adapters.alpha_bn import AlphaBN
 from adapters.arena import Arena
 from adapters.base import Adapter, AnyAdapter, Moments, Nothing, Site, Statistics, rate
-from adapters.bn import BN
 from adapters.cofa import Cofa
 from adapters.composite import Composite, Strategy, whole
 from adapters.core import Core
@@ -21,23 +18,26 @@ from adapters.errors import (
     UnknownStrategyError,
     UnsupportedModelError,
 )
-from adapters.iabn import IABN
 from adapters.lame import Lame
-from adapters.linear import Linear, Weights
 from adapters.memory import Key, Memory
 from adapters.model import AdaptiveModel
 from adapters.naming import adapter, name_of, params_of, parts_of, schema_of, strategy
+from adapters.normalization.adabn import AdaBN
+from adapters.normalization.alpha_bn import AlphaBN
+from adapters.normalization.bn import BN
+from adapters.normalization.iabn import IABN
+from adapters.normalization.linear import Linear, Weights
+from adapters.normalization.robust_bn import RobustBN
+from adapters.normalization.source import Source
+from adapters.normalization.tema import Tema
+from adapters.normalization.unmix_tns import UnMixTNS
 from adapters.params import check, param, schema
 from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
 from adapters.request import Answer, Outcome, Request
-from adapters.robust_bn import RobustBN
 from adapters.roles import Corrector, Learner, Lesson, Network, Start
 from adapters.rotta import RoTTA
-from adapters.source import Source
-from adapters.tema import Tema
 from adapters.temperature import Temperature
 from adapters.tent import Tent
-from adapters.unmix_tns import UnMixTNS
 
 __all__ = [
     "BN",

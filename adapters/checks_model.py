@@ -16,10 +16,10 @@ from adapters.composite import Strategy
 from adapters.memory import Key, Memory, join
 from adapters.model import AdaptiveModel
 from adapters.moments import Affine, measure, normalize
+from adapters.normalization.robust_bn import RobustBN
+from adapters.normalization.source import Source
 from adapters.request import Answer, Request
-from adapters.robust_bn import RobustBN
 from adapters.sites import Sites
-from adapters.source import Source
 
 OVERFLOWS = 1e6
 """The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""

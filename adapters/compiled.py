@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from adapters.base import AnyAdapter
 from adapters.build import Graph, compile_to, kept, loaded, traced
 from adapters.drift import FirstSite
-from adapters.linear import as_linear
 from adapters.memory import Layout
 from adapters.mixing import LinearSteps, widened
+from adapters.normalization.linear import as_linear
 from adapters.plan import Plan
 from adapters.settle import Ran
 from adapters.sites import Sites

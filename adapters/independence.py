@@ -10,7 +10,7 @@ from adapters.calling import SwitchesKept
 from adapters.errors import UnsupportedModelError
 from adapters.forward import Pass
 from adapters.grouped import Group, GroupedSteps
-from adapters.source import Source
+from adapters.normalization.source import Source
 from adapters.teaching import Hosted, Lone
 
 TOLERANCE = 5e-2

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapters.bn import BN
 from adapters.composite import Strategy, learner_of
 from adapters.memory import Key
+from adapters.normalization.bn import BN
 from adapters.reach import two_images
 from adapters.roles import Lesson
 from adapters.teaching import Hosted, Taught

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adapters.base import Site, Statistics
-from adapters.linear import Linear, Weights
 from adapters.moments import Seen
+from adapters.normalization.linear import Linear, Weights
 
 CACHED = 32
 """Forwards look alike for long: a single request, or the same streams one image each."""

@@ -25,6 +25,7 @@ from adapters.memory import Key, Layout, Memory, initial
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
 from adapters.network import eager, full_precision, innermost, placed, taken_over
+from adapters.normalization.source import Source
 from adapters.outliers import BOUND
 from adapters.plan import Plan, Turn
 from adapters.reach import Reach, find_reach
@@ -35,7 +36,6 @@ from adapters.settle import Ran, held_back, settle, together_or_one_by_one
 from adapters.shown import Shown, state_bytes
 from adapters.sites import Sites
 from adapters.snapshot import exported, restored
-from adapters.source import Source
 from adapters.teaching import Hosted
 
 

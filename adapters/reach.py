@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adapters.errors import UnsupportedModelError
-from adapters.source import Source
+from adapters.normalization.source import Source
 from adapters.teaching import Hosted, Taught
 
 

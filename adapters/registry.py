@@ -6,21 +6,21 @@ import dataclasses
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from adapters.adabn import AdaBN
-from adapters.alpha_bn import AlphaBN
-from adapters.bn import BN
 from adapters.cofa import Cofa
 from adapters.core import Core
 from adapters.errors import DuplicateStrategyError, PluginError
-from adapters.iabn import IABN
 from adapters.lame import Lame
-from adapters.robust_bn import RobustBN
+from adapters.normalization.adabn import AdaBN
+from adapters.normalization.alpha_bn import AlphaBN
+from adapters.normalization.bn import BN
+from adapters.normalization.iabn import IABN
+from adapters.normalization.robust_bn import RobustBN
+from adapters.normalization.source import Source
+from adapters.normalization.tema import Tema
+from adapters.normalization.unmix_tns import UnMixTNS
 from adapters.rotta import RoTTA
-from adapters.source import Source
-from adapters.tema import Tema
 from adapters.temperature import Temperature
 from adapters.tent import Tent
-from adapters.unmix_tns import UnMixTNS
 
 GROUP = "renorm.adapters"
 METHODS = {"adapter": "step", "learner": "learn", "corrector": "correct"}

@@ -12,9 +12,9 @@ from torch import Tensor
 from adapters.adam import Trace, adam, all_finite, fresh, gradient, ordinary
 from adapters.augment import augmented
 from adapters.bank import Bank, Keeper, Rule, empty
+from adapters.normalization.frozen import still
 from adapters.params import check, param
 from adapters.roles import Lesson, Network, Start
-from adapters.still import still
 
 
 class Pair(NamedTuple):
@@ -84,7 +84,7 @@ class RoTTA:
         return state.teacher
 
     def answering(self, adapter: Any) -> Any:
-        """The adapter held still where it is linear and remembers, see `adapters.still`."""
+        """The adapter held still where it is linear and remembers, see `adapters.normalization.frozen`."""
         return still(adapter)
 
     def lesson_images(self, images: int) -> int:

@@ -18,8 +18,8 @@ from adapters.memory import Layout
 from adapters.mixing import LinearInputs, LinearSteps, Mixing, Part, Pooling, widened
 from adapters.moments import Seen
 from adapters.network import innermost
+from adapters.normalization.robust_bn import RobustBN
 from adapters.outliers import distances
-from adapters.robust_bn import RobustBN
 from adapters.sites import Sites
 
 Steps = LinearSteps | GroupedSteps

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapters import AdaptiveModel, Request, names, strategy
-from adapters.linear import as_linear
+from adapters.normalization.linear import as_linear
 from tests.sample_streams import ERRORS, FLAT, MIXED, SORTED, Stream, hosted, images, labels, selected, send
 
 PAGE = (Path(__file__).parent.parent / "docs" / "strategies.md").read_text()

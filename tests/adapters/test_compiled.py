@@ -18,8 +18,8 @@ from adapters import AdaptiveModel, AnyAdapter, Request, names
 from adapters import adapter as strategy
 from adapters.build import compile_to
 from adapters.checks_model import OVERFLOWS, SmallNet
-from adapters.linear import as_linear
 from adapters.naming import strategy as composed
+from adapters.normalization.linear import as_linear
 from tests.nets import Explosive, Tiny, images, seeded
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters.alpha_bn import AlphaBN
-from adapters.bn import BN
 from adapters.checks_learner import SmallNetwork, floating
 from adapters.core import Core
+from adapters.normalization.alpha_bn import AlphaBN
+from adapters.normalization.bn import BN
 from adapters.roles import Lesson
 from tests.adapters.by_hand import Copy, train_mode
 

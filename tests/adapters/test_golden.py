@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from adapters import AdaptiveModel, AnyAdapter, Key, Memory, Request
 from adapters import adapter as strategy
 from adapters.memory import join
-from adapters.unmix_tns import Components
+from adapters.normalization.unmix_tns import Components
 
 with np.load(Path(__file__).parent.parent / "golden" / "layers.npz") as archive:
     GOLDEN = {key: torch.from_numpy(archive[key]) for key in archive.files}

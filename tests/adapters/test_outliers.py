@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapters import AdaptiveModel, Answer, Key, Request, names, strategy
-from adapters.linear import as_linear
+from adapters.normalization.linear import as_linear
 from adapters.outliers import LOUD
 from app.models import load
 from app.models.hosted import Hosted

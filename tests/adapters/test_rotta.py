@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, UnMixTNS, strategy
-from adapters.adabn import AdaBN
-from adapters.alpha_bn import AlphaBN
 from adapters.base import Moments, Statistics
-from adapters.bn import BN
 from adapters.checks_learner import CLASSES, SmallNetwork, floating, pixels
 from adapters.errors import ParameterError
-from adapters.robust_bn import RobustBN
+from adapters.normalization.adabn import AdaBN
+from adapters.normalization.alpha_bn import AlphaBN
+from adapters.normalization.bn import BN
+from adapters.normalization.frozen import Still, still
+from adapters.normalization.robust_bn import RobustBN
 from adapters.roles import AnyLearner, Lesson
 from adapters.rotta import Pair, RoTTA
-from adapters.still import Still, still
 from tests.adapters.by_hand import Copy, ListBank, Robust, rotta_update
 
 

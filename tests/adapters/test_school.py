@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, Answer, Composite, Descent, InputError, Key, Lesson, Memory, Request, strategy
-from adapters.bn import BN
 from adapters.checks_model import SmallNet
+from adapters.normalization.bn import BN
 from adapters.together import groups
 from tests.nets import Tiny, images, seeded
 

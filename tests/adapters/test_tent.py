@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from adapters.adam import OPTIMIZERS
-from adapters.bn import BN
 from adapters.checks_learner import SmallNetwork, floating
 from adapters.descent import Descended
 from adapters.errors import ParameterError
+from adapters.normalization.bn import BN
 from adapters.roles import Lesson
 from adapters.tent import Tent
 from tests.adapters.by_hand import Copy, train_mode

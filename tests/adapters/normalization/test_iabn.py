@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapters import Moments, ParameterError, Site, Statistics
 from adapters.checks import check_adapter
-from adapters.iabn import IABN
+from adapters.normalization.iabn import IABN
 from tests.adapters.test_loops import SLOW, World
 
 VARIANTS: list[dict[str, Any]] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adapters.linear import Linear, Weights
+from adapters.normalization.linear import Linear, Weights
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import Moments, Site, Statistics, rate
-from adapters.linear import Linear, Weights
+from adapters.normalization.linear import Linear, Weights
 from adapters.params import check, param
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adapters.errors import ParameterError
-from adapters.linear import Linear, Weights
+from adapters.normalization.linear import Linear, Weights
 from adapters.params import check, param
 
 DEFAULT_PRIOR = 16.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.base import Site
-from adapters.linear import Linear, Weights, as_linear
+from adapters.normalization.linear import Linear, Weights, as_linear
 
 
 @dataclass(frozen=True)

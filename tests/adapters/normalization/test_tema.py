@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adapters import Moments, ParameterError, Site, Statistics
 from adapters.checks import check_adapter
-from adapters.tema import SIZES, Tema
+from adapters.normalization.tema import SIZES, Tema
 from tests.adapters.test_loops import SLOW, World
 
 VARIANTS: list[dict[str, Any]] = [

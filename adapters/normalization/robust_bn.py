@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapters.linear import Linear, Weights
+from adapters.normalization.linear import Linear, Weights
 from adapters.params import check, param
 
 

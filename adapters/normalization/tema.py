@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from adapters.linear import Linear, Weights
+from adapters.normalization.linear import Linear, Weights
 from adapters.params import check, param
 
 SIZES = {"cifar": (2, 4, 16, 64), "imagenet": (4, 16, 64, 200)}
