@@ -2,9 +2,11 @@
 
 from adapters.arena import Arena
 from adapters.base import Adapter, AnyAdapter, Moments, Nothing, Site, Statistics, rate
-from adapters.cofa import Cofa
 from adapters.composite import Composite, Strategy, whole
 from adapters.core import Core
+from adapters.correctors.cofa import Cofa
+from adapters.correctors.lame import Lame
+from adapters.correctors.temperature import Temperature
 from adapters.descent import Descent
 from adapters.drift import Baseline, fit_baseline
 from adapters.errors import (
@@ -18,7 +20,6 @@ from adapters.errors import (
     UnknownStrategyError,
     UnsupportedModelError,
 )
-from adapters.lame import Lame
 from adapters.memory import Key, Memory
 from adapters.model import AdaptiveModel
 from adapters.naming import adapter, name_of, params_of, parts_of, schema_of, strategy
@@ -36,7 +37,6 @@ from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
 from adapters.request import Answer, Outcome, Request
 from adapters.roles import Corrector, Learner, Lesson, Network, Start
 from adapters.rotta import RoTTA
-from adapters.temperature import Temperature
 from adapters.tent import Tent
 
 __all__ = [

@@ -6,10 +6,11 @@ import dataclasses
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from adapters.cofa import Cofa
 from adapters.core import Core
+from adapters.correctors.cofa import Cofa
+from adapters.correctors.lame import Lame
+from adapters.correctors.temperature import Temperature
 from adapters.errors import DuplicateStrategyError, PluginError
-from adapters.lame import Lame
 from adapters.normalization.adabn import AdaBN
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
@@ -19,7 +20,6 @@ from adapters.normalization.source import Source
 from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
 from adapters.rotta import RoTTA
-from adapters.temperature import Temperature
 from adapters.tent import Tent
 
 GROUP = "renorm.adapters"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from adapters.checks_corrector import CHECKS, check_corrector
-from adapters.cofa import Cofa
-from adapters.lame import Lame
+from adapters.correctors.cofa import Cofa
+from adapters.correctors.lame import Lame
+from adapters.correctors.temperature import Temperature
 from adapters.roles import AnyCorrector
-from adapters.temperature import Temperature
 
 plain = partial(Lame, affinity="knn", memory=0, when="always")
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.base import Nothing
+from adapters.correctors.temperature import Temperature
 from adapters.errors import ParameterError
-from adapters.temperature import Temperature
 
 LOGITS = st.lists(
     st.lists(st.floats(-(2.0**100), 2.0**100, width=32) | st.floats(-20, 20, width=32), min_size=3, max_size=3),

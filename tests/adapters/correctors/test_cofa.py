@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from adapters.cofa import Cofa
+from adapters.correctors.cofa import Cofa
 
 QUICK = settings(max_examples=30, deadline=None, derandomize=True)
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=5)

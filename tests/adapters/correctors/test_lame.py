@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters import affinity
-from adapters.affinity import AFFINITIES, assign, directions
+from adapters.correctors import affinity
+from adapters.correctors.affinity import AFFINITIES, assign, directions
+from adapters.correctors.lame import Lame
 from adapters.errors import ParameterError
-from adapters.lame import Lame
 
 plain = partial(Lame, affinity="knn", memory=0, when="always")
 

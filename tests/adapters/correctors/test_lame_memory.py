@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters.affinity import AFFINITIES, assign, directions
-from adapters.lame import Lame, correlated, count
+from adapters.correctors.affinity import AFFINITIES, assign, directions
+from adapters.correctors.lame import Lame, correlated, count
 
 plain = partial(Lame, affinity="knn", memory=0, when="always")
 

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.affinity import AFFINITIES, assign, directions
+from adapters.correctors.affinity import AFFINITIES, assign, directions
 from adapters.params import check, param
 
 FLOOR = 1e-10
