@@ -3,11 +3,9 @@
 from adapters.arena import Arena
 from adapters.base import Adapter, AnyAdapter, Moments, Nothing, Site, Statistics, rate
 from adapters.composite import Composite, Strategy, whole
-from adapters.core import Core
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature
-from adapters.descent import Descent
 from adapters.drift import Baseline, fit_baseline
 from adapters.errors import (
     AdapterError,
@@ -20,6 +18,10 @@ from adapters.errors import (
     UnknownStrategyError,
     UnsupportedModelError,
 )
+from adapters.learners.core import Core
+from adapters.learners.descent import Descent
+from adapters.learners.rotta import RoTTA
+from adapters.learners.tent import Tent
 from adapters.memory import Key, Memory
 from adapters.model import AdaptiveModel
 from adapters.naming import adapter, name_of, params_of, parts_of, schema_of, strategy
@@ -36,8 +38,6 @@ from adapters.params import check, param, schema
 from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
 from adapters.request import Answer, Outcome, Request
 from adapters.roles import Corrector, Learner, Lesson, Network, Start
-from adapters.rotta import RoTTA
-from adapters.tent import Tent
 
 __all__ = [
     "BN",

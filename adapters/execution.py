@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapters.adam import ordinary
 from adapters.answers import logits_of
 from adapters.calling import SwitchesKept
 from adapters.direct import Direct
@@ -16,6 +15,7 @@ from adapters.errors import UnsupportedModelError
 from adapters.forward import NORMALIZATIONS, Pass
 from adapters.head import Head
 from adapters.inplace import Watch, unread
+from adapters.learners.optimizers import ordinary
 from adapters.outliers import distances
 from adapters.plan import Plan
 from adapters.request import check_output

@@ -6,11 +6,13 @@ import dataclasses
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from adapters.core import Core
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature
 from adapters.errors import DuplicateStrategyError, PluginError
+from adapters.learners.core import Core
+from adapters.learners.rotta import RoTTA
+from adapters.learners.tent import Tent
 from adapters.normalization.adabn import AdaBN
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
@@ -19,8 +21,6 @@ from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
 from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
-from adapters.rotta import RoTTA
-from adapters.tent import Tent
 
 GROUP = "renorm.adapters"
 METHODS = {"adapter": "step", "learner": "learn", "corrector": "correct"}

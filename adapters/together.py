@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from adapters.adam import ordinary
 from adapters.affines import Learned
 from adapters.answers import logits_of
 from adapters.calling import SwitchesKept
 from adapters.composite import whole
-from adapters.descent import Descended, Descent
 from adapters.forward import Pass
+from adapters.learners.descent import Descended, Descent
+from adapters.learners.optimizers import ordinary
 from adapters.memory import Key, Memory
 from adapters.plan import Plan, Turn
 from adapters.roles import Lesson

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from adapters.checks_learner import CHECKS, check_learner
-from adapters.core import Core
-from adapters.descent import Descended
+from adapters.learners.core import Core
+from adapters.learners.descent import Descended
+from adapters.learners.rotta import RoTTA
+from adapters.learners.tent import Tent
 from adapters.roles import AnyLearner, Lesson, Network
-from adapters.rotta import RoTTA
-from adapters.tent import Tent
 
 LEARNERS = [
     Tent(),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters.augment import DEFAULT, Strengths, augmented
+from adapters.learners.augmentations import DEFAULT, Strengths, augmented
 
 NONE = Strengths(*[0.0] * len(Strengths._fields))
 QUICK = settings(max_examples=25, deadline=None, derandomize=True)

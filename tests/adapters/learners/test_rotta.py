@@ -14,13 +14,13 @@ from adapters import AdaptiveModel, UnMixTNS, strategy
 from adapters.base import Moments, Statistics
 from adapters.checks_learner import CLASSES, SmallNetwork, floating, pixels
 from adapters.errors import ParameterError
+from adapters.learners.rotta import Pair, RoTTA
 from adapters.normalization.adabn import AdaBN
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
 from adapters.normalization.frozen import Still, still
 from adapters.normalization.robust_bn import RobustBN
 from adapters.roles import AnyLearner, Lesson
-from adapters.rotta import Pair, RoTTA
 from tests.adapters.by_hand import Copy, ListBank, Robust, rotta_update
 
 
@@ -52,7 +52,7 @@ def changed(images: Tensor) -> Tensor:
 @pytest.mark.parametrize("small", [False, True])
 def test_it_is_the_literal_loop(size: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # Something must differ between what student and teacher see, or the slope is zero and Adam follows its rounding.
-    monkeypatch.setattr("adapters.rotta.augmented", lambda images, seed, number: changed(images))
+    monkeypatch.setattr("adapters.learners.rotta.augmented", lambda images, seed, number: changed(images))
     # A bank of 64 and an update every 64 images as published, or so small that much is evicted and learned.
     capacity, every, lr, rate = (10, 15, 0.01, 0.2) if small else (64, 64, 1e-3, 1e-3)
     learner = RoTTA(capacity=capacity, update_every=every, lr=lr, teacher_rate=rate)

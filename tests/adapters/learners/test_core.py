@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters.checks_learner import SmallNetwork, floating
-from adapters.core import Core
+from adapters.learners.core import Core
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
 from adapters.roles import Lesson

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.adam import OPTIMIZERS, Trace, all_finite, fresh, gradient, ordinary
+from adapters.learners.optimizers import OPTIMIZERS, Trace, all_finite, fresh, gradient, ordinary
 from adapters.params import check, param
 from adapters.roles import Lesson, Network, Start
 
@@ -17,7 +17,7 @@ class Descended(NamedTuple):
     """How far a stream's affine parameters have moved, and what the optimizer remembers."""
 
     affine: Tensor  # [parameters] float32, added to the trained weights and biases
-    first: Tensor  # [parameters] float32, the optimizer's, see `adapters.adam.Trace`
+    first: Tensor  # [parameters] float32, the optimizer's, see `adapters.learners.optimizers.Trace`
     second: Tensor  # [parameters] float32
     steps: Tensor  # [] int64 on the CPU
 

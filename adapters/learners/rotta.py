@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.adam import Trace, adam, all_finite, fresh, gradient, ordinary
-from adapters.augment import augmented
-from adapters.bank import Bank, Keeper, Rule, empty
+from adapters.learners.augmentations import augmented
+from adapters.learners.memory_bank import Bank, Keeper, Rule, empty
+from adapters.learners.optimizers import Trace, adam, all_finite, fresh, gradient, ordinary
 from adapters.normalization.frozen import still
 from adapters.params import check, param
 from adapters.roles import Lesson, Network, Start
@@ -22,11 +22,11 @@ class Pair(NamedTuple):
 
     student: Tensor  # [parameters] float32, its affine parameters less the trained ones
     teacher: Tensor  # [parameters] float32
-    first: Tensor  # [parameters] float32, the optimizer's, see `adapters.adam.Trace`
+    first: Tensor  # [parameters] float32, the optimizer's, see `adapters.learners.optimizers.Trace`
     second: Tensor  # [parameters] float32
     updates: Tensor  # [] int64 on the CPU, how often student and teacher moved
     row: Tensor  # the student's statistics, in the form of the adapter's state
-    images: Tensor  # the bank, see `adapters.bank.Bank`
+    images: Tensor  # the bank, see `adapters.learners.memory_bank.Bank`
     labels: Tensor
     uncertainties: Tensor
     ages: Tensor
@@ -44,7 +44,7 @@ class RoTTA:
     """Answer with a slow teacher; every ``update_every`` images teach a student on a balanced memory of the stream.
 
     The images of a request are answered first, then offered to the bank one by one, with the class that the answer
-    named and its entropy, see `adapters.bank`. Each time ``update_every`` images have passed (so several times in a
+    named and its entropy, see `adapters.learners.memory_bank`. Each time ``update_every`` images have passed (so several times in a
     large request) both see the whole bank, the student augmented, and move the statistics they normalize with by one
     ordinary step of the adapter, each its own. The student takes one step of Adam down
     ``mean_i E(age_i) CE(softmax(teacher(x_i)), student(aug(x_i)))``, ``E(A) = exp(-A/N) / (1 + exp(-A/N))``, and the

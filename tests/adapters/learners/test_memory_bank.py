@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.bank import Bank, Keeper, Rule, empty
+from adapters.learners.memory_bank import Bank, Keeper, Rule, empty
 from tests.adapters.by_hand import ListBank
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent.parent / "golden" / "cstu.json").read_text())

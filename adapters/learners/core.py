@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from adapters.descent import Descent
+from adapters.learners.descent import Descent
 from adapters.params import param
 
 
