@@ -1,6 +1,5 @@
 """Test-time adaptation of normalization statistics: torch only, usable without the server."""
 
-from adapters.arena import Arena
 from adapters.base import Adapter, AnyAdapter, Moments, Nothing, Site, Statistics, rate
 from adapters.composite import Composite, Strategy, whole
 from adapters.correctors.cofa import Cofa
@@ -22,7 +21,6 @@ from adapters.learners.core import Core
 from adapters.learners.descent import Descent
 from adapters.learners.rotta import RoTTA
 from adapters.learners.tent import Tent
-from adapters.memory import Key, Memory
 from adapters.model import AdaptiveModel
 from adapters.naming import adapter, name_of, params_of, parts_of, schema_of, strategy
 from adapters.normalization.adabn import AdaBN
@@ -38,6 +36,8 @@ from adapters.params import check, param, schema
 from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
 from adapters.request import Answer, Outcome, Request
 from adapters.roles import Corrector, Learner, Lesson, Network, Start
+from adapters.state.arena import Arena
+from adapters.state.memory import Key, Memory
 
 __all__ = [
     "BN",

@@ -20,7 +20,7 @@ from torch import Tensor
 from adapters import checks_model
 from adapters.base import AnyAdapter, Moments, Site, Statistics
 from adapters.checks_model import close, require, same
-from adapters.memory import Layout, State, join
+from adapters.state.memory import Layout, State, join
 
 
 class Step(NamedTuple):

@@ -21,10 +21,10 @@ from torch import Tensor
 from adapters.base import AnyAdapter, Moments, Site
 from adapters.checks import check_docstring, check_hyperparameters
 from adapters.checks_model import require, same
-from adapters.memory import Layout, join
 from adapters.normalization.source import Source
 from adapters.registry import STRATEGIES
 from adapters.roles import AnyLearner, Lesson, Start
+from adapters.state.memory import Layout, join
 
 SIZES = (1, 2, 5, 64)
 """Images a request, in turn."""

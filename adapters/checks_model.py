@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.composite import Strategy
-from adapters.memory import Key, Memory, join
 from adapters.model import AdaptiveModel
 from adapters.moments import Affine, measure, normalize
 from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
 from adapters.request import Answer, Request
 from adapters.sites import Sites
+from adapters.state.memory import Key, Memory, join
 
 OVERFLOWS = 1e6
 """The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""

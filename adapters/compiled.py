@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from adapters.base import AnyAdapter
 from adapters.build import Graph, compile_to, kept, loaded, traced
 from adapters.drift import FirstSite
-from adapters.memory import Layout
 from adapters.mixing import LinearSteps, widened
 from adapters.normalization.linear import as_linear
 from adapters.plan import Plan
 from adapters.settle import Ran
 from adapters.sites import Sites
+from adapters.state.memory import Layout
 from adapters.traceable import Grouped, Linears, Traceable
 
 log = logging.getLogger("renorm")

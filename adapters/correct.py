@@ -11,9 +11,9 @@ from torch import Tensor
 
 from adapters.composite import whole
 from adapters.errors import UnsupportedModelError
-from adapters.memory import Key, Memory, State
 from adapters.plan import Turn
 from adapters.roles import AnyCorrector
+from adapters.state.memory import Key, Memory, State
 
 Parts = tuple[State, ...]
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from adapters.base import Site, Statistics
 from adapters.errors import UnsupportedModelError
-from adapters.memory import Key, Memory
 from adapters.moments import Seen
+from adapters.state.memory import Key, Memory
 
 HORIZON = 32
 """Images that a stream's drift is about: an image n images ago weighs ``(1 - 1 / 32) ** n``."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adapters.base import AnyAdapter, Moments, Site, Statistics
-from adapters.memory import Layout, State, join
 from adapters.moments import Seen
+from adapters.state.memory import Layout, State, join
 
 TOGETHER = 2**17
 """Numbers in the states of streams that are stepped together: beyond that, what is made of them leaves the cache."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from adapters.composite import Strategy, learner_of
-from adapters.memory import Key
 from adapters.normalization.bn import BN
 from adapters.reach import two_images
 from adapters.roles import Lesson
+from adapters.state.memory import Key
 from adapters.teaching import Hosted, Taught
 
 UNBOUNDED = 2**62

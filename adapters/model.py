@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from adapters.affines import Affines
-from adapters.arena import Arena
 from adapters.base import AnyAdapter
 from adapters.build import default_cache
 from adapters.compiled import Compiled
@@ -21,7 +20,6 @@ from adapters.execution import Execution
 from adapters.head import featureless
 from adapters.independence import check_independence
 from adapters.lesson_memory import LessonMemory
-from adapters.memory import Key, Layout, Memory, initial
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
 from adapters.network import eager, full_precision, innermost, placed, taken_over
@@ -33,9 +31,11 @@ from adapters.request import Answer, Outcome, Request, check_finite, check_reque
 from adapters.roles import Lesson
 from adapters.school import School
 from adapters.settle import Ran, held_back, settle, together_or_one_by_one
-from adapters.shown import Shown, state_bytes
 from adapters.sites import Sites
-from adapters.snapshot import exported, restored
+from adapters.state.arena import Arena
+from adapters.state.memory import Key, Layout, Memory, initial
+from adapters.state.size import Shown, state_bytes
+from adapters.state.snapshot import exported, restored
 from adapters.teaching import Hosted
 
 

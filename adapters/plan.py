@@ -13,11 +13,11 @@ from adapters.affines import Affines, Learned, learned
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.composite import Composite, learner_of
 from adapters.grouped import GroupedSteps, in_turn
-from adapters.memory import Key, Layout, Memory
 from adapters.mixing import LinearSteps, Part, linear_inputs
 from adapters.moments import Seen
 from adapters.normalization.linear import Linear, as_linear
 from adapters.sites import Sites
+from adapters.state.memory import Key, Layout, Memory
 
 Layouts = Callable[[AnyAdapter], Layout]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from adapters.composite import Strategy, learner_of
 from adapters.errors import InputError, UnsupportedModelError
 from adapters.finite import finite_rows
-from adapters.memory import Key, Memory
 from adapters.roles import Lesson
+from adapters.state.memory import Key, Memory
 
 
 @dataclass(frozen=True, eq=False)

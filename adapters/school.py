@@ -11,8 +11,8 @@ from adapters.composite import whole
 from adapters.correct import finite
 from adapters.errors import InputError
 from adapters.lesson_memory import LessonMemory
-from adapters.memory import Key, Memory, State
 from adapters.roles import AnyLearner, Lesson, Start
+from adapters.state.memory import Key, Memory, State
 from adapters.teaching import Hosted, Taught
 from adapters.together import Together, groups
 

@@ -13,11 +13,11 @@ from adapters.correct import Corrections
 from adapters.correct import finite as all_finite
 from adapters.drift import FirstSite, Reading
 from adapters.finite import finite_rows
-from adapters.memory import Key, Memory
 from adapters.outliers import beyond, weights
 from adapters.plan import Plan
 from adapters.request import Answer, Outcome, Request
 from adapters.roles import Lesson
+from adapters.state.memory import Key, Memory
 
 NO_STATE = torch.empty(0)
 

@@ -14,9 +14,9 @@ from adapters.composite import whole
 from adapters.forward import Pass
 from adapters.learners.descent import Descended, Descent
 from adapters.learners.optimizers import ordinary
-from adapters.memory import Key, Memory
 from adapters.plan import Plan, Turn
 from adapters.roles import Lesson
+from adapters.state.memory import Key, Memory
 from adapters.teaching import Hosted
 
 

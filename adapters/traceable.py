@@ -14,13 +14,13 @@ from adapters.calling import SwitchesKept
 from adapters.drift import first_site
 from adapters.forward import Pass
 from adapters.grouped import Group, GroupedSteps
-from adapters.memory import Layout
 from adapters.mixing import LinearInputs, LinearSteps, Mixing, Part, Pooling, widened
 from adapters.moments import Seen
 from adapters.network import innermost
 from adapters.normalization.robust_bn import RobustBN
 from adapters.outliers import distances
 from adapters.sites import Sites
+from adapters.state.memory import Layout
 
 Steps = LinearSteps | GroupedSteps
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, Request, names, strategy
-from adapters.memory import Key, Memory
+from adapters.state.memory import Key, Memory
 from app.models.resnet20 import ResNet20
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
 

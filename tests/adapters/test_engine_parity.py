@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adapters import AdaptiveModel, AnyAdapter, Key, Moments, Request, Site, names
 from adapters import adapter as strategy
 from adapters.checks_model import SmallNet
-from adapters.memory import join
+from adapters.state.memory import join
 from tests.nets import Head1d, Twice, images, seeded
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from adapters import AdaptiveModel, AnyAdapter, Key, Memory, Request
 from adapters import adapter as strategy
-from adapters.memory import join
 from adapters.normalization.unmix_tns import Components
+from adapters.state.memory import join
 
 with np.load(Path(__file__).parent.parent / "golden" / "layers.npz") as archive:
     GOLDEN = {key: torch.from_numpy(archive[key]) for key in archive.files}

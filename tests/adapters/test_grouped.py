@@ -15,8 +15,8 @@ from torch import Tensor
 
 from adapters import AdaBN, AdaptiveModel, AnyAdapter, Moments, Nothing, Request, Site, Statistics, UnMixTNS, grouped
 from adapters.grouped import GroupedSteps, in_turn, steps
-from adapters.memory import Layout, join
 from adapters.moments import Seen
+from adapters.state.memory import Layout, join
 from tests.nets import Tiny, Twice, images, seeded
 
 CPU = torch.device("cpu")

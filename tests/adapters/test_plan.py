@@ -30,9 +30,9 @@ from adapters import (
     names,
 )
 from adapters import adapter as strategy
-from adapters.memory import Layout, initial
 from adapters.plan import Plan, Turn
 from adapters.sites import Sites
+from adapters.state.memory import Layout, initial
 from tests.nets import Explosive, Head1d, Tiny, images, seeded
 
 ADAPTERS: list[AnyAdapter] = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters import STRATEGIES
-from adapters.arena import BLOCK_BYTES
+from adapters.state.arena import BLOCK_BYTES
 from app.errors import BusyError
 from app.types import Call, Prediction
 from tests.app.small import burst, png, small_engine

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.memory import NO_EVIDENCE, Key, Memory, State, bytes_of
+from adapters.state.memory import NO_EVIDENCE, Key, Memory, State, bytes_of
 
 BLOCK_BYTES = 2**25
 """About how large a block is: so large that allocators ask the system for it alone, which takes no memory before it is

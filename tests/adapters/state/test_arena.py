@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from torch import Tensor
 
 from adapters import AdaBN, AdaptiveModel, AnyAdapter, Key, Memory, Request, RobustBN, UnMixTNS
-from adapters import arena as module
-from adapters.arena import Arena
+from adapters.state import arena as module
+from adapters.state.arena import Arena
 from tests.nets import Tiny, Twice, images, seeded
 
 KEYS = [Key(stream, adapter) for stream in range(4) for adapter in (AdaBN(), RobustBN())]

@@ -10,8 +10,8 @@ from adapters.composite import Strategy, whole
 from adapters.correct import fresh
 from adapters.drift import evidence_bytes
 from adapters.errors import InputError
-from adapters.memory import Layout, bytes_of
 from adapters.roles import Start
+from adapters.state.memory import Layout, bytes_of
 
 
 class Shown(NamedTuple):

@@ -11,11 +11,11 @@ from torch import Tensor
 from adapters.composite import Strategy, whole
 from adapters.correct import finite
 from adapters.errors import StateError
-from adapters.memory import Key, Memory, State
 from adapters.naming import name_of, params_of
 from adapters.plan import Layouts
 from adapters.roles import Start
 from adapters.sites import Sites
+from adapters.state.memory import Key, Memory, State
 
 FORMAT = 5
 
