@@ -44,11 +44,11 @@ class RoTTA:
     """Answer with a slow teacher; every ``update_every`` images teach a student on a balanced memory of the stream.
 
     The images of a request are answered first, then offered to the bank one by one, with the class that the answer
-    named and its entropy, see `adapters.learners.memory_bank`. Each time ``update_every`` images have passed (so several times in a
-    large request) both see the whole bank, the student augmented, and move the statistics they normalize with by one
-    ordinary step of the adapter, each its own. The student takes one step of Adam down
-    ``mean_i E(age_i) CE(softmax(teacher(x_i)), student(aug(x_i)))``, ``E(A) = exp(-A/N) / (1 + exp(-A/N))``, and the
-    teacher follows: ``theta_T <- (1 - nu) theta_T + nu theta_S``. The loss has no factor 1/K, as in the authors' code.
+    named and its entropy, see `adapters.learners.memory_bank`. Each time ``update_every`` images have passed (so
+    several times in a large request) both see the whole bank, the student augmented, and move the statistics they
+    normalize with by one ordinary step of the adapter, each its own. The student takes one step of Adam down ``mean_i
+    E(age_i) CE(softmax(teacher(x_i)), student(aug(x_i)))``, ``E(A) = exp(-A/N) / (1 + exp(-A/N))``, and the teacher
+    follows: ``theta_T <- (1 - nu) theta_T + nu theta_S``. The loss has no factor 1/K, as in the authors' code.
 
     Made for ``robust_bn``. Between updates an adapter that is linear and remembers (also ``adabn``) answers from what
     it remembers and stays still. Others step with every request as usual, and once more with the bank at an update;

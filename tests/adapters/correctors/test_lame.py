@@ -21,7 +21,7 @@ from adapters.errors import ParameterError
 
 plain = partial(Lame, affinity="knn", memory=0, when="always")
 
-with np.load(Path(__file__).parent.parent / "golden" / "lame.npz") as archive:
+with np.load(Path(__file__).parents[2] / "golden" / "lame.npz") as archive:
     GOLDEN = {key: torch.from_numpy(archive[key]) for key in archive.files}
 
 SLOW = settings(max_examples=12, deadline=None, derandomize=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from adapters.learners.memory_bank import Bank, Keeper, Rule, empty
 from tests.adapters.by_hand import ListBank
 
-GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent.parent / "golden" / "cstu.json").read_text())
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "golden" / "cstu.json").read_text())
 Offers = list[tuple[int, int, float]]  # id, class, uncertainty
 
 
