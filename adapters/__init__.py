@@ -5,7 +5,8 @@ from adapters.composite import Composite, Strategy, whole
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature
-from adapters.drift import Baseline, fit_baseline
+from adapters.engine.drift import Baseline, fit_baseline
+from adapters.engine.request import Answer, Outcome, Request
 from adapters.errors import (
     AdapterError,
     CombinationError,
@@ -34,7 +35,6 @@ from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
 from adapters.params import check, param, schema
 from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
-from adapters.request import Answer, Outcome, Request
 from adapters.roles import Corrector, Learner, Lesson, Network, Start
 from adapters.state.arena import Arena
 from adapters.state.memory import Key, Memory

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.composite import Strategy
+from adapters.engine.moments import Affine, measure, normalize
+from adapters.engine.request import Answer, Request
 from adapters.model import AdaptiveModel
-from adapters.moments import Affine, measure, normalize
 from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
-from adapters.request import Answer, Request
 from adapters.sites import Sites
 from adapters.state.memory import Key, Memory, join
 

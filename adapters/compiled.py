@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter
 from adapters.build import Graph, compile_to, kept, loaded, traced
-from adapters.drift import FirstSite
-from adapters.mixing import LinearSteps, widened
+from adapters.engine.drift import FirstSite
+from adapters.engine.linear_steps import LinearSteps, widened
+from adapters.engine.outcome import Ran
+from adapters.engine.plan import Plan
 from adapters.normalization.linear import as_linear
-from adapters.plan import Plan
-from adapters.settle import Ran
 from adapters.sites import Sites
 from adapters.state.memory import Layout
 from adapters.traceable import Grouped, Linears, Traceable

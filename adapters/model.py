@@ -9,34 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.affines import Affines
 from adapters.base import AnyAdapter
 from adapters.build import default_cache
 from adapters.compiled import Compiled
 from adapters.composite import Strategy, learner_of, whole
-from adapters.drift import Baseline, fitting_baseline, read_drift
+from adapters.engine.affine import Affines
+from adapters.engine.differentiable import Hosted
+from adapters.engine.drift import Baseline, fitting_baseline, read_drift
+from adapters.engine.execution import Execution
+from adapters.engine.features import featureless
+from adapters.engine.lessons import School
+from adapters.engine.network import eager, full_precision, innermost, placed, taken_over
+from adapters.engine.outcome import Ran, held_back, settle, together_or_one_by_one
+from adapters.engine.outliers import BOUND
+from adapters.engine.plan import Plan, Turn
+from adapters.engine.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
 from adapters.errors import InputError
-from adapters.execution import Execution
-from adapters.head import featureless
-from adapters.independence import check_independence
-from adapters.lesson_memory import LessonMemory
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as named
-from adapters.network import eager, full_precision, innermost, placed, taken_over
 from adapters.normalization.source import Source
-from adapters.outliers import BOUND
-from adapters.plan import Plan, Turn
-from adapters.reach import Reach, find_reach
-from adapters.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
+from adapters.probes.independence import check_independence
+from adapters.probes.lesson_memory import LessonMemory
+from adapters.probes.reach import Reach, find_reach
 from adapters.roles import Lesson
-from adapters.school import School
-from adapters.settle import Ran, held_back, settle, together_or_one_by_one
 from adapters.sites import Sites
 from adapters.state.arena import Arena
 from adapters.state.memory import Key, Layout, Memory, initial
 from adapters.state.size import Shown, state_bytes
 from adapters.state.snapshot import exported, restored
-from adapters.teaching import Hosted
 
 
 class AdaptiveModel:
@@ -62,8 +62,8 @@ class AdaptiveModel:
             first forward of each kind, which takes its time, or by `warm_up`, and kept on disk for the next process.
         baseline: moments of clean images, the zero and the unit of `Answer.drift`: see `moments` and `fit_baseline`. By
             default they are assumed from the trained statistics of the first layer, which is less exact.
-        bound: trained deviations beyond which nothing is learned from a request, see `adapters.outliers`; inf: none.
-        params: hyperparameters of a strategy given by name.
+        bound: trained deviations beyond which nothing is learned from a request, see `adapters.engine.outliers`; inf:
+        none. params: hyperparameters of a strategy given by name.
 
     Raises:
         UnsupportedModelError: no BatchNorm layer, or layers without trained statistics.
@@ -257,7 +257,7 @@ class AdaptiveModel:
         """Everything that lessons need, for the sites that are known."""
         self._affines = Affines(self.sites)
         self._hosted = Hosted(self._network, self.sites, self._affines, self._layout, self._prepare, self._dtype)
-        self._school = School(self._hosted, self.lessons)
+        self._school = School(self._hosted, lambda: self.lessons.together)
 
     def _find_reach(self, images: Tensor) -> None:
         if self.reach is None:

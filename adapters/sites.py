@@ -35,7 +35,9 @@ class Sites:
         self._index: dict[tuple[str, int], int] = {}
         self._known: list[Site] = []
         self._calling: list[str] = []
-        self.joined: dict[tuple[Site, ...], Any] = {}  # what `adapters.outliers` knows of the sites that forwards reach
+        self.joined: dict[
+            tuple[Site, ...], Any
+        ] = {}  # what `adapters.engine.outliers` knows of the sites that forwards reach
         for name in self._layers:
             self._add(name, 1)
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapters.answers import logits_of
 from adapters.base import AnyAdapter, Site, Statistics
-from adapters.calling import SwitchesKept
-from adapters.drift import first_site
-from adapters.forward import Pass
-from adapters.grouped import Group, GroupedSteps
-from adapters.mixing import LinearInputs, LinearSteps, Mixing, Part, Pooling, widened
-from adapters.moments import Seen
-from adapters.network import innermost
+from adapters.engine.calling import SwitchesKept
+from adapters.engine.drift import first_site
+from adapters.engine.forward import Pass
+from adapters.engine.grouped_steps import Group, GroupedSteps
+from adapters.engine.linear_steps import LinearInputs, LinearSteps, Mixing, Part, Pooling, widened
+from adapters.engine.moments import Seen
+from adapters.engine.network import innermost
+from adapters.engine.outliers import distances
+from adapters.engine.outputs import logits_of
 from adapters.normalization.robust_bn import RobustBN
-from adapters.outliers import distances
 from adapters.sites import Sites
 from adapters.state.memory import Layout
 
@@ -36,8 +36,8 @@ class Told:
 class Traceable(nn.Module):
     """Images and inputs of steps to the network's output, what the first site showed and used, new states, distances.
 
-    The last are those of images from the trained statistics, see `adapters.outliers`. Tracing leaves in ``told`` what
-    `adapters.drift.FirstSite` tells beside the numbers.
+    The last are those of images from the trained statistics, see `adapters.engine.outliers`. Tracing leaves in ``told``
+    what `adapters.engine.drift.FirstSite` tells beside the numbers.
     """
 
     def __init__(self, network: nn.Module, sites: Sites) -> None:
@@ -79,7 +79,7 @@ class Linears(Traceable):
 
     @staticmethod
     def flattened(given: LinearInputs) -> list[Tensor]:
-        """The inputs as `adapters.mixing.widened` gives them, as a list."""
+        """The inputs as `adapters.engine.linear_steps.widened` gives them, as a list."""
         mixings = [tensor for mixing in (given.several, given.single) for tensor in mixing if tensor is not None]
         return [*mixings, given.sizes, given.rows, *(given.how or ())]
 

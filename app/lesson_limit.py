@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from adapters import Strategy
-from adapters.lesson_memory import LessonMemory
+from adapters.probes.lesson_memory import LessonMemory
 from app.errors import TooLargeError
 from app.machine import usable_bytes
 from app.memory import parts_of

@@ -62,7 +62,7 @@ class Prediction:
     params: dict[str, Any]  # complete, defaults included; shared by all answers, so never changed
     step: int  # committed requests of this stream with this strategy, this one included if it was
     updated: bool
-    drift: float  # how far the stream's last images are from clean ones, see `adapters.drift`
+    drift: float  # how far the stream's last images are from clean ones, see `adapters.engine.drift`
     adaptation: float  # how far the statistics used are from the trained ones, in the same units
     timing: Timing
     outliers: int = 0  # images so far from all that training showed that the request was not learned from

@@ -29,7 +29,7 @@ class Descent:
     The request was answered with the parameters before its own step, as in the authors' code, and the gradient is
     that of the same forward: from the adapter's state that the request met, through the statistics of its images. The
     adapter's state is left to the adapter. A step whose gradient or outcome is not finite is not taken. Because streams
-    share no parameters, lessons of many streams take their steps in one forward, see `adapters.together`.
+    share no parameters, lessons of many streams take their steps in one forward, see `adapters.engine.lessons`.
     """
 
     adapter: ClassVar[str]

@@ -26,9 +26,10 @@ class Linear:
 
     Because weighted sums of weighted sums are weighted sums, a forward computes the steps of all its requests of all
     linear strategies as one small matrix product per site, in whatever order their streams demand, see
-    `adapters.mixing`. `step` is the same for one request. The state is a mean and a variance, starting from the trained
-    ones; with ``remembers`` false there is none. Where a request shows a single value per channel there is no variance
-    to see: it is answered with what is remembered, or else with the trained statistics, and not learned from.
+    `adapters.engine.linear_steps`. `step` is the same for one request. The state is a mean and a variance, starting
+    from the trained ones; with ``remembers`` false there is none. Where a request shows a single value per channel
+    there is no variance to see: it is answered with what is remembered, or else with the trained statistics, and not
+    learned from.
     """
 
     remembers: ClassVar[bool] = True

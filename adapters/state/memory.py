@@ -38,7 +38,7 @@ class Memory(NamedTuple):
     parts: tuple[State, ...] = ()
     """What learner and correctors remember, in the order of `Composite`; an empty one is still that of a new stream."""
     evidence: Tensor = NO_EVIDENCE
-    """What the stream's images showed at the first site, on the CPU: see `adapters.drift`. Empty for a new stream."""
+    """Drift of the last images at the first site, on the CPU: see `adapters.engine.drift`. Empty for a new stream."""
 
     @property
     def bytes(self) -> int:

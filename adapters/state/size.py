@@ -7,8 +7,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from adapters.composite import Strategy, whole
-from adapters.correct import fresh
-from adapters.drift import evidence_bytes
+from adapters.engine.corrections import fresh
+from adapters.engine.drift import evidence_bytes
 from adapters.errors import InputError
 from adapters.roles import Start
 from adapters.state.memory import Layout, bytes_of

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adapters.answers import Form, named_logits
+from adapters.engine.outputs import Form, named_logits
 from app.errors import ModelError
 
 CLOSE = 1e-3

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from adapters.answers import ToLogits
-from adapters.calling import SwitchesKept
+from adapters.engine.calling import SwitchesKept
+from adapters.engine.network import eager, hold_in_eval
+from adapters.engine.outputs import ToLogits
 from adapters.errors import UnsupportedModelError
-from adapters.network import eager, hold_in_eval
 from app.errors import ModelError
 from app.models.hosted import Preprocessing
 from app.models.output_form import form_of, scores_of

@@ -19,8 +19,8 @@ from adapters import (
     names,
     strategy,
 )
-from adapters.moments import Affine, _in_one_pass, measure, normalize
-from adapters.network import placed
+from adapters.engine.moments import Affine, _in_one_pass, measure, normalize
+from adapters.engine.network import placed
 from app.models.resnet20 import ResNet20
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
 

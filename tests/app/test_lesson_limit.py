@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adapters import strategy
-from adapters.lesson_memory import LessonMemory
+from adapters.probes.lesson_memory import LessonMemory
 from app.errors import TooLargeError
 from app.lesson_limit import LessonLimit
 from app.machine import usable_bytes

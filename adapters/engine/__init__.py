@@ -1,0 +1,1 @@
+"""One forward for the requests of many streams."""

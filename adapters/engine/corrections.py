@@ -1,0 +1,74 @@
+"""The correctors of a forward's requests, each request by itself and those of one stream in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapters.composite import whole
+from adapters.engine.plan import Turn
+from adapters.errors import UnsupportedModelError
+from adapters.roles import AnyCorrector
+from adapters.state.memory import Key, Memory, State
+
+Parts = tuple[State, ...]
+
+
+class Corrections:
+    """What correctors make of answers, and what each stream's parts remember afterwards.
+
+    A request's corrected logits are logarithms of its probabilities, so that whoever turns logits into probabilities
+    need not know of correctors.
+    """
+
+    def __init__(self, memories: Mapping[Key, Memory]) -> None:
+        self._memories = memories
+        self._parts: dict[Key, Parts] = {}
+
+    def of(self, key: Key) -> Parts:
+        """What the parts of a key's strategy remember."""
+        if key not in self._parts:
+            self._parts[key] = self._memories[key].parts if key in self._memories else ()
+        return self._parts[key]
+
+    def correct(self, turn: Turn, features: Tensor, logits: Tensor) -> Tensor:
+        """One request's corrected logits; its stream remembers what it should."""
+        strategy = whole(turn.key.strategy)
+        if not strategy.correctors:
+            return logits
+        if logits.dim() != 2:
+            raise UnsupportedModelError(
+                f"correctors refine answers [n, classes], and this network gives {list(logits.shape)}: choose a "
+                "strategy without them"
+            )
+        if not bool(logits.isfinite().all()):
+            return logits
+        ahead = 0 if strategy.learner is None else 1
+        held = self.of(turn.key) or ((),) * (ahead + len(strategy.correctors))
+        after = list(held[:ahead])
+        logits = logits.float()
+        for corrector, known in zip(strategy.correctors, held[ahead:], strict=True):
+            shown = features if getattr(corrector, "features", False) else features[:, :0]
+            state = known or fresh(corrector, shown.shape[1], logits.shape[1], logits.device)
+            found, new = corrector.correct(state, shown, logits)
+            logits = found.clamp_min(torch.finfo(found.dtype).tiny).log()
+            after.append(new)
+        if turn.update:
+            self._parts[turn.key] = tuple(after)
+        return logits
+
+
+@lru_cache(64)
+def fresh(corrector: AnyCorrector, features: int, classes: int, device: torch.device) -> Any:
+    """The state of a new stream, which nobody writes to."""
+    state = corrector.init(features, classes)
+    return type(state)(*(field.to(device) for field in state))
+
+
+def finite(parts: Sequence[State]) -> bool:
+    """Whether all floating numbers that learners and correctors remember are finite."""
+    return all(bool(field.isfinite().all()) for part in parts for field in part if field.is_floating_point())

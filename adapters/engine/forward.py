@@ -1,0 +1,212 @@
+"""One forward of a network for many requests: the mode that takes over every BatchNorm call."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Set
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from adapters.base import Site, Statistics
+from adapters.engine.affine import Learned
+from adapters.engine.moments import Affine, Seen, measure, normalize
+from adapters.errors import UnsupportedModelError
+from adapters.sites import EXACT, Sites
+
+
+class Call(NamedTuple):
+    """A call of BatchNorm as the network makes it.
+
+    The affine is taken from here, not from the layer: subclasses may change it on the way, or apply it themselves.
+    """
+
+    x: Tensor
+    running_mean: Tensor | None
+    affine: Affine
+
+
+class Planned(Protocol):
+    """What a forward asks of a plan."""
+
+    images: int
+
+    @property
+    def learned(self) -> Learned | None:
+        """What streams add to the trained affine parameters."""
+        ...
+
+    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+        """What normalizes each image at a site: one row per image, or one row for all."""
+        ...
+
+
+class Pass(TorchFunctionMode):
+    """While entered, every call of BatchNorm at a known site is answered by the steps of ``plan``.
+
+    The network's modules are not touched, so activations fused into BatchNorm subclasses stay.
+
+    Args:
+        sites: the network's sites.
+        plan: the requests that share the forward.
+        unread: sites whose input nothing else reads: their output is written over it.
+    """
+
+    def __init__(self, sites: Sites, plan: Planned, unread: Set[str] = frozenset()) -> None:
+        super().__init__()
+        self._sites, self._plan, self._unread = sites, plan, unread
+        self._calls: Counter[str] = Counter()
+        self.seen: dict[int, Seen] = {}
+        self.first: Statistics | None = None  # what normalized the images at the first site
+        self.adapt_s = 0.0  # seconds that BatchNorm's calls took, all that adapting does included
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        read = NORMALIZATIONS.get(func)
+        if read is not None:
+            call = read(*args, **(kwargs or {}))
+            layer = self._buffers.get(id(call.running_mean)) or self._sites.calling(call.x.shape[1])
+            if layer is not None:
+                answer = self.call(layer, call.x, call.affine)
+                # In eval these functions save nothing for a backward pass.
+                return (answer, answer.new_empty(0), answer.new_empty(0)) if func in NATIVE else answer
+        return func(*args, **(kwargs or {}))
+
+    @cached_property
+    def _buffers(self) -> Mapping[int, str]:
+        # Only where it is needed: layers that are asked directly give their name.
+        return self._sites.buffers()
+
+    @property
+    def calls(self) -> int:
+        """How many calls of known layers there were."""
+        return sum(self._calls.values())
+
+    def call(self, layer: str, x: Tensor, affine: Affine) -> Tensor:
+        """Answer a call of the layer of that name."""
+        if torch.compiler.is_compiling():
+            return self._answer(layer, x, affine)
+        begun = time.perf_counter()
+        answer = self._answer(layer, x, affine)
+        self.adapt_s += time.perf_counter() - begun
+        return answer
+
+    def _answer(self, layer: str, x: Tensor, affine: Affine) -> Tensor:
+        # A network may turn it on in its own forward; in half precision states would lose what small steps add.
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._answer(layer, x, affine)
+        self._calls[layer] += 1
+        index = self._sites.position(layer, self._calls[layer])
+        site = self._sites[index]
+        if x.shape[0] != self._plan.images:
+            raise UnsupportedModelError(
+                f"layer {site.name} sees {x.shape[0]} rows for {self._plan.images} images: networks that fold other "
+                "axes (frames, patches, tokens) into the batch before BatchNorm cannot be adapted per image"
+            )
+        if self._plan.learned is not None:
+            affine = self._plan.learned.added(layer, affine)
+        seen = measure(x)
+        self.seen[index] = seen
+        used = self._plan.step(index, site, seen)
+        if self.first is None:
+            self.first = used
+        return normalize(x, used, affine, in_place=site.name in self._unread)
+
+
+def _of_functional(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Call:
+    """``F.batch_norm``, however its arguments are passed."""
+    del running_var, training, momentum
+    return Call(input, running_mean, Affine(weight, bias, eps))
+
+
+def _of_builtin(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Call:
+    """``torch.batch_norm``, which some layers call directly."""
+    del running_var, training, momentum, cudnn_enabled
+    return Call(input, running_mean, Affine(weight, bias, eps))
+
+
+def _of_native(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    *rest: Any,
+    **named: Any,
+) -> Call:
+    """``torch.native_batch_norm`` and the forms of it in torch's own set of operations, which end in eps."""
+    del running_var
+    eps = named.get("eps", rest[-1] if rest else 1e-5)
+    return Call(input, running_mean, Affine(weight, bias, eps))
+
+
+_ATEN = torch.ops.aten
+NATIVE: frozenset[Callable[..., Any]] = frozenset(
+    {
+        torch.native_batch_norm,
+        *(_ATEN.native_batch_norm, _ATEN.native_batch_norm.default),
+        *(_ATEN._native_batch_norm_legit_no_training, _ATEN._native_batch_norm_legit_no_training.default),
+    }
+)
+"""Those that return what a backward pass would need beside the output."""
+
+NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., Call]] = {
+    F.batch_norm: _of_functional,
+    **dict.fromkeys((torch.batch_norm, _ATEN.batch_norm, _ATEN.batch_norm.default), _of_builtin),
+    **dict.fromkeys(NATIVE, _of_native),
+}
+"""The functions that are calls of BatchNorm, and how each is read."""
+
+
+class Direct:
+    """Lets layers of torch's own classes ask a pass directly, instead of through the mode that sees every operation.
+
+    A mode costs a few microseconds for each operation of the network, which shows where a forward takes milliseconds.
+    While `taken` is None the layers do what they always did, and count.
+    """
+
+    def __init__(self, layers: Mapping[str, _BatchNorm]) -> None:
+        self.taken: Pass | None = None
+        self.calls = 0
+        for name, layer in layers.items():
+            if type(layer) in EXACT:
+                affine = Affine(layer.weight, layer.bias, layer.eps)
+                layer.forward = partial(self._forward, layer, name, affine)  # type: ignore[method-assign]
+
+    def _forward(self, layer: _BatchNorm, name: str, affine: Affine, x: Tensor) -> Tensor:
+        if self.taken is None:
+            self.calls += 1
+            return type(layer).forward(layer, x)
+        return self.taken.call(name, x, affine)

@@ -1,0 +1,122 @@
+"""What goes into a forward and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+from torch import Tensor
+
+from adapters.composite import Strategy, learner_of
+from adapters.errors import InputError, UnsupportedModelError
+from adapters.finite import finite_rows
+from adapters.roles import Lesson
+from adapters.state.memory import Key, Memory
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a client sends at once for one stream: ``images`` ``[n, ...]``, n >= 1, as the model takes them.
+
+    ``strategy`` None means the model's own. With ``update`` false the request is answered as usual, from the
+    state as it is, and what it would have taught is dropped.
+    """
+
+    images: Tensor
+    stream: Hashable = "default"
+    strategy: Strategy | None = None
+    update: bool = True
+
+
+class Answer(NamedTuple):
+    """The outcome of one request."""
+
+    logits: Tensor  # [n, ...], what the network gives for the request's images; logarithms of corrected probabilities
+    drift: float  # how far the stream's last images are from clean ones, see `adapters.engine.drift`
+    adaptation: float  # how far the statistics used are from the trained ones, in the same units
+    step: int  # committed requests of the stream, with this strategy, after this one
+    updated: bool  # whether this request became part of the stream's state
+    finite: bool  # whether logits and new state are finite; if not, nothing was committed
+    outliers: int  # images so far from all that training showed that the request was not learned from
+    weight: float = 1.0  # how much of its usual step it moved a running average: less where it lies far out
+
+
+class Outcome(NamedTuple):
+    """All answers of one forward, and the states to commit: nothing is written until the caller does it.
+
+    Rows may be parts of one larger tensor: keep them in an `adapters.Arena`, or copy them.
+
+    ``adapt_s`` is how many seconds the calls of BatchNorm took, all that adapting does included; None where a compiled
+    forward makes one of them and the rest, or where requests had to be run one by one.
+
+    ``lessons`` are the requests that their streams have yet to learn from, see `adapters.AdaptiveModel.learn`: before
+    its lesson has been learned, a stream is not ready for its next request.
+    """
+
+    answers: list[Answer]
+    memories: dict[Key, Memory]
+    adapt_s: float | None = None
+    lessons: Mapping[Key, Lesson] = MappingProxyType({})
+
+
+def check_requests(requests: Sequence[Request], *, raw: bool) -> None:
+    """Refuse what cannot be glued into one batch; with ``raw`` images may be of any type.
+
+    Raises:
+        InputError: no request, or images that do not fit together.
+    """
+    if not requests:
+        raise InputError("predict needs at least one request")
+    first = requests[0].images
+    for request in requests:
+        images = request.images
+        if not (raw or images.is_floating_point()):
+            raise InputError(f"images must be a floating tensor as the network takes them, not {images.dtype}")
+        if images.dim() < 2 or len(images) == 0:
+            raise InputError(f"images must be [n, ...] with n >= 1, not {list(images.shape)}")
+        if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
+            raise InputError(
+                f"one forward takes one shape and type of image, got {list(first.shape[1:])} {first.dtype} and "
+                f"{list(images.shape[1:])} {images.dtype}: call predict once for each"
+            )
+
+
+def check_finite(images: Tensor) -> None:
+    """Refuse a batch with values that are not finite.
+
+    Raises:
+        InputError: there are such values.
+    """
+    if images.is_floating_point() and not all(finite_rows(images)):
+        raise InputError("images hold NaN or infinite values: check how they were scaled; nothing was learned")
+
+
+def check_output(logits: object, images: int) -> None:
+    """Refuse what is not one answer per image.
+
+    Raises:
+        UnsupportedModelError: the network's output is not a tensor ``[images, ...]``.
+    """
+    if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != images:
+        what = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UnsupportedModelError(
+            f"the network must map [n, ...] to a tensor [n, ...], for {images} images it gave {what}: "
+            "wrap it in a module that returns the tensor to serve"
+        )
+
+
+def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], Key]) -> Iterator[list[Request]]:
+    """The requests in their order, cut where one needs what its stream has yet to learn from another."""
+    group: list[Request] = []
+    learning: set[Key] = set()
+    for request in requests:
+        key = key_of(request)
+        if key in learning:
+            yield group
+            group, learning = [], set()
+        group.append(request)
+        if request.update and learner_of(key.strategy) is not None:
+            learning.add(key)
+    yield group

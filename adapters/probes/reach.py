@@ -1,0 +1,90 @@
+"""Which affine parameters of a network a learner can move at all: those that a gradient reaches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapters.engine.differentiable import Hosted, Taught
+from adapters.errors import UnsupportedModelError
+from adapters.normalization.source import Source
+
+
+class Reach(NamedTuple):
+    """The layers with parameters that a gradient reaches, and those that it does not."""
+
+    reached: tuple[str, ...]
+    missed: tuple[str, ...]
+    reason: str = ""  # where none is reached
+
+    def check(self) -> None:
+        """Refuse to learn where nothing could be moved.
+
+        Raises:
+            UnsupportedModelError: no parameter is reached.
+        """
+        if not self.reached:
+            raise UnsupportedModelError(
+                f"a strategy that learns can move nothing in this network: {self.reason}; choose a strategy without "
+                "tent, core or rotta"
+            )
+
+
+def find_reach(hosted: Hosted, images: Tensor) -> Reach:
+    """Try with one forward and backward of ``images`` ``[n, ...]``, normalized by the trained statistics."""
+    layers = tuple(hosted.affines.places)
+    if not layers:
+        return Reach((), (), "its BatchNorm layers have no affine parameters (affine=False)")
+    with torch.inference_mode(False), torch.enable_grad():
+        affine = torch.zeros(hosted.affines.size, device=hosted.sites[0].mean.device, requires_grad=True)
+        row = hosted.layout_of(Source()).row
+        try:
+            with torch.autograd.graph.disable_saved_tensors_hooks(_RECOMPUTES):
+                logits, _ = Taught(hosted, Source())(two_images(images), row, affine)
+            if _recomputes(logits):
+                return Reach((), layers, _RECOMPUTES)
+            # Weights that differ, because the sum of what ends in a softmax is the same whatever one does.
+            loss = (logits * torch.linspace(0.5, 1.5, logits.numel(), device=logits.device).view_as(logits)).sum()
+            slope = torch.autograd.grad(loss, affine)[0] if loss.requires_grad else None
+        except Exception as error:
+            if _RECOMPUTES in str(error):
+                return Reach((), layers, _RECOMPUTES)
+            # Whatever a network's own code raises when gradients are asked for, a lesson would raise too.
+            return Reach((), layers, f"no gradient passes through it ({type(error).__name__}: {_first_line(error)})")
+    if slope is None:
+        return Reach((), layers, "its forward keeps gradients out (torch.no_grad, inference_mode or detach)")
+    moved = [bool(slope[place.weights].any() or slope[place.biases].any()) for place in hosted.affines.places.values()]
+    reached = tuple(layer for layer, moves in zip(layers, moved, strict=True) if moves)
+    missed = tuple(layer for layer, moves in zip(layers, moved, strict=True) if not moves)
+    return Reach(reached, missed, "" if reached else "the gradient of its output is zero at all of them")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+_RECOMPUTES = "its forward is computed again for gradients (activation checkpointing), which has to be switched off"
+
+
+def _recomputes(logits: Tensor) -> bool:
+    """Whether a part of the graph behind the logits is computed anew in a backward, outside of our pass."""
+    met, open_nodes = set(), [logits.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in met:
+            continue
+        if "Checkpoint" in node.name():
+            return True
+        met.add(node)
+        open_nodes += [before for before, _ in node.next_functions]
+    return False
+
+
+def two_images(images: Tensor) -> Tensor:
+    """Two images of this form that differ: a black picture may move nothing. Numbers that are no colours stay."""
+    noise = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    if images.dtype == torch.uint8:
+        return (noise * 255).to(images)
+    return images + (noise * 2 - 1).to(images) if images.is_floating_point() else images
