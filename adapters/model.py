@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import AnyAdapter
-from adapters.build import default_cache
-from adapters.compiled import Compiled
+from adapters.compilation.aot import default_cache
+from adapters.compilation.compiled import Compiled
 from adapters.composite import Strategy, learner_of, whole
 from adapters.engine.affine import Affines
 from adapters.engine.differentiable import Hosted
@@ -58,7 +58,8 @@ class AdaptiveModel:
         device: where the network runs; by default where it is.
         dtype: type of weights and activations, such as ``torch.bfloat16``; statistics and states stay float32.
         copy: with false the network itself is taken over, for callers who have no other use for it.
-        compile: whether forwards run as machine code of their own, see `adapters.compiled.Compiled`. It is made at the
+        compile: whether forwards run as machine code of their own, see `adapters.compilation.compiled.Compiled`. It is
+        made at the
             first forward of each kind, which takes its time, or by `warm_up`, and kept on disk for the next process.
         baseline: moments of clean images, the zero and the unit of `Answer.drift`: see `moments` and `fit_baseline`. By
             default they are assumed from the trained statistics of the first layer, which is less exact.

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel
-from adapters.build import traced
+from adapters.compilation.aot import traced
+from adapters.compilation.exportable import Linears
 from adapters.engine.outputs import Form, ToLogits, logits_of
 from adapters.errors import UnsupportedModelError
 from adapters.sites import Sites
-from adapters.traceable import Linears
 
 Pair = namedtuple("Pair", ["logits", "aux_logits"])
 

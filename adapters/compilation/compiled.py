@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import AnyAdapter
-from adapters.build import Graph, compile_to, kept, loaded, traced
+from adapters.compilation.aot import Graph, compile_to, kept, loaded, traced
+from adapters.compilation.exportable import Grouped, Linears, Traceable
 from adapters.engine.drift import FirstSite
 from adapters.engine.linear_steps import LinearSteps, widened
 from adapters.engine.outcome import Ran
@@ -21,7 +22,6 @@ from adapters.engine.plan import Plan
 from adapters.normalization.linear import as_linear
 from adapters.sites import Sites
 from adapters.state.memory import Layout
-from adapters.traceable import Grouped, Linears, Traceable
 
 log = logging.getLogger("renorm")
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import adapters.compiled
+import adapters.compilation.compiled
 from adapters import AdaptiveModel, AnyAdapter, Request, names
 from adapters import adapter as strategy
-from adapters.build import compile_to
 from adapters.checks_model import OVERFLOWS, SmallNet
+from adapters.compilation.aot import compile_to
 from adapters.naming import strategy as composed
 from adapters.normalization.linear import as_linear
 from tests.nets import Explosive, Tiny, images, seeded
@@ -97,7 +97,7 @@ def _same_states(ours: AdaptiveModel, theirs: AdaptiveModel) -> None:
 @needs_compiler
 @pytest.mark.parametrize("name", names("adapter"))
 def test_graphs_of_linear_strategies_serve_each_of_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters.compiled, "compile_to", _must_not_compile)
+    monkeypatch.setattr(adapters.compilation.compiled, "compile_to", _must_not_compile)
     model = AdaptiveModel(seeded(SmallNet), name, compile=True)
     model.run([Request(images(1))], {})
     if as_linear(strategy(name)) is not None:
@@ -125,7 +125,7 @@ def _must_not_compile(*_: object) -> None:
 
 @needs_compiler
 def test_other_weights_are_another_graph(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(adapters.compiled, "compile_to", _must_not_compile)
+    monkeypatch.setattr(adapters.compilation.compiled, "compile_to", _must_not_compile)
     network = seeded(SmallNet)
     network.head.weight.data[0, 0] += 1e-3
     model = AdaptiveModel(network, compile=True)
@@ -173,7 +173,7 @@ def test_without_a_compiler_everything_runs_eagerly_and_says_so_once(
     def broken(*_: object) -> None:
         raise RuntimeError("g++ not found\nand more")
 
-    monkeypatch.setattr(adapters.compiled, "compile_to", broken)
+    monkeypatch.setattr(adapters.compilation.compiled, "compile_to", broken)
     model, eager = AdaptiveModel(seeded(Explosive), compile=True), AdaptiveModel(seeded(Explosive))
     with caplog.at_level(logging.WARNING, "renorm"):
         for seed in range(4):

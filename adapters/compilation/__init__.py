@@ -1,0 +1,1 @@
+"""The same forward as machine code."""
