@@ -13,9 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters.checks import check_adapter
-from adapters.checks_corrector import check_corrector
-from adapters.checks_learner import check_learner
+from adapters.checks import check_adapter, check_corrector, check_learner
 from tests.served import RENORM, served
 from tests.test_docs import ROOT, blocks
 from tests.test_end_to_end import images, png

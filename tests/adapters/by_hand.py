@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.base import Site
-from adapters.checks_learner import SmallNetwork
+from adapters.checks.learner import SmallNetwork
 
 
 class Copy(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapters import AdaptiveModel, AnyAdapter, Key, Moments, Request, Site, names
 from adapters import adapter as strategy
-from adapters.checks_model import SmallNet
+from adapters.checks.model import SmallNet
 from adapters.state.memory import join
 from tests.nets import Head1d, Twice, images, seeded
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import adapters.compilation.compiled
 from adapters import AdaptiveModel, AnyAdapter, Request, names
 from adapters import adapter as strategy
-from adapters.checks_model import OVERFLOWS, SmallNet
+from adapters.checks.model import OVERFLOWS, SmallNet
 from adapters.compilation.aot import compile_to
 from adapters.naming import strategy as composed
 from adapters.normalization.linear import as_linear

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, Answer, Composite, Descent, InputError, Key, Lesson, Memory, Request, strategy
-from adapters.checks_model import SmallNet
+from adapters.checks.model import SmallNet
 from adapters.engine.lessons import groups
 from adapters.normalization.bn import BN
 from tests.nets import Tiny, images, seeded

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters import Statistics
-from adapters.checks_model import same
+from adapters.checks.model import same
 from adapters.engine.moments import Affine, _in_one_pass, _large, measure, normalize, spread
 from tests.adapters.engine.test_moments import _exact
 

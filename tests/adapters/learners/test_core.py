@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters.checks_learner import SmallNetwork, floating
+from adapters.checks.learner import SmallNetwork, floating
 from adapters.learners.core import Core
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN

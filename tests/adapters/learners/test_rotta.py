@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapters import AdaptiveModel, UnMixTNS, strategy
 from adapters.base import Moments, Statistics
-from adapters.checks_learner import CLASSES, SmallNetwork, floating, pixels
+from adapters.checks.learner import CLASSES, SmallNetwork, floating, pixels
 from adapters.errors import ParameterError
 from adapters.learners.rotta import Pair, RoTTA
 from adapters.normalization.adabn import AdaBN

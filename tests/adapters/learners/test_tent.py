@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters.checks_learner import SmallNetwork, floating
+from adapters.checks.learner import SmallNetwork, floating
 from adapters.errors import ParameterError
 from adapters.learners.descent import Descended
 from adapters.learners.optimizers import OPTIMIZERS

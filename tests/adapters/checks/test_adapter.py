@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapters import STRATEGIES, AnyAdapter, Moments, RobustBN, Site, Statistics, adapter, kind_of, strategy
 from adapters.checks import CHECKS, check_adapter
-from adapters.checks_model import CHECKS as WHOLE
+from adapters.checks.model import CHECKS as WHOLE
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name, cls in STRATEGIES.items() if kind_of(cls) == "adapter"),

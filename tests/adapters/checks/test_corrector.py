@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters.checks_corrector import CHECKS, check_corrector
+from adapters.checks.corrector import CHECKS, check_corrector
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature

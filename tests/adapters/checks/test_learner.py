@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters.checks_learner import CHECKS, check_learner
+from adapters.checks.learner import CHECKS, check_learner
 from adapters.learners.core import Core
 from adapters.learners.descent import Descended
 from adapters.learners.rotta import RoTTA

@@ -4,7 +4,7 @@
 >>> check_adapter(MyAdapter(momentum=0.2))
 
 Each check is a function of an adapter that returns None, or raises AssertionError with what was wrong and what the
-contract asks for. Those that need a network are in `adapters.checks_model`.
+contract asks for. Those that need a network are in `adapters.checks.model`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters import checks_model
 from adapters.base import AnyAdapter, Moments, Site, Statistics
-from adapters.checks_model import close, require, same
+from adapters.checks import model
+from adapters.checks.model import close, require, same
 from adapters.state.memory import Layout, State, join
 
 
@@ -260,8 +260,8 @@ CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     "vmap": check_vmap,
     "queue": check_queue,
     "packing": check_packing,
-    "engine": checks_model.check_engine,
-    **checks_model.CHECKS,
+    "engine": model.check_engine,
+    **model.CHECKS,
 }
 """Every check by name: first those of the rule alone, then those of the rule inside a network."""
 

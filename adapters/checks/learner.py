@@ -1,0 +1,265 @@
+"""What every learner must satisfy, as functions that a plugin author can run.
+
+>>> from adapters.checks import check_learner
+>>> check_learner(MyLearner(lr=0.01))
+
+Each check is a function of a learner that returns None, or raises AssertionError with what was wrong and what the
+contract asks for. They teach it on a small network, normalized by the adapter that the learner names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adapters.base import AnyAdapter, Moments, Site
+from adapters.checks.adapter import check_docstring, check_hyperparameters
+from adapters.checks.model import require, same
+from adapters.normalization.source import Source
+from adapters.registry import STRATEGIES
+from adapters.roles import AnyLearner, Lesson, Start
+from adapters.state.memory import Layout, join
+
+SIZES = (1, 2, 5, 64)
+"""Images a request, in turn."""
+CLASSES, SIDE = 4, 6
+
+
+class SmallNetwork:
+    """Two convolutions, each with BatchNorm and ReLU, pooling and a linear layer: a `Network` for checks.
+
+    It takes pixels, uint8 ``[n, H, W, 3]``, or floating ``[n, 3, H, W]``, and works in ``dtype``. The adapter takes
+    its step by hand at both sites.
+    """
+
+    def __init__(self, adapter: AnyAdapter, dtype: torch.dtype = torch.float32) -> None:
+        generator = torch.Generator().manual_seed(5)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+        def site(name: str, channels: int) -> Site:
+            parts = [normal(channels) for _ in range(4)]
+            return Site(name, 0.3 * parts[0], 0.5 + parts[1].square(), 1 + 0.3 * parts[2], 0.3 * parts[3], 1e-5)
+
+        self.dtype = dtype
+        self.sites = [site("first", 5), site("second", 6)]
+        self.filters = [0.4 * normal(5, 3, 3, 3), 0.3 * normal(6, 5, 3, 3)]
+        self.head, self.bias = normal(CLASSES, 6), normal(CLASSES)
+        # As if trained: every class is named for some images, and few answers are sure; whatever the adapter.
+        self._normalize_by(Source())
+        logits, _ = self(floating(64, 0), self._layout.row, torch.zeros(self.parameters))
+        spread = logits.std(0) / 1.5
+        self.head, self.bias = self.head / spread[:, None], (self.bias - logits.mean(0)) / spread
+        self._normalize_by(adapter)
+
+    def _normalize_by(self, adapter: AnyAdapter) -> None:
+        self.adapter = adapter
+        self._layout = Layout([adapter.init(site) for site in self.sites])
+
+    @property
+    def parameters(self) -> int:
+        """How many affine parameters the layers have."""
+        return 2 * sum(site.channels for site in self.sites)
+
+    def start(self, image: Tensor) -> Start:
+        """What a learner starts from."""
+        return Start(self.parameters, self._layout.row.clone(), image, CLASSES)
+
+    def __call__(self, images: Tensor, row: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``[n, 4]``, and the adapter's state after the images."""
+        x = network_input(images).to(self.dtype)
+        channels = [site.channels for site in self.sites]
+        added = torch.split(affine, [*channels, *channels])
+        after = []
+        for layer, (site, state) in enumerate(zip(self.sites, self._layout.split(row), strict=True)):
+            x = F.conv2d(x, self.filters[layer], padding=1)
+            seen = Moments(x.mean((2, 3)), x.var((2, 3), correction=0), x[0, 0].numel())
+            used, moved = self.adapter.step(site, state, seen)
+            mean, var = (part.reshape(-1, site.channels, 1, 1) for part in used)
+            weight = (site.weight + added[layer]).view(-1, 1, 1)
+            bias = (site.bias + added[layer + len(channels)]).view(-1, 1, 1)
+            x = torch.relu((x - mean) / (var + site.eps).sqrt() * weight + bias)
+            after.append(moved)
+        return x.mean((2, 3)) @ self.head.mT + self.bias, join(after).detach()
+
+
+class Taught(NamedTuple):
+    """One lesson at its place among others."""
+
+    where: str
+    network: SmallNetwork
+    state: Any
+    lesson: Lesson
+    after: Any
+    row: Tensor
+
+
+def network_input(images: Tensor) -> Tensor:
+    """What the small network works on: pixels become about as `floating` images are."""
+    return images.permute(0, 3, 1, 2) / 64.0 - 2.0 if images.dtype == torch.uint8 else images
+
+
+def floating(n: int, seed: int) -> Tensor:
+    """Images ``[n, 3, 6, 6]`` as a network takes them, each of a tint of its own, the same at every call."""
+    generator = torch.Generator().manual_seed(seed)
+    tint = torch.randn(n, 3, 1, 1, generator=generator)
+    return 0.3 + tint + torch.randn(n, 3, SIDE, SIDE, generator=generator)
+
+
+def pixels(n: int, seed: int) -> Tensor:
+    """The same as pixels, ``[n, 6, 6, 3]`` of uint8."""
+    return (64 * floating(n, seed) + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def flat(n: int, seed: int) -> Tensor:
+    """Pixels of one grey each, black at first."""
+    greys = (17 * torch.arange(n) + 40 * seed).remainder(256).to(torch.uint8)
+    return greys.view(n, 1, 1, 1).expand(n, SIDE, SIDE, 3).clone()
+
+
+def network_of(learner: AnyLearner) -> SmallNetwork:
+    """The small network with the normalization that the learner names."""
+    name = getattr(learner, "adapter", None)
+    require(name in STRATEGIES, f"adapter must name the normalization that the learner goes with, not {name!r}")
+    return SmallNetwork(STRATEGIES[str(name)]())
+
+
+def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor] = pixels) -> Iterator[Taught]:
+    """Lessons of 1, 2, 5 and 64 images in turn, each from the state that the one before left."""
+    network = network_of(learner)
+    answering = SmallNetwork(learner.answering(network.adapter))
+    start = network.start(images(1, 0))
+    state, row = learner.init(start), start.row
+    for number, n in enumerate(islice(cycle(SIZES), lessons)):
+        where = f"in lesson {number + 1}, of {n} {images.__name__} images"
+        shown = images(n, number)
+        with torch.no_grad():
+            logits, moved = answering(shown, row, learner.affine(state))
+        lesson = Lesson(shown, logits, row, moved)
+        try:
+            # On copies, so that the states seen by the checks are as they should be even if learn writes to them.
+            after, row_after = learner.learn(*copy.deepcopy((state, lesson)), network)
+        except Exception as error:
+            raise AssertionError(f"learn must accept any request of n >= 1 images, but {where} it raised") from error
+        yield Taught(where, network, state, lesson, after, row_after)
+        state, row = after, row_after
+
+
+def check_init(learner: AnyLearner) -> None:
+    """A new stream always starts alike, with the network as it is hosted, and starting one changes nothing."""
+    network, image = network_of(learner), pixels(1, 0)
+    start = network.start(image)
+    before, random = copy.deepcopy(start), torch.get_rng_state()
+    first = learner.init(start)
+    require(same((start.row, start.image), (before.row, before.image)), "init wrote to what it was given")
+    require(torch.equal(random, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        require(same(first, learner.init(start)), "init must give the same at every call, whatever ran before")
+    require(all(_is_plain(field) for field in first), "a state is a NamedTuple of tensors without gradient")
+    affine = learner.affine(first)
+    require(affine.shape == (network.parameters,), f"affine must be [{network.parameters}], not {list(affine.shape)}")
+    require(not affine.any(), "a new stream's affine must be all zeros: what is learned is the difference to training")
+
+
+def check_answering(learner: AnyLearner) -> None:
+    """The adapter that answers has states of the same shapes as the one that the learner is combined with."""
+    network = network_of(learner)
+    answering = learner.answering(network.adapter)
+    for site in network.sites:
+        ours, theirs = ([field.shape for field in adapter.init(site)] for adapter in (answering, network.adapter))
+        require(ours == theirs, f"answering gave an adapter with states of shapes {ours} in place of {theirs}")
+
+
+def check_purity(learner: AnyLearner) -> None:
+    """A lesson writes to none of its arguments, draws nothing that is not seeded and keeps nothing."""
+    for taught in walk(learner, 2 * len(SIZES)):
+        given = (taught.state, taught.lesson)
+        before, random = copy.deepcopy(given), torch.get_rng_state()
+        after, row = learner.learn(*given, taught.network)
+        require(same(taught.state, before[0]), f"{taught.where}, learn wrote to the state: return new tensors instead")
+        require(same(taught.lesson, before[1]), f"{taught.where}, learn wrote to the lesson")
+        require(torch.equal(random, torch.get_rng_state()), f"{taught.where}, learn used torch's global generator")
+        again = same((*after, row), (*taught.after, taught.row))
+        require(again, f"{taught.where}, the same lesson taught something else: keep nothing and draw nothing")
+
+
+def check_shapes(learner: AnyLearner) -> None:
+    """The state keeps type, shapes and types of numbers over a hundred lessons, and so does the adapter's."""
+    kinds: list[Any] = []
+    for taught in walk(learner, 100):
+        kinds = kinds or [_kind(field) for field in taught.state]
+        require(type(taught.after) is type(taught.state), f"{taught.where}, learn must return a state as init does")
+        kept = [_kind(field) for field in taught.after] == kinds
+        require(
+            kept, f"{taught.where}, the fields of the state must keep shapes and types: a stream's bytes are counted"
+        )
+        require(
+            _kind(taught.row) == _kind(taught.lesson.after), f"{taught.where}, the row must be one of the adapter's"
+        )
+        require(
+            all(_is_plain(part) for part in (*taught.after, taught.row)), f"{taught.where}, detach what is returned"
+        )
+
+
+def check_finite(learner: AnyLearner) -> None:
+    """What is added to the network is float32 and finite, whatever images were seen, and so is the adapter's state."""
+    for images in (pixels, floating, flat):
+        for taught in walk(learner, 3 * len(SIZES), images):
+            affine = learner.affine(taught.after)
+            shape, parameters = list(affine.shape), taught.network.parameters
+            require(
+                shape == [parameters] and affine.dtype == torch.float32,
+                f"{taught.where}, affine must be [{parameters}] float32, not {shape} {affine.dtype}",
+            )
+            finite = bool(affine.isfinite().all() and taught.row.isfinite().all())
+            require(finite, f"{taught.where}, not all numbers are finite: leave the state as it is where a step is not")
+
+
+def check_learns(learner: AnyLearner) -> None:
+    """Within a hundred lessons the affine parameters move."""
+    for taught in walk(learner, 100):
+        if learner.affine(taught.after).any():
+            return
+    raise AssertionError("after a hundred lessons affine is still all zeros: nothing was learned")
+
+
+def check_learner(learner: AnyLearner) -> None:
+    """Run every check on a learner.
+
+    Raises:
+        AssertionError: the first check that fails; the message names it and says what the contract asks for.
+    """
+    for name, check in CHECKS.items():
+        try:
+            check(learner)
+        except AssertionError as error:
+            raise AssertionError(f"{learner!r} fails the check '{name}': {error}") from error
+
+
+CHECKS: dict[str, Callable[[Any], None]] = {
+    "docstring": check_docstring,
+    "hyperparameters": check_hyperparameters,
+    "init": check_init,
+    "answering": check_answering,
+    "purity": check_purity,
+    "shapes": check_shapes,
+    "finite": check_finite,
+    "learns": check_learns,
+}
+"""Every check by name."""
+
+
+def _kind(field: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return field.shape, field.dtype
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.requires_grad
