@@ -1,6 +1,19 @@
 """Test-time adaptation of normalization statistics: torch only, usable without the server."""
 
-from adapters.base import Adapter, AnyAdapter, Moments, Nothing, Site, Statistics, rate
+from adapters.base import (
+    Adapter,
+    AnyAdapter,
+    Corrector,
+    Learner,
+    Lesson,
+    Moments,
+    Network,
+    Nothing,
+    Site,
+    Start,
+    Statistics,
+    rate,
+)
 from adapters.composite import Composite, Strategy, whole
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
@@ -35,7 +48,6 @@ from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
 from adapters.params import check, param, schema
 from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
-from adapters.roles import Corrector, Learner, Lesson, Network, Start
 from adapters.state.arena import Arena
 from adapters.state.memory import Key, Memory
 

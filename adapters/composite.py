@@ -8,9 +8,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from adapters.base import AnyAdapter
+from adapters.base import AnyAdapter, AnyCorrector, AnyLearner
 from adapters.errors import CombinationError
-from adapters.roles import AnyCorrector, AnyLearner
 
 
 @dataclass(frozen=True)

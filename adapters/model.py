@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.base import AnyAdapter
+from adapters.base import AnyAdapter, Lesson
 from adapters.compilation.aot import default_cache
 from adapters.compilation.compiled import Compiled
 from adapters.composite import Strategy, learner_of, whole
@@ -31,7 +31,6 @@ from adapters.normalization.source import Source
 from adapters.probes.independence import check_independence
 from adapters.probes.lesson_memory import LessonMemory
 from adapters.probes.reach import Reach, find_reach
-from adapters.roles import Lesson
 from adapters.sites import Sites
 from adapters.state.arena import Arena
 from adapters.state.memory import Key, Layout, Memory, initial

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from adapters.base import AnyCorrector
 from adapters.checks import adapter
 from adapters.checks.model import close, require, same
-from adapters.roles import AnyCorrector
 
 SIZES = {"a small head": (6, 4), "a wide head": (3, 40), "two classes": (5, 2), "one feature and one class": (1, 1)}
 """Features and classes of the synthetic networks."""

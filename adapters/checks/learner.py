@@ -18,12 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters.base import AnyAdapter, Moments, Site
+from adapters.base import AnyAdapter, AnyLearner, Lesson, Moments, Site, Start
 from adapters.checks.adapter import check_docstring, check_hyperparameters
 from adapters.checks.model import require, same
 from adapters.normalization.source import Source
 from adapters.registry import STRATEGIES
-from adapters.roles import AnyLearner, Lesson, Start
 from adapters.state.memory import Layout, join
 
 SIZES = (1, 2, 5, 64)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapters.base import AnyCorrector
 from adapters.composite import whole
 from adapters.engine.plan import Turn
 from adapters.errors import UnsupportedModelError
-from adapters.roles import AnyCorrector
 from adapters.state.memory import Key, Memory, State
 
 Parts = tuple[State, ...]

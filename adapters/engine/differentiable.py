@@ -43,13 +43,13 @@ def _shared(one: Tensor, other: Tensor) -> bool:
 
 
 class Taught:
-    """One network with one adapter, see `adapters.roles.Network`."""
+    """One network with one adapter, see `adapters.base.Network`."""
 
     def __init__(self, hosted: Hosted, adapter: AnyAdapter) -> None:
         self._hosted, self._adapter, self._layout = hosted, adapter, hosted.layout_of(adapter)
 
     def __call__(self, images: Tensor, row: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the images, and the adapter's state after them, see `adapters.roles.Network`."""
+        """Logits of the images, and the adapter's state after them, see `adapters.base.Network`."""
         everyone = Group([0], None, slice(0, len(images)), update=True)
         steps = GroupedSteps(self._adapter, self._layout, self._layout.complete(row)[None], [everyone])
         plan = Lone(steps, len(images), Learned(self._hosted.affines.places, affine[None]))

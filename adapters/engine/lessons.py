@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapters.base import AnyLearner, Lesson, Start
 from adapters.composite import whole
 from adapters.engine.affine import Learned
 from adapters.engine.calling import SwitchesKept
@@ -19,7 +20,6 @@ from adapters.engine.plan import Plan, Turn
 from adapters.errors import InputError
 from adapters.learners.descent import Descended, Descent
 from adapters.learners.optimizers import ordinary
-from adapters.roles import AnyLearner, Lesson, Start
 from adapters.state.memory import Key, Memory, State
 
 

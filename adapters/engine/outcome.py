@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adapters.base import Lesson
 from adapters.engine.corrections import Corrections
 from adapters.engine.corrections import finite as all_finite
 from adapters.engine.drift import FirstSite, Reading
@@ -16,7 +17,6 @@ from adapters.engine.outliers import beyond, weights
 from adapters.engine.plan import Plan
 from adapters.engine.request import Answer, Outcome, Request
 from adapters.finite import finite_rows
-from adapters.roles import Lesson
 from adapters.state.memory import Key, Memory
 
 NO_STATE = torch.empty(0)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from adapters.base import Lesson
 from adapters.composite import Strategy, learner_of
 from adapters.errors import InputError, UnsupportedModelError
 from adapters.finite import finite_rows
-from adapters.roles import Lesson
 from adapters.state.memory import Key, Memory
 
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from adapters.base import Lesson, Network, Start
 from adapters.learners.optimizers import OPTIMIZERS, Trace, all_finite, fresh, gradient, ordinary
 from adapters.params import check, param
-from adapters.roles import Lesson, Network, Start
 
 
 class Descended(NamedTuple):

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from adapters.base import Lesson, Network, Start
 from adapters.learners.augmentations import augmented
 from adapters.learners.memory_bank import Bank, Keeper, Rule, empty
 from adapters.learners.optimizers import Trace, adam, all_finite, fresh, gradient, ordinary
 from adapters.normalization.frozen import still
 from adapters.params import check, param
-from adapters.roles import Lesson, Network, Start
 
 
 class Pair(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapters.base import Lesson
 from adapters.composite import Strategy, learner_of
 from adapters.engine.differentiable import Hosted, Taught
 from adapters.normalization.bn import BN
 from adapters.probes.reach import two_images
-from adapters.roles import Lesson
 from adapters.state.memory import Key
 
 UNBOUNDED = 2**62

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from adapters.base import Start
 from adapters.composite import Strategy, whole
 from adapters.engine.corrections import fresh
 from adapters.engine.drift import evidence_bytes
 from adapters.errors import InputError
-from adapters.roles import Start
 from adapters.state.memory import Layout, bytes_of
 
 

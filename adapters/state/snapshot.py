@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapters.base import Start
 from adapters.composite import Strategy, whole
 from adapters.engine.corrections import finite
 from adapters.engine.plan import Layouts
 from adapters.errors import StateError
 from adapters.naming import name_of, params_of
-from adapters.roles import Start
 from adapters.sites import Sites
 from adapters.state.memory import Key, Memory, State
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from adapters.base import AnyCorrector
 from adapters.checks.corrector import CHECKS, check_corrector
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature
-from adapters.roles import AnyCorrector
 
 plain = partial(Lame, affinity="knn", memory=0, when="always")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from adapters.base import AnyLearner, Lesson, Network
 from adapters.checks.learner import CHECKS, check_learner
 from adapters.learners.core import Core
 from adapters.learners.descent import Descended
 from adapters.learners.rotta import RoTTA
 from adapters.learners.tent import Tent
-from adapters.roles import AnyLearner, Lesson, Network
 
 LEARNERS = [
     Tent(),

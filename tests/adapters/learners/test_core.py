@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from adapters.base import Lesson
 from adapters.checks.learner import SmallNetwork, floating
 from adapters.learners.core import Core
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
-from adapters.roles import Lesson
 from tests.adapters.by_hand import Copy, train_mode
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, UnMixTNS, strategy
-from adapters.base import Moments, Statistics
+from adapters.base import AnyLearner, Lesson, Moments, Statistics
 from adapters.checks.learner import CLASSES, SmallNetwork, floating, pixels
 from adapters.errors import ParameterError
 from adapters.learners.rotta import Pair, RoTTA
@@ -20,7 +20,6 @@ from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
 from adapters.normalization.frozen import Still, still
 from adapters.normalization.robust_bn import RobustBN
-from adapters.roles import AnyLearner, Lesson
 from tests.adapters.by_hand import Copy, ListBank, Robust, rotta_update
 
 

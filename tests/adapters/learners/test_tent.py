@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from adapters.base import Lesson
 from adapters.checks.learner import SmallNetwork, floating
 from adapters.errors import ParameterError
 from adapters.learners.descent import Descended
 from adapters.learners.optimizers import OPTIMIZERS
 from adapters.learners.tent import Tent
 from adapters.normalization.bn import BN
-from adapters.roles import Lesson
 from tests.adapters.by_hand import Copy, train_mode
 
 THEIRS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
