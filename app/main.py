@@ -14,7 +14,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.access import Access
+from app.auth.access import Access
 from app.engine import Engine
 from app.memory import ledger_of
 from app.routes import access, admin, errors, health, info, live, metrics, ndjson, observe, predict, security, v2

@@ -32,11 +32,11 @@ from typer.testing import CliRunner
 
 from adapters import STRATEGIES, AdaptiveModel, kind_of, name_of, names, strategy, whole
 from adapters.checks import check_adapter
+from app.auth.keys import write_keys
 from app.cli import cli
 from app.configuration import configuration
 from app.evaluation.rows import COLUMNS, read_csv
 from app.evaluation.types import PROTOCOLS
-from app.keys import write_keys
 from app.models.resnet20 import ResNet20
 from tests.app.fakes import Client
 from tests.app.test_traces import receiving
@@ -190,7 +190,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     write_keys(tmp_path / "keys.toml", [])
     app = Client(keys=tmp_path / "keys.toml").app
     # The server knows the keys that commands make at once, where the page waits a second.
-    monkeypatch.setattr("app.keys.CHECK_S", 0.0)
+    monkeypatch.setattr("app.auth.keys.CHECK_S", 0.0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

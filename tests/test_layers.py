@@ -99,7 +99,7 @@ BELOW = (
     *("app.frames", "app.metrics", "app.streams", "app.temperatures", "app.types"),
 )
 INNER = (
-    *("app.access", "app.configuration", "app.keys", "app.logs", "app.oip", "app.traces"),
+    *("app.auth.access", "app.configuration", "app.auth.keys", "app.logs", "app.oip", "app.traces"),
     *("app.engine", "app.describing", "app.store", "app.guard", *BELOW),
 )
 

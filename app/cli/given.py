@@ -9,9 +9,9 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.access import Access
+from app.auth.access import Access
+from app.auth.keys import KeyFileError
 from app.configuration import SECRETS, Configuration, ConfigurationError, configuration, unknown_variables
-from app.keys import KeyFileError
 from app.settings import Settings
 
 BAD_OPTION = 2

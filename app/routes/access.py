@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.access import Access, needed, presented
+from app.auth.access import Access, needed, presented
 from app.errors import AccessError
 from app.routes.caller import remember_key
 from app.routes.errors import reply
@@ -36,7 +36,7 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 def check_touch(
     scope: Scope, stream: str | None, *, need: Literal["infer", "admin"] = "infer", forgets: bool = False
 ) -> None:
-    """Refuse a call whose key is not for that stream, see `app.access.Access.check_stream`.
+    """Refuse a call whose key is not for that stream, see `app.auth.access.Access.check_stream`.
 
     Raises:
         AccessError: it is bound to others, or may not forget a stream.

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 
-from app.access import Access, needed, presented
+from app.auth.access import Access, needed, presented
 from app.errors import DeadlineError, FieldError, MissingPackageError, UnsupportedError
 from app.memory import Ledger
 from app.routes.caller import KEY, client_of

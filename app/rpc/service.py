@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from open_inference.grpc import protocol
 from starlette.datastructures import Headers, State
 
-from app.access import presented
+from app.auth.access import presented
 from app.engine import Engine
 from app.errors import EngineClosedError, RequestError
 from app.memory import UNBOUNDED, Account, Ledger, bytes_of

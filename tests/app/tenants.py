@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.keys import new_key, write_keys
+from app.auth.keys import new_key, write_keys
 from tests.app.fakes import Client
 
 OWN, FOREIGN = "tenant-b-1", "camera-7"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from app.auth.keys import Key, Scope, digest, read_keys, write_keys
 from app.cli import cli
-from app.keys import Key, Scope, digest, read_keys, write_keys
 
 
 @pytest.fixture(autouse=True)

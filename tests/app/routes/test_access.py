@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.access import needed
-from app.keys import new_key, write_keys
+from app.auth.access import needed
+from app.auth.keys import new_key, write_keys
 from tests.app.fakes import Client, refusal
 
 IMAGE = b"an image, as far as the door looks"

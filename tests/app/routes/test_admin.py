@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.keys import new_key, write_keys
+from app.auth.keys import new_key, write_keys
 from tests.app.fakes import Client, refusal
 
 KEY = "a long sécret key"

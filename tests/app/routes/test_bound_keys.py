@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app import keys as key_files
-from app.keys import read_keys, write_keys
+from app.auth import keys as key_files
+from app.auth.keys import read_keys, write_keys
 from tests.app.fakes import Client, refusal
 from tests.app.routes.cameras import Camera, play
 from tests.app.tenants import FOREIGN, OWN, tenants, written_keys

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.keys import new_key, write_keys
+from app.auth.keys import new_key, write_keys
 from app.routes.caller import client_of, remember_key
 from tests.app.fakes import Client
 from tests.app.small import png

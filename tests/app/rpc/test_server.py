@@ -13,6 +13,7 @@ from open_inference.grpc import protocol
 from starlette.datastructures import State
 
 from adapters import ParameterError
+from app.auth.keys import new_key, write_keys
 from app.errors import (
     BusyError,
     DeadlineError,
@@ -22,7 +23,6 @@ from app.errors import (
     TooLargeError,
     UnanswerableError,
 )
-from app.keys import new_key, write_keys
 from app.routes import errors
 from app.rpc.errors import CODES
 from app.rpc.service import Service

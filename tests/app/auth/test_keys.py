@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.keys import PREFIX, Key, KeyFile, KeyFileError, digest, new_key, read_keys, write_keys
+from app.auth.keys import PREFIX, Key, KeyFile, KeyFileError, digest, new_key, read_keys, write_keys
 
 HASH = f"sha256:{'0' * 64}"
 GOOD = f'[[key]]\nname = "a"\nscopes = ["infer"]\nhash = "{HASH}"\n'

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app import keys as key_files
-from app.access import Access, needed, presented
+from app.auth import keys as key_files
+from app.auth.access import Access, needed, presented
+from app.auth.keys import KeyFileError, Scope, new_key, read_keys, write_keys
 from app.errors import AccessError, MissingKeyError
-from app.keys import KeyFileError, Scope, new_key, read_keys, write_keys
 from app.settings import Settings
 
 OUTSIDE = "0.0.0.0"  # noqa: S104

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from app.auth.keys import Key, KeyFile, Scope, digest
 from app.errors import AccessError, MissingKeyError
-from app.keys import Key, KeyFile, Scope, digest
 from app.settings import Settings
 
 ADMIN_KEY_NAME = "RENORM_ADMIN_KEY"
