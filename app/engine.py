@@ -26,24 +26,26 @@ from app.governor import Governor
 from app.images import Limits
 from app.lesson_limit import LessonLimit
 from app.memory import Part, parts_of
-from app.meter import Meter, Silent
 from app.models import load
 from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
 from app.named import named
+from app.observability.meter import Meter, Silent
+from app.observability.statistics import Statistics
 from app.places import Limits as Waiting
 from app.predictions import prediction_of, timing_of
 from app.replays import Replays, fingerprint
 from app.settings import Settings
-from app.statistics import Statistics
 from app.streams import IN_USE_S, Scope, Streams
 from app.tickets import Result, Ticket
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
 from app.worker import Worker
 
 log = logging.getLogger("renorm")
-server_log = logging.getLogger("renorm.server")  # what a person who runs a server waits for, see `app.logs`
+server_log = logging.getLogger(
+    "renorm.server"
+)  # what a person who runs a server waits for, see `app.observability.logs`
 
 HUNG_S = 300.0  # seconds after which a forward, or the decoding of an image, is taken to be hung
 

@@ -39,7 +39,7 @@ from app.evaluation.rows import COLUMNS, read_csv
 from app.evaluation.types import PROTOCOLS
 from app.models.resnet20 import ResNet20
 from tests.app.fakes import Client
-from tests.app.test_traces import receiving
+from tests.app.observability.test_traces import receiving
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -96,10 +96,17 @@ BELOW = (
         "app.named",
         "app.outputs",
     ),
-    *("app.frames", "app.metrics", "app.streams", "app.temperatures", "app.types"),
+    *("app.frames", "app.observability.metrics", "app.streams", "app.temperatures", "app.types"),
 )
 INNER = (
-    *("app.auth.access", "app.configuration", "app.auth.keys", "app.logs", "app.oip", "app.traces"),
+    *(
+        "app.auth.access",
+        "app.configuration",
+        "app.auth.keys",
+        "app.observability.logs",
+        "app.oip",
+        "app.observability.traces",
+    ),
     *("app.engine", "app.describing", "app.store", "app.guard", *BELOW),
 )
 

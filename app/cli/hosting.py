@@ -21,7 +21,7 @@ from app.cli.listening import address
 from app.cli.opening import open_engine
 from app.connections.door import Door
 from app.connections.limits import limits_of
-from app.logs import server as server_log
+from app.observability.logs import server as server_log
 
 if TYPE_CHECKING:
     import uvicorn

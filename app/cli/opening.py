@@ -31,7 +31,7 @@ def check_traces(settings: Settings) -> None:
 
     if settings.traces:
         try:
-            importlib.import_module("app.traces")
+            importlib.import_module("app.observability.traces")
         except MissingPackageError as error:
             fail(f"{error.message}; {error.hint}", status=CANNOT_RUN)
 

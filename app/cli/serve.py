@@ -19,8 +19,8 @@ from app.cli.hosting import host
 from app.cli.listening import listen, why_not
 from app.cli.opening import check_grpc, check_strategy, check_traces
 from app.governor import limit_spinning
-from app.logs import server as server_log
-from app.logs import set_up
+from app.observability.logs import server as server_log
+from app.observability.logs import set_up
 
 if TYPE_CHECKING:
     from app.settings import Settings

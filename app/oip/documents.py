@@ -8,9 +8,9 @@ from typing import Any
 from app import __version__
 from app.errors import ModelNotFoundError
 from app.models.hosted import Hosted
+from app.observability.statistics import Duration, Statistics
 from app.oip.outputs import OUTPUTS
 from app.settings import Settings
-from app.statistics import Duration, Statistics
 
 NAME = "renorm"
 VERSION = "1"

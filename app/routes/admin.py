@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from app.logs import server
+from app.observability.logs import server
 from app.routes.access import caller_of, check_touch
 from app.routes.deps import OpenEngine
 from app.routes.openapi import RESET_DOCS, described

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.metrics import Metrics
+from app.observability.metrics import Metrics
 from app.routes.access import check_touch
 from app.routes.direct import Direct
 

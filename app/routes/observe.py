@@ -16,8 +16,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logs import REQUEST_ID, access
-from app.metrics import OTHER, Metrics
+from app.observability.logs import REQUEST_ID, access
+from app.observability.metrics import OTHER, Metrics
 from app.routes.errors import reply
 from app.settings import Settings
 from app.types import Timing
@@ -25,7 +25,7 @@ from app.types import Timing
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from app.traces import Tracing
+    from app.observability.traces import Tracing
 
 HEADER = b"x-request-id"
 """The header that says which request it is: a client's own word if it is a sane one, else one made up here."""
@@ -176,7 +176,7 @@ def traced(lifespan: Lifespan) -> Lifespan:
             async with lifespan(app):
                 yield
             return
-        from app.traces import Tracing  # noqa: PLC0415 - an extra, which a server without traces does without
+        from app.observability.traces import Tracing  # noqa: PLC0415 - an extra, which a server without traces does without
 
         app.state.tracing = tracing = Tracing()
         try:

@@ -15,11 +15,11 @@ from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.main import create_app
 from app.memory import Part
-from app.meter import Meter, Silent
 from app.models.hosted import Hosted, Preprocessing
+from app.observability.meter import Meter, Silent
+from app.observability.statistics import Statistics
 from app.outputs import read_outputs
 from app.settings import Settings
-from app.statistics import Statistics
 from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
 
 CLASSES = ["ant", "bee", "cow", "dog", "emu", "fox", "gnu"]

@@ -27,7 +27,7 @@ from app.cli import cli
 from app.cli.given import settings_from
 from app.cli.serve import serve
 from app.errors import ModelError
-from app.logs import JsonLines
+from app.observability.logs import JsonLines
 from app.settings import Settings
 from tests.nets import Tiny
 

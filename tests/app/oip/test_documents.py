@@ -5,9 +5,9 @@ import json
 import torch
 
 from app.models.hosted import Hosted, Preprocessing
+from app.observability.statistics import Statistics
 from app.oip import documents
 from app.settings import Settings
-from app.statistics import Statistics
 from app.types import Timing
 
 HOSTED = Hosted(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.logs import REQUEST_ID, JsonLines
-from app.metrics import Metrics
+from app.observability.logs import REQUEST_ID, JsonLines
+from app.observability.metrics import Metrics
 from app.routes.observe import Observe, note
 from app.types import Timing
 from tests.app.fakes import Client, FakeEngine, refusal

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.logs import REQUEST_ID, JsonLines, TextLines, access
-from app.metrics import Metrics
+from app.observability.logs import REQUEST_ID, JsonLines, TextLines, access
+from app.observability.metrics import Metrics
 from app.routes.observe import Observe, note
 from tests.app.fakes import Client, refusal
 from tests.app.routes.test_observe import TIMING, counted, counts

@@ -19,8 +19,8 @@ from adapters import ParameterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError, StreamBusyError
 from app.memory import Ledger
-from app.meter import Meter, Silent
-from app.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Metrics, by_stream, shown
+from app.observability.meter import Meter, Silent
+from app.observability.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Metrics, by_stream, shown
 from app.settings import Settings
 from app.types import StreamInfo, StreamsInfo, Timing
 from tests.app.fakes import STATE, FakeEngine

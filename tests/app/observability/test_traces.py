@@ -21,11 +21,12 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from app import __version__, traces
+from app import __version__
 from app.cli.opening import check_traces
 from app.errors import MissingPackageError
+from app.observability import traces
+from app.observability.traces import STAGES, Tracing
 from app.settings import Settings
-from app.traces import STAGES, Tracing
 from app.types import Timing
 from tests.app.fakes import Client
 
@@ -122,10 +123,10 @@ def test_a_client_that_traces_nothing_starts_a_trace(sent: InMemorySpanExporter)
 def test_without_the_setting_nothing_is_traced_nor_imported(
     sent: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "app.traces")
+    monkeypatch.delitem(sys.modules, "app.observability.traces")
     client = Client()
     assert client.get("/v1/model").status_code == 200
-    assert "app.traces" not in sys.modules
+    assert "app.observability.traces" not in sys.modules
     assert sent.get_finished_spans() == ()
 
 
@@ -139,12 +140,12 @@ def not_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
         return original(name, *rest, **more)
 
-    monkeypatch.delitem(sys.modules, "app.traces")
-    monkeypatch.delattr("app.traces")
+    monkeypatch.delitem(sys.modules, "app.observability.traces")
+    monkeypatch.delattr("app.observability.traces")
     monkeypatch.setattr(builtins, "__import__", without)
     yield
     monkeypatch.undo()
-    assert importlib.import_module("app.traces") is traces
+    assert importlib.import_module("app.observability.traces") is traces
 
 
 def test_the_command_says_what_is_missing(not_installed: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.logs import REQUEST_ID, JsonLines, TextLines, access, set_up
+from app.observability.logs import REQUEST_ID, JsonLines, TextLines, access, set_up
 from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -164,7 +164,7 @@ def test_a_program_that_logs_already_keeps_its_handlers() -> None:
 def test_every_line_of_a_program_is_json() -> None:
     code = """
 import logging, warnings
-from app.logs import set_up
+from app.observability.logs import set_up
 from app.settings import Settings
 set_up(Settings(log_format="json", access_log=True))
 logging.getLogger("renorm").warning("one")
