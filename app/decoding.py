@@ -28,8 +28,8 @@ from app.decoding_share import CostlyError, Read, Share
 from app.errors import EngineClosedError, FieldError, TooLargeError
 from app.images import CHEAP_PIXELS, TINY_PIXELS, Limits, check_header, cut_pixels, decode, is_cheap, is_tiny
 from app.input_range import InputRange
-from app.memory import Part
 from app.models.hosted import Preprocessing
+from app.resources.memory import Part
 from app.shares import Flow
 
 TURN_S = 0.01

@@ -17,15 +17,12 @@ from app.batcher import Batcher
 from app.budget import Budget
 from app.calibrated import Calibrated
 from app.call_limits import check_count
-from app.cores import usable_cores
 from app.decoding import Decoders
 from app.describing import describe_hosted
 from app.errors import BusyError, DeadlineError, EngineClosedError, StreamNotFoundError
 from app.forwards import Forwards
-from app.governor import Governor
 from app.images import Limits
 from app.lesson_limit import LessonLimit
-from app.memory import Part, parts_of
 from app.models import load
 from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
@@ -36,6 +33,9 @@ from app.observability.statistics import Statistics
 from app.places import Limits as Waiting
 from app.predictions import prediction_of, timing_of
 from app.replays import Replays, fingerprint
+from app.resources.cores import usable_cores
+from app.resources.governor import Governor
+from app.resources.memory import Part, parts_of
 from app.settings import Settings
 from app.streams import IN_USE_S, Scope, Streams
 from app.tickets import Result, Ticket

@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
 from app.evictions import Origin
-from app.governor import Governor
 from app.observability.meter import Meter
 from app.observability.statistics import Statistics
 from app.outputs import Output, read_outputs
+from app.resources.governor import Governor
 from app.streams import Scope, Streams
 from app.tickets import Result, Ticket
 from app.worker import Worker

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Literal, NamedTuple, get_args
 
 from app.errors import RenormError
-from app.memory import Account, Ledger
+from app.resources.memory import Account, Ledger
 
 Policy = Literal["wait", "drop_oldest", "drop_latest"]
 """What happens when as many frames wait as may, and one more comes."""

@@ -7,8 +7,8 @@ import torch
 from adapters import Strategy
 from adapters.probes.lesson_memory import LessonMemory
 from app.errors import TooLargeError
-from app.machine import usable_bytes
-from app.memory import parts_of
+from app.resources.machine import usable_bytes
+from app.resources.memory import parts_of
 from app.settings import Settings
 
 

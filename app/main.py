@@ -16,7 +16,7 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.auth.access import Access
 from app.engine import Engine
-from app.memory import ledger_of
+from app.resources.memory import ledger_of
 from app.routes import access, admin, errors, health, info, live, metrics, ndjson, observe, predict, security, v2
 from app.routes.limit import BodyLimit
 from app.routes.openapi import described

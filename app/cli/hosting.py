@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from app.engine import Engine
-    from app.memory import Ledger
+    from app.resources.memory import Ledger
     from app.settings import Settings
     from app.types import ModelInfo
 

@@ -10,7 +10,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from app.errors import BusyError, RenormError, TooLargeError
-from app.memory import Account, Ledger
+from app.resources.memory import Account, Ledger
 from app.routes.limit import ACCOUNT, FRAMES
 
 FREE = 2**18

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from app.memory import Ledger, Part
+from app.resources.memory import Ledger, Part
 
 
 def memory_metrics(ledger: Ledger | None, parts: Sequence[Part] = ()) -> list[Metric]:

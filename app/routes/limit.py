@@ -1,6 +1,6 @@
 """The limits on bodies: refused by their declared length before a byte is read, or as soon as they grow past it.
 
-All that is received is on the server's account of memory, until it is answered: see `app.memory`.
+All that is received is on the server's account of memory, until it is answered: see `app.resources.memory`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BusyError, TooLargeError
-from app.memory import Account, Ledger
+from app.resources.memory import Account, Ledger
 from app.routes.errors import answer
 
 ACCOUNT = "renorm.memory"

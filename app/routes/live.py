@@ -14,7 +14,7 @@ from adapters import AdapterError
 from app.engine import Engine
 from app.errors import AccessError, EngineClosedError, MediaTypeError, RenormError
 from app.frames import Frame, Frames
-from app.memory import Account, Ledger
+from app.resources.memory import Account, Ledger
 from app.routes.access import check_still, check_touch
 from app.routes.deps import the_engine, the_settings
 from app.routes.errors import answer

@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 
 from app.errors import FieldError, MediaTypeError
+from app.resources.json_size import unpacked_bytes
 from app.routes.base64_images import decode_all
 from app.routes.fields import PREDICT, RESET, check_top_k, gather
 from app.routes.forms import read_form
@@ -18,7 +19,6 @@ from app.routes.limit import account_of
 from app.routes.strict_json import load_object
 from app.settings import Settings
 from app.types import Call
-from app.unpacked import unpacked_bytes
 
 # The last is what `curl --data-binary @image.jpg` says unasked, whatever it sends.
 _BYTES = {"", "application/octet-stream", "application/x-www-form-urlencoded"}

@@ -14,7 +14,6 @@ from starlette.datastructures import Headers
 
 from app.engine import Engine
 from app.errors import RequestError
-from app.memory import Account, bytes_of
 from app.models.hosted import Hosted
 from app.oip.answer import Answer, write_answer
 from app.oip.body import HEADER, Reading, read_body
@@ -23,6 +22,8 @@ from app.oip.infer import to_call
 from app.oip.inputs import Limits
 from app.oip.outputs import Wanted, about, to_tensors
 from app.oip.unfolding import Unfolding
+from app.resources.json_size import unpacked_bytes
+from app.resources.memory import Account, bytes_of
 from app.routes.access import check_touch
 from app.routes.base64_images import decode_one
 from app.routes.caller import client_of
@@ -35,7 +36,6 @@ from app.routes.parse import SMALL, read_whole
 from app.routes.presence import while_connected
 from app.settings import Settings
 from app.types import Call, Prediction
-from app.unpacked import unpacked_bytes
 
 LARGE = 20_000
 """Values of an answer above which it is written in a thread."""

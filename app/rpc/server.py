@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from app.auth.access import Access, needed, presented
 from app.errors import DeadlineError, FieldError, MissingPackageError, UnsupportedError
-from app.memory import Ledger
+from app.resources.memory import Ledger
 from app.routes.caller import KEY, client_of
 
 try:

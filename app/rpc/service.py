@@ -15,11 +15,11 @@ from starlette.datastructures import Headers, State
 from app.auth.access import presented
 from app.engine import Engine
 from app.errors import EngineClosedError, RequestError
-from app.memory import UNBOUNDED, Account, Ledger, bytes_of
 from app.oip import documents
 from app.oip.documents import VERSION, check_model
 from app.oip.infer import to_call
 from app.oip.inputs import Limits
+from app.resources.memory import UNBOUNDED, Account, Ledger, bytes_of
 from app.routes.deps import engine_of, ready_engine_of
 from app.routes.fields import check_stream
 from app.routes.headers import request_id, stream_of

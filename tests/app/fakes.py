@@ -14,11 +14,11 @@ from adapters import UnknownStrategyError
 from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.main import create_app
-from app.memory import Part
 from app.models.hosted import Hosted, Preprocessing
 from app.observability.meter import Meter, Silent
 from app.observability.statistics import Statistics
 from app.outputs import read_outputs
+from app.resources.memory import Part
 from app.settings import Settings
 from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
 

@@ -12,7 +12,7 @@ from app.connections.connection import Connection
 from app.connections.door import Door
 from app.connections.limits import descriptor_limit, limits_of
 from app.connections.live import LiveConnection
-from app.memory import Ledger
+from app.resources.memory import Ledger
 from app.settings import Settings
 
 

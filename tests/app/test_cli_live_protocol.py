@@ -19,7 +19,7 @@ from app.cli.listening import listen
 from app.cli.live_protocol import FREE, AccountedProtocol
 from app.connections.door import Door
 from app.connections.limits import limits_of
-from app.memory import Ledger
+from app.resources.memory import Ledger
 from tests.app.fakes import Client
 from tests.app.routes.cameras import PATH, Held, until
 

@@ -11,7 +11,7 @@ from adapters import strategy
 from adapters.probes.lesson_memory import LessonMemory
 from app.errors import TooLargeError
 from app.lesson_limit import LessonLimit
-from app.machine import usable_bytes
+from app.resources.machine import usable_bytes
 from app.settings import Settings
 
 CPU = torch.device("cpu")

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from adapters import ParameterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError, StreamBusyError
-from app.memory import Ledger
 from app.observability.meter import Meter, Silent
 from app.observability.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Metrics, by_stream, shown
+from app.resources.memory import Ledger
 from app.settings import Settings
 from app.types import StreamInfo, StreamsInfo, Timing
 from tests.app.fakes import STATE, FakeEngine

@@ -10,7 +10,7 @@ import pytest
 from grpc import StatusCode as Code
 
 from app.errors import DeadlineError, ImageError
-from app.memory import Ledger
+from app.resources.memory import Ledger
 from app.rpc import server
 from app.rpc.server import LEAST_ARRIVALS, _Arrivals
 from app.types import Call, Prediction

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.governor import Governor, limit_spinning
+from app.resources.governor import Governor, limit_spinning
 
 
 class Machine:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BusyError, RenormError, TooLargeError
-from app.memory import Account, Ledger, bytes_of, divide, parts_of
+from app.resources.memory import Account, Ledger, bytes_of, divide, parts_of
 from app.settings import Settings
 
 STEPS = st.lists(

@@ -11,7 +11,7 @@ import pytest
 
 CODE = """
 import resource, sys, threading
-from app.allocator import keep_freed_memory
+from app.resources.allocator import keep_freed_memory
 kept = keep_freed_memory()
 import torch
 torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Memory and cores of the machine, and accounts of them."""
