@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 State = TypeVar("State", bound=tuple[Any, ...])
-"""The memory of one stream: a NamedTuple of tensors; of an adapter, at one site, float32 of shapes fixed by the site."""
+"""The memory of one stream: a NamedTuple of tensors; of an adapter, at a site, float32 of shapes fixed by the site."""
 
 
 class Moments(NamedTuple):

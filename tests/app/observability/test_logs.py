@@ -19,7 +19,7 @@ import pytest
 from app.observability.logs import REQUEST_ID, JsonLines, TextLines, access, set_up
 from app.settings import Settings
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @contextmanager

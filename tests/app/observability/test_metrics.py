@@ -267,7 +267,7 @@ def test_the_silent_meter_takes_the_same_calls() -> None:
     assert value(series, "renorm_updates_rejected_total", reason="not_finite") == 1
 
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 MENTION = re.compile(r"\brenorm_[a-z_]+")
 SUFFIXES = ("_bucket", "_count", "_sum")
 
