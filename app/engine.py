@@ -13,16 +13,9 @@ from torch import Tensor
 
 from adapters import AdaptiveModel, Key, load_plugins
 from app.baselines import load_baseline
-from app.batcher import Batcher
-from app.budget import Budget
 from app.calibrated import Calibrated
-from app.call_limits import check_count
-from app.decoding import Decoders
-from app.describing import describe_hosted
 from app.errors import BusyError, DeadlineError, EngineClosedError, StreamNotFoundError
-from app.forwards import Forwards
 from app.images import Limits
-from app.lesson_limit import LessonLimit
 from app.models import load
 from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
@@ -30,17 +23,24 @@ from app.models.pixels import Pixels
 from app.named import named
 from app.observability.meter import Meter, Silent
 from app.observability.statistics import Statistics
-from app.places import Limits as Waiting
-from app.predictions import prediction_of, timing_of
-from app.replays import Replays, fingerprint
 from app.resources.cores import usable_cores
 from app.resources.governor import Governor
 from app.resources.memory import Part, parts_of
+from app.serving.batcher import Batcher
+from app.serving.budget import Budget
+from app.serving.call_limits import check_count
+from app.serving.decode_stage import Decoders
+from app.serving.forward_stage import Forwards
+from app.serving.lesson_limit import LessonLimit
+from app.serving.model_info import describe_hosted
+from app.serving.places import Limits as Waiting
+from app.serving.predictions import prediction_of, timing_of
+from app.serving.replays import Replays, fingerprint
+from app.serving.streams import IN_USE_S, Scope, Streams
+from app.serving.tickets import Result, Ticket
+from app.serving.worker import Worker
 from app.settings import Settings
-from app.streams import IN_USE_S, Scope, Streams
-from app.tickets import Result, Ticket
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
-from app.worker import Worker
 
 log = logging.getLogger("renorm")
 server_log = logging.getLogger(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from app.evictions import Origin
+from app.serving.evictions import Origin
 
 
 @dataclass(frozen=True)

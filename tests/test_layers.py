@@ -85,18 +85,18 @@ def test_nothing_below_the_doors_knows_them(module: str) -> None:
 
 BELOW = (
     *(
-        "app.batcher",
-        "app.budget",
+        "app.serving.batcher",
+        "app.serving.budget",
         "app.calibrated",
-        "app.decoder_pool",
-        "app.decoder_process",
-        "app.decoding",
+        "app.serving.decoder_pool",
+        "app.serving.decoder_process",
+        "app.serving.decode_stage",
         "app.images",
         "app.models",
         "app.named",
-        "app.outputs",
+        "app.serving.outputs",
     ),
-    *("app.frames", "app.observability.metrics", "app.streams", "app.temperatures", "app.types"),
+    *("app.frames", "app.observability.metrics", "app.serving.streams", "app.temperatures", "app.types"),
 )
 INNER = (
     *(
@@ -107,7 +107,7 @@ INNER = (
         "app.oip",
         "app.observability.traces",
     ),
-    *("app.engine", "app.describing", "app.store", "app.guard", *BELOW),
+    *("app.engine", "app.serving.model_info", "app.store", "app.guard", *BELOW),
 )
 
 
@@ -141,7 +141,14 @@ def test_only_commands_know_evaluations(module: str) -> None:
 
 
 def test_the_rooms_these_rules_are_about_exist() -> None:
-    for name in ("adapters.model", "app.engine", "app.batcher", "app.streams", "app.images", "app.models.hosted"):
+    for name in (
+        "adapters.model",
+        "app.engine",
+        "app.serving.batcher",
+        "app.serving.streams",
+        "app.images",
+        "app.models.hosted",
+    ):
         assert name in MODULES
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.evictions import Origin
+from app.serving.evictions import Origin
 from app.types import Timing
 
 

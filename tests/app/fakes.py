@@ -17,8 +17,8 @@ from app.main import create_app
 from app.models.hosted import Hosted, Preprocessing
 from app.observability.meter import Meter, Silent
 from app.observability.statistics import Statistics
-from app.outputs import read_outputs
 from app.resources.memory import Part
+from app.serving.outputs import read_outputs
 from app.settings import Settings
 from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
 

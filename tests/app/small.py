@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from app.engine import Engine
 from app.models.hosted import Hosted, Preprocessing
+from app.serving.tickets import Ticket
 from app.settings import Settings
-from app.tickets import Ticket
 from app.types import Call, Prediction
 
 PREPROCESSING = Preprocessing(8, 8, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import app.decoder_pool
+import app.serving.decoder_pool
 from app.engine import Engine
 from app.errors import DeadlineError, EngineClosedError, TooExpensiveError
 from app.types import Call
@@ -44,7 +44,7 @@ def hang(*_):
     signal.pause()
 worker.main(hang)
 """
-    monkeypatch.setattr(app.decoder_pool, "SERVE", program)
+    monkeypatch.setattr(app.serving.decoder_pool, "SERVE", program)
     engine = small_engine()
     yield engine
     await engine.close()

@@ -13,7 +13,7 @@ from torch import Tensor
 from adapters import AdaptiveModel, Request
 from app.engine import Engine
 from app.errors import EngineClosedError, ImageError
-from app.tickets import Ticket
+from app.serving.tickets import Ticket
 from app.types import Call, Prediction
 from tests.app.small import Net, png, same, small_engine
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from app.engine import Engine
 from app.errors import BusyError, DeadlineError, ImageError
-from app.tickets import Barrier, Ticket
+from app.serving.tickets import Barrier, Ticket
 from app.types import Call, Prediction
 from tests.app.small import png, same, small_engine
 

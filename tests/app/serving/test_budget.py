@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from app.budget import Budget
-from app.shares import Flow
+from app.serving.budget import Budget
+from app.serving.shares import Flow
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from app.errors import EngineClosedError
-from app.worker import Worker
+from app.serving.worker import Worker
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from app.decoding import Decoders
 from app.errors import FieldError, TooLargeError
 from app.images import Limits
 from app.models.hosted import Preprocessing
+from app.serving.decode_stage import Decoders
 
 pytestmark = pytest.mark.anyio
 CUT = Preprocessing(8, 10, "bilinear", (0, 0, 0), (1, 1, 1))

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import app.decoder_pool
-from app.decoder_pool import DecoderPool
-from app.decoder_process import SERVE
+import app.serving.decoder_pool
 from app.errors import EngineClosedError, ImageError, TooExpensiveError, TooLargeError
 from app.images import Limits, decode
 from app.models.hosted import Preprocessing
+from app.serving.decoder_pool import DecoderPool
+from app.serving.decoder_process import SERVE
 
 pytestmark = pytest.mark.anyio
 
@@ -180,7 +180,7 @@ async def test_the_start_of_a_process_does_not_count(make: Make) -> None:
 async def test_a_process_that_does_not_start_is_not_the_images_fault(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.decoder_pool, "START_S", 0.01)
+    monkeypatch.setattr(app.serving.decoder_pool, "START_S", 0.01)
     pool = make("import time; time.sleep(60)")
     with pytest.raises(EngineClosedError):
         await pool.decode(tiff(), "file")

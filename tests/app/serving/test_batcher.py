@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from adapters import BN, Key, Source
-from app.batcher import Batcher
 from app.errors import EngineClosedError
-from app.outputs import Output
-from app.places import Limits
-from app.streams import Scope
-from app.tickets import Result, Ticket
+from app.serving.batcher import Batcher
+from app.serving.outputs import Output
+from app.serving.places import Limits
+from app.serving.streams import Scope
+from app.serving.tickets import Result, Ticket
 
 pytestmark = pytest.mark.anyio
 

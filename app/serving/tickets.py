@@ -10,10 +10,10 @@ from torch import Tensor
 
 from adapters import Key, Lesson
 from adapters.composite import learner_of
-from app.evictions import Origin
-from app.outputs import Output
-from app.shares import Flow
-from app.streams import Scope
+from app.serving.evictions import Origin
+from app.serving.outputs import Output
+from app.serving.shares import Flow
+from app.serving.streams import Scope
 
 
 @dataclass(eq=False)

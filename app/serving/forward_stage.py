@@ -10,14 +10,14 @@ from contextlib import nullcontext
 
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
-from app.evictions import Origin
 from app.observability.meter import Meter
 from app.observability.statistics import Statistics
-from app.outputs import Output, read_outputs
 from app.resources.governor import Governor
-from app.streams import Scope, Streams
-from app.tickets import Result, Ticket
-from app.worker import Worker
+from app.serving.evictions import Origin
+from app.serving.outputs import Output, read_outputs
+from app.serving.streams import Scope, Streams
+from app.serving.tickets import Result, Ticket
+from app.serving.worker import Worker
 
 log = logging.getLogger("renorm")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.tickets import Result, Ticket
+from app.serving.tickets import Result, Ticket
 from app.types import Prediction, Timing
 
 

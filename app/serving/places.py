@@ -8,9 +8,9 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from app.errors import BusyError, StreamBusyError
-from app.pace import Pace, shared
+from app.serving.pace import Pace, shared
+from app.serving.tickets import Ticket
 from app.settings import Settings
-from app.tickets import Ticket
 
 LEFT_FREE = 64
 """Requests of one client that wait for each place that is free: it alone may take 64 of 65 places, two clients 128 of

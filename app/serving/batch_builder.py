@@ -8,10 +8,10 @@ from collections.abc import Hashable, Iterable
 from torch import Tensor
 
 from adapters import Key
-from app.pace import Pace
-from app.shares import Shares
-from app.streams import Scope
-from app.tickets import Ticket
+from app.serving.pace import Pace
+from app.serving.shares import Shares
+from app.serving.streams import Scope
+from app.serving.tickets import Ticket
 
 EFFICIENT = 4
 """Images that are cheaper together than one by one even where the network is large and the machine small."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.errors import FieldError
-from app.replays import OVERHEAD, Replays, fingerprint
+from app.serving.replays import OVERHEAD, Replays, fingerprint
 from app.types import Call, Prediction, Timing
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from adapters import AdaBN, Key, Memory, Source
-from app.evictions import QUIET_S, Evictions
-from app.streams import IN_USE_S, LONGEST_IN_USE_S, Scope, Streams
+from app.serving.evictions import QUIET_S, Evictions
+from app.serving.streams import IN_USE_S, LONGEST_IN_USE_S, Scope, Streams
 
 
 class Clock:

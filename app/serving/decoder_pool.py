@@ -13,12 +13,12 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from app.budget import NOBODY, Budget
-from app.decoder_process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
 from app.errors import EngineClosedError, ImageError
 from app.images import Limits, decode_bytes
 from app.models.hosted import Preprocessing
-from app.shares import Flow
+from app.serving.budget import NOBODY, Budget
+from app.serving.decoder_process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
+from app.serving.shares import Flow
 
 log = logging.getLogger("renorm")
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from app.engine import Engine
 from app.errors import FieldError
-from app.input_range import InputRange
 from app.models.hosted import Preprocessing
+from app.serving.input_range import InputRange
 from app.types import Call
 from tests.app.small import small_engine
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.pace import Pace, shared
+from app.serving.pace import Pace, shared
 
 
 def test_nothing_is_known_before_the_first() -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from adapters import Arena, Key, Memory
-from app.evictions import Evictions, Origin
 from app.named import Named, described
+from app.serving.evictions import Evictions, Origin
 from app.types import StreamInfo, StreamsInfo
 
 IN_USE_S = 60.0

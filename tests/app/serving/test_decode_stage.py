@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import app.decoding
-from app.decoding import Decoders
+import app.serving.decode_stage
 from app.errors import EngineClosedError, ImageError, TooLargeError
 from app.images import Limits
 from app.models.hosted import Preprocessing
+from app.serving.decode_stage import Decoders
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +65,7 @@ async def test_the_first_bad_image_is_named_whichever_thread_meets_it(decoders: 
 
 
 async def test_what_decoding_did_not_foresee_is_raised_too(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.decoding, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(app.serving.decode_stage, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await decoders([b"a", b"b"])
 
@@ -80,7 +80,7 @@ async def test_what_is_cancelled_before_it_began_is_never_decoded(
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.decoding, "decode", slow)
+    monkeypatch.setattr(app.serving.decode_stage, "decode", slow)
     monkeypatch.setattr(decoders, "_threads", 1)
     running = [asyncio.ensure_future(decoders([b"first"])) for _ in range(decoders._pool._max_workers)]
     gone = asyncio.ensure_future(decoders([b"gone"]))
@@ -125,7 +125,7 @@ async def test_closing_refuses_what_has_not_begun(decoders: Decoders, monkeypatc
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.decoding, "decode", slow)
+    monkeypatch.setattr(app.serving.decode_stage, "decode", slow)
     running = [asyncio.ensure_future(decoders([b"x"])) for _ in range(decoders._pool._max_workers)]
     waiting = asyncio.ensure_future(decoders([b"x"]))
     await asyncio.sleep(0)
@@ -176,14 +176,14 @@ async def test_threads_that_hang_are_no_progress(decoders: Decoders, monkeypatch
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.decoding, "decode", hang)
-    monkeypatch.setattr(app.decoding, "STUCK_S", 0.0)
+    monkeypatch.setattr(app.serving.decode_stage, "decode", hang)
+    monkeypatch.setattr(app.serving.decode_stage, "STUCK_S", 0.0)
     work = asyncio.ensure_future(decoders([b"x"] * decoders._threads))
     await asyncio.to_thread(inside.wait, 10)
     assert not await decoders.check()
     gate.set()
     await work
-    monkeypatch.setattr(app.decoding, "STUCK_S", 1e9)
+    monkeypatch.setattr(app.serving.decode_stage, "STUCK_S", 1e9)
     assert await decoders.check()
 
 
@@ -198,7 +198,7 @@ async def test_who_has_gone_keeps_no_thread_beyond_the_image_at_hand(
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.decoding, "decode", slow)
+    monkeypatch.setattr(app.serving.decode_stage, "decode", slow)
     monkeypatch.setattr(decoders, "_threads", 1)
     gone = asyncio.ensure_future(decoders([b"first", b"second"]))
     await asyncio.to_thread(inside.wait, 10)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from adapters import BN, Key, Source
-from app.batcher import Batcher
 from app.errors import BusyError, EngineClosedError, StreamBusyError
-from app.outputs import Output
-from app.places import Limits
-from app.streams import Scope
-from app.tickets import Result, Ticket
+from app.serving.batcher import Batcher
+from app.serving.outputs import Output
+from app.serving.places import Limits
+from app.serving.streams import Scope
+from app.serving.tickets import Result, Ticket
 
 pytestmark = pytest.mark.anyio
 PIXELS, NUMBERS = torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(1, 3)

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.finite import finite_rows
-from app.budget import NOBODY, Budget
-from app.decoder_pool import DecoderPool
-from app.decoding_share import CostlyError, Read, Share
 from app.errors import EngineClosedError, FieldError, TooLargeError
 from app.images import CHEAP_PIXELS, TINY_PIXELS, Limits, check_header, cut_pixels, decode, is_cheap, is_tiny
-from app.input_range import InputRange
 from app.models.hosted import Preprocessing
 from app.resources.memory import Part
-from app.shares import Flow
+from app.serving.budget import NOBODY, Budget
+from app.serving.decode_share import CostlyError, Read, Share
+from app.serving.decoder_pool import DecoderPool
+from app.serving.input_range import InputRange
+from app.serving.shares import Flow
 
 TURN_S = 0.01
 """Seconds that a thread decodes for one request before another stream's may have its turn."""

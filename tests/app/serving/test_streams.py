@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from adapters import AdaBN, Key, Memory, RobustBN, Source
-from app.streams import Scope, Streams
+from app.serving.streams import Scope, Streams
 
 
 def memory(numbers: int, steps: int = 1) -> Memory:

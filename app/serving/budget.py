@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from app.shares import Flow, Shares
+from app.serving.shares import Flow, Shares
 
 NOBODY = Flow()
 
@@ -27,10 +27,10 @@ class _Place(NamedTuple):
 class Budget:
     """What is lent at once is at most ``capacity``; who asks for more waits until some of it came back.
 
-    Streams take turns, see `app.shares`, and those of one stream keep their order. Whose turn it is, is waited for even
-    where a small wish of another would fit: else large ones would wait forever. No request gets anything ahead of one
-    that came before a reset which it came after: it waits for that one, and must not hold what that one needs. A wish
-    beyond the capacity is granted when nothing else is lent.
+    Streams take turns, see `app.serving.shares`, and those of one stream keep their order. Whose turn it is, is waited
+    for even where a small wish of another would fit: else large ones would wait forever. No request gets anything ahead
+    of one that came before a reset which it came after: it waits for that one, and must not hold what that one needs. A
+    wish beyond the capacity is granted when nothing else is lent.
 
     With ``is_left`` nobody gets all: where a stream or client holds much already, its next wish waits until less is
     lent, and those of others go before it. So who holds long what he got does not keep everybody out.

@@ -10,8 +10,8 @@ import torch
 from adapters import strategy
 from adapters.probes.lesson_memory import LessonMemory
 from app.errors import TooLargeError
-from app.lesson_limit import LessonLimit
 from app.resources.machine import usable_bytes
+from app.serving.lesson_limit import LessonLimit
 from app.settings import Settings
 
 CPU = torch.device("cpu")

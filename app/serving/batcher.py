@@ -11,12 +11,12 @@ from torch import Tensor
 
 from adapters import Key, Lesson
 from app.errors import EngineClosedError
-from app.gathering import Gathering, Room
-from app.pace import Pace
-from app.places import Limits, Places
-from app.shares import Shares
-from app.streams import Scope
-from app.tickets import Barrier, Result, Ticket
+from app.serving.batch_builder import Gathering, Room
+from app.serving.pace import Pace
+from app.serving.places import Limits, Places
+from app.serving.shares import Shares
+from app.serving.streams import Scope
+from app.serving.tickets import Barrier, Result, Ticket
 
 
 class Batcher:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.outputs import Output, read_outputs
+from app.serving.outputs import Output, read_outputs
 
 
 def logits(*sizes: int, classes: int = 12) -> list[Tensor]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.shares import Flow, Shares
+from app.serving.shares import Flow, Shares
 
 
 def turns(shares: Shares, waiting: dict[str, list[int]], most: int) -> list[tuple[str, int]]:
