@@ -16,11 +16,13 @@ from fastapi_offline import FastAPIOffline
 from app import __version__
 from app.auth.access import Access
 from app.engine import Engine
+from app.http.middleware import authentication, observation, security_headers
+from app.http.middleware.body_limit import BodyLimit
+from app.http.responses import errors
+from app.http.responses.openapi import described
+from app.http.routes import admin, health, info, live, metrics, predict, predict_stream, v2
+from app.http.routes.v2_docs import name_model
 from app.resources.memory import ledger_of
-from app.routes import access, admin, errors, health, info, live, metrics, ndjson, observe, predict, security, v2
-from app.routes.limit import BodyLimit
-from app.routes.openapi import described
-from app.routes.v2_docs import name_model
 from app.rpc.beside import grpc_beside
 from app.settings import Settings
 

@@ -96,7 +96,13 @@ BELOW = (
         "app.named",
         "app.serving.outputs",
     ),
-    *("app.frames", "app.observability.metrics", "app.serving.streams", "app.temperatures", "app.types"),
+    *(
+        "app.http.routes.live_frames",
+        "app.observability.metrics",
+        "app.serving.streams",
+        "app.temperatures",
+        "app.types",
+    ),
 )
 INNER = (
     *(

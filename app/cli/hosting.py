@@ -19,8 +19,8 @@ import typer
 from app import __version__
 from app.cli.listening import address
 from app.cli.opening import open_engine
-from app.connections.door import Door
-from app.connections.limits import limits_of
+from app.http.connections.door import Door
+from app.http.connections.limits import limits_of
 from app.observability.logs import server as server_log
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _config(settings: Settings, app: object, ledger: Ledger, door: Door) -> uvic
     import uvicorn
 
     from app.cli.live_protocol import live_protocol
-    from app.connections.connection import Connection
-    from app.connections.live import counted
+    from app.http.connections.connection import Connection
+    from app.http.connections.live import counted
 
     told = math.floor(settings.keep_alive_seconds - TOLD_S)
 
@@ -101,7 +101,7 @@ def _config(settings: Settings, app: object, ledger: Ledger, door: Door) -> uvic
         ws_per_message_deflate=False,  # images are compressed already
         lifespan="on",
         log_config=None,
-        access_log=False,  # `app.routes.observe` writes it
+        access_log=False,  # `app.http.middleware.observation` writes it
         server_header=False,
         headers=[("keep-alive", f"timeout={told}")] if told > 0 else [],
         timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it is handed to call_later

@@ -10,8 +10,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from app.errors import BusyError, RenormError, TooLargeError
+from app.http.middleware.body_limit import ACCOUNT, FRAMES
 from app.resources.memory import Account, Ledger
-from app.routes.limit import ACCOUNT, FRAMES
 
 FREE = 2**18
 """Bytes of a frame on its way that are not counted: about what the transport reads at once."""

@@ -43,7 +43,7 @@ def strategies(
     json: o.JsonOption = False,
 ) -> None:
     """List the strategies, or explain one: formulas, paper, hyperparameters with their ranges."""
-    from app.routes import info
+    from app.http.routes import info
 
     settings = settings_from({})
     check_strategy(settings.strategy)

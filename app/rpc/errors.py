@@ -8,7 +8,7 @@ from typing import NoReturn
 import grpc
 import orjson
 
-from app.routes.errors import answer
+from app.http.responses.errors import answer
 
 log = logging.getLogger("renorm")
 

@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 
 from app.auth.access import Access, needed, presented
 from app.errors import DeadlineError, FieldError, MissingPackageError, UnsupportedError
+from app.http.requests.caller import KEY, client_of
 from app.resources.memory import Ledger
-from app.routes.caller import KEY, client_of
 
 try:
     import grpc

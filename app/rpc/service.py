@@ -15,17 +15,17 @@ from starlette.datastructures import Headers, State
 from app.auth.access import presented
 from app.engine import Engine
 from app.errors import EngineClosedError, RequestError
+from app.http.dependencies import engine_of, ready_engine_of
+from app.http.requests.fields import check_stream
+from app.http.requests.headers import request_id, stream_of
+from app.http.requests.parse import SMALL
+from app.http.routes.health import DEADLINE_S
+from app.http.routes.v2_infer import LARGE
 from app.oip import documents
 from app.oip.documents import VERSION, check_model
 from app.oip.infer import to_call
 from app.oip.inputs import Limits
 from app.resources.memory import UNBOUNDED, Account, Ledger, bytes_of
-from app.routes.deps import engine_of, ready_engine_of
-from app.routes.fields import check_stream
-from app.routes.headers import request_id, stream_of
-from app.routes.health import DEADLINE_S
-from app.routes.parse import SMALL
-from app.routes.v2_infer import LARGE
 from app.rpc.messages import Asked, parse, read_infer, write_answer
 from app.types import Call
 

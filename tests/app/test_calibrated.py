@@ -13,7 +13,7 @@ from adapters import ParameterError, UnknownStrategyError, params_of, strategy
 from app.calibrated import Calibrated, file_of, in_front, key_of, model_of
 from app.errors import StreamNotFoundError
 from app.evaluation.specs import parse_specs
-from app.routes.errors import answer
+from app.http.responses.errors import answer
 from app.settings import Settings
 from app.temperatures import Calibration, CalibrationError, Temperatures, default_file
 from app.types import Call, Prediction

@@ -8,10 +8,10 @@ import pytest
 import uvicorn
 
 from app.cli.hosting import _config
-from app.connections.connection import Connection
-from app.connections.door import Door
-from app.connections.limits import descriptor_limit, limits_of
-from app.connections.live import LiveConnection
+from app.http.connections.connection import Connection
+from app.http.connections.door import Door
+from app.http.connections.limits import descriptor_limit, limits_of
+from app.http.connections.live import LiveConnection
 from app.resources.memory import Ledger
 from app.settings import Settings
 
@@ -63,7 +63,7 @@ def test_the_bounds_are_those_of_the_settings() -> None:
 def test_connections_leave_descriptors_for_everything_else(
     monkeypatch: pytest.MonkeyPatch, descriptors: int | None, grpc_port: int | None, connections: int
 ) -> None:
-    monkeypatch.setattr("app.connections.limits.descriptor_limit", lambda: descriptors)
+    monkeypatch.setattr("app.http.connections.limits.descriptor_limit", lambda: descriptors)
     limits = limits_of(Settings(grpc_port=grpc_port))
     assert (limits.connections, limits.per_address) == (connections, connections // 2)
     limits = limits_of(Settings(max_connections=9, max_connections_per_address=0))

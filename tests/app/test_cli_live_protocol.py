@@ -17,11 +17,11 @@ from app.cli import live_protocol
 from app.cli.hosting import _config
 from app.cli.listening import listen
 from app.cli.live_protocol import FREE, AccountedProtocol
-from app.connections.door import Door
-from app.connections.limits import limits_of
+from app.http.connections.door import Door
+from app.http.connections.limits import limits_of
 from app.resources.memory import Ledger
 from tests.app.fakes import Client
-from tests.app.routes.cameras import PATH, Held, until
+from tests.app.http.cameras import PATH, Held, until
 
 FRAME = 400_000
 SHARE = 4 * FRAME

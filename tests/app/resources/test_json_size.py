@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from app.http.requests.strict_json import load_object
 from app.resources.json_size import unpacked_bytes
-from app.routes.strict_json import load_object
 
 COUNT = 20_000
 BODIES = {

@@ -15,7 +15,7 @@ from app.rpc import server
 from app.rpc.server import LEAST_ARRIVALS, _Arrivals
 from app.types import Call, Prediction
 from tests.app.fakes import Client, FakeEngine
-from tests.app.routes.cameras import until
+from tests.app.http.cameras import until
 from tests.app.rpc.doors import Channel, ask, refused, talk
 
 IMAGES = np.full((2, 3, 32, 32), 0.5, np.float32)

@@ -23,7 +23,7 @@ from app.errors import (
     TooLargeError,
     UnanswerableError,
 )
-from app.routes import errors
+from app.http.responses import errors
 from app.rpc.errors import CODES
 from app.rpc.service import Service
 from tests.app.fakes import Client

@@ -1,0 +1,169 @@
+"""Keys at the door: one middleware before all routes, and what OpenAPI says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.auth.access import Access, needed, presented
+from app.errors import AccessError
+from app.http.requests.caller import remember_key
+from app.http.responses.errors import reply
+from app.http.responses.openapi import described
+
+_SCHEMES: dict[str, dict[str, str]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "a key made by `renorm key new`, or RENORM_ADMIN_KEY",
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "the same key in a header of its own",
+    },
+}
+
+
+_READING = {"GET", "HEAD", "OPTIONS"}
+
+
+def check_touch(
+    scope: Scope, stream: str | None, *, need: Literal["infer", "admin"] = "infer", forgets: bool = False
+) -> None:
+    """Refuse a call whose key is not for that stream, see `app.auth.access.Access.check_stream`.
+
+    Raises:
+        AccessError: it is bound to others, or may not forget a stream.
+    """
+    access: Access = scope["app"].state.access
+    if access.keyed:
+        access.check_stream(presented(scope["headers"]), stream, scope=need, forgets=forgets)
+
+
+def check_still(scope: Scope, stream: str) -> None:
+    """Refuse what goes on over a connection whose key has been removed or has expired since it was opened.
+
+    Raises:
+        AccessError: the key is no longer valid, or no longer for that stream.
+    """
+    access: Access = scope["app"].state.access
+    if access.keyed:
+        keys = presented(scope["headers"])
+        access.check("infer", keys)
+        access.check_stream(keys, stream)
+
+
+def check_admin(scope: Scope) -> None:
+    """Refuse a call on a path of scope infer that is for scope admin, as DELETE is.
+
+    Raises:
+        AccessError: its key, or its page, may not make it.
+    """
+    access: Access = scope["app"].state.access
+    named = {name: value.decode("latin-1") for name, value in scope["headers"] if name in {b"origin", b"host"}}
+    keys = presented(scope["headers"]) if access.keyed else []
+    access.check("admin", keys, named.get(b"origin"), named.get(b"host"), changes=True)
+
+
+def caller_of(scope: Scope) -> str:
+    """Who makes a call, for the log: the key's name, if there are keys, and the address."""
+    access: Access = scope["app"].state.access
+    names = [key.name for key in access.valid(presented(scope["headers"]))] if access.keyed else []
+    address = scope["client"][0] if scope.get("client") else "unknown"
+    return f"key '{names[0]}' from {address}" if names else str(address)
+
+
+def seen_streams(scope: Scope) -> Callable[[str], bool]:
+    """Which streams the call's key may see."""
+    access: Access = scope["app"].state.access
+    keys = access.valid(presented(scope["headers"])) if access.keyed else None
+    return lambda stream: keys is None or any(key.covers(stream) for key in keys)
+
+
+class Guard:
+    """ASGI middleware that lets a call pass if it may; before its body is read, and before a WebSocket is accepted."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on, or refuse it."""
+        if scope["type"] in {"http", "websocket"}:
+            try:
+                self._check(scope)
+            except AccessError as error:
+                await _refuse(error, scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        need = needed(scope["path"])
+        if need is None:
+            return
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        named = {name: value.decode("latin-1") for name, value in headers if name in {b"origin", b"host"}}
+        key = self.access.check(
+            need,
+            presented(headers) if self.access.keyed else [],
+            named.get(b"origin"),
+            named.get(b"host"),
+            changes=scope.get("method", "GET") not in _READING,
+            websocket=scope["type"] == "websocket",
+        )
+        if key is not None:
+            remember_key(scope, key.name)
+
+
+async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        # Servers without that extension answer 403 and nothing else.
+        await send({"type": "websocket.close", "code": 1008, "reason": error.message})
+        return
+    response: Response = reply(error, scope)
+    await response(scope, receive, send)
+
+
+def install(app: FastAPI, access: Access) -> None:
+    """Guard every call of the application, and describe the keys in its OpenAPI document."""
+    app.state.access = access
+    app.add_middleware(Guard, access=access)
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _add_keys(describe(), optional=not access.keyed)
+        return describe()
+
+    # FastAPI has no other place for this: its own dependencies would check each request a second time.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_keys(document: dict[str, Any], *, optional: bool) -> None:
+    """Say of every operation which keys it takes; ``optional`` where the server has none."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
+    for path, operations in document["paths"].items():
+        if needed(path) is None:
+            continue
+        for operation in operations.values():
+            operation["security"] = [{}, *either] if optional else either
+            if not optional:
+                operation["responses"] = _refusals() | operation["responses"]
+
+
+def _refusals() -> dict[str, Any]:
+    """What a document says of calls without a key, or with a wrong one."""
+    schema = {"$ref": "#/components/schemas/ErrorResponse"}
+    return {
+        str(status): {
+            "description": said["description"],
+            "content": {"application/json": {"schema": schema, **said["content"]["application/json"]}},
+        }
+        for status, said in described(401, 403).items()
+    }

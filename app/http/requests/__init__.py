@@ -1,0 +1,1 @@
+"""Requests: bodies, fields and headers."""

@@ -1,0 +1,1 @@
+"""Responses: predictions, errors and the API's description."""

@@ -1,0 +1,1 @@
+"""URLs and what each of them does."""

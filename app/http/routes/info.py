@@ -1,0 +1,107 @@
+"""GET /v1/strategies, /v1/model, /v1/streams: what there is."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
+
+from adapters import (
+    STRATEGIES,
+    UnknownStrategyError,
+    kind_of,
+    name_of,
+    parts_of,
+    schema,
+    schema_of,
+)
+from adapters import strategy as made
+from app.errors import StrategyNotFoundError
+from app.http.dependencies import OpenEngine, ServerSettings
+from app.http.middleware.authentication import check_admin, check_touch, seen_streams
+from app.http.requests.fields import RESET, check_stream, gather
+from app.http.responses.openapi import described
+from app.http.routes.admin import log_reset
+from app.schemas import CompositeResponse, ModelResponse, ResetResponse, StrategyResponse, StreamsResponse, StreamState
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get("/strategies", summary="List the strategies and their hyperparameters", tags=["model"])
+async def strategies(settings: ServerSettings) -> list[StrategyResponse]:
+    """Every strategy that a request may name, alone or joined by plus signs, and the JSON schema of its `params`."""
+    default = name_of(made(settings.strategy))
+    return [_part(name, default) for name in STRATEGIES]
+
+
+@router.get(
+    "/strategies/{name}",
+    summary="Explain one strategy or a combination",
+    tags=["model"],
+    responses=described(404, 422),
+)
+async def strategy(name: str, settings: ServerSettings) -> CompositeResponse:
+    """What a name such as `unmix_tns+lame` means: its parts in order, and the JSON schema of all their parameters."""
+    try:
+        parts, meant = parts_of(name), made(name)
+    except UnknownStrategyError as error:
+        raise StrategyNotFoundError(str(error), hint="GET /v1/strategies describes them", where="name") from error
+    default, full = name_of(made(settings.strategy)), name_of(meant)
+    return CompositeResponse(
+        name=full,
+        parts=[_part(part, default) for part in parts],
+        parameters=schema_of(full),
+        default=full == default,
+    )
+
+
+@router.get("/model", summary="Describe the hosted model", tags=["model"], responses=described(503))
+async def model(engine: OpenEngine) -> ModelResponse:
+    """Architecture, classes, preprocessing, BatchNorm sites, and what remembering a stream costs."""
+    return ModelResponse.model_validate(engine.describe())
+
+
+@router.get("/streams", summary="List the streams", tags=["streams"], responses=described(503))
+async def streams(request: Request, engine: OpenEngine) -> StreamsResponse:
+    """What is remembered of every stream that the key is for, and how full the memory is."""
+    info, may_see = engine.streams(), seen_streams(request.scope)
+    return StreamsResponse.model_validate(replace(info, streams=[one for one in info.streams if may_see(one.stream)]))
+
+
+@router.get("/streams/{stream}", summary="Show one stream", tags=["streams"], responses=described(404, 422, 503))
+async def stream(request: Request, stream: str, engine: OpenEngine) -> list[StreamState]:
+    """One stream's states: one for each strategy and each set of hyperparameters it was asked with."""
+    check_stream(stream)
+    check_touch(request.scope, stream)
+    return [StreamState.model_validate(info) for info in engine.stream(stream)]
+
+
+@router.delete(
+    "/streams/{stream}", summary="Forget one stream", tags=["admin"], responses=described(401, 403, 404, 422, 503)
+)
+async def forget(request: Request, stream: str, engine: OpenEngine, strategy: str | None = None) -> ResetResponse:
+    """Forget what one stream has learned, with all strategies or with one: the same as a reset that names it."""
+    check_admin(request.scope)
+    limits = gather(RESET, members={"stream": stream, **({} if strategy is None else {"strategy": strategy})})
+    check_touch(request.scope, stream, need="admin")
+    engine.stream(stream)  # which says so where there is none
+    forgotten = await engine.reset(**limits)
+    log_reset(request, limits, forgotten)
+    return ResetResponse(forgotten=forgotten, stream=stream, strategy=strategy)
+
+
+def _part(name: str, default: str) -> StrategyResponse:
+    cls = STRATEGIES[name]
+    documentation = inspect.getdoc(cls) or ""
+    first = " ".join(documentation.partition("\n\n")[0].split())
+    kind = kind_of(cls)
+    return StrategyResponse(
+        name=name,
+        kind=kind,
+        adapter=None if kind == "adapter" else parts_of(name)[0],
+        description=first,
+        documentation=documentation,
+        parameters=schema(cls),
+        default=name == default,
+    )

@@ -1,0 +1,39 @@
+"""POST /v1/predict: images in, adapted predictions out."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from app.http.dependencies import the_engine, the_settings
+from app.http.middleware.authentication import check_touch
+from app.http.middleware.observation import note
+from app.http.raw_route import Direct
+from app.http.requests.disconnect import while_connected
+from app.http.requests.parse import parse_predict
+from app.http.responses.live_answers import predicted
+from app.http.responses.openapi import PREDICT_DOCS, described
+from app.schemas import PredictResponse
+
+router = APIRouter(prefix="/v1", tags=["predict"], route_class=Direct)
+
+
+@router.post(
+    "/predict",
+    summary="Predict images, and let their stream adapt",
+    response_model=PredictResponse,
+    responses=described(413, 415, 422, 429, 503, 504),
+    openapi_extra=PREDICT_DOCS,
+)
+async def predict(request: Request) -> Response:
+    """Send one or many images of one stream, as a form, as one raw image, or as JSON.
+
+    One request is one step: its images are normalized with the statistics of their stream, which then learns from
+    them, unless `update` is false. A request that is refused changes nothing.
+    """
+    engine = the_engine(request)
+    parsed = await parse_predict(request, the_settings(request), len(engine.hosted.classes))
+    check_touch(request.scope, parsed.call.stream)
+    note(request.scope, parsed.call.stream)
+    async with while_connected(request):
+        body = await predicted(request.scope, engine, parsed)
+    return Response(body, media_type="application/json")
