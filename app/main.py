@@ -75,7 +75,7 @@ def create_app(
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
-        lifespan=observe.traced(_lifespan(open_engine, before_close, background=background)),
+        lifespan=observation.traced(_lifespan(open_engine, before_close, background=background)),
         responses=described(500),
         generate_unique_id_function=lambda route: route.name,
     )
@@ -83,13 +83,13 @@ def create_app(
     app.state.draining, app.state.deadline = False, None
     app.state.memory = ledger = ledger_of(settings)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, ledger=ledger)
-    access.install(app, Access(settings))
-    security.install(app, settings)
+    authentication.install(app, Access(settings))
+    security_headers.install(app, settings)
     errors.install(app)
-    doors = (predict, ndjson, live, info, admin, health, metrics, v2)
+    doors = (predict, predict_stream, live, info, admin, health, metrics, v2)
     for door in doors:
         app.include_router(door.router)
-    observe.install(app, settings, [door.router for door in doors])  # the last, and so around all others
+    observation.install(app, settings, [door.router for door in doors])  # the last, and so around all others
     app.state.metrics.ledger = ledger
     app.add_api_route("/", _to_docs, include_in_schema=False)
     _describe_hosted(app)

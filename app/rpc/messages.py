@@ -12,9 +12,9 @@ from open_inference.grpc import protocol
 
 from app.errors import FieldError
 from app.models.hosted import Hosted
-from app.oip.documents import VERSION
 from app.oip.infer import Infer, check_memory
 from app.oip.inputs import Limits, check_input
+from app.oip.metadata import VERSION
 from app.oip.outputs import about, read_wanted, to_tensors
 from app.oip.tensors import NamedTensor, check_kind, from_bytes, from_values, to_bytes
 from app.types import Prediction

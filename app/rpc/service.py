@@ -21,10 +21,10 @@ from app.http.requests.headers import request_id, stream_of
 from app.http.requests.parse import SMALL
 from app.http.routes.health import DEADLINE_S
 from app.http.routes.v2_infer import LARGE
-from app.oip import documents
-from app.oip.documents import VERSION, check_model
+from app.oip import metadata
 from app.oip.infer import to_call
 from app.oip.inputs import Limits
+from app.oip.metadata import VERSION, check_model
 from app.resources.memory import UNBOUNDED, Account, Ledger, bytes_of
 from app.rpc.messages import Asked, parse, read_infer, write_answer
 from app.types import Call

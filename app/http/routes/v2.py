@@ -16,7 +16,7 @@ from app.http.routes import v2_schemas as schemas
 from app.http.routes.health import healthz, readyz
 from app.http.routes.v2_docs import BINARY_ANSWER, INFER_DOCS, errors, path_parameters
 from app.http.routes.v2_infer import infer, the_hosting_engine
-from app.oip import documents
+from app.oip import metadata
 
 router = APIRouter(prefix="/v2", tags=["protocol"], route_class=Direct)
 

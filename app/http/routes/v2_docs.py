@@ -9,10 +9,10 @@ from typing import Any
 from app.http.requests.headers import HEADERS
 from app.http.responses.errors import wire
 from app.http.responses.openapi import PNG, described
-from app.oip.body import HEADER
-from app.oip.documents import VERSION
+from app.oip.metadata import VERSION
 from app.oip.outputs import OUTPUTS
 from app.oip.parameters import LARGEST, OURS
+from app.oip.request_body import HEADER
 from app.oip.tensors import DATATYPES
 
 _WORDS = {"model": "name of the hosted model", "version": "there is version 1"}

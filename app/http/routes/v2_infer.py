@@ -25,13 +25,13 @@ from app.http.requests.fields import check_stream
 from app.http.requests.headers import request_id, stream_of
 from app.http.requests.parse import SMALL, read_whole
 from app.models.hosted import Hosted
-from app.oip.answer import Answer, write_answer
-from app.oip.body import HEADER, Reading, read_body
-from app.oip.documents import VERSION, check_model
+from app.oip.compression import Unfolding
 from app.oip.infer import to_call
 from app.oip.inputs import Limits
+from app.oip.metadata import VERSION, check_model
 from app.oip.outputs import Wanted, about, to_tensors
-from app.oip.unfolding import Unfolding
+from app.oip.request_body import HEADER, Reading, read_body
+from app.oip.response_body import Answer, write_answer
 from app.resources.json_size import unpacked_bytes
 from app.resources.memory import Account, bytes_of
 from app.settings import Settings

@@ -6,7 +6,7 @@ import pytest
 
 from app import __version__
 from app.errors import BusyError, EngineClosedError
-from app.oip.documents import EXTENSIONS
+from app.oip.metadata import EXTENSIONS
 from tests.app.fakes import Client, refusal
 
 MODELS = ("/v2/models/fake-net", "/v2/models/fake-net/versions/1")

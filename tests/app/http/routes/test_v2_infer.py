@@ -23,7 +23,7 @@ from app.errors import (
     UnanswerableError,
 )
 from app.http.responses.openapi import PNG
-from app.oip.body import HEADER
+from app.oip.request_body import HEADER
 from app.types import Call
 from tests.app.fakes import CLASSES, PROBABILITIES, Client, refusal
 

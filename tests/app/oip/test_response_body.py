@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tritonclient.http import InferResult
 
-from app.oip.answer import Answer, write_answer
 from app.oip.outputs import Wanted
+from app.oip.response_body import Answer, write_answer
 from app.oip.tensors import NamedTensor, objects
 
 TENSORS = [

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import FieldError, MediaTypeError, TooLargeError
-from app.oip.unfolding import unfold
+from app.oip.compression import unfold
 
 
 def raw_deflate(data: bytes) -> bytes:

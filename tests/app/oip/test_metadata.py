@@ -6,7 +6,7 @@ import torch
 
 from app.models.hosted import Hosted, Preprocessing
 from app.observability.statistics import Statistics
-from app.oip import documents
+from app.oip import metadata
 from app.settings import Settings
 from app.types import Timing
 
