@@ -172,7 +172,7 @@ def test_importing_the_library_loads_no_server_and_no_plugin() -> None:
 
 
 def test_a_server_without_grpc_does_without_its_packages() -> None:
-    assert not _loaded_by("import app.main, app.cli.serve, app.cli.hosting") & {"grpc", "google", "open_inference"}
+    assert not _loaded_by("import app.main, app.cli.serve, app.cli.server") & {"grpc", "google", "open_inference"}
 
 
 def test_public_names_are_sorted_and_complete() -> None:

@@ -11,7 +11,7 @@ from app.cli.calibrate import CALIBRATE_EXAMPLES, calibrate
 from app.cli.calibrate_baseline import BASELINE_EXAMPLES, calibrate_baseline
 from app.cli.config import CONFIG_EXAMPLES, config
 from app.cli.describe import DESCRIBE_EXAMPLES, describe
-from app.cli.evaluate import EVALUATE_EXAMPLES, evaluate
+from app.cli.evaluate.command import EVALUATE_EXAMPLES, evaluate
 from app.cli.key import keys
 from app.cli.predict import PREDICT_EXAMPLES, predict
 from app.cli.serve import SERVE_EXAMPLES, serve

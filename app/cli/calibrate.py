@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import options as o
-from app.cli.given import BAD_OPTION, CANNOT_RUN, fail, settings_from
-from app.cli.opening import open_engine
+from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail, settings_from
+from app.cli.startup import open_engine
 from app.cli.tables import show
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import options as o
-from app.cli.given import BAD_OPTION, CANNOT_RUN, fail, settings_from
-from app.cli.opening import open_engine
+from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail, settings_from
+from app.cli.startup import open_engine
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import options as o
-from app.cli.given import configured
+from app.cli.settings import configured
 from app.cli.tables import show
 from app.configuration import SECRETS, Configuration
 from app.settings import Settings

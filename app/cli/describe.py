@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from app.cli import options as o
-from app.cli.given import settings_from
-from app.cli.opening import check_strategy, open_engine
+from app.cli.settings import settings_from
+from app.cli.startup import check_strategy, open_engine
 from app.cli.tables import show
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from app.auth.keys import SCOPES, Key, KeyFileError, Scope, check_name, check_prefixes, new_key, read_keys, write_keys
-from app.cli.given import BAD_OPTION, CANNOT_RUN, fail, settings_from
+from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail, settings_from
 from app.cli.tables import show
 
 KEY_EXAMPLES = """\

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.given import BAD_OPTION, CANNOT_RUN, fail
+from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
 from app.cli.tables import show
 
 if TYPE_CHECKING:

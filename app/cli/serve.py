@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from app.cli import options as o
-from app.cli.given import CANNOT_RUN, access_of, fail, settings_from
-from app.cli.hosting import host
-from app.cli.listening import listen, why_not
-from app.cli.opening import check_grpc, check_strategy, check_traces
+from app.cli.server import host
+from app.cli.settings import CANNOT_RUN, access_of, fail, settings_from
+from app.cli.sockets import listen, why_not
+from app.cli.startup import check_grpc, check_strategy, check_traces
 from app.observability.logs import server as server_log
 from app.observability.logs import set_up
 from app.resources.allocator import keep_freed_memory

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.given import BAD_OPTION, fail
 from app.cli.predict import Key, Url, explained
+from app.cli.settings import BAD_OPTION, fail
 from app.cli.tables import show
 
 if TYPE_CHECKING:

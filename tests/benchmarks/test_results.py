@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from adapters import STRATEGIES
 from app.cli import cli
-from app.cli.evaluate_prepare import Asked
+from app.cli.evaluate.prepare import Asked
 from app.evaluation.cells import Folder
 from app.evaluation.measures import measure_all
 from app.evaluation.rows import read_csv, write_rows
@@ -83,8 +83,8 @@ def test_the_command_asks_for_the_cells_of_the_plan(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Asked] = []
-    # By import: `app.cli.evaluate` is the command where it is looked up as an attribute.
-    monkeypatch.setattr(importlib.import_module("app.cli.evaluate"), "run", asked.append)
+    # By import: `app.cli.evaluate.command` is the command where it is looked up as an attribute.
+    monkeypatch.setattr(importlib.import_module("app.cli.evaluate.command"), "run", asked.append)
     done = CliRunner().invoke(cli, plan.command(str(tmp_path), Path("out"), 3))
     assert done.exit_code == 0, done.output
     (one,) = asked

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from app import __version__
-from app.cli.opening import check_traces
+from app.cli.startup import check_traces
 from app.errors import MissingPackageError
 from app.observability import traces
 from app.observability.traces import STAGES, Tracing

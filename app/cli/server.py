@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from app import __version__
-from app.cli.listening import address
-from app.cli.opening import open_engine
+from app.cli.sockets import address
+from app.cli.startup import open_engine
 from app.http.connections.door import Door
 from app.http.connections.limits import limits_of
 from app.observability.logs import server as server_log

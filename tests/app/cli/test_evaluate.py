@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
-from app.cli.evaluate_progress import Lines, cells_progress
+from app.cli.evaluate.progress import Lines, cells_progress
 from app.errors import MissingPackageError, UnanswerableError
 from app.evaluation.cells import Folder
 from app.evaluation.drivers import EngineDriver

@@ -24,8 +24,8 @@ import app.engine
 from adapters import STRATEGIES, UnsupportedModelError
 from app import __version__
 from app.cli import cli
-from app.cli.given import settings_from
 from app.cli.serve import serve
+from app.cli.settings import settings_from
 from app.errors import ModelError
 from app.observability.logs import JsonLines
 from app.settings import Settings

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import options as o
-from app.cli.evaluate_prepare import Asked
-from app.cli.evaluate_run import run
-from app.cli.given import BAD_OPTION, fail, settings_from
+from app.cli.evaluate.prepare import Asked
+from app.cli.evaluate.run import run
+from app.cli.settings import BAD_OPTION, fail, settings_from
 
 EVALUATE_EXAMPLES = """\
 Examples:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app import __version__
-from app.cli.opening import open_engine
+from app.cli.startup import open_engine
 
 if TYPE_CHECKING:
     from app.evaluation.cells import Folder

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from app.cli.given import BAD_OPTION, CANNOT_RUN, fail
-from app.cli.listening import listen, why_not
 from app.cli.progress import progress
+from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
+from app.cli.sockets import listen, why_not
 
 if TYPE_CHECKING:
     from app.engine import Engine

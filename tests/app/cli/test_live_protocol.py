@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app.cli import live_protocol
-from app.cli.hosting import _config
-from app.cli.listening import listen
 from app.cli.live_protocol import FREE, AccountedProtocol
+from app.cli.server import _config
+from app.cli.sockets import listen
 from app.http.connections.door import Door
 from app.http.connections.limits import limits_of
 from app.resources.memory import Ledger

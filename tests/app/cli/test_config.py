@@ -207,7 +207,7 @@ def test_every_variable_that_the_code_reads_is_known() -> None:
 
     from app.configuration import NOT_SETTINGS
 
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     sources = [file for top in ("app", "adapters") for file in (root / top).rglob("*.py")]
     named = {name for file in sources for name in re.findall(r"\bRENORM_[A-Z_]*[A-Z]\b", file.read_text())}
     assert "RENORM_CACHE_DIR" in named

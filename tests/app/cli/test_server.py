@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import uvicorn
 
-from app.cli.hosting import _config
+from app.cli.server import _config
 from app.http.connections.connection import Connection
 from app.http.connections.door import Door
 from app.http.connections.limits import descriptor_limit, limits_of

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.cli.listening import address, listen, why_not
+from app.cli.sockets import address, listen, why_not
 
 V4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from app import __version__
-from app.cli.evaluate_prepare import Asked, Ready, fit, open_driver, prepare, roomy
-from app.cli.evaluate_progress import cells_progress
-from app.cli.evaluate_table import show_summary
-from app.cli.given import BAD_OPTION, CANNOT_RUN, fail
+from app.cli.evaluate.prepare import Asked, Ready, fit, open_driver, prepare, roomy
+from app.cli.evaluate.progress import cells_progress
+from app.cli.evaluate.summary import show_summary
 from app.cli.progress import progress
+from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
 
 if TYPE_CHECKING:
     from app.evaluation.running import Failure, Told

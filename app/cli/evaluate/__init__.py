@@ -1,0 +1,1 @@
+"""`renorm evaluate`."""
