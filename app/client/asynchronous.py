@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from app.client import asks, connection
+from app.client import calls, connection
 from app.client.exchange import Reply, Send, Steps, exchange, is_ready, until_ready
 from app.client.folders import bar, batches, image_files
 from app.client.images import to_parts

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import httpx
 
-from app.client import asks
-from app.client.asks import Ask
+from app.client import calls
+from app.client.calls import Ask
 from app.client.errors import ServerUnreachable
-from app.client.reading import read, unreachable
+from app.client.responses import read, unreachable
 from app.client.retrying import pause_before_retry
 
 T = TypeVar("T")

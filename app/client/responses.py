@@ -8,7 +8,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
-from app.client.asks import Ask
+from app.client.calls import Ask
 from app.client.errors import Refused, RenormClientError, ServerUnreachable, UnexpectedAnswer
 
 T = TypeVar("T")
