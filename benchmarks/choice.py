@@ -20,8 +20,8 @@ from choice_table import CHOICE, table
 from results import read
 
 from app.errors import RenormError
-from app.evaluation.measures import measure_all
-from app.evaluation.rows import read_csv, write_rows
+from app.evaluation.metrics import measure_all
+from app.evaluation.report.rows import read_csv, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from results_plan import ORDERS, Plan
 
-from app.evaluation.measures import CLEAN, Figures, Summary, mean, summarize
-from app.evaluation.tables import code, markdown, number, points
+from app.evaluation.metrics import CLEAN, Figures, Summary, mean, summarize
+from app.evaluation.report.tables import code, markdown, number, points
 
 VALUES: dict[str, tuple[str, ...]] = {
     "the pace of `adabn`": ("adabn", *(f"adabn:momentum={value:g}" for value in (0.025, 0.05, 0.2, 0.4))),

@@ -23,14 +23,14 @@ import results_readme
 from results_plan import STUDY, Plan, cells
 
 from app.errors import RenormError
-from app.evaluation.cells import MANIFEST, Folder
-from app.evaluation.data import open_data
-from app.evaluation.measures import measure_all, summarize
-from app.evaluation.plots_heat import draw_differences
-from app.evaluation.plots_reliability import draw_reliability
-from app.evaluation.plots_stream import draw_errors
-from app.evaluation.rows import read_csv, write_rows
-from app.evaluation.speed import with_speeds
+from app.evaluation.datasets.data import open_data
+from app.evaluation.metrics import measure_all, summarize
+from app.evaluation.plots.curves import draw_errors
+from app.evaluation.plots.heatmap import draw_differences
+from app.evaluation.plots.reliability import draw_reliability
+from app.evaluation.report.rows import read_csv, write_rows
+from app.evaluation.running.cells import MANIFEST, Folder
+from app.evaluation.running.speed import with_speeds
 from app.evaluation.types import Result
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from app.evaluation.tables import MISSING, code, embolden, markdown, number
+from app.evaluation.report.tables import MISSING, code, embolden, markdown, number
 from app.evaluation.types import Result
 
 PROTOCOL, BATCH = "continual", 64

@@ -14,9 +14,9 @@ from choice_table import table
 from results_long import Reach
 from results_plan import STUDY
 
-from app.evaluation.measures import Figures, summarize
-from app.evaluation.report import about_table, at_place, explained, harm_list, section
-from app.evaluation.tables import Study, overview_table
+from app.evaluation.metrics import Figures, summarize
+from app.evaluation.report.report import about_table, at_place, explained, harm_list, section
+from app.evaluation.report.tables import Study, overview_table
 
 DATA = "path/to/cifar10c"
 """What the page has instead of the folder on the machine that measured."""

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from app.evaluation.plan import StreamName, grid
+from app.evaluation.running.grid import StreamName, grid
 from app.evaluation.specs import parse_specs
 from app.evaluation.types import Cell
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from results_plan import PUBLISHED_LAME
 
-from app.evaluation.measures import SOURCE, Figures, Place, summarize
-from app.evaluation.tables import MISSING, code, markdown, number
+from app.evaluation.metrics import SOURCE, Figures, Place, summarize
+from app.evaluation.report.tables import MISSING, code, markdown, number
 
 
 class Setting(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from app.evaluation.measures import CLEAN, Figures, Place, Summary, summarize
-from app.evaluation.tables import MISSING, code, embolden, markdown, number, points
+from app.evaluation.metrics import CLEAN, Figures, Place, Summary, summarize
+from app.evaluation.report.tables import MISSING, code, embolden, markdown, number, points
 
 USES = {
     "source": "the baseline: `model.eval()`",

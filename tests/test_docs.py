@@ -35,7 +35,7 @@ from adapters.checks import check_adapter
 from app.auth.keys import write_keys
 from app.cli import cli
 from app.configuration import configuration
-from app.evaluation.rows import COLUMNS, read_csv
+from app.evaluation.report.rows import COLUMNS, read_csv
 from app.evaluation.types import PROTOCOLS
 from app.models.resnet20 import ResNet20
 from tests.app.fakes import Client

@@ -19,7 +19,7 @@ from app.cli.tables import show
 
 if TYPE_CHECKING:
     from adapters import Strategy
-    from app.evaluation.calibrating import Fitted
+    from app.evaluation.temperature.collect import Fitted
     from app.settings import Settings
 
 CALIBRATE_EXAMPLES = """\
@@ -90,8 +90,8 @@ def _front(text: str) -> Strategy:
     """The strategy to fit for: that of the text, or what stands before the temperature in it."""
     from adapters import load_plugins, name_of
     from app.calibrated import in_front, key_of
-    from app.evaluation.calibrating import check_front
     from app.evaluation.specs import check_specs, parse_specs
+    from app.evaluation.temperature.collect import check_front
     from app.named import named
 
     load_plugins()
@@ -114,7 +114,7 @@ async def _fitted(
     settings: Settings, data: Path, front: Strategy, batch: int, limit: int | None, held_out: float, skip_unknown: bool
 ) -> tuple[str, Fitted]:
     from app.calibrated import model_of
-    from app.evaluation.calibrating import fit, open_labelled
+    from app.evaluation.temperature.collect import fit, open_labelled
     from app.models.labels import ClassNames
 
     engine = await open_engine(settings)

@@ -13,8 +13,8 @@ from cifar10 import SHEETS
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 
-from app.evaluation.data import open_data
-from app.evaluation.domains import PUBLISHED
+from app.evaluation.datasets.data import open_data
+from app.evaluation.datasets.domains import PUBLISHED
 
 IMAGES = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
 

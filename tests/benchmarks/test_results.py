@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 from adapters import STRATEGIES
 from app.cli import cli
 from app.cli.evaluate.prepare import Asked
-from app.evaluation.cells import Folder
-from app.evaluation.measures import measure_all
-from app.evaluation.rows import read_csv, write_rows
+from app.evaluation.metrics import measure_all
+from app.evaluation.report.rows import read_csv, write_rows
+from app.evaluation.running.cells import Folder
 from app.evaluation.types import Cell
 from tests.app.evaluation.made import result
 from tests.app.evaluation.small_data import write_data

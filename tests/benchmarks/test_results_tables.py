@@ -13,7 +13,7 @@ from results_readme import BEGIN, END, USES, put
 from results_readme import table as table_of_readme
 
 from adapters import STRATEGIES
-from app.evaluation.measures import measure_all
+from app.evaluation.metrics import measure_all
 from app.evaluation.types import Result
 from tests.app.evaluation.made import result
 

@@ -13,10 +13,10 @@ from app import __version__
 from app.cli.startup import open_engine
 
 if TYPE_CHECKING:
-    from app.evaluation.cells import Folder
-    from app.evaluation.data import Dataset
-    from app.evaluation.drivers import Driver
-    from app.evaluation.plan import Streams
+    from app.evaluation.datasets.data import Dataset
+    from app.evaluation.running.cells import Folder
+    from app.evaluation.running.drivers import Driver
+    from app.evaluation.running.grid import Streams
     from app.evaluation.specs import Spec
     from app.evaluation.types import Cell
     from app.settings import Settings
@@ -65,7 +65,7 @@ class Ready:
 def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
     """All that needs no model."""
     from adapters import STRATEGIES, load_plugins
-    from app.evaluation.data import open_data
+    from app.evaluation.datasets.data import open_data
     from app.evaluation.specs import Spec, check_specs, parse_specs
 
     load_plugins()
@@ -78,7 +78,7 @@ def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
 
 def shown_streams(asked: Asked, dataset: Dataset) -> Streams:
     """The streams that are saved, or those that the options ask for."""
-    from app.evaluation.plan import Wishes, make_streams, saved_streams
+    from app.evaluation.running.grid import Wishes, make_streams, saved_streams
 
     if asked.streams is not None:
         return saved_streams(asked.streams, dataset)
@@ -101,7 +101,7 @@ def roomy(asked: Asked) -> Settings:
 
 async def open_driver(asked: Asked) -> Driver:
     """The engine with the model, or the server; ends the program if the model cannot be hosted."""
-    from app.evaluation.drivers import EngineDriver, server_driver
+    from app.evaluation.running.drivers import EngineDriver, server_driver
 
     if asked.url is None:
         return EngineDriver(await open_engine(roomy(asked)))
@@ -110,10 +110,10 @@ async def open_driver(asked: Asked) -> Driver:
 
 async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset, streams: Streams) -> Ready:
     """See whether the model has the classes and takes the strategies, and the folder the results."""
-    from app.evaluation.cells import Folder
-    from app.evaluation.classes import fit_classes
-    from app.evaluation.plan import grid, keep_streams
-    from app.evaluation.running import check_fit
+    from app.evaluation.labels.classes import fit_classes
+    from app.evaluation.running.cells import Folder
+    from app.evaluation.running.grid import grid, keep_streams
+    from app.evaluation.running.runner import check_fit
 
     fitted = fit_classes(dataset, await driver.classes(), skip_unknown=asked.skip_unknown)
     for line in fitted.told:
@@ -133,8 +133,8 @@ async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset,
 
 async def _kept(asked: Asked, driver: Driver, dataset: Dataset, streams: Streams) -> dict[str, str]:
     """What figures depend on."""
-    from app.evaluation.data import fingerprint
-    from app.evaluation.plan import streams_digest
+    from app.evaluation.datasets.data import fingerprint
+    from app.evaluation.running.grid import streams_digest
 
     replayed = asked.streams is not None
     shown = [*dataset.shifted, *([dataset.domains.index(dataset.clean)] if dataset.clean else [])]

@@ -22,7 +22,7 @@ from app.cli.progress import progress
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
 
 if TYPE_CHECKING:
-    from app.evaluation.running import Failure, Told
+    from app.evaluation.running.runner import Failure, Told
     from app.evaluation.types import Cell, Result
 
 INTERRUPTED = 130
@@ -65,7 +65,7 @@ def _say_size(ready: Ready) -> None:
 
 def _say_errors(ready: Ready) -> None:
     """Mean errors before speeds are known, which take a while: they are what most people wait for."""
-    from app.evaluation.measures import mean
+    from app.evaluation.metrics import mean
 
     errors: dict[str, list[float]] = {}
     for result in ready.folder.results(cell for cell in ready.cells if cell.protocol != "clean"):
@@ -77,7 +77,7 @@ def _say_errors(ready: Ready) -> None:
 
 
 def _run_cells(ready: Ready, runner: asyncio.Runner) -> list[Failure]:
-    from app.evaluation.running import run_cells
+    from app.evaluation.running.runner import run_cells
 
     missing = ready.folder.missing(ready.cells)
     if not missing:
@@ -92,7 +92,7 @@ def _run_cells(ready: Ready, runner: asyncio.Runner) -> list[Failure]:
 
 
 def _run_jobs(ready: Ready, cells: Sequence[Cell], told: Told) -> list[Failure]:
-    from app.evaluation.workers import Job, deal, run_jobs
+    from app.evaluation.running.workers import Job, deal, run_jobs
 
     asked = ready.asked
     jobs = [
@@ -112,7 +112,7 @@ def _run_jobs(ready: Ready, cells: Sequence[Cell], told: Told) -> list[Failure]:
 
 
 async def _measure_speeds(ready: Ready) -> None:
-    from app.evaluation.speed import measure_speeds
+    from app.evaluation.running.speed import measure_speeds
 
     folder = ready.folder
     with progress() as show:
@@ -122,8 +122,8 @@ async def _measure_speeds(ready: Ready) -> None:
 
 
 def _report(ready: Ready, failures: Sequence[Failure]) -> None:
-    from app.evaluation.report import write_report
-    from app.evaluation.speed import with_speeds
+    from app.evaluation.report.report import write_report
+    from app.evaluation.running.speed import with_speeds
 
     folder = ready.folder
     for cell, why in failures:
@@ -144,7 +144,7 @@ def _report(ready: Ready, failures: Sequence[Failure]) -> None:
 def _plots(ready: Ready, results: Sequence[Result], titles: Sequence[str]) -> list[Path]:
     """The pictures; none where the package that draws them is not there."""
     from app.errors import MissingPackageError
-    from app.evaluation.plots import write_plots
+    from app.evaluation.plots.write import write_plots
 
     try:
         return write_plots(ready.folder.path / "plots", results, domains=titles)
@@ -168,7 +168,7 @@ def _about(ready: Ready) -> dict[str, str]:
 
 
 def _images(ready: Ready, cells: Sequence[Cell]) -> dict[str, int]:
-    from app.evaluation.plan import stream_of
+    from app.evaluation.running.grid import stream_of
 
     counted = Counter[str]()
     for cell in cells:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from app.cli.tables import show
 
 if TYPE_CHECKING:
-    from app.evaluation.measures import Summary
+    from app.evaluation.metrics import Summary
     from app.evaluation.types import Result
 
 _HEADERS = ["strategy", "error %", "to source", "clean", "worst", "where", "images/s"]
@@ -17,7 +17,7 @@ _HEADERS = ["strategy", "error %", "to source", "clean", "worst", "where", "imag
 
 def show_summary(results: Sequence[Result]) -> None:
     """One row for each strategy: means over places, what it does to clean images, and the place where it is worst."""
-    from app.evaluation.measures import measure_all, summarize
+    from app.evaluation.metrics import measure_all, summarize
 
     found: dict[str, list[Summary]] = {}
     for one in summarize(measure_all(results)):
@@ -27,7 +27,7 @@ def show_summary(results: Sequence[Result]) -> None:
 
 
 def _row(strategy: str, own: Sequence[Summary]) -> list[str]:
-    from app.evaluation.measures import CLEAN, SOURCE, mean, worst
+    from app.evaluation.metrics import CLEAN, SOURCE, mean, worst
 
     shifted = [one for one in own if one.place.protocol != CLEAN]
     clean = [one.difference for one in own if one.place.protocol == CLEAN]

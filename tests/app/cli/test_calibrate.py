@@ -17,10 +17,10 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.engine import Engine
-from app.evaluation.calibrating import fit, open_labelled
-from app.evaluation.calibration import CalibrationError
-from app.evaluation.domains import CLEAN, Domain
+from app.evaluation.datasets.domains import CLEAN, Domain
 from app.evaluation.errors import DataError
+from app.evaluation.temperature.collect import fit, open_labelled
+from app.evaluation.temperature.fit import CalibrationError
 from app.models.labels import ClassNames
 from app.named import named
 from app.settings import Settings

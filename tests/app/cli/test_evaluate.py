@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 from app.cli import cli
 from app.cli.evaluate.progress import Lines, cells_progress
 from app.errors import MissingPackageError, UnanswerableError
-from app.evaluation.cells import Folder
-from app.evaluation.drivers import EngineDriver
+from app.evaluation.running.cells import Folder
+from app.evaluation.running.drivers import EngineDriver
 from app.evaluation.types import Cell
 from tests.app.evaluation.small_data import write_data
 
@@ -224,7 +224,7 @@ def test_without_matplotlib_there_is_a_report_all_the_same(
     def missing(*_: object, **__: object) -> None:
         raise MissingPackageError("pictures need matplotlib", hint="pip install 'renorm[eval]'")
 
-    monkeypatch.setattr("app.evaluation.plots.write_plots", missing)
+    monkeypatch.setattr("app.evaluation.plots.write.write_plots", missing)
     said = finished(evaluate(*QUICK, "--no-speed", "--protocol", "clean"))
     assert "there are no pictures: pictures need matplotlib; pip install 'renorm[eval]'" in said
     assert (tmp_path / "out" / "report.md").is_file()

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.evaluation.data import Dataset
-from app.evaluation.domains import Domain
-from app.evaluation.orders import parse_order
-from app.evaluation.streams import make_stream
+from app.evaluation.datasets.data import Dataset
+from app.evaluation.datasets.domains import Domain
+from app.evaluation.streams.orders import parse_order
+from app.evaluation.streams.streams import make_stream
 from app.evaluation.types import PROTOCOLS, Stream
 
 

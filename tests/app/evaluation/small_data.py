@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.evaluation.data import Dataset, open_data
-from app.evaluation.drivers import Answers, Images
+from app.evaluation.datasets.data import Dataset, open_data
+from app.evaluation.running.drivers import Answers, Images
 from app.models.labels import ClassNames
 
 IMAGES = 24

@@ -1,0 +1,133 @@
+"""Labelled images under shift, as benchmarks publish them: arrays laid out as CIFAR-10-C, or folders as ImageNet-C."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from app.evaluation.datasets.arrays import array_domains
+from app.evaluation.datasets.domains import CLEAN, SEVERITIES, Domain, Labels
+from app.evaluation.datasets.folders import folder_domains
+from app.evaluation.errors import DataError
+
+__all__ = ["DataError", "Dataset", "Domain", "fingerprint", "open_data"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What there is to evaluate on.
+
+    ``domains`` are all that exist, at every severity, and do not depend on which severity was asked for: a `Stream`
+    numbers them. ``shifted`` are the numbers of those that protocols show: one for each corruption, in published order.
+    """
+
+    domains: list[Domain]
+    shifted: list[int]
+    classes: int
+    names: tuple[str, ...] = ()  # of the classes, where folders tell them
+    numbers: tuple[int, ...] | None = (
+        None  # that the model gives to these classes; None: its own numbers are the data's
+    )
+
+    def scored(self, labels: Labels) -> Labels:
+        """Labels of these data as the model numbers its classes, ``[N]``."""
+        return labels if self.numbers is None else np.array(self.numbers, np.int64)[labels]
+
+    @property
+    def clean(self) -> Domain | None:
+        """The images without corruption."""
+        return next((domain for domain in self.domains if domain.name == CLEAN), None)
+
+    @property
+    def severities(self) -> bool:
+        """Whether every corruption is there at each of five severities, as `gradual` needs it."""
+        return bool(self.shifted) and all(self._severities(name) == list(SEVERITIES) for name in self.corruptions)
+
+    @property
+    def corruptions(self) -> list[str]:
+        """Their names, in published order."""
+        return [self.domains[number].name for number in self.shifted]
+
+    def only(self, corruptions: Sequence[str]) -> Dataset:
+        """The same data, of which protocols show these corruptions only, in published order; none named: all.
+
+        Raises:
+            DataError: one of them is not there.
+        """
+        unknown = sorted(set(corruptions) - set(self.corruptions))
+        if unknown:
+            raise DataError(f"the data hold no {unknown[0]}", hint=f"they hold {', '.join(self.corruptions)}")
+        kept = [number for number in self.shifted if not corruptions or self.domains[number].name in corruptions]
+        return replace(self, shifted=kept)
+
+    def find(self, name: str, severity: int | None = None) -> int:
+        """The number of a domain.
+
+        Raises:
+            DataError: there is no such domain.
+        """
+        for number, domain in enumerate(self.domains):
+            if (domain.name, domain.severity) == (name, severity):
+                return number
+        level = "" if severity is None else f" at severity {severity}"
+        raise DataError(f"the data hold no {name}{level}", hint=f"they hold {', '.join(d.title for d in self.domains)}")
+
+    def _severities(self, name: str) -> list[int | None]:
+        return [domain.severity for domain in self.domains if domain.name == name]
+
+
+def open_data(path: Path, severity: int = 5) -> Dataset:
+    """Find the domains in a folder; images are read when they are shown, image files listed when labels are asked for.
+
+    Known are arrays (``<corruption>.npy`` uint8 ``[N, H, W, 3]`` with `labels.npy`, five severities in blocks or one)
+    and image files (``<domain>/<class>/...``, or ``<corruption>/<severity>/<class>/...``). A domain named `clean` holds
+    the images without corruption. ``severity`` chooses among severities where there are several.
+
+    Raises:
+        DataError: there are no data, they are not laid out like that, or this severity is missing.
+    """
+    if severity not in SEVERITIES:
+        raise DataError(f"there is no severity {severity}", hint="choose one from 1 to 5")
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder", hint="give the folder that holds the data")
+    if any(path.glob("*.npy")):
+        domains = array_domains(path)
+        names: tuple[str, ...] = ()
+        classes = max(int(domain.labels.max()) for domain in domains) + 1
+    else:
+        domains, names = folder_domains(path)
+        classes = len(names)
+    return Dataset(domains, _shifted(domains, severity), classes, names)
+
+
+def fingerprint(dataset: Dataset, numbers: Iterable[int]) -> str:
+    """A hash of these domains that changes with their names, labels, and first and last image."""
+    found = hashlib.sha256()
+    for domain in (dataset.domains[number] for number in numbers):
+        found.update(f"{domain.title}\0{len(domain.labels)}\0".encode())
+        found.update(domain.labels.astype("<i8").tobytes())
+        ends = domain.take(np.array([0, len(domain.labels) - 1], np.int64))
+        for image in ends if isinstance(ends, list) else [ends.numpy().tobytes()]:
+            found.update(hashlib.sha256(image).digest())
+    return found.hexdigest()
+
+
+def _shifted(domains: list[Domain], severity: int) -> list[int]:
+    """The numbers of the corruptions at this severity; one without severities counts as severity 5, the default."""
+    chosen: dict[str, int] = {}
+    for number, domain in enumerate(domains):
+        if domain.severity in (None, severity) and domain.name != CLEAN:
+            chosen[domain.name] = number
+    told = any(domain.severity is not None for domain in domains)
+    if not told and chosen and severity != SEVERITIES[-1]:
+        hint = "leave the severity out; for several, give the public files with their five blocks of rows"
+        raise DataError(f"severity {severity} was asked for, and these data tell of none", hint=hint)
+    for domain in domains:
+        if domain.name not in chosen and domain.name != CLEAN:
+            there = ", ".join(str(other.severity) for other in domains if other.name == domain.name)
+            raise DataError(f"{domain.name} has no severity {severity}", hint=f"it has {there}")
+    return list(chosen.values())

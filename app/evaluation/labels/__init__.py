@@ -1,0 +1,1 @@
+"""Classes of data matched to those of a model."""

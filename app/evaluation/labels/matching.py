@@ -1,0 +1,173 @@
+"""Which class of the model a folder of pictures holds, by its name as people write it; never by guessing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from app.evaluation.errors import DataError
+from app.evaluation.labels.spellings import common_offset, is_number, loose, numbered, synonyms, tight, word_net
+from app.evaluation.labels.unmatched import refuse_shared, refuse_unclear, refuse_unknown
+from app.models.labels import ClassNames
+
+_IMAGENET = 1000, "n01440764", "n15075141"
+"""Classes of ImageNet-1k, which are numbered in the order of their WordNet ids, with the first and the last of them."""
+
+Hits = frozenset[int]
+_NONE: Hits = frozenset()
+
+
+class Matching(NamedTuple):
+    """The class number of each folder, by name, without those that are left out."""
+
+    numbers: dict[str, int]
+    left_out: tuple[str, ...]
+
+
+def match_folders(folders: Sequence[str], classes: ClassNames, *, skip_unknown: bool = False) -> Matching:
+    """Find the class of each folder.
+
+    Taken are, the first that says anything: the name as the model has it; WordNet's id, alone or before the name, where
+    the labels have ids; the name, or one of its synonyms between commas, without regard to case, spaces, underscores
+    and hyphens; the same without spaces, apostrophes and full stops. Folders of digits are numbers of classes from
+    0, unless names of classes are numbers themselves or other folders have names. A number before a name is an order
+    if it is that of the class, or one more, in all folders. All 1000 of ImageNet's ids are the numbers 0 to 999.
+
+    Raises:
+        DataError: a folder is no class of the model (unless ``skip_unknown``), may be several, or two are the same.
+    """
+    hits = _imagenet(folders, classes) or _hits(folders, classes)
+    refuse_unclear({folder: sorted(found) for folder, found in hits.items() if len(found) > 1}, classes.names)
+    unknown = tuple(folder for folder in folders if not hits[folder])
+    _check_count_from_zero(folders, unknown, classes)
+    if unknown and (not skip_unknown or len(unknown) == len(folders)):
+        refuse_unknown(unknown, classes, every=len(unknown) == len(folders))
+    numbers = {folder: next(iter(found)) for folder, found in hits.items() if found}
+    refuse_shared(numbers, classes.names)
+    return Matching(numbers, unknown)
+
+
+def _imagenet(folders: Sequence[str], classes: ClassNames) -> dict[str, Hits]:
+    """All thousand, by the order of their ids; empty where it is not these."""
+    count, first, last = _IMAGENET
+    if not len(folders) == len(classes.names) == count or classes.ids:
+        return {}
+    ids = {found.before: folder for folder in folders if (found := word_net(folder))}
+    if len(ids) < count or min(ids) != first or max(ids) != last or any(map(word_net, classes.names)):
+        return {}
+    return {ids[one]: frozenset([number]) for number, one in enumerate(sorted(ids))}
+
+
+def _hits(folders: Sequence[str], classes: ClassNames) -> dict[str, Hits]:
+    book = _Book(classes)
+    found = {folder: book.find(folder) for folder in folders if not is_number(folder)}
+    found |= _behind_numbers([folder for folder, hits in found.items() if not hits], book)
+    digits = [folder for folder in folders if is_number(folder)]
+    return found | _of_digits(digits, classes.names, indices=not any(found.values()))
+
+
+def _behind_numbers(folders: Iterable[str], book: _Book) -> dict[str, Hits]:
+    """Folders like ``03_cat``: taken together, so that a number that means something else is noticed."""
+    named = {folder: (int(parts.before), book.find(parts.name)) for folder in folders if (parts := numbered(folder))}
+    sure = {folder: (number, hits) for folder, (number, hits) in named.items() if len(hits) == 1}
+    if common_offset((number, next(iter(hits))) for number, hits in sure.values()) is None:
+        return {}
+    return {folder: hits for folder, (_, hits) in sure.items()}
+
+
+def _of_digits(folders: Iterable[str], names: Sequence[str], *, indices: bool) -> dict[str, Hits]:
+    """By the names that are the same number, and by the class of that number where numbers are ``indices``."""
+    times = Counter(names)
+    exact = {name: frozenset([i]) for i, name in enumerate(names) if times[name] == 1 and is_number(name)}
+    same: dict[int, set[int]] = {}
+    for i, name in enumerate(names):
+        if is_number(name):
+            same.setdefault(int(name), set()).add(i)
+    counted = indices and not all(map(is_number, names))
+
+    def hits(folder: str) -> Hits:
+        number = int(folder)
+        own = frozenset(same.get(number, ()))
+        return own | {number} if counted and number < len(names) else exact.get(folder, own)
+
+    return {folder: hits(folder) for folder in folders}
+
+
+def _check_count_from_zero(folders: Sequence[str], unknown: Sequence[str], classes: ClassNames) -> None:
+    """Numbers 1 to K would each be taken for the class before, and only the last one be noticed."""
+    numbers = {int(folder) for folder in folders if is_number(folder)}
+    count = len(classes.names)
+    if 0 not in numbers and count in numbers and any(is_number(name) and int(name) == count for name in unknown):
+        raise DataError(
+            f"the folders are numbered from 1 to {count}, and the model's {count} classes from 0 to {count - 1}",
+            hint=f"number them from 0 (0 is {classes.names[0]!r}), or give them the names of the classes",
+        )
+
+
+class _Book:
+    """The classes by all that they may be called."""
+
+    def __init__(self, classes: ClassNames) -> None:
+        names = classes.names
+        own = [word_net(name) for name in names]
+        ids = classes.ids or tuple(parts.before if parts else "" for parts in own)
+        bare = [parts.name or name if parts else name for parts, name in zip(own, names, strict=True)]
+        bare = _without_numbers(bare)
+        self._ids = _by({i: [one.lower()] for i, one in enumerate(ids) if one}, str)
+        whole = {i: [name] for i, name in enumerate(names)}
+        # Synonyms count as much as names in another spelling: "Missile" may be "missile" or "projectile, missile".
+        called = {i: [names[i], name, *synonyms(name)] for i, name in enumerate(bare)}
+        self._exact = _by(whole, str)
+        self._tiers: list[tuple[Callable[[str], str], Mapping[str, Hits]]] = [
+            (str, self._exact),
+            (loose, _by(called, loose)),
+            (tight, _by(called, tight)),
+        ]
+
+    def find(self, folder: str) -> Hits:
+        """The classes that a folder may be; none where it is unknown."""
+        if found := self._exact.get(folder, _NONE):
+            return found
+        parts = word_net(folder)
+        return self._by_id(parts.before, parts.name) if parts else self._named(folder)
+
+    def _by_id(self, one: str, name: str) -> Hits:
+        """With an id it is that class, and no other that has the name; a name that is another class is a conflict."""
+        if not self._ids:
+            return self._named(name) if name else _NONE
+        found = self._ids.get(one, _NONE)
+        if not found or not name:
+            return found
+        # Of all that have the name, in whatever spelling, the id says which.
+        every = self._named(name).union(*(known.get(spell(name), _NONE) for spell, known in self._tiers))
+        return found if found & every or not every else found | every
+
+    def _named(self, name: str) -> Hits:
+        for spell, known in self._tiers:
+            if found := known.get(spell(name), _NONE):
+                return found
+        first, *rest = synonyms(name) or [name]
+        if not rest:
+            return _NONE
+        # The first one is the name; one of the others that is another class makes it unclear.
+        found = self._named(first)
+        return found.union(*(self._named(part) for part in rest)) if found else _NONE
+
+
+def _without_numbers(names: Sequence[str]) -> list[str]:
+    """Names without the number before them, where each has its own."""
+    parts = [numbered(name) for name in names]
+    pairs = [(int(one.before), i) for i, one in enumerate(parts) if one]
+    if len(pairs) < len(names) or common_offset(pairs) is None:
+        return list(names)
+    return [one.name for one in parts if one]
+
+
+def _by(called: Mapping[int, Iterable[str]], spell: Callable[[str], str]) -> dict[str, Hits]:
+    found: dict[str, set[int]] = {}
+    for number, texts in called.items():
+        for text in texts:
+            found.setdefault(spell(text), set()).add(number)
+    found.pop("", None)  # of names that are nothing but marks, which say nothing
+    return {text: frozenset(numbers) for text, numbers in found.items()}

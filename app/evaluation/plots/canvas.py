@@ -1,0 +1,167 @@
+"""What all pictures share: a canvas without a window, and colours that differ for colour-blind eyes too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from app.errors import MissingPackageError
+from app.evaluation.metrics import SOURCE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FRAME, FAINT, MISSING = "#202124", "#5f6368", "#dadce0", "#f1f3f4"
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#882255", "#e69f00", "#332288", "#999933")
+"""Of the palettes of Okabe and Ito, and of Tol, those that are seen on white."""
+
+DASHES = ("solid", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 2.5)), (0, (8, 1.5, 1, 1, 1, 1.5)))
+
+
+class Look(NamedTuple):
+    """How a strategy's lines are drawn: keywords of matplotlib's ``plot``."""
+
+    color: str
+    linestyle: Any
+    linewidth: float
+
+    def keywords(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return self._asdict()
+
+
+WIDTH = 12.3
+"""Inches that a picture is wide at most: 1,600 pixels."""
+
+
+def require_matplotlib() -> None:
+    """Check that there is something to draw with.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401, PLC0415
+    except ModuleNotFoundError as missing:
+        raise MissingPackageError(
+            f"pictures need the package '{missing.name}', which is not installed", hint="pip install 'renorm[eval]'"
+        ) from missing
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty picture in inches, white, whatever the page around it."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    return Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Write a PNG; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    _write(figure, path)
+    return path
+
+
+def _write(figure: Figure, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+
+    drawn = FigureCanvasAgg(figure)
+    drawn.draw()  # type: ignore[no-untyped-call]
+    # 256 colours are enough, and a third of the bytes: reports are kept and mailed.
+    pixels = np.asarray(drawn.buffer_rgba())  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(pixels).convert("RGB")
+    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path)
+
+
+def looks(strategies: Iterable[str]) -> Mapping[str, Look]:
+    """How each strategy is drawn: a colour for its adapter, dashes where a colour comes again; ``source`` is black."""
+    found: dict[str, Look] = {}
+    colours: dict[str, int] = {}
+    used: dict[int, int] = {}
+    for name in dict.fromkeys(strategies):
+        if name == SOURCE:
+            found[name] = Look(INK, "solid", 1.6)
+            continue
+        adapter = name.partition("+")[0].partition(":")[0]
+        colour = colours.setdefault(adapter, len(colours) % len(COLOURS))
+        dash = used.get(colour, 0)
+        used[colour] = dash + 1
+        found[name] = Look(COLOURS[colour], DASHES[dash % len(DASHES)], 1.1)
+    return found
+
+
+def plain(value: str, most: int = 48) -> str:
+    """A name as matplotlib shows it: no formula between dollars, and not wider than ``most`` letters."""
+    short = value if len(value) <= most else f"{value[: most - 1]}…"
+    return short.replace("$", r"\$")
+
+
+def tidy(axes: Axes) -> None:
+    """Two axes, a faint grid, small grey figures."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FRAME)
+    axes.tick_params(labelsize=7, colors=FRAME)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def legend_columns(names: Iterable[str], width: float) -> int:
+    """How many names of strategies stand beside each other in ``width`` inches."""
+    lengths = [len(plain(name)) for name in names]
+    return max(1, min(len(lengths), int(width / (0.55 + 0.075 * max(lengths)))))
+
+
+def legend(figure: Figure, drawn: Mapping[str, Look], width: float) -> None:
+    """A legend below all panels."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    names = [plain(name) for name in drawn]
+    handles = [Line2D([], [], **look.keywords()) for look in drawn.values()]
+    figure.legend(
+        handles,
+        names,
+        ncols=legend_columns(drawn, width),
+        loc="outside lower center",
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+        handlelength=3.2,
+    )
+
+
+def panels(figure: Figure, count: int, columns: int) -> list[Axes]:
+    """``count`` panels in rows of ``columns``, with one vertical axis; the last one is as wide as what is left.
+
+    So no panel stands beside an empty place.
+    """
+    rows = -(-count // columns)
+    grid = figure.add_gridspec(rows, columns)
+    made: list[Axes] = []
+    for i in range(count):
+        row, column = divmod(i, columns)
+        place = grid[row, column:] if i == count - 1 else grid[row, column]
+        made.append(figure.add_subplot(place, sharey=made[0] if made else None))
+    return made
+
+
+def even_columns(count: int, most: int) -> int:
+    """How many panels stand beside each other so that the last row is as full as can be: at most ``most``."""
+    if count <= most:
+        return count
+    return min(range(most, most // 2, -1), key=lambda columns: -count % columns)
+
+
+def tiles(figure: Figure, count: int, columns: int) -> list[Axes]:
+    """``count`` small panels of one size in rows of ``columns``, with the same axes."""
+    rows = -(-count // columns)
+    grid: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    for axes in grid[count:]:
+        axes.remove()
+    return grid[:count]

@@ -1,0 +1,146 @@
+"""The pictures of what happens along a stream: error and drift, as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.evaluation.curves import Curve, Stretch, drift_curve, error_curve, mean_curve, stretches
+from app.evaluation.metrics import SOURCE
+from app.evaluation.plots.canvas import (
+    FAINT,
+    FRAME,
+    INK,
+    WIDTH,
+    Look,
+    canvas,
+    legend,
+    legend_columns,
+    looks,
+    panels,
+    plain,
+    save,
+    tidy,
+)
+from app.evaluation.types import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABELLED = 20
+"""Stretches of one domain up to which each is named."""
+
+Way = tuple[str, str]
+Lines = dict[str, Curve]
+
+
+def draw_errors(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> list[Path]:
+    """Write `error_over_stream_N.png` for each request size N: mean error over seeds, a panel for each order.
+
+    Errors are running means, of as many images as is said below each panel, with a band of one standard error.
+    """
+    paths = []
+    for batch in sorted({result.cell.batch for result in results}):
+        own = [result for result in results if result.cell.batch == batch]
+        title = f"Error over the stream, requests of {batch}"
+        paths.append(_draw(folder, f"error_over_stream_{batch}", own, domains, (title, "error, %", error_curve)))
+    return paths
+
+
+def draw_drift(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> Path:
+    """Write `drift_over_stream.png`, of the largest requests, because theirs is the least noisy; panels share axes."""
+    batch = max(result.cell.batch for result in results)
+    own = [result for result in results if result.cell.batch == batch]
+    title = f"Drift over the stream, requests of {batch}"
+    return _draw(folder, "drift_over_stream", own, domains, (title, "drift", drift_curve))
+
+
+def _draw(
+    folder: Path,
+    name: str,
+    results: Sequence[Result],
+    domains: Sequence[str],
+    what: tuple[str, str, Callable[[Result], Curve]],
+) -> Path:
+    title, unit, curve = what
+    styles = looks(result.cell.strategy for result in results)
+    ways = list(dict.fromkeys((result.cell.protocol, result.cell.order) for result in results))
+    columns = min(2, len(ways))
+    rows, width = -(-len(ways) // columns), WIDTH / 2 * columns
+    figure = canvas(width, 0.5 + 3.2 * rows + 0.2 * -(-len(styles) // legend_columns(styles, width)))
+    grid = panels(figure, len(ways), columns)
+    for axes, way in zip(grid, ways, strict=True):
+        own = [result for result in results if (result.cell.protocol, result.cell.order) == way]
+        drawn = _panel(axes, own, styles, curve)
+        pad = 42 if _mark(axes, _shared_stretches(own), domains) else 4
+        axes.set_title(", ".join(map(plain, way)), fontsize=9, color=INK, loc="left", pad=pad)
+        axes.set_ylabel(unit, fontsize=8, color=FRAME)
+        axes.set_xlabel(_told(drawn), fontsize=8, color=FRAME)
+    # When all have been drawn: the axis that they share must hold every line.
+    grid[0].set_ylim(bottom=0.0)
+    figure.suptitle(title, fontsize=10, color=INK)
+    legend(figure, styles, width)
+    return save(figure, folder, name)
+
+
+def _panel(
+    axes: Axes, results: Sequence[Result], styles: Mapping[str, Look], curve: Callable[[Result], Curve]
+) -> list[Curve]:
+    """Draw a line with its band for each strategy; what was drawn."""
+    tidy(axes)
+    found: list[Curve] = []
+    shade = min(0.15, 0.6 / len(styles))  # many bands upon each other would hide the lines
+    for strategy, look in styles.items():
+        seeds = [curve(result) for result in results if result.cell.strategy == strategy]
+        if seeds:
+            drawn = mean_curve(seeds)
+            front = 3 if strategy == SOURCE else 2
+            axes.plot(drawn.position, drawn.value, **look.keywords(), zorder=front)
+            low, high = drawn.value - drawn.error, drawn.value + drawn.error
+            if np.isfinite(drawn.error).any():
+                axes.fill_between(drawn.position, low, high, color=look.color, alpha=shade, linewidth=0, zorder=1)
+            found.append(drawn)
+    axes.set_xlim(0, max(len(result.domain) for result in results))
+    return found
+
+
+def _told(drawn: Sequence[Curve]) -> str:
+    windows = sorted({curve.window for curve in drawn})
+    span = " to ".join(f"{window:,}" for window in dict.fromkeys((windows[0], windows[-1])))
+    band = "; band: one standard error" if any(np.isfinite(curve.error).any() for curve in drawn) else ""
+    return f"images (running mean of {span}{band})"
+
+
+def _shared_stretches(results: Sequence[Result]) -> list[Stretch]:
+    """Those of the stream where all seeds show the domains in the same order, none otherwise."""
+    first = results[0].domain
+    same = all(np.array_equal(result.domain, first) for result in results)
+    return stretches(first) if same else []
+
+
+def _mark(axes: Axes, found: Sequence[Stretch], domains: Sequence[str]) -> bool:
+    """A line where a domain begins, and its name where there is room; whether there was."""
+    for stretch in found[1:]:
+        axes.axvline(stretch.start, color=FAINT, linewidth=0.7, zorder=1)
+    if not 1 < len(found) <= LABELLED:
+        return False
+    for index, start, stop in found:
+        name = domains[index] if index < len(domains) else str(index)
+        axes.annotate(
+            plain(name.replace("_", " "), 18),
+            ((start + stop) / 2, 1.0),
+            (0, 1),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            rotation=38,
+            ha="left",
+            va="bottom",
+            fontsize=6,
+            color=FRAME,
+            rotation_mode="anchor",
+            annotation_clip=False,
+        )
+    return True

@@ -1,0 +1,68 @@
+"""The picture of how far confidences can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.evaluation.metrics import BINS, CLEAN, Bins, Figures, mean, pooled
+from app.evaluation.plots.canvas import COLOURS, FRAME, INK, canvas, even_columns, plain, save, tidy, tiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+FEWEST = 0.001
+"""Share of the images below which a bin is not drawn: its accuracy is chance."""
+
+
+def draw_reliability(folder: Path, figures: Sequence[Figures]) -> Path:
+    """Write `reliability.png`: for each strategy, accuracy by confidence over all images but the clean ones.
+
+    Where there are clean streams alone, over these. The ECE is the mean over runs, as in the report.
+    """
+    shifted = [one for one in figures if one.cell.protocol != CLEAN] or list(figures)
+    strategies = list(dict.fromkeys(one.cell.strategy for one in shifted))
+    columns = even_columns(len(strategies), 6)
+    rows = -(-len(strategies) // columns)
+    figure = canvas(max(4.0, 2.05 * columns), 0.8 + 2.05 * rows)
+    grid = tiles(figure, len(strategies), columns)
+    for axes, strategy in zip(grid, strategies, strict=True):
+        own = [one for one in shifted if one.cell.strategy == strategy]
+        _panel(axes, pooled(one.bins for one in own), mean([one.ece for one in own]))
+        axes.set_title("\n".join(_lines(strategy)), fontsize=7.5, color=INK)
+    figure.suptitle("Accuracy by confidence (blue), and share of the images (grey)", fontsize=10, color=INK)
+    figure.supxlabel("confidence, %", fontsize=8, color=FRAME)
+    figure.supylabel("accuracy, %", fontsize=8, color=FRAME)
+    return save(figure, folder, "reliability")
+
+
+def _lines(strategy: str, most: int = 28) -> list[str]:
+    """A name in two lines if it is long, because long names differ at their ends."""
+    if len(strategy) <= most:
+        return [plain(strategy, most)]
+    # After a sign that joins its parts where there is one.
+    end = max(strategy.rfind(sign, 0, most) for sign in "+:,") + 1 or most
+    return [plain(strategy[:end], most), plain(strategy[end:], most)]
+
+
+def _panel(axes: Axes, bins: Bins, ece: float) -> None:
+    tidy(axes)
+    edges = 100 * np.arange(BINS + 1) / BINS
+    width, middles = edges[1], edges[:-1] + edges[1] / 2
+    held = bins.images > FEWEST * bins.images.sum()
+    accuracy = 100 * bins.correct[held] / bins.images[held]
+    axes.bar(middles[held], accuracy, 0.9 * width, color="#a8d0ea")
+    axes.plot(100 * bins.confidence[held] / bins.images[held], accuracy, ".", color=INK, markersize=3)
+    axes.stairs(100 * bins.images / bins.images.sum(), edges, color=FRAME, fill=True)
+    axes.plot([0, 100], [0, 100], color=COLOURS[1], linewidth=1, linestyle=(0, (4, 2)))
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    axes.set_aspect("equal")
+    axes.set_xticks([0, 50, 100])
+    axes.set_yticks([0, 50, 100])
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    axes.text(4, 96, f"ECE {ece:.1f} %", ha="left", va="top", fontsize=7.5, color=INK, bbox=box)

@@ -1,0 +1,106 @@
+"""The report of an evaluation: `report.md` for people, `results.csv` for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from app.evaluation.metrics import CLEAN, SOURCE, Figures, mean, measure_all, summarize
+from app.evaluation.report.harm import HURTS, harm
+from app.evaluation.report.rows import write_rows
+from app.evaluation.report.tables import Study, domain_table, markdown, overview_table, place_table, text
+from app.evaluation.types import Result
+
+
+def write_report(
+    folder: Path,
+    results: Iterable[Result],
+    about: Mapping[str, str],
+    *,
+    domains: Sequence[str] = (),
+    plots: Sequence[Path] = (),
+) -> Path:
+    """Write `report.md` and `results.csv` into ``folder``; the path of the report.
+
+    ``about`` is shown at the top as given: model, data, command, machine. ``domains`` are names by index, ``plots``
+    pictures to be shown, as `app.evaluation.plots.write.write_plots` returns them.
+
+    Raises:
+        ValueError: there are no results, or a cell was given twice.
+        OSError: a file cannot be written.
+    """
+    figures = measure_all(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(folder / "results.csv", figures)
+    path = folder / "report.md"
+    links = [(plot.stem, plot.relative_to(folder) if plot.is_relative_to(folder) else plot) for plot in plots]
+    pictures = {name: f"![{name.replace('_', ' ')}]({place.as_posix()})\n" for name, place in links}
+    path.write_text(_report(figures, about, domains, pictures), encoding="utf-8")
+    return path
+
+
+def _report(
+    figures: Sequence[Figures], about: Mapping[str, str], names: Sequence[str], pictures: dict[str, str]
+) -> str:
+    study = Study(summarize(figures), names)
+    parts = [
+        "# Evaluation\n",
+        about_table(about),
+        section("Overview", explained(figures, study), overview_table(study), _taken(pictures, "differences")),
+        section("Where it hurts", harm_list(study)),
+        *(section(f"{place[0]}, {place[1]}", *at_place(study, *place)) for place in study.ways),
+        section("Over the stream", _taken(pictures, "error"), _taken(pictures, "drift")),
+        section("Confidence", _taken(pictures, "reliability")),
+        section("Domains", _told("Mean over all places but the clean ones.", domain_table(study))),
+        section("Other pictures", _taken(pictures, "")),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def about_table(about: Mapping[str, str]) -> str:
+    """What was measured, and with what; empty where nothing is told."""
+    return markdown(["", ""], [[text(key), text(value)] for key, value in about.items()], left=2) if about else ""
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading of the second level and what stands below it; empty where all parts are."""
+    return "\n".join([f"## {title}\n", *(part for part in parts if part)]) if any(parts) else ""
+
+
+def harm_list(study: Study) -> str:
+    """Where each strategy hurts, and what that means."""
+    return _told(f"Places with an error more than {HURTS:g} point above `{SOURCE}`.", harm(study))
+
+
+def _told(sentence: str, body: str) -> str:
+    return f"{sentence}\n\n{body}" if body else ""
+
+
+def at_place(study: Study, protocol: str, order: str) -> tuple[str, str]:
+    """The table of a protocol and order, and how far seeds are apart there (empty for one seed)."""
+    here = [one for one in study.summaries if one.place[:2] == (protocol, order)]
+    spreads = [one.error_spread for one in here if math.isfinite(one.error_spread)]
+    spread = ""
+    if spreads:
+        spread = f"Standard deviation over seeds: {mean(spreads):.1f} points in the mean, {max(spreads):.1f} at most.\n"
+    return place_table(study, protocol, order), spread
+
+
+def _taken(pictures: dict[str, str], start: str) -> str:
+    """The pictures whose names begin so; each is shown once."""
+    return "\n".join(pictures.pop(name) for name in list(pictures) if name.startswith(start))
+
+
+def explained(figures: Sequence[Figures], study: Study) -> str:
+    """How much was run, and what the columns of the overview mean."""
+    seeds = len({one.cell.seed for one in figures})
+    runs = f"{len(figures):,} runs of {sum(one.images for one in figures):,} images in all"
+    clean = any(place.protocol == CLEAN for place in study.places)
+    return (
+        f"{runs}: {len(study.strategies)} strategies at up to {len(study.places)} places (protocol, order and request "
+        f"size), {seeds} seed{'s' if seeds > 1 else ''}. Means are over seeds, then over places"
+        f"{' but the clean ones' if clean else ''}. A difference is to `{SOURCE}` on the same images in the same "
+        "order, in points; below zero is better. The worst is the place where the error is furthest above (or least "
+        f"below) that of `{SOURCE}`. ECE is the expected calibration error in 15 bins. Best errors are bold.\n"
+    )

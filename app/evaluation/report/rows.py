@@ -1,0 +1,79 @@
+"""Figures as rows of a CSV file, for programs: `results.csv`."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from app.evaluation.metrics import NO_BINS, Figures, differences, measure_all
+from app.evaluation.types import Cell, Result
+
+COLUMNS = (
+    *("strategy", "protocol", "order", "batch", "seed", "images", "error", "ece"),
+    *("difference_to_source", "images_per_s", "state_bytes", "seconds"),
+)
+"""Of the file: errors and ECE in percent, the difference in points; empty where it is not known."""
+
+
+def write_csv(path: Path, results: Iterable[Result]) -> None:
+    """One row for each cell: by strategy in the order given, then protocol, order, request size and seed.
+
+    Raises:
+        ValueError: there are no results, or a cell was given twice.
+        OSError: the file cannot be written.
+    """
+    write_rows(path, measure_all(results))
+
+
+def write_rows(path: Path, figures: Sequence[Figures]) -> None:
+    """One row for each of the figures, in their order.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    against = differences(figures)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for one in figures:
+            measured = map(_written, (one.error, one.ece, against.get(one.cell, math.nan), one.images_per_s))
+            writer.writerow([*one.cell, one.images, *measured, one.state_bytes, _written(one.seconds)])
+
+
+def read_csv(path: Path) -> list[Figures]:
+    """What was written, in that order: rounded, without domains and without bins of confidence.
+
+    Raises:
+        ValueError: the file is none of `write_csv`; the message names the row.
+        OSError: it cannot be read.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = list(csv.reader(file)) or [[]]
+    if tuple(head) != COLUMNS:
+        raise ValueError(f"{path} has the columns {', '.join(head)}: expected {', '.join(COLUMNS)}")
+    return [_figures(row, f"{path}, row {i}") for i, row in enumerate(rows, 2)]
+
+
+def _written(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else ""
+
+
+def _figures(row: Sequence[str], where: str) -> Figures:
+    try:
+        strategy, protocol, order, batch, seed, images, error, ece, _, speed, state_bytes, seconds = row
+        return Figures(
+            cell=Cell(strategy, protocol, order, int(batch), int(seed)),
+            images=int(images),
+            error=float(error),
+            ece=float(ece),
+            domain_errors={},
+            bins=NO_BINS,
+            seconds=float(seconds or math.nan),
+            images_per_s=float(speed or math.nan),
+            state_bytes=int(state_bytes),
+        )
+    except ValueError as why:
+        raise ValueError(f"{where} is no row of figures: {why}") from why

@@ -1,0 +1,134 @@
+"""What is to be run: the grid of cells, and the streams that they share."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from app.evaluation.datasets.data import Dataset
+from app.evaluation.errors import EvaluationError
+from app.evaluation.specs import Spec
+from app.evaluation.streams.orders import parse_order
+from app.evaluation.streams.stream_files import load_stream, save_stream
+from app.evaluation.streams.streams import make_stream
+from app.evaluation.types import Cell, Stream
+
+
+class StreamName(NamedTuple):
+    """What tells the streams of an evaluation apart."""
+
+    protocol: str
+    order: str
+    seed: int
+
+
+Streams = dict[StreamName, Stream]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Which streams are to be made. ``limit`` is how many images of each domain are shown, None all."""
+
+    protocols: tuple[str, ...]
+    orders: tuple[str, ...]
+    seeds: int
+    limit: int | None
+    visits: int
+
+
+def stream_of(cell: Cell) -> StreamName:
+    """The stream of a cell."""
+    return StreamName(cell.protocol, cell.order, cell.seed)
+
+
+def make_streams(dataset: Dataset, wishes: Wishes) -> Streams:
+    """A stream for each protocol, order and seed.
+
+    Raises:
+        EvaluationError: there is no such protocol or order, or the data lack what it needs.
+    """
+    orders = {order.name: order for order in map(parse_order, wishes.orders)}
+    return {
+        StreamName(protocol, order, seed): make_stream(
+            dataset, protocol, orders[order], seed, wishes.limit, wishes.visits
+        )
+        for protocol in dict.fromkeys(wishes.protocols)
+        for order in orders
+        for seed in range(wishes.seeds)
+    }
+
+
+def saved_streams(folder: Path, dataset: Dataset) -> Streams:
+    """All streams that are kept in a folder.
+
+    Raises:
+        EvaluationError: there are none, one is broken or of other data, or two have one name.
+    """
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise EvaluationError(f"{folder} holds no saved stream", hint="give the folder streams of an evaluation")
+    found: Streams = {}
+    for file in files:
+        stream = load_stream(file, dataset)
+        name = StreamName(stream.protocol, stream.order, stream.seed)
+        if name in found:
+            raise EvaluationError(f"{folder} holds two streams {_told(name)}", hint=f"take {file.name} out of it")
+        found[name] = stream
+    return dict(sorted(found.items()))
+
+
+def keep_streams(folder: Path, dataset: Dataset, streams: Streams) -> Streams:
+    """Write the streams that are not in the folder yet; those that are there already count instead of new ones.
+
+    Raises:
+        EvaluationError: one that is there is broken.
+    """
+    for name, stream in streams.items():
+        file = folder / _file_name(name)
+        if not file.exists():
+            save_stream(file, stream, dataset)
+    return read_streams(folder, dataset, streams)
+
+
+def read_streams(folder: Path, dataset: Dataset, names: Iterable[StreamName]) -> Streams:
+    """Those streams of a folder.
+
+    Raises:
+        EvaluationError: one is missing, broken or of other data.
+    """
+    return {name: load_stream(folder / _file_name(name), dataset) for name in dict.fromkeys(names)}
+
+
+def streams_digest(streams: Mapping[StreamName, Stream]) -> str:
+    """A few letters that differ where a stream does."""
+    digest = hashlib.sha256()
+    for name, stream in sorted(streams.items()):
+        digest.update(repr(tuple(name)).encode())
+        for array in (stream.domain, stream.image, stream.segment):
+            digest.update(np.ascontiguousarray(array, np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def grid(specs: Sequence[Spec], streams: Iterable[StreamName], batches: Sequence[int]) -> list[Cell]:
+    """Every strategy on every stream in requests of every size."""
+    names = list(streams)
+    return [
+        Cell(spec.text, name.protocol, name.order, batch, name.seed)
+        for spec in specs
+        for name in names
+        for batch in dict.fromkeys(batches)
+    ]
+
+
+def _file_name(name: StreamName) -> str:
+    return f"{name.protocol}_{re.sub(r'[^a-z0-9.-]', '-', name.order)}_s{name.seed}.npz"
+
+
+def _told(name: StreamName) -> str:
+    return f"{name.protocol} {name.order} of seed {name.seed}"

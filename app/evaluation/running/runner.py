@@ -1,0 +1,206 @@
+"""Runs cells: each its requests strictly in order, many cells at the same time as streams of one engine."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapters import AdapterError
+from app.client import Refused
+from app.errors import RequestError, UnanswerableError
+from app.evaluation.datasets.data import Dataset
+from app.evaluation.errors import EvaluationError
+from app.evaluation.running.drivers import Answers, Driver, Images
+from app.evaluation.running.grid import StreamName, stream_of
+from app.evaluation.specs import Spec, parse_specs
+from app.evaluation.streams.streams import requests
+from app.evaluation.types import Cell, Result, Stream
+
+Told = Callable[[Cell, int, int], None]
+"""Told after each request: whose it was, how many images it had, how many of them were answered wrongly."""
+
+CELL_ERRORS = (UnanswerableError, RequestError, AdapterError, Refused)
+"""What one cell can fail with while the others go on."""
+
+
+_CHECK = "check"
+
+
+class Failure(NamedTuple):
+    """A cell without a result, and why."""
+
+    cell: Cell
+    why: str
+
+
+async def run_cells(
+    driver: Driver,
+    dataset: Dataset,
+    streams: Mapping[StreamName, Stream],
+    cells: Iterable[Cell],
+    keep: Callable[[Result], None],
+    told: Told,
+    together: int,
+) -> list[Failure]:
+    """Run all cells, ``together`` at a time, and ``keep`` each as soon as it is finished.
+
+    What a cell answers does not depend on what runs beside it. Small requests go first: they take longest.
+
+    Returns:
+        Those that failed by their own fault: a strategy whose answers are not finite, or that does not fit the model.
+
+    Raises:
+        EvaluationError: a stream's state was lost.
+        RenormError, RenormClientError: the engine or the server does not answer; no further cell is begun.
+    """
+    room, failures = asyncio.Semaphore(together), list[Failure]()
+
+    async def run(cell: Cell) -> None:
+        async with room:
+            try:
+                keep(await run_cell(driver, dataset, streams[stream_of(cell)], cell, told))
+            except CELL_ERRORS as error:
+                failures.append(Failure(cell, str(error)))
+                await driver.reset(str(cell))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for cell in sorted(cells, key=lambda cell: cell.batch):
+                group.create_task(run(cell))
+    except BaseExceptionGroup as errors:
+        # The first one: the others failed because of it, or for the same reason.
+        raise _first(errors) from errors
+    return failures
+
+
+async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell, told: Told) -> Result:
+    """Run one cell; its stream is new before each segment and forgotten at the end.
+
+    ``seconds`` of the result are those from the first request to the last, with all that ran beside them.
+
+    Raises:
+        EvaluationError: the stream's state was lost on the way, so the answers are not those of this strategy.
+        RenormError, AdapterError, RenormClientError: a request was not answered.
+    """
+    (spec,) = parse_specs([cell.strategy])
+    name, began, run = str(cell), time.perf_counter(), _Run.of(len(stream.image))
+    labels = labels_of(dataset, stream)
+    segment, step = -1, 0
+    for part in requests(stream, cell.batch):
+        images = await asyncio.to_thread(images_of, dataset, stream, part)
+        start = bool(stream.segment[part.start] != segment)
+        segment, step = int(stream.segment[part.start]), 1 if start else step + 1
+        answers = await driver.predict(images, name, spec.strategy, spec.params, start=start)
+        _check_step(answers, step, cell)
+        run.write(part, answers)
+        told(cell, len(answers.predicted), int((answers.predicted != labels[part]).sum()))
+    seconds = time.perf_counter() - began
+    state_bytes = await driver.state_bytes(name)
+    await driver.reset(name)
+    return Result(cell, stream.domain, labels, *run, seconds=seconds, state_bytes=state_bytes)
+
+
+class Fitting(NamedTuple):
+    """Strategies that the model answers with, and others, with the reason."""
+
+    specs: list[Spec]
+    left_out: list[tuple[Spec, str]]
+
+
+async def check_fit(driver: Driver, dataset: Dataset, specs: Sequence[Spec], most: int, *, leave_out: bool) -> Fitting:
+    """Ask for one answer of each strategy, which teaches nothing, and for one to a request of ``most`` images.
+
+    Raises:
+        EvaluationError: a strategy does not fit the model, and it is not to be left out; or none fits, or requests of
+            ``most`` images are not answered.
+        RenormError, RenormClientError: the engine or the server does not answer.
+    """
+    domain, found = dataset.domains[0], Fitting([], [])
+    for spec in specs:
+        why = await _refused(driver, domain.take(np.zeros(1, np.int64)), spec)
+        if not why:
+            found.specs.append(spec)
+        elif leave_out:
+            found.left_out.append((spec, why))
+        else:
+            raise EvaluationError(f"strategy '{spec.text}' cannot be evaluated: {why}")
+    if not found.specs:
+        raise EvaluationError(f"no strategy can be evaluated: {found.left_out[0][1]}")
+    why = await _refused(driver, domain.take(np.resize(np.arange(len(domain.labels)), most)), found.specs[0])
+    if why:
+        raise EvaluationError(f"requests of {most} images cannot be evaluated: {why}")
+    await driver.reset(_CHECK)
+    return found
+
+
+async def _refused(driver: Driver, images: Images, spec: Spec) -> str:
+    """Why a request is not answered; empty where it is."""
+    try:
+        await driver.predict(images, _CHECK, spec.strategy, spec.params, start=True, update=False)
+    except CELL_ERRORS as error:
+        return str(error)
+    return ""
+
+
+def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
+    """The images of one request, in the order of the stream, of whichever domains they are."""
+    domains, places = stream.domain[part], stream.image[part]
+    present = np.unique(domains)
+    if len(present) == 1:
+        return dataset.domains[int(present[0])].take(places)
+    taken: list[Tensor | bytes] = [b""] * len(places)
+    for domain in present:
+        where = np.flatnonzero(domains == domain)
+        for place, image in zip(where, dataset.domains[int(domain)].take(places[where]), strict=True):
+            taken[place] = image
+    tensors = [image for image in taken if isinstance(image, Tensor)]
+    return torch.stack(tensors) if tensors else [image for image in taken if isinstance(image, bytes)]
+
+
+def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:
+    """The class of each image of a stream, as the model numbers it."""
+    labels = np.empty(len(stream.image), np.int64)
+    for domain in np.unique(stream.domain):
+        where = stream.domain == domain
+        labels[where] = np.asarray(dataset.domains[int(domain)].labels)[stream.image[where]]
+    return dataset.scored(labels)
+
+
+class _Run(NamedTuple):
+    """What requests were told, image by image; in the order of `Result`."""
+
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    drift: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, images: int) -> _Run:
+        unknown = (np.full(images, math.nan, np.float32) for _ in range(3))
+        return cls(np.full(images, -1, np.int64), *unknown)
+
+    def write(self, part: slice, answers: Answers) -> None:
+        self.predicted[part], self.confidence[part] = answers.predicted, answers.confidence
+        self.entropy[part], self.drift[part] = answers.entropy, answers.drift
+
+
+def _check_step(answers: Answers, step: int, cell: Cell) -> None:
+    if answers.step != step:
+        raise EvaluationError(
+            f"the state of a stream with '{cell.strategy}' was lost: its request {step} was answered as its "
+            f"{answers.step}.",
+            hint="run fewer cells --together, or raise RENORM_MAX_STATE_BYTES and RENORM_MAX_STREAMS",
+        )
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

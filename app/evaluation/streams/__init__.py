@@ -1,0 +1,1 @@
+"""Streams: orders of images, and files of them."""

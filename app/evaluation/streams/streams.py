@@ -1,0 +1,166 @@
+"""Streams: which image of which domain follows which, the same for every strategy."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.evaluation.datasets.data import Dataset
+from app.evaluation.datasets.domains import CLEAN, SEVERITIES
+from app.evaluation.errors import EvaluationError
+from app.evaluation.streams.orders import Indices, Order
+from app.evaluation.streams.stream_files import load_stream, save_stream
+from app.evaluation.types import PROTOCOLS, Stream
+
+__all__ = ["RISE_AND_FALL", "load_stream", "make_stream", "requests", "save_stream"]
+
+RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
+"""The severities of the gradual protocol: 1-2-3-4-5-4-3-2-1."""
+
+# What a generator is for, so that what is drawn for one purpose does not depend on what is drawn for another.
+_SUBSET, _ORDER, _MIXED = 0, 1, 2
+
+
+class _Plan(NamedTuple):
+    dataset: Dataset
+    order: Order
+    seed: int
+    limit: int | None
+
+
+class _Part(NamedTuple):
+    """A run of images: domain and image, both ``[n]``."""
+
+    domain: NDArray[np.int32]
+    image: Indices
+
+
+def make_stream(
+    dataset: Dataset, protocol: str, order: Order, seed: int, limit: int | None = None, visits: int = 5
+) -> Stream:
+    """The images in the order that a protocol shows them.
+
+    - `single`: the corruptions in published order, each a segment of its own; `continual`: the same images in the same
+      order without resets; `clean`: the clean images alone.
+    - `mixed`: the images of all corruptions under one order; where the label decides, domains mix within a class.
+    - `gradual`: each corruption at severity 1-2-3-4-5-4-3-2-1. Each of the nine steps shows all of that severity's
+      images, so severities 1 to 4 are shown twice, in two orders.
+    - `recurring`: `continual` over and over, ``visits`` times; each visit shows the same images in another order, so
+      that errors of visits differ by what was adapted and not by what was shown.
+
+    ``limit`` takes that many images of each domain, drawn so that classes are as even as they can be, before they are
+    ordered; which ones depends on the seed and the domain alone. The stream depends on the arguments alone; where it
+    has to outlast a new version of numpy, whose generators may change, `save_stream` keeps it.
+
+    Raises:
+        EvaluationError: there is no such protocol, the data lack what it needs, or a number is too small.
+    """
+    if protocol not in PROTOCOLS:
+        raise EvaluationError(f"{protocol!r} is not a protocol", hint=f"choose from {', '.join(PROTOCOLS)}")
+    for name, number, least in (("seed", seed, 0), ("limit", limit, 1), ("visits", visits, 1)):
+        if number is not None and number < least:
+            raise EvaluationError(f"the {name} is {number}", hint=f"give at least {least}")
+    parts = _PARTS[protocol](_Plan(dataset, order, seed, limit), visits)
+    lengths = [len(part.image) for part in parts]
+    return Stream(
+        protocol=protocol,
+        order=order.name,
+        seed=seed,
+        domain=np.concatenate([part.domain for part in parts]),
+        image=np.concatenate([part.image for part in parts]),
+        segment=np.repeat(np.arange(len(parts), dtype=np.int32) * (protocol == "single"), lengths).astype(np.int32),
+    )
+
+
+def requests(stream: Stream, batch: int) -> Iterator[slice]:
+    """Cut the stream into requests of ``batch`` images; the last one of a segment may be short.
+
+    Raises:
+        EvaluationError: ``batch`` is less than 1.
+    """
+    if batch < 1:
+        raise EvaluationError(f"the batch size is {batch}", hint="give at least 1")
+    ends = [*(np.flatnonzero(np.diff(stream.segment)) + 1).tolist(), len(stream.segment)]
+    for start, end in zip([0, *ends], ends, strict=False):
+        yield from (slice(i, min(i + batch, end)) for i in range(start, end, batch))
+
+
+def _rng(plan: _Plan, purpose: int, number: int | None = None, visit: int = 0) -> np.random.Generator:
+    """A generator of its own for each purpose and domain, so that one more domain does not change the others."""
+    title = "" if number is None else plan.dataset.domains[number].title
+    return np.random.default_rng([plan.seed, purpose, zlib.crc32(title.encode()), visit])
+
+
+def _subset(plan: _Plan, number: int) -> Indices:
+    """The images of a domain that count: all, or ``limit`` of them, as evenly over the classes as they allow."""
+    labels = plan.dataset.domains[number].labels
+    if plan.limit is None or plan.limit >= len(labels):
+        return np.arange(len(labels), dtype=np.int64)
+    rng = _rng(plan, _SUBSET, number)
+    shuffled = rng.permutation(len(labels))
+    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    _, first, counts = np.unique(labels[shuffled], return_index=True, return_counts=True)
+    # Images take turns by class: the first of each class, then the second of each, in a drawn order of the classes.
+    turn = np.arange(len(labels)) - np.repeat(first, counts)
+    place = np.repeat(rng.permutation(len(counts)), counts)
+    return np.sort(shuffled[np.lexsort((place, turn))][: plan.limit])
+
+
+def _visit(plan: _Plan, number: int, visit: int = 0) -> _Part:
+    chosen = _subset(plan, number)
+    labels = plan.dataset.domains[number].labels[chosen]
+    image = chosen[plan.order.arrange(labels, _rng(plan, _ORDER, number, visit))]
+    return _Part(np.full(len(image), number, np.int32), image)
+
+
+def _shifted(plan: _Plan) -> list[int]:
+    if not plan.dataset.shifted:
+        hint = "only the protocol clean can do without corruptions"
+        raise EvaluationError("the data hold clean images only", hint=hint)
+    return plan.dataset.shifted
+
+
+def _each(plan: _Plan, _: int) -> list[_Part]:
+    return [_visit(plan, number) for number in _shifted(plan)]
+
+
+def _mixed(plan: _Plan, _: int) -> list[_Part]:
+    chosen = [(number, _subset(plan, number)) for number in _shifted(plan)]
+    domain = np.concatenate([np.full(len(images), number, np.int32) for number, images in chosen])
+    image = np.concatenate([images for _, images in chosen])
+    labels = np.concatenate([plan.dataset.domains[number].labels[images] for number, images in chosen])
+    shown = plan.order.arrange(labels, _rng(plan, _MIXED))
+    return [_Part(domain[shown], image[shown])]
+
+
+def _gradual(plan: _Plan, _: int) -> list[_Part]:
+    if _shifted(plan) and not plan.dataset.severities:
+        hint = "give data with severities 1 to 5, such as the public CIFAR-10-C, or choose another protocol"
+        raise EvaluationError("gradual needs every corruption at five severities", hint=hint)
+    steps = [(name, s, i >= len(SEVERITIES)) for name in plan.dataset.corruptions for i, s in enumerate(RISE_AND_FALL)]
+    return [_visit(plan, plan.dataset.find(name, severity), int(falling)) for name, severity, falling in steps]
+
+
+def _recurring(plan: _Plan, visits: int) -> list[_Part]:
+    return [_visit(plan, number, visit) for visit in range(visits) for number in _shifted(plan)]
+
+
+def _clean(plan: _Plan, _: int) -> list[_Part]:
+    if plan.dataset.clean is None:
+        hint = f"add {CLEAN}.npy or a folder {CLEAN}, or choose another protocol"
+        raise EvaluationError("the data hold no clean images", hint=hint)
+    return [_visit(plan, plan.dataset.find(CLEAN))]
+
+
+_PARTS: dict[str, Callable[[_Plan, int], list[_Part]]] = {
+    "single": _each,
+    "continual": _each,
+    "mixed": _mixed,
+    "gradual": _gradual,
+    "recurring": _recurring,
+    "clean": _clean,
+}

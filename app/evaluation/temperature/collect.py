@@ -1,0 +1,157 @@
+"""From labelled, unchanged images to a temperature: which images, what the engine answers, and what fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters import Strategy, Temperature, name_of, params_of, whole
+from adapters.composite import Composite
+from app.calibrated import PARAMETER
+from app.engine import Engine
+from app.evaluation.datasets.arrays import array_domains
+from app.evaluation.datasets.data import Dataset
+from app.evaluation.datasets.domains import CLEAN, Domain, Labels
+from app.evaluation.datasets.folders import Files
+from app.evaluation.errors import DataError, EvaluationError
+from app.evaluation.labels.classes import fit_classes
+from app.evaluation.temperature.fit import Calibration, calibrate
+from app.models.labels import ClassNames
+from app.types import Call
+
+WIDE = 16.0
+"""The temperature that answers are asked for with, and that is taken out again: at 1 an overconfident network's small
+probabilities would be rounded to zero, which has no logarithm."""
+
+_STREAM = "calibration"
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images of one kind, and the number of each one's class as the model numbers them, ``[N]``."""
+
+    images: Domain
+    labels: Labels
+    told: list[str] = field(default_factory=list)  # what people should know of how labels were found
+
+
+class Fitted(NamedTuple):
+    """A temperature, and the share of images that are answered rightly: of those that its figures are of."""
+
+    calibration: Calibration
+    accuracy: float  # in percent
+
+
+def open_labelled(folder: Path, classes: Sequence[str] | ClassNames, *, skip_unknown: bool = False) -> Labelled:
+    """The unchanged images of a folder: `clean.npy` with `labels.npy`, ``clean/<class>/*.png`` or ``<class>/*.png``.
+
+    Folders are the model's classes as people write them: see `app.evaluation.labels.matching.match_folders`.
+
+    Raises:
+        DataError: there are none, they have no labels, or a label that is no class of the model.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", hint="give the folder that holds the images")
+    known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
+    if any(folder.glob("*.npy")):
+        data = _clean_arrays(folder)
+    else:
+        # Who has a class of that name has no folder of unchanged images: its images would be taken for all there are.
+        below = folder / CLEAN
+        data = _clean_files(below if below.is_dir() and CLEAN not in known.names else folder)
+    fitted = fit_classes(data, known, skip_unknown=skip_unknown)
+    (images,) = fitted.dataset.domains
+    return Labelled(images, fitted.dataset.scored(images.labels), fitted.told)
+
+
+def check_front(strategy: Strategy) -> None:
+    """See that a temperature can stand behind this strategy.
+
+    Raises:
+        adapters.CombinationError: it cannot.
+    """
+    parts = whole(strategy)
+    Composite(parts.adapter, parts.learner, (*parts.correctors, Temperature()))
+
+
+async def fit(
+    engine: Engine,
+    data: Labelled,
+    strategy: Strategy,
+    *,
+    batch: int,
+    limit: int | None = None,
+    held_out: float = 0.5,
+    told: Callable[[int], None] = lambda _: None,
+) -> Fitted:
+    """Show the images to one new stream, shuffled and ``batch`` at a time, and fit a temperature to its answers.
+
+    ``strategy`` has no temperature in it. Of the ``limit`` images that are drawn a share ``held_out`` only tells how
+    well it fits. Calls with the same arguments draw alike. ``told`` hears how many images each request had.
+
+    Raises:
+        EvaluationError: ``held_out`` leaves no image on one of the two sides.
+        CalibrationError: no temperature fits.
+        RenormError, adapters.AdapterError: a request is not answered.
+    """
+    random = np.random.default_rng(0)
+    order = random.permutation(len(data.labels))[:limit]
+    apart = random.permutation(len(order)) < round(held_out * len(order))
+    if apart.all() or (held_out > 0 and not apart.any()):
+        raise EvaluationError(
+            f"of {len(order)} images {int(apart.sum())} would be held out, which leaves none on one side",
+            hint="give more images, or another share",
+        )
+    logits, labels = await _answers(engine, data.images, order, strategy, batch, told), data.labels[order]
+    shown = apart if apart.any() else ~apart
+    right = (logits.argmax(1) == labels)[shown]
+    return Fitted(calibrate(logits, labels, apart), 100.0 * float(right.mean()))
+
+
+async def _answers(
+    engine: Engine,
+    images: Domain,
+    order: NDArray[np.int64],
+    strategy: Strategy,
+    batch: int,
+    told: Callable[[int], None],
+) -> NDArray[np.float64]:
+    """What the network and the strategy say to images in this order, ``[N, K]``, up to a constant in each row."""
+    name = f"{name_of(strategy)}+temperature"
+    # Of the whole, so that each is named with its part: an adapter may have a temperature of its own.
+    params = {**params_of(whole(strategy)), PARAMETER: WIDE}
+    found = []
+    for start in range(0, len(order), batch):
+        taken = images.take(order[start : start + batch])
+        answer = await engine.predict(Call(taken, _STREAM, name, params, top_k=1, start=start == 0))
+        with np.errstate(divide="ignore"):  # a zero is refused where all answers are looked at
+            found.append(WIDE * np.log(answer.probabilities.double().numpy()))
+        told(len(answer.probabilities))
+    await engine.reset(_STREAM)
+    return np.concatenate(found)
+
+
+def _clean_arrays(folder: Path) -> Dataset:
+    clean = [domain for domain in array_domains(folder) if domain.name == CLEAN]
+    if not clean:
+        raise DataError(
+            f"{folder} has no {CLEAN}.npy", hint="a temperature is fitted on unchanged images: give them that name"
+        )
+    return Dataset(clean, [], int(clean[0].labels.max()) + 1)
+
+
+def _clean_files(folder: Path) -> Dataset:
+    try:
+        names = sorted(one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}", hint="allow this user to read it") from error
+    if not names:
+        raise DataError(
+            f"{folder} holds no labels", hint=f"expected {CLEAN}.npy and labels.npy, or a folder of images per class"
+        )
+    return Dataset([Domain(CLEAN, None, Files(folder, tuple(names)))], [], len(names), tuple(names))

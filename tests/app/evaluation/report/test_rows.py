@@ -1,0 +1,90 @@
+"""Figures as rows of a CSV file: rounded, empty where not known, and read back."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.evaluation.metrics import measure_all, summarize
+from app.evaluation.report.rows import COLUMNS, read_csv, write_csv
+from tests.app.evaluation.made import result, study
+
+RESULTS = [
+    result("source", wrong=[1, 1, 1, 0], domain=[0, 0, 1, 1], state_bytes=0),
+    result("source", "clean", wrong=[0, 0, 0, 1]),
+    result("source", batch=16, wrong=[1, 1, 0, 0], seconds=0.001),
+    result("bn", wrong=[1, 0, 0, 0], domain=[0, 0, 1, 1], state_bytes=5504),
+    result("bn", "clean", wrong=[0, 1, 1, 1], state_bytes=5504),
+    result("x|y", batch=16, wrong=[1, 1, 1, 0]),
+]
+
+
+def test_rows_of_the_csv(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.csv"
+    write_csv(path, RESULTS)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["strategy"] for row in rows] == ["source"] * 3 + ["bn"] * 2 + ["x|y"]
+    assert list(rows[3].values()) == [
+        "bn",
+        "continual",
+        "iid",
+        "4",
+        "0",
+        "4",
+        "25.0000",
+        "15.0000",
+        "-50.0000",
+        "2.0000",
+        "5504",
+        "2.0000",
+    ]
+    assert [row["difference_to_source"] for row in rows] == ["0.0000"] * 3 + ["-50.0000", "50.0000", "25.0000"]
+    assert b"\r" not in path.read_bytes()
+
+
+def test_what_is_not_known_is_empty_in_the_csv(tmp_path: Path) -> None:
+    write_csv(tmp_path / "results.csv", [result("bn", seconds=0.0)])
+    row = (tmp_path / "results.csv").read_text().splitlines()[1]
+    assert row == "bn,continual,iid,4,0,4,25.0000,15.0000,,,0,0.0000"
+
+
+def test_seconds_that_were_not_measured_are_empty(tmp_path: Path) -> None:
+    write_csv(tmp_path / "results.csv", [replace(result("bn"), seconds=math.nan)])
+    row = (tmp_path / "results.csv").read_text().splitlines()[1]
+    assert row == "bn,continual,iid,4,0,4,25.0000,15.0000,,,0,"
+    (read,) = read_csv(tmp_path / "results.csv")
+    assert math.isnan(read.seconds)
+    assert math.isnan(read.images_per_s)
+
+
+def test_what_is_read_gives_the_same_means(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write_csv(path, study())
+    read, written = summarize(read_csv(path)), summarize(measure_all(study()))
+    for one, other in zip(read, written, strict=True):
+        assert (one.strategy, one.place, one.seeds) == (other.strategy, other.place, other.seeds)
+        assert one.state_bytes == other.state_bytes
+        for name in ("error", "difference", "error_spread", "ece", "images_per_s"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-3), name
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "has the columns "),
+        ("strategy,error\n", "has the columns strategy, error: expected strategy, protocol,"),
+        (",".join(COLUMNS) + "\nbn,single,iid,4\n", "row 2 is no row of figures"),
+        (",".join(COLUMNS) + "\nbn,single,iid,4,0,4,much,1,,,0,\n", "row 2 is no row of figures: .*'much'"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=said):
+        read_csv(path)

@@ -1,0 +1,191 @@
+"""An engine in this process and a server over HTTP answer alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from app.client import AsyncClient, Refused
+from app.engine import Engine
+from app.evaluation.running.drivers import (
+    Answers,
+    Driver,
+    EngineDriver,
+    Images,
+    ServerDriver,
+    server_driver,
+    weights_digest,
+)
+from app.main import create_app
+from app.settings import Settings
+from tests.app.client.mock import answered, refused
+from tests.app.small import png, small_engine
+
+BATCHES = (1, 3, 1, 5, 2)
+
+
+@asynccontextmanager
+async def served(**settings: Any) -> AsyncIterator[ServerDriver]:
+    """A driver of a server with the small network, in this process."""
+
+    async def opened(_: Settings) -> Engine:
+        return small_engine(**settings)
+
+    app = create_app(Settings(**settings), opened)
+    async with app.router.lifespan_context(app):
+        client = AsyncClient("http://localhost:8000", transport=httpx.ASGITransport(app))
+        yield ServerDriver(client)
+        await client.aclose()
+
+
+@asynccontextmanager
+async def in_process() -> AsyncIterator[EngineDriver]:
+    driver = EngineDriver(small_engine())
+    yield driver
+    await driver.close()
+
+
+def requests() -> list[Images]:
+    generator = torch.Generator().manual_seed(1)
+    pixels: list[Images] = [
+        torch.randint(0, 256, (n, 8, 8, 3), dtype=torch.uint8, generator=generator) for n in BATCHES
+    ]
+    return [*pixels, [png(1), png(2)]]
+
+
+async def stream(driver: Driver, strategy: str = "unmix_tns") -> tuple[list[Answers], int]:
+    """The answers to one stream that is new twice, and its bytes at the end."""
+    answers = [
+        await driver.predict(images, "a", strategy, {"components": 4}, start=i in (0, 4))
+        for i, images in enumerate(requests())
+    ]
+    return answers, await driver.state_bytes("a")
+
+
+def test_a_server_and_an_engine_say_the_same() -> None:
+    async def both() -> tuple[tuple[list[Answers], int], tuple[list[Answers], int]]:
+        async with in_process() as near, served() as far:
+            return await stream(near), await stream(far)
+
+    (near, near_bytes), (far, far_bytes) = asyncio.run(both())
+    assert [one.step for one in near] == [1, 2, 3, 4, 1, 2] == [one.step for one in far]
+    assert near_bytes == far_bytes > 0
+    for one, other, images in zip(near, far, requests(), strict=True):
+        assert one.predicted.tolist() == other.predicted.tolist()
+        assert one.predicted.dtype == other.predicted.dtype == np.int64
+        assert one.confidence.shape == (len(images),)
+        # A server writes six digits.
+        np.testing.assert_allclose(one.confidence, other.confidence, rtol=1e-5)
+        np.testing.assert_allclose([one.entropy, one.drift], [other.entropy, other.drift], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [in_process, served])
+def test_a_stream_that_is_reset_is_new_and_takes_no_room(kind: Any) -> None:
+    async def run() -> list[Any]:
+        async with kind() as driver:
+            (first, *_), held = await stream(driver)
+            await driver.reset("a")
+            await driver.reset("never seen")
+            forgotten = await driver.state_bytes("a")
+            again = await driver.predict(requests()[0], "a", "unmix_tns", {"components": 4}, start=False)
+            return [held > 0, forgotten, again.step, np.array_equal(again.predicted, first.predicted)]
+
+    assert asyncio.run(run()) == [True, 0, 1, True]
+
+
+@pytest.mark.parametrize("kind", [in_process, served])
+def test_a_request_without_update_teaches_nothing(kind: Any) -> None:
+    async def run() -> tuple[int, int]:
+        async with kind() as driver:
+            await driver.predict(requests()[0], "a", "adabn", {}, start=True, update=False)
+            forgotten = await driver.state_bytes("a")
+            return forgotten, (await driver.predict(requests()[0], "a", "adabn", {}, start=False)).step
+
+    assert asyncio.run(run()) == (0, 1)
+
+
+class Keyless:
+    """A server that lets nobody reset, and one that knows no drift."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.streams: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.paths.append(request.url.path)
+        if request.url.path == "/v1/admin/reset":
+            return refused(self.status, "forbidden")
+        self.streams.append(request.content.decode("latin-1").split('name="stream"\r\n\r\n')[1].split("\r\n")[0])
+        return answered(drift=None)
+
+    status = 403
+
+
+def test_without_the_right_to_reset_each_new_stream_has_a_new_name() -> None:
+    server = Keyless()
+
+    async def run() -> Answers:
+        async with AsyncClient(transport=httpx.MockTransport(server)) as client:
+            driver = ServerDriver(client)
+            for start in (True, False, True, True, False):
+                answer = await driver.predict([png(1)], "a", "bn", {}, start=start)
+            return answer
+
+    assert np.isnan(asyncio.run(run()).drift)
+    a, b, c, d, e = server.streams
+    assert a == b != c != d == e
+    assert a != d
+    assert all(name.startswith("evaluation-") for name in server.streams)
+    assert server.paths.count("/v1/admin/reset") == 1, "who is refused once does not ask again"
+
+
+def test_another_refusal_of_a_reset_is_told() -> None:
+    server = Keyless()
+    server.status = 422
+
+    async def run() -> None:
+        async with AsyncClient(transport=httpx.MockTransport(server)) as client:
+            driver = ServerDriver(client)
+            await driver.predict([png(1)], "a", "bn", {}, start=True)
+            await driver.reset("a")
+
+    with pytest.raises(Refused):
+        asyncio.run(run())
+
+
+def test_both_know_which_model_they_ask() -> None:
+    async def both() -> tuple[dict[str, str], dict[str, str]]:
+        async with in_process() as near, served() as far:
+            # A server describes itself after its first forward.
+            await stream(far)
+            return await near.identity(), await far.identity()
+
+    near, far = asyncio.run(both())
+    assert near.pop("weights") != far.pop("weights")
+    assert near == far
+    assert near["model"] == "net"
+    json.dumps(near)
+
+
+def test_where_answers_come_from_is_told_without_passwords() -> None:
+    assert server_driver("http://me:secret@localhost:8000/").place == "the server at http://localhost:8000"
+    assert EngineDriver(small_engine()).place == "this process, on cpu"
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
+def test_other_weights_are_another_model(kind: torch.dtype) -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).to(kind)
+    before = weights_digest(network)
+    assert before == weights_digest(network)
+    with torch.no_grad():
+        network.state_dict()["1.running_var"][2] += 0.25
+    assert weights_digest(network) != before
