@@ -68,8 +68,8 @@ class AsyncClient:
         """
         # Reading and compressing take a while, and the event loop has others to serve.
         parts = await asyncio.to_thread(to_parts, images)
-        options = asks.Options(stream, strategy, params, update, top_k)
-        return await self._ask(asks.predict(parts, options))
+        options = calls.Options(stream, strategy, params, update, top_k)
+        return await self._ask(calls.predict(parts, options))
 
     def stream(
         self,
@@ -117,15 +117,15 @@ class AsyncClient:
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
         """Forget a stream, a strategy, both, or everything; how many states there were. Needs the admin key."""
-        return await self._ask(asks.reset(stream, strategy))
+        return await self._ask(calls.reset(stream, strategy))
 
     async def model(self) -> ModelResponse:
         """What is hosted, and how it prepares images."""
-        return await self._ask(asks.model())
+        return await self._ask(calls.model())
 
     async def strategies(self) -> list[StrategyResponse]:
         """What a prediction may name, with the hyperparameters that each takes."""
-        return await self._ask(asks.strategies())
+        return await self._ask(calls.strategies())
 
     async def strategy(self, name: str) -> CompositeResponse:
         """What the name of a strategy means, such as ``unmix_tns+lame``: its parts, and the schema of its ``params``.
@@ -133,11 +133,11 @@ class AsyncClient:
         Raises:
             Refused: there is no such strategy, or its parts cannot be combined.
         """
-        return await self._ask(asks.strategy(name))
+        return await self._ask(calls.strategy(name))
 
     async def streams(self) -> StreamsResponse:
         """What is remembered of all streams, and how full the memory is."""
-        return await self._ask(asks.streams())
+        return await self._ask(calls.streams())
 
     async def ready(self) -> bool:
         """Whether the model answers; False where no server does. Asks once."""
@@ -163,7 +163,7 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _ask(self, ask: asks.Ask[T]) -> T:
+    async def _ask(self, ask: calls.Ask[T]) -> T:
         return await self._take(exchange(ask, self._server, self._retries))
 
     async def _take(self, steps: Steps[T]) -> T:
@@ -214,7 +214,7 @@ class AsyncStream:
 
     async def info(self) -> list[StreamState]:
         """What is remembered: a state for each strategy and each set of hyperparameters; empty where there is none."""
-        return await self._client._ask(asks.states(self.name))
+        return await self._client._ask(calls.states(self.name))
 
     async def __aenter__(self) -> AsyncStream:
         return self

@@ -52,7 +52,7 @@ def exchange(ask: Ask[T], server: str, retries: int) -> Steps[T]:
 
 def is_ready() -> Steps[bool]:
     """Ask once whether the model answers; where nothing answers, it does not."""
-    reply = yield Send(asks.ready())
+    reply = yield Send(calls.ready())
     return _says_ready(reply)
 
 
@@ -63,12 +63,12 @@ def until_ready(server: str, timeout: float) -> Steps[None]:
         ServerUnreachable: it did not within ``timeout`` seconds.
     """
     end = time.monotonic() + timeout
-    reply = yield Send(asks.ready())
+    reply = yield Send(calls.ready())
     while not _says_ready(reply):
         if time.monotonic() + POLL_S > end:
             said = reply.text[:200] if isinstance(reply, httpx.Response) else str(unreachable(reply, server))
             raise ServerUnreachable(f"the server at {server} is not ready after {timeout:g} s: {said}")
-        reply = yield Send(asks.ready(), POLL_S)
+        reply = yield Send(calls.ready(), POLL_S)
 
 
 def _says_ready(reply: Reply) -> bool:

@@ -66,8 +66,8 @@ class Client:
         Raises:
             OSError: a path cannot be read.
         """
-        options = asks.Options(stream, strategy, params, update, top_k)
-        return self._ask(asks.predict(to_parts(images), options))
+        options = calls.Options(stream, strategy, params, update, top_k)
+        return self._ask(calls.predict(to_parts(images), options))
 
     def stream(
         self,
@@ -114,15 +114,15 @@ class Client:
 
     def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
         """Forget a stream, a strategy, both, or everything; how many states there were. Needs the admin key."""
-        return self._ask(asks.reset(stream, strategy))
+        return self._ask(calls.reset(stream, strategy))
 
     def model(self) -> ModelResponse:
         """What is hosted, and how it prepares images."""
-        return self._ask(asks.model())
+        return self._ask(calls.model())
 
     def strategies(self) -> list[StrategyResponse]:
         """What a prediction may name, with the hyperparameters that each takes."""
-        return self._ask(asks.strategies())
+        return self._ask(calls.strategies())
 
     def strategy(self, name: str) -> CompositeResponse:
         """What the name of a strategy means, such as ``unmix_tns+lame``: its parts, and the schema of its ``params``.
@@ -130,11 +130,11 @@ class Client:
         Raises:
             Refused: there is no such strategy, or its parts cannot be combined.
         """
-        return self._ask(asks.strategy(name))
+        return self._ask(calls.strategy(name))
 
     def streams(self) -> StreamsResponse:
         """What is remembered of all streams, and how full the memory is."""
-        return self._ask(asks.streams())
+        return self._ask(calls.streams())
 
     def ready(self) -> bool:
         """Whether the model answers; False where no server does. Asks once."""
@@ -160,7 +160,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, ask: asks.Ask[T]) -> T:
+    def _ask(self, ask: calls.Ask[T]) -> T:
         return self._take(exchange(ask, self._server, self._retries))
 
     def _take(self, steps: Steps[T]) -> T:
@@ -211,7 +211,7 @@ class Stream:
 
     def info(self) -> list[StreamState]:
         """What is remembered: a state for each strategy and each set of hyperparameters; empty where there is none."""
-        return self._client._ask(asks.states(self.name))
+        return self._client._ask(calls.states(self.name))
 
     def __enter__(self) -> Stream:
         return self

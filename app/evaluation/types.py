@@ -50,7 +50,7 @@ class Result:
     confidence: NDArray[np.float32]  # probability of the predicted class
     entropy: NDArray[np.float32]  # of the image's request, mean over its images, in nats
     drift: NDArray[np.float32]  # of the image's request
-    # That requests took, from the first to the last, beside others; for reports, `app.evaluation.running.speed.with_speeds`
+    # That requests took, first to last, beside others; for reports `app.evaluation.running.speed.with_speeds`
     # puts the time in its place that they take alone.
     seconds: float
     state_bytes: int  # of the stream at the end

@@ -85,7 +85,7 @@ class Service:
 
     async def server_metadata(self, _: bytes, __: About) -> bytes:
         """Name and version of the server, and the protocol's extensions that it has over gRPC."""
-        said = {**documents.server_metadata(), "extensions": EXTENSIONS}
+        said = {**metadata.server_metadata(), "extensions": EXTENSIONS}
         return _bytes(protocol.ServerMetadataResponse(**said))
 
     async def model_metadata(self, body: bytes, _: About) -> bytes:
@@ -93,7 +93,7 @@ class Service:
         asked = parse(protocol.ModelMetadataRequest, body)
         engine = engine_of(self._state)
         check_model(engine.hosted, asked.name, asked.version)
-        said = documents.model_metadata(engine.hosted)
+        said = metadata.model_metadata(engine.hosted)
         said["properties"] = said.pop("parameters")
         return _bytes(protocol.ModelMetadataResponse(**said))
 

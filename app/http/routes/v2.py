@@ -42,34 +42,34 @@ async def model_ready(request: Request) -> Response:
 
 async def server_metadata(_: Request) -> Response:
     """Name and version of the server, and the protocol's extensions that it has."""
-    return JSONResponse(documents.server_metadata())
+    return JSONResponse(metadata.server_metadata())
 
 
 async def model_metadata(request: Request) -> Response:
     """Names, datatypes and shapes of the model's inputs and outputs. -1 is a side of any length."""
-    return JSONResponse(documents.model_metadata(the_hosting_engine(request).hosted))
+    return JSONResponse(metadata.model_metadata(the_hosting_engine(request).hosted))
 
 
 async def model_config(request: Request) -> Response:
     """The model's configuration as Triton writes it. Dimensions do not count the batch."""
-    return JSONResponse(documents.model_config(the_hosting_engine(request).hosted, the_settings(request)))
+    return JSONResponse(metadata.model_config(the_hosting_engine(request).hosted, the_settings(request)))
 
 
 async def model_statistics(request: Request) -> Response:
     """Counts and durations since the server started. Images per forward: `inference_count` by `execution_count`."""
     engine = the_hosting_engine(request)
-    return JSONResponse(documents.model_statistics(engine.hosted, engine.statistics()))
+    return JSONResponse(metadata.model_statistics(engine.hosted, engine.statistics()))
 
 
 async def all_statistics(request: Request) -> Response:
     """Counts and durations since the server started, of every model, which is one."""
     engine = the_engine(request)
-    return JSONResponse(documents.model_statistics(engine.hosted, engine.statistics()))
+    return JSONResponse(metadata.model_statistics(engine.hosted, engine.statistics()))
 
 
 async def repository_index(request: Request) -> Response:
     """The models that are there: the hosted one. A body is not needed."""
-    return JSONResponse(documents.repository_index(the_engine(request).hosted))
+    return JSONResponse(metadata.repository_index(the_engine(request).hosted))
 
 
 async def load(request: Request) -> Response:

@@ -6,7 +6,7 @@ import torch
 
 from app.models.hosted import Hosted, Preprocessing
 from app.observability.statistics import Statistics
-from app.oip import metadata
+from app.oip import metadata as oip_metadata
 from app.settings import Settings
 from app.types import Timing
 
@@ -21,7 +21,7 @@ HOSTED = Hosted(
 
 
 def test_metadata_and_configuration_agree() -> None:
-    metadata, config = documents.model_metadata(HOSTED), documents.model_config(HOSTED, Settings(max_images=7))
+    metadata, config = oip_metadata.model_metadata(HOSTED), oip_metadata.model_config(HOSTED, Settings(max_images=7))
     assert metadata["name"] == config["name"] == "net"
     assert metadata["versions"] == ["1"]
     assert config["max_batch_size"] == 7
@@ -36,7 +36,7 @@ def test_metadata_and_configuration_agree() -> None:
 
 
 def test_the_other_inputs_are_told_in_text() -> None:
-    told = documents.model_metadata(HOSTED)["parameters"]
+    told = oip_metadata.model_metadata(HOSTED)["parameters"]
     assert [json.loads(text)["datatype"] for text in told.values()] == ["UINT8", "BYTES"]
 
 
@@ -46,7 +46,7 @@ def test_statistics() -> None:
     statistics.forward(1, forward_s=0.001, commit_s=0.001, decode_ms=1)
     statistics.answered(Timing(decode=3, queue=1, forward=2, total=7), commit_ms=1)
     statistics.failed(5)
-    (said,) = documents.model_statistics(HOSTED, statistics)["model_stats"]
+    (said,) = oip_metadata.model_statistics(HOSTED, statistics)["model_stats"]
     assert (said["name"], said["version"]) == ("net", "1")
     assert (said["inference_count"], said["execution_count"]) == (5, 2)
     assert said["last_inference"] == statistics.last_inference_ms > 0
@@ -63,4 +63,4 @@ def test_statistics() -> None:
 
 
 def test_the_index_has_the_hosted_model() -> None:
-    assert documents.repository_index(HOSTED) == [{"name": "net", "version": "1", "state": "READY", "reason": ""}]
+    assert oip_metadata.repository_index(HOSTED) == [{"name": "net", "version": "1", "state": "READY", "reason": ""}]

@@ -15,11 +15,12 @@ from PIL import Image
 from app.errors import MissingPackageError
 from app.evaluation.curves import mean_curve, running
 from app.evaluation.metrics import Place, measure_all, summarize
+from app.evaluation.plots import canvas, heatmap
 from app.evaluation.plots.canvas import MISSING, looks, plain
 from app.evaluation.plots.curves import draw_drift, draw_errors
 from app.evaluation.plots.heatmap import draw_differences
 from app.evaluation.plots.reliability import draw_reliability
-from app.evaluation.plots.write import canvas, heatmap, write_plots
+from app.evaluation.plots.write import write_plots
 from app.evaluation.types import Result
 from tests.app.evaluation.made import DOMAINS, result, study
 
@@ -30,13 +31,13 @@ NAMES = ["differences", "error_over_stream_1", "error_over_stream_16", "drift_ov
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """Every figure that is saved, by its name."""
     found: dict[str, Figure] = {}
-    write = plots_canvas._write
+    write = canvas._write
 
     def keep(figure: Figure, path: Path) -> None:
         found[path.stem] = figure
         write(figure, path)
 
-    monkeypatch.setattr(plots_canvas, "_write", keep)
+    monkeypatch.setattr(canvas, "_write", keep)
     return found
 
 
@@ -84,7 +85,7 @@ def test_worse_is_red(tmp_path: Path, drawn: dict[str, Figure]) -> None:
 
 def test_wide_studies_are_cut_between_orders() -> None:
     places = [Place("mixed", order, batch) for order in "abcdefgh" for batch in range(1, 11)]
-    rows = plots_heat._rows(places)
+    rows = heatmap._rows(places)
     assert [len(row) for row in rows] == [30, 30, 20]
     assert [place for row in rows for place in row] == places
 
@@ -102,7 +103,7 @@ def test_wide_studies_are_cut_between_orders() -> None:
 )
 def test_rows_of_places_are_about_as_long(sizes: tuple[int, ...], widest: int, rows: list[int]) -> None:
     places = [Place("mixed", str(order), batch) for order, size in enumerate(sizes) for batch in range(size)]
-    assert [len(row) for row in plots_heat._rows(places, widest)] == rows
+    assert [len(row) for row in heatmap._rows(places, widest)] == rows
 
 
 def test_no_picture_is_wider_than_a_page_and_no_panel_stands_beside_a_gap(
@@ -129,7 +130,7 @@ def test_no_picture_is_wider_than_a_page_and_no_panel_stands_beside_a_gap(
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (6, 6), (7, 4), (13, 5), (18, 6), (19, 5)])
 def test_last_rows_are_as_full_as_can_be(count: int, columns: int) -> None:
-    assert plots_canvas.even_columns(count, 6) == columns
+    assert canvas.even_columns(count, 6) == columns
 
 
 def test_panels_of_a_picture_have_one_axis(tmp_path: Path, drawn: dict[str, Figure]) -> None:
