@@ -13,14 +13,12 @@ from torch import Tensor
 
 from adapters import AdaptiveModel, Key, load_plugins
 from app.baselines import load_baseline
-from app.calibrated import Calibrated
 from app.errors import BusyError, DeadlineError, EngineClosedError, StreamNotFoundError
 from app.images import Limits
 from app.models import load
 from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
-from app.named import named
 from app.observability.meter import Meter, Silent
 from app.observability.statistics import Statistics
 from app.resources.cores import usable_cores
@@ -40,6 +38,7 @@ from app.serving.streams import IN_USE_S, Scope, Streams
 from app.serving.tickets import Result, Ticket
 from app.serving.worker import Worker
 from app.settings import Settings
+from app.strategies import Calibrated, named
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
 
 log = logging.getLogger("renorm")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from app.serving.evictions import Origin
+Origin = Literal["new", "live", "evicted"]
+"""Where a request found its stream: not known, remembered, or forgotten against its will since it was last answered."""
+
+ORIGINS: tuple[Origin, ...] = ("new", "live", "evicted")
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,13 @@ BELOW = (
     *(
         "app.serving.batcher",
         "app.serving.budget",
-        "app.calibrated",
+        "app.strategies",
         "app.serving.decoder_pool",
         "app.serving.decoder_process",
         "app.serving.decode_stage",
         "app.images",
         "app.models",
-        "app.named",
+        "app.strategies",
         "app.serving.outputs",
     ),
     *(

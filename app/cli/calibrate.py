@@ -89,10 +89,9 @@ def calibrate(
 def _front(text: str) -> Strategy:
     """The strategy to fit for: that of the text, or what stands before the temperature in it."""
     from adapters import load_plugins, name_of
-    from app.calibrated import in_front, key_of
     from app.evaluation.specs import check_specs, parse_specs
     from app.evaluation.temperature.collect import check_front
-    from app.named import named
+    from app.strategies import in_front, key_of, named
 
     load_plugins()
     specs = parse_specs([text])
@@ -113,9 +112,9 @@ def _front(text: str) -> Strategy:
 async def _fitted(
     settings: Settings, data: Path, front: Strategy, batch: int, limit: int | None, held_out: float, skip_unknown: bool
 ) -> tuple[str, Fitted]:
-    from app.calibrated import model_of
     from app.evaluation.temperature.collect import fit, open_labelled
     from app.models.labels import ClassNames
+    from app.strategies import model_of
 
     engine = await open_engine(settings)
     try:
@@ -133,7 +132,7 @@ async def _fitted(
 
 def _keep_and_tell(settings: Settings, model: str, front: Strategy, fitted: Fitted, *, json: bool) -> None:
     from adapters import name_of
-    from app.calibrated import file_of, key_of
+    from app.strategies import file_of, key_of
     from app.temperatures import Temperatures
 
     found, file, key = fitted.calibration, file_of(settings), key_of(front)

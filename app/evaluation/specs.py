@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from adapters import AdapterError
 from app.evaluation.errors import EvaluationError
-from app.named import named
+from app.strategies import named
 
 Scalar: TypeAlias = str | int | float | bool | None
 """What the value of a hyperparameter can be."""

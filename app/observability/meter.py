@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.serving.evictions import Origin
-from app.types import Timing
+from app.types import Origin, Timing
 
 
 class Meter(Protocol):

@@ -24,8 +24,7 @@ from app import __version__
 from app.errors import EngineClosedError, RenormError
 from app.observability.memory_metrics import memory_metrics
 from app.resources.memory import Ledger, Part
-from app.serving.evictions import Origin
-from app.types import ModelInfo, StreamInfo, StreamsInfo, Timing
+from app.types import ModelInfo, Origin, StreamInfo, StreamsInfo, Timing
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper bounds of the buckets of durations: from a forward of a small network to a client that gives up."""

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from app.errors import FieldError
-from app.named import named
+from app.strategies import named
 
 LARGEST = 2**64 - 1
 """The protocol's numbers are unsigned and have 64 bits."""

@@ -6,16 +6,10 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
 
 from adapters import Key
 
 log = logging.getLogger("renorm")
-
-Origin = Literal["new", "live", "evicted"]
-"""Where a request found its stream: not known, remembered, or forgotten against its will since it was last answered."""
-
-ORIGINS: tuple[Origin, ...] = ("new", "live", "evicted")
 
 REMEMBERED = 10_000
 """Names of evicted states that are known at most; of an earlier one "new" is all that can be said."""

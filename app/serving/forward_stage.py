@@ -13,11 +13,11 @@ from app.errors import UnanswerableError
 from app.observability.meter import Meter
 from app.observability.statistics import Statistics
 from app.resources.governor import Governor
-from app.serving.evictions import Origin
 from app.serving.outputs import Output, read_outputs
 from app.serving.streams import Scope, Streams
 from app.serving.tickets import Result, Ticket
 from app.serving.worker import Worker
+from app.types import Origin
 
 log = logging.getLogger("renorm")
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from adapters import Arena, Key, Memory
-from app.named import Named, described
-from app.serving.evictions import Evictions, Origin
-from app.types import StreamInfo, StreamsInfo
+from app.serving.evictions import Evictions
+from app.strategies import Named, described
+from app.types import Origin, StreamInfo, StreamsInfo
 
 IN_USE_S = 60.0
 """Seconds after its last request for which a stream counts as in use at least."""

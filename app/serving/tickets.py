@@ -10,10 +10,10 @@ from torch import Tensor
 
 from adapters import Key, Lesson
 from adapters.composite import learner_of
-from app.serving.evictions import Origin
 from app.serving.outputs import Output
 from app.serving.shares import Flow
 from app.serving.streams import Scope
+from app.types import Origin
 
 
 @dataclass(eq=False)

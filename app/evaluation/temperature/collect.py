@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from adapters import Strategy, Temperature, name_of, params_of, whole
 from adapters.composite import Composite
-from app.calibrated import PARAMETER
 from app.engine import Engine
 from app.evaluation.datasets.arrays import array_domains
 from app.evaluation.datasets.data import Dataset
@@ -22,6 +21,7 @@ from app.evaluation.errors import DataError, EvaluationError
 from app.evaluation.labels.classes import fit_classes
 from app.evaluation.temperature.fit import Calibration, calibrate
 from app.models.labels import ClassNames
+from app.strategies import PARAMETER
 from app.types import Call
 
 WIDE = 16.0

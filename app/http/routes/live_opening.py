@@ -10,8 +10,8 @@ from fastapi import WebSocket
 from app.errors import FieldError
 from app.http.requests.fields import PREDICT, Known, check_top_k, gather
 from app.http.routes.live_frames import POLICIES, Policy
-from app.named import named
 from app.settings import Settings
+from app.strategies import named
 from app.types import Call
 
 MOST_WAITING = 256

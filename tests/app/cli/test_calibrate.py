@@ -22,8 +22,8 @@ from app.evaluation.errors import DataError
 from app.evaluation.temperature.collect import fit, open_labelled
 from app.evaluation.temperature.fit import CalibrationError
 from app.models.labels import ClassNames
-from app.named import named
 from app.settings import Settings
+from app.strategies import named
 from app.temperatures import Temperatures
 from app.types import Call
 from tests.app.overconfident import CLASSES, MODEL, OPTIONS, TRUE, network, write_arrays, write_files

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from adapters import ParameterError, UnknownStrategyError, params_of, strategy
-from app.calibrated import Calibrated, file_of, in_front, key_of, model_of
 from app.errors import StreamNotFoundError
 from app.evaluation.specs import parse_specs
 from app.http.responses.errors import answer
 from app.settings import Settings
+from app.strategies import Calibrated, file_of, in_front, key_of, model_of
 from app.temperatures import Calibration, CalibrationError, Temperatures, default_file
 from app.types import Call, Prediction
 from tests.app.small import hosted, png, small_engine
@@ -242,7 +242,7 @@ def test_who_asks_for_no_temperature_reads_no_file(file: Path, monkeypatch: pyte
     def forbidden(_: Path) -> None:
         raise AssertionError("the file was looked at")
 
-    monkeypatch.setattr("app.calibrated._signature", forbidden)
+    monkeypatch.setattr("app.strategies._signature", forbidden)
     assert calibrated.named("adabn", {}).name == "adabn"
     assert calibrated.named("adabn+temperature", {"temperature": 2.0}).params["temperature.temperature"] == 2.0
     with pytest.raises(AssertionError, match="looked at"):

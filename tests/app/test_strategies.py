@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters import AdaBN, ParameterError, UnknownStrategyError, UnMixTNS
-from app.named import named
+from app.strategies import named
 
 
 def test_the_same_wish_is_the_same_adapter() -> None:
