@@ -1,4 +1,4 @@
-"""Which rows hold only finite numbers."""
+"""Tests of whether numbers are finite."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def finite_rows(values: Tensor) -> list[bool]:
     if not all(found):
         found = rows.isfinite().all(1).tolist()
     return found
+
+
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether every number in every tensor of floating numbers is finite."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())

@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from tests.app.fakes import Client
+from tests.end_to_end.test_command import images, png
 from tests.served import served
-from tests.test_end_to_end import images, png
 
 SEEN = [png(pixels) for pixels in images("fog")[:2]]
 PATIENCE_MS = 30_000

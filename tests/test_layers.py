@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +17,10 @@ import pytest
 import adapters
 
 ROOT = Path(__file__).parent.parent
+WIDEST = 24
+"""Files of code in one folder."""
 WEB = ("fastapi", "starlette", "uvicorn")
-DOORS = ("app.routes", "app.rpc", "app.main", "app.cli", "app.dashboard", "app.__main__", "app.public")
+DOORS = ("app.http", "app.rpc", "app.main", "app.cli", "app.__main__", "app.public")
 
 
 def _module(file: Path) -> str:
@@ -83,38 +86,13 @@ def test_nothing_below_the_doors_knows_them(module: str) -> None:
     assert not upward, f"{module} imports {sorted(upward)}: an import only points down"
 
 
-BELOW = (
-    *(
-        "app.serving.batcher",
-        "app.serving.budget",
-        "app.strategies",
-        "app.serving.decoder_pool",
-        "app.serving.decoder_process",
-        "app.serving.decode_stage",
-        "app.images",
-        "app.models",
-        "app.strategies",
-        "app.serving.outputs",
-    ),
-    *(
-        "app.http.routes.live_frames",
-        "app.observability.metrics",
-        "app.serving.streams",
-        "app.temperatures",
-        "app.types",
-    ),
-)
-INNER = (
-    *(
-        "app.auth.access",
-        "app.configuration",
-        "app.auth.keys",
-        "app.observability.logs",
-        "app.oip",
-        "app.observability.traces",
-    ),
-    *("app.engine", "app.serving.model_info", "app.store", "app.guard", *BELOW),
-)
+BELOW = ("app.serving", "app.resources", "app.observability", "app.images", "app.models", "app.strategies", "app.types")
+INNER = ("app.engine", "app.auth", "app.oip", "app.configuration", "app.temperatures", "app.baselines", *BELOW)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not _within(name, ("app.engine", "app.serving"))])
+def test_only_the_engine_imports_what_serves(module: str) -> None:
+    assert not {name for name in _imported(module) if _within(name, ("app.serving",))}
 
 
 @pytest.mark.parametrize("module", _layer(*INNER))
@@ -128,7 +106,7 @@ def test_what_is_below_the_engine_does_not_know_it(module: str) -> None:
     assert not {name for name in _imported(module) if _within(name, ("app.engine", "app.schemas"))}
 
 
-@pytest.mark.parametrize("module", _layer("app.routes", "app.rpc"))
+@pytest.mark.parametrize("module", _layer("app.http", "app.rpc"))
 def test_doors_do_not_know_who_builds_them(module: str) -> None:
     upward = {name for name in _imported(module) if _within(name, ("app.main", "app.cli"))}
     assert not upward, f"{module} imports {sorted(upward)}: app.main and app.cli are above the doors"
@@ -146,16 +124,75 @@ def test_only_commands_know_evaluations(module: str) -> None:
     assert not upward, f"{module} imports {sorted(upward)}: serving does without evaluations"
 
 
+LIBRARY = (
+    ("errors", "finite"),
+    ("base",),
+    ("params", "sites", "composite"),
+    ("normalization", "correctors"),
+    ("learners",),
+    ("registry",),
+    ("naming",),
+    ("state",),
+    ("engine",),
+    ("probes",),
+    ("compilation",),
+    ("model",),
+    ("checks",),
+    ("checks_corrector", "checks_learner"),  # former names
+)
+"""The library's rooms from the lowest to the highest; those of one line do not know each other."""
+METHODS = ("normalization", "correctors", "learners")
+SHARED = {"linear", "frozen", "affinity", "descent", "optimizers", "memory_bank", "augmentations"}
+"""Files of those rooms that methods have in common; each of the others is a method."""
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1]
+
+
+RANK = {room: rank for rank, rooms in enumerate(LIBRARY) for room in rooms}
+ROOMS = [name for name in _layer("adapters") if name != "adapters"]
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_imports_of_the_library_point_down(module: str) -> None:
+    room = _room(module)
+    known = {_room(name) for name in _imported(module) if name.startswith("adapters.")}
+    upward = {other for other in known if other in RANK and RANK[other] >= RANK[room] and other != room}
+    assert not upward, f"{module} imports {sorted(upward)}, which lie above {room}"
+
+
+@pytest.mark.parametrize("module", _layer("adapters.engine", "adapters.state"))
+def test_the_engine_knows_no_method(module: str) -> None:
+    methods = {
+        name
+        for name in _imported(module)
+        if _within(name, tuple(f"adapters.{room}" for room in METHODS)) and name.split(".")[2] not in SHARED
+    }
+    assert not methods, f"{module} imports {sorted(methods)}: a method is found by its contract"
+
+
+@pytest.mark.parametrize("module", _layer(*(f"adapters.{room}" for room in METHODS)))
+def test_a_method_knows_the_contract_alone(module: str) -> None:
+    own = f"adapters.{_room(module)}"
+    known = {name for name in _imported(module) if name.startswith("adapters.")}
+    methods = {name for name in known if _within(name, (own,)) and name.split(".")[2] not in SHARED}
+    assert not methods, f"{module} imports {sorted(methods)}: methods do not know each other"
+
+
+def test_every_room_of_the_library_has_its_place() -> None:
+    assert {_room(name) for name in ROOMS} == set(RANK)
+
+
 def test_the_rooms_these_rules_are_about_exist() -> None:
-    for name in (
-        "adapters.model",
-        "app.engine",
-        "app.serving.batcher",
-        "app.serving.streams",
-        "app.images",
-        "app.models.hosted",
-    ):
-        assert name in MODULES
+    for name in (*DOORS, *INNER):
+        assert _layer(name), f"there is no {name}"
+
+
+def test_no_folder_is_wider_than_a_reader_can_see() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    width = Counter(str(Path(file).parent) for file in listed.splitlines() if file.endswith(".py"))
+    assert {folder: files for folder, files in width.items() if files > WIDEST} == {}
 
 
 def _loaded_by(statement: str) -> set[str]:

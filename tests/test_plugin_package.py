@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from adapters.checks import check_adapter, check_corrector, check_learner
+from tests.end_to_end.test_command import images, png
 from tests.served import RENORM, served
 from tests.test_docs import ROOT, blocks
-from tests.test_end_to_end import images, png
 
 PAGE = ROOT / "docs" / "plugin.md"
 PARTS = {"halfway": "adapter", "steady": "corrector", "balanced": "learner"}

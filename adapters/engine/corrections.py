@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from adapters.base import AnyCorrector
 from adapters.composite import whole
 from adapters.engine.plan import Turn
 from adapters.errors import UnsupportedModelError
-from adapters.state.memory import Key, Memory, State
+from adapters.state.memory import Key, Memory, State, fresh
 
 Parts = tuple[State, ...]
 
@@ -60,15 +57,3 @@ class Corrections:
         if turn.update:
             self._parts[turn.key] = tuple(after)
         return logits
-
-
-@lru_cache(64)
-def fresh(corrector: AnyCorrector, features: int, classes: int, device: torch.device) -> Any:
-    """The state of a new stream, which nobody writes to."""
-    state = corrector.init(features, classes)
-    return type(state)(*(field.to(device) for field in state))
-
-
-def finite(parts: Sequence[State]) -> bool:
-    """Whether all floating numbers that learners and correctors remember are finite."""
-    return all(bool(field.isfinite().all()) for part in parts for field in part if field.is_floating_point())

@@ -16,8 +16,8 @@ from adapters.engine.grouped_steps import Group, GroupedSteps
 from adapters.engine.moments import Seen
 from adapters.engine.network import innermost
 from adapters.engine.outputs import logits_of
-from adapters.engine.plan import Layouts
 from adapters.sites import Sites
+from adapters.state.memory import Layouts
 
 
 class Hosted(NamedTuple):

@@ -172,11 +172,6 @@ def _no_evidence(channels: int) -> Tensor:
     return torch.zeros(channels + 2)
 
 
-def evidence_bytes(channels: int) -> int:
-    """How many bytes a stream's evidence takes where the first site has that many channels."""
-    return 4 * (2 * channels + 2)
-
-
 class _Plan(NamedTuple):
     """The weights of a forward's images for each of its R requests."""
 

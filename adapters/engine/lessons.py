@@ -12,12 +12,12 @@ from adapters.base import AnyLearner, Lesson, Start
 from adapters.composite import whole
 from adapters.engine.affine import Learned
 from adapters.engine.calling import SwitchesKept
-from adapters.engine.corrections import finite
 from adapters.engine.differentiable import Hosted, Taught
 from adapters.engine.forward import Pass
 from adapters.engine.outputs import logits_of
 from adapters.engine.plan import Plan, Turn
 from adapters.errors import InputError
+from adapters.finite import all_finite
 from adapters.learners.descent import Descended, Descent
 from adapters.learners.optimizers import ordinary
 from adapters.state.memory import Key, Memory, State
@@ -49,7 +49,7 @@ class School:
         for key, lesson in lessons.items():
             network = Taught(self._hosted, whole(key.strategy).adapter)
             after, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
-            if bool(row.isfinite().all()) and finite([after]):
+            if all_finite(row, *after):
                 learned[key] = _replaced(key, memories[key], after, row)
         return learned
 

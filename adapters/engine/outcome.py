@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -11,12 +12,11 @@ from torch import Tensor
 
 from adapters.base import Lesson
 from adapters.engine.corrections import Corrections
-from adapters.engine.corrections import finite as all_finite
 from adapters.engine.drift import FirstSite, Reading
 from adapters.engine.outliers import beyond, weights
 from adapters.engine.plan import Plan
 from adapters.engine.request import Answer, Outcome, Request
-from adapters.finite import finite_rows
+from adapters.finite import all_finite, finite_rows
 from adapters.state.memory import Key, Memory
 
 NO_STATE = torch.empty(0)
@@ -55,7 +55,7 @@ def settle(plan: Plan, ran: Ran, reading: Reading, memories: Mapping[Key, Memory
         logits, finite = ran.logits[images], sound.get(turn.key, True) and all(sound_images[images])
         if corrections is not None and finite and turn.corrected:
             logits = corrections.correct(turn, ran.features[images], logits)
-            finite = all(finite_rows(logits)) and all_finite(corrections.of(turn.key))
+            finite = all(finite_rows(logits)) and all_finite(*chain(*corrections.of(turn.key)))
         updated = turn.update and finite
         steps[turn.key] += updated
         answers.append(

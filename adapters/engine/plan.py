@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,9 +17,7 @@ from adapters.engine.linear_steps import LinearSteps, Part, linear_inputs
 from adapters.engine.moments import Seen
 from adapters.normalization.linear import Linear, as_linear
 from adapters.sites import Sites
-from adapters.state.memory import Key, Layout, Memory
-
-Layouts = Callable[[AnyAdapter], Layout]
+from adapters.state.memory import Key, Layouts, Memory
 
 
 class Turn(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from adapters.base import Lesson, Network, Start
-from adapters.learners.optimizers import OPTIMIZERS, Trace, all_finite, fresh, gradient, ordinary
+from adapters.finite import all_finite
+from adapters.learners.optimizers import OPTIMIZERS, Trace, fresh, gradient, ordinary
 from adapters.params import check, param
 
 

@@ -73,8 +73,3 @@ def ordinary(tensor: Tensor) -> Tensor:
     """The tensor, or a copy of one made under ``inference_mode``, which autograd could not keep for its way back."""
     with torch.inference_mode(False):
         return tensor.clone() if tensor.is_inference() else tensor
-
-
-def all_finite(*tensors: Tensor) -> bool:
-    """Whether every number in every tensor is finite."""
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)

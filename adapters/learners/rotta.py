@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from adapters.base import Lesson, Network, Start
+from adapters.finite import all_finite
 from adapters.learners.augmentations import augmented
 from adapters.learners.memory_bank import Bank, Keeper, Rule, empty
-from adapters.learners.optimizers import Trace, adam, all_finite, fresh, gradient, ordinary
+from adapters.learners.optimizers import Trace, adam, fresh, gradient, ordinary
 from adapters.normalization.frozen import still
 from adapters.params import check, param
 

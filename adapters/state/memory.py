@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from adapters.base import AnyAdapter
+from adapters.base import AnyAdapter, AnyCorrector
 from adapters.composite import Composite, Strategy
 from adapters.errors import StateError
 from adapters.sites import Sites
@@ -106,3 +107,19 @@ def join(states: Sequence[State], leading: int = 0) -> Tensor:
 def initial(adapter: AnyAdapter, sites: Sites) -> Layout:
     """The layout of an adapter's state on a network."""
     return Layout([adapter.init(site) for site in sites])
+
+
+Layouts = Callable[[AnyAdapter], Layout]
+"""Gives the layout of an adapter's state."""
+
+
+@lru_cache(64)
+def fresh(corrector: AnyCorrector, features: int, classes: int, device: torch.device) -> Any:
+    """The state of a new stream, which nobody writes to."""
+    state = corrector.init(features, classes)
+    return type(state)(*(field.to(device) for field in state))
+
+
+def evidence_bytes(channels: int) -> int:
+    """How many bytes a stream's evidence takes where the first site has that many channels."""
+    return 4 * (2 * channels + 2)

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from adapters.base import Start
 from adapters.composite import Strategy, whole
-from adapters.engine.corrections import fresh
-from adapters.engine.drift import evidence_bytes
 from adapters.errors import InputError
-from adapters.state.memory import Layout, bytes_of
+from adapters.state.memory import Layout, bytes_of, evidence_bytes, fresh
 
 
 class Shown(NamedTuple):

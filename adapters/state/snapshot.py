@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,12 +11,11 @@ from torch import Tensor
 
 from adapters.base import Start
 from adapters.composite import Strategy, whole
-from adapters.engine.corrections import finite
-from adapters.engine.plan import Layouts
 from adapters.errors import StateError
+from adapters.finite import all_finite
 from adapters.naming import name_of, params_of
 from adapters.sites import Sites
-from adapters.state.memory import Key, Memory, State
+from adapters.state.memory import Key, Layouts, Memory, State
 
 FORMAT = 5
 
@@ -58,7 +58,7 @@ def restored(
         layout_of(key.adapter).complete(row)
         parts = _parts(key.strategy, entry["parts"], row)
         evidence = entry["evidence"].cpu().float()
-        if not (row.isfinite().all() and evidence.isfinite().all() and finite(parts)):
+        if not (all_finite(row, evidence, *chain(*parts))):
             raise StateError(f"the state of stream {entry['stream']!r} holds values that are not finite")
         memories[key] = Memory(row, entry["steps"], parts, evidence)
     return memories

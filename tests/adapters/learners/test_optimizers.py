@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters.learners.optimizers import OPTIMIZERS, Trace, adam, all_finite, fresh, gradient, ordinary
+from adapters.finite import all_finite
+from adapters.learners.optimizers import OPTIMIZERS, Trace, adam, fresh, gradient, ordinary
 
 THEIRS: dict[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),

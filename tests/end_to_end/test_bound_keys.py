@@ -15,8 +15,8 @@ from websockets.sync.client import connect
 
 from tests.app.rpc.doors import parameter
 from tests.app.tenants import OWN, written_keys
+from tests.end_to_end.test_command import images, png
 from tests.served import free_port, served
-from tests.test_end_to_end import images, png
 
 MODEL = "cifar10-resnet20"
 PIXELS = images("fog")[:4]

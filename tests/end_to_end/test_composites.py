@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from adapters import STRATEGIES
 from app.client import Client, Refused
 from tests.composite_forms import FORMS, LAME, MEMORY, by_json
+from tests.end_to_end.test_command import images, png
 from tests.served import served
-from tests.test_end_to_end import images, png
 
 FOG = images("fog")
 MOST = 60

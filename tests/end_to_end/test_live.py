@@ -17,8 +17,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.end_to_end.test_command import images, png, shell
 from tests.served import ROOT, served
-from tests.test_end_to_end import images, png, shell
 
 PAGE = (ROOT / "docs" / "streaming.md").read_text()
 MOST_BYTES = 200_000

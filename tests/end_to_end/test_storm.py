@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.test_end_to_end import images, png
-from tests.test_end_to_end import url as running_server
+from tests.end_to_end.test_command import images, png
+from tests.end_to_end.test_command import url as running_server
 
 url = running_server  # the fixture, for a server of this module's own
 pytestmark = pytest.mark.anyio

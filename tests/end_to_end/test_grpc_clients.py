@@ -84,7 +84,14 @@ def triton(served: Served, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     arrays = tmp_path_factory.mktemp("triton") / "arrays.npz"
     sizes = np.array([len(file) for file in files])
     np.savez(arrays, frames=FRAMES, prepared=prepared(served), files=padded, sizes=sizes)
-    command = [sys.executable, "-W", "error", str(ROOT / "tests" / "triton_grpc.py"), served.grpc, str(arrays)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        str(Path(__file__).with_name("triton_grpc.py")),
+        served.grpc,
+        str(arrays),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)

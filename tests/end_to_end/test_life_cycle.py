@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 NETWORK = '''
 import time
