@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from adapters import strategy
+from adapters.composite import Strategy
 
 CLASSES = 5
 
@@ -39,6 +42,12 @@ def seeded(build: Callable[[], Net], seed: int = 0) -> Net:
 def images(n: int, seed: int = 0, size: int = 16) -> Tensor:
     """Images ``[n, 3, size, size]`` that are not like the training data."""
     return 0.3 + 1.3 * torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def learning_early(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
+    """The strategy, where a `core` in it learns from requests of any size."""
+    early = {"core.least_images": 1} if "core" in name.split("+") else {}
+    return strategy(name, {**early, **(params or {})})
 
 
 class Tiny(nn.Module):

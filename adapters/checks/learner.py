@@ -25,7 +25,7 @@ from adapters.normalization.source import Source
 from adapters.registry import STRATEGIES
 from adapters.state.memory import Layout, join
 
-SIZES = (1, 2, 5, 64)
+SIZES = (1, 2, 5, 128)
 """Images a request, in turn."""
 CLASSES, SIDE = 4, 6
 
@@ -131,7 +131,7 @@ def network_of(learner: AnyLearner) -> SmallNetwork:
 
 
 def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor] = pixels) -> Iterator[Taught]:
-    """Lessons of 1, 2, 5 and 64 images in turn, each from the state that the one before left."""
+    """Lessons of 1, 2, 5 and 128 images in turn, each from the state that the one before left."""
     network = network_of(learner)
     answering = SmallNetwork(learner.answering(network.adapter))
     start = network.start(images(1, 0))

@@ -23,16 +23,17 @@ class Core(Descent):
     - ``classes``: each row of R is divided by its sum, so every class counts alike, however few images show it. It
       resists answers falling together into one class; meant for requests of more images than there are classes.
 
-    Requests of a single image show no correlation over images, and no benefit is known: they teach nothing unless
-    ``least_images`` is 1. No code of the authors was found: the loss is as the paper's summary states it, and the
-    normalization is ours, the second after Jin et al. 2020, "Minimum Class Confusion".
+    Small requests push all answers into a few classes, so those below ``least_images`` teach nothing and are answered
+    as the adapter alone answers them; 1 learns from every request, as the paper does. No code of the authors was found:
+    the loss is as the paper's summary states it, and the normalization is ours, the second after Jin et al. 2020,
+    "Minimum Class Confusion".
 
     Paper: You, Li and Zhao 2021, "Test-time Batch Statistics Calibration for Covariate Shift" (Core).
     """
 
     adapter: ClassVar[str] = "alpha_bn"
 
-    least_images: int = param(2, "Requests of fewer images are answered but not learned from.", low=1)
+    least_images: int = param(100, "Requests of fewer images are answered but not learned from.", low=1)
     normalize: str = param("images", "What counts alike in the loss.", choices=("images", "classes"))
 
     def loss(self, logits: Tensor) -> Tensor:

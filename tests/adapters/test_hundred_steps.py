@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from adapters import AdaptiveModel, Key, Request, names, strategy
-from tests.nets import CLASSES, Tiny, images, seeded
+from adapters import AdaptiveModel, Key, Request, names
+from tests.nets import CLASSES, Tiny, images, learning_early, seeded
 
 SIZES = (1, 3, 2, 1, 5)
 
@@ -27,7 +27,7 @@ def _pairs() -> Iterator[str]:
 
 @pytest.mark.parametrize("name", list(_pairs()))
 def test_a_hundred_requests_leave_answers_and_states_sound(name: str) -> None:
-    model = AdaptiveModel(seeded(Tiny), strategy(name))
+    model = AdaptiveModel(seeded(Tiny), learning_early(name))
     sizes: dict[Key, set[int]] = {}
     for step in range(50):
         n = SIZES[step % len(SIZES)]
@@ -49,8 +49,8 @@ def test_a_hundred_requests_leave_answers_and_states_sound(name: str) -> None:
 @pytest.mark.parametrize("name", ["rotta", "unmix_tns+tent", "adabn+lame", "robust_bn+cofa", "adabn+core+temperature"])
 def test_an_exported_stream_goes_on_elsewhere_as_if_nothing_had_happened(name: str) -> None:
     params = {"capacity": 4, "update_every": 3} if "rotta" in name else {}
-    ours = AdaptiveModel(seeded(Tiny), strategy(name, params))
-    theirs = AdaptiveModel(seeded(Tiny), strategy(name, params))
+    ours = AdaptiveModel(seeded(Tiny), learning_early(name, params))
+    theirs = AdaptiveModel(seeded(Tiny), learning_early(name, params))
     for step in range(8):
         ours.predict([Request(images(3, step), "a")])
     theirs.load_state_dict(ours.state_dict())

@@ -24,7 +24,7 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     ("adabn", {}),
     # By plain descent: where a gradient is all rounding, Adam takes a whole step into one direction or the other.
     ("adabn+tent", {"tent.lr": 0.5, "optimizer": "sgd"}),
-    ("unmix_tns+core+cofa", {"core.lr": 0.5, "optimizer": "sgd"}),
+    ("unmix_tns+core+cofa", {"core.lr": 0.5, "optimizer": "sgd", "least_images": 2}),
     ("rotta", {"capacity": 4, "update_every": 3, "rotta.lr": 0.05, "teacher_rate": 0.5}),
     ("adabn+lame", {"lame.memory": 5, "lame.when": "always"}),
     ("tent+temperature+lame", {"least_images": 2, "lame.memory": 7, "temperature": 2.0, "lame.when": "always"}),

@@ -38,7 +38,7 @@ COMPOSITES: list[tuple[str, dict[str, Any]]] = [
     ("unmix_tns+lame", {"affinity": "rbf"}),
     ("robust_bn+cofa+temperature", {"temperature.temperature": 2.0}),
     ("unmix_tns+tent", {"tent.lr": 0.1}),
-    ("adabn+core+cofa", {"core.lr": 0.1}),
+    ("adabn+core+cofa", {"core.lr": 0.1, "least_images": 1}),
     ("rotta", {"capacity": 4, "update_every": 2, "rotta.lr": 0.1, "teacher_rate": 0.5}),
     ("unmix_tns+rotta+lame", {"capacity": 8, "update_every": 3, "lame.memory": 5}),
 ]

@@ -14,7 +14,7 @@ from adapters import AdaptiveModel, Answer, Composite, Descent, InputError, Key,
 from adapters.checks.model import SmallNet
 from adapters.engine.lessons import groups
 from adapters.normalization.bn import BN
-from tests.nets import Tiny, images, seeded
+from tests.nets import Tiny, images, learning_early, seeded
 
 LEARN = {"tent.lr": 0.01}
 
@@ -54,7 +54,7 @@ NAMES = ["tent", "core", "adabn+tent", "unmix_tns+tent", "robust_bn+core+cofa"]
 
 def _streams(names: Sequence[str], rounds: int) -> list[list[Request]]:
     return [
-        [Request(images(2 + k, 100 * step + k), f"{k}", strategy(name)) for k, name in enumerate(names)]
+        [Request(images(2 + k, 100 * step + k), f"{k}", learning_early(name)) for k, name in enumerate(names)]
         for step in range(rounds)
     ]
 
@@ -69,16 +69,17 @@ def test_streams_that_learn_together_learn_what_they_would_alone() -> None:
 
 
 def test_lessons_that_fit_are_one_group_and_others_go_alone() -> None:
-    def lesson(n: int, name: str, size: int = 8) -> tuple[Key, Lesson]:
+    def keyed_lesson(n: int, name: str, size: int = 8, **params: int) -> tuple[Key, Lesson]:
         shown = torch.zeros(n, 3, size, size)
-        return Key(f"{n} {size}", strategy(name)), Lesson(shown, torch.zeros(n, 4), torch.empty(0), torch.empty(0))
+        lesson = Lesson(shown, torch.zeros(n, 4), torch.empty(0), torch.empty(0))
+        return Key(f"{n} {size}", strategy(name, params)), lesson
 
     asked = [
-        lesson(2, "tent"),
-        lesson(5, "unmix_tns+core"),
-        lesson(3, "rotta"),
-        lesson(1, "core"),
-        lesson(4, "tent", 9),
+        keyed_lesson(2, "tent"),
+        keyed_lesson(5, "unmix_tns+core", least_images=5),
+        keyed_lesson(3, "rotta"),
+        keyed_lesson(1, "core"),
+        keyed_lesson(4, "tent", 9),
     ]
     found = groups(dict(asked))
     assert sorted(len(group) for group in found) == [1, 1, 1, 2]

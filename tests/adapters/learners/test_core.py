@@ -59,7 +59,7 @@ def test_only_where_classes_count_alike_is_one_class_for_all_a_loss() -> None:
 def test_its_steps_are_those_of_a_literal_loop(normalize: str) -> None:
     # With no weight on the source alpha-BN is train-mode BatchNorm.
     network = SmallNetwork(AlphaBN(source_weight=0.0), torch.float64)
-    learner, reference = Core(lr=0.01, normalize=normalize), Copy(network, train_mode)
+    learner, reference = Core(lr=0.01, normalize=normalize, least_images=2), Copy(network, train_mode)
     optimizer = torch.optim.Adam(reference.parameters(), lr=0.01)
     start = network.start(floating(1, 0))
     state = learner.init(start)
@@ -73,11 +73,12 @@ def test_its_steps_are_those_of_a_literal_loop(normalize: str) -> None:
         torch.testing.assert_close(learner.affine(state), reference.moved().float(), rtol=1e-5, atol=1e-6)
 
 
-def test_single_images_teach_nothing_unless_asked_to() -> None:
+@pytest.mark.parametrize("images", [1, 4, 99])
+def test_requests_below_least_images_teach_nothing(images: int) -> None:
     network = SmallNetwork(BN())
-    start = network.start(floating(1, 0))
-    logits, after = network(start.image, start.row, torch.zeros(start.affine))
-    lesson = Lesson(start.image, logits, start.row, after)
+    start, shown = network.start(floating(1, 0)), floating(images, 0)
+    logits, after = network(shown, start.row, torch.zeros(start.affine))
+    lesson = Lesson(shown, logits, start.row, after)
     state = Core().init(start)
     assert Core().learn(state, lesson, network) == (state, after)
-    assert Core(least_images=1).learn(state, lesson, network)[0].affine.any()
+    assert Core(least_images=images).learn(state, lesson, network)[0].affine.any()

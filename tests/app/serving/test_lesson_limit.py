@@ -30,7 +30,7 @@ def limit(most: int | None = 1000, budget: int = 8000) -> LessonLimit:
     ("name", "params", "images"),
     [
         ("tent", {}, 10),
-        ("core", {}, 10),
+        ("core", {"least_images": 2}, 10),
         ("rotta", {"capacity": 10}, 99),
         ("adabn", {}, 128),
         ("tent", {}, 0),
