@@ -53,7 +53,7 @@ FREE = (
 )
 """Without gradients: they run everywhere."""
 
-SLOW = ("tent", "core", "rotta", "unmix_tns+tent:lr=1e-5")
+SLOW = ("tent", "core", "core:least_images=2", "rotta", "unmix_tns+tent:lr=1e-5")
 """With gradients: five to twenty times as slow, so they run in requests of 64 and in few other places."""
 
 ORDERS = ("iid", "dirichlet:0.1")

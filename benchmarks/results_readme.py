@@ -21,7 +21,7 @@ USES = {
     "iabn": "small requests, corruptions mixed, short stretches of one class",
     "tema": "shuffled images in requests of changing size",
     "tent": "long streams of large requests of many classes; never small ones",
-    "core": "the same; single images teach it nothing",
+    "core": "as `alpha_bn`, learning from requests of 100 images or more only: half a point at most",
     "rotta": "very long streams only: it follows over thousands of images",
     "temperature": "confidences that are to be believed; it changes no prediction",
     "lame": "video from a camera that never changes, where the network is mostly right already",

@@ -56,6 +56,7 @@ class Case(NamedTuple):
         return ERRORS[self.stream(name)][self.of] - base
 
 
+ORDERS = (MIXED, SORTED)
 LARGE, SMALL, SINGLE, CHANGING = (50,), (10,), (1,), (1, 50, 10)
 SIZES = (LARGE, SMALL, SINGLE)
 
@@ -129,10 +130,10 @@ USES: dict[str, tuple[str, list[Case]]] = {
         [Case("fog", MIXED, LARGE, most=-10), Case("clean", MIXED, SMALL, least=5)],
     ),
     "core": (
-        "the same; single images teach it nothing",
+        "as `alpha_bn`, learning from requests of 100 images or more only: half a point at most",
         [
-            Case("fog", MIXED, LARGE, most=-10),
-            Case("clean", MIXED, SINGLE, most=0, least=0, than="alpha_bn"),
+            *(Case("fog", order, (size,), most=0, least=0, than="alpha_bn") for order in ORDERS for size in (1, 4, 50)),
+            *(Case("fog", order, (100,), most=1, than="alpha_bn", shown=ONE_AFTER_ANOTHER) for order in ORDERS),
         ],
     ),
     "rotta": (
