@@ -126,6 +126,16 @@ def test_a_new_stream_of_unmix_tns_answers_about_as_source() -> None:
     assert wrong["random"] > wrong["centred"]
 
 
+def test_core_is_ruined_by_small_requests_unless_it_does_not_learn_from_them() -> None:
+    assert "because small ones [ruin it](#core-and-small-requests)" in PAGE
+    plain, learning, default = (
+        Stream(name, ("fog",), SORTED, (4,)) for name in ("alpha_bn", "core:least_images=2", "core")
+    )
+    send({plain, learning, default})
+    assert ERRORS[default] == ERRORS[plain]
+    assert ERRORS[learning]["fog"] > ERRORS[plain]["fog"] + 10
+
+
 def test_rotta_answers_as_source_until_its_first_update() -> None:
     adaptive, source = model("rotta"), model("source")
     for part in torch.split(images("fog")[:60], 12):
