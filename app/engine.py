@@ -271,7 +271,7 @@ class Engine:
                 f"no room for another stream: {len(self._streams.states)} states are held, and all that might give way "
                 "are in use",
                 hint="send to streams that are known, or raise RENORM_MAX_STREAMS or RENORM_MAX_STATE_BYTES",
-                where="stream",
+                location="stream",
                 retry_after_s=IN_USE_S,
             )
 

@@ -28,9 +28,9 @@ from __future__ import annotations
 class RenormError(Exception):
     """The root. ``message`` says what was wrong, ``hint`` how to mend it, ``where`` which part of a request it was."""
 
-    def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", location: str = "") -> None:
         super().__init__(message)
-        self.message, self.hint, self.where = message, hint, where
+        self.message, self.hint, self.location = message, hint, location
 
 
 class RequestError(RenormError):
@@ -96,8 +96,8 @@ class UnanswerableError(RenormError):
 class BusyError(RenormError):
     """Too many requests wait; about ``retry_after_s`` seconds later there should be room again."""
 
-    def __init__(self, message: str, *, hint: str = "", where: str = "", retry_after_s: float = 1.0) -> None:
-        super().__init__(message, hint=hint, where=where)
+    def __init__(self, message: str, *, hint: str = "", location: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint, location=location)
         self.retry_after_s = retry_after_s
 
 

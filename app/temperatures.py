@@ -121,21 +121,21 @@ def _home() -> Path:
         return Path("/")
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
+def _object(value: Any, location: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise CalibrationError(f"{where} must be an object, not {json.dumps(value)[:40]}")
+        raise CalibrationError(f"{location} must be an object, not {json.dumps(value)[:40]}")
     return value
 
 
 def _entry(model: str, strategy: str, value: Any) -> Calibration:
-    where = f"'{strategy}' of '{model}'"
-    given, names = _object(value, where), Calibration._fields
+    location = f"'{strategy}' of '{model}'"
+    given, names = _object(value, location), Calibration._fields
     if set(given) != set(names):
-        raise CalibrationError(f"{where} must have {', '.join(names)}, and nothing else")
+        raise CalibrationError(f"{location} must have {', '.join(names)}, and nothing else")
     for name, number in given.items():
         counts = name in {"images", "held_out"}
         fits = isinstance(number, int if counts else (int, float)) and not isinstance(number, bool)
         least = LOWEST if name == "temperature" else 0
         if not fits or not least <= number <= (HIGHEST if name == "temperature" else math.inf) or number == math.inf:
-            raise CalibrationError(f"{name} of {where} is {json.dumps(number)[:40]}, which it cannot be")
+            raise CalibrationError(f"{name} of {location} is {json.dumps(number)[:40]}, which it cannot be")
     return Calibration(**given)

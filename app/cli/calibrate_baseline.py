@@ -106,16 +106,16 @@ async def _measure(settings: Settings, parts: Sequence[Sequence[Path] | Tensor],
                 advance(len(part))
         return engine.hosted.name, fit_baseline(torch.cat(measured))
     except RenormError as error:
-        fail(f"{_name(part, error.where)}: {error.message}", status=CANNOT_RUN)
+        fail(f"{_name(part, error.location)}: {error.message}", status=CANNOT_RUN)
     finally:
         await engine.close()
 
 
-def _name(part: Sequence[Path] | Tensor, where: str) -> str:
+def _name(part: Sequence[Path] | Tensor, location: str) -> str:
     """The file that the engine calls ``images[2]``."""
-    index = re.fullmatch(r"images\[(\d+)\]", where)
+    index = re.fullmatch(r"images\[(\d+)\]", location)
     file = part[int(index[1])] if index and int(index[1]) < len(part) else None
-    return str(file) if isinstance(file, Path) else where or "the images"
+    return str(file) if isinstance(file, Path) else location or "the images"
 
 
 def _content(part: Sequence[Path] | Tensor) -> list[bytes] | Tensor:

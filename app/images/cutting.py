@@ -13,7 +13,7 @@ from app.images.preprocessing import Preprocessing, pair
 
 
 def cut_pixels(
-    pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: Limits, where: str
+    pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: Limits, location: str
 ) -> NDArray[np.uint8]:
     """The part of an image ``[H, W, 3]`` or ``[H, W, 1]`` that the network sees, as `decode` cuts it.
 
@@ -21,7 +21,7 @@ def cut_pixels(
         TooLargeError: more pixels than ``limits``.
     """
     height, width = pixels.shape[:2]
-    check_pixels(width, height, limits, where)
+    check_pixels(width, height, limits, location)
     image = Image.fromarray(pixels[:, :, 0]).convert("RGB") if pixels.shape[2] == 1 else Image.fromarray(pixels)
     return seen_pixels(image, preprocessing)
 

@@ -43,7 +43,7 @@ _LOOKALIKES = (
 )
 
 
-def recognize(data: bytes, where: str) -> Format:
+def recognize(data: bytes, location: str) -> Format:
     """The format of a file, by its first bytes.
 
     Raises:
@@ -57,5 +57,5 @@ def recognize(data: bytes, where: str) -> Format:
     raise ImageError(
         f"the bytes are not an image of an accepted format{looks}",
         hint=f"send one still image as {ACCEPTED}",
-        where=where,
+        location=location,
     )

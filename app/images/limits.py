@@ -22,36 +22,36 @@ class Limits(NamedTuple):
         return cls(settings.max_image_bytes, settings.max_image_pixels)
 
 
-def check_bytes(data: bytes, limits: Limits, where: str) -> None:
+def check_bytes(data: bytes, limits: Limits, location: str) -> None:
     """Refuse an empty file and one with too many bytes.
 
     Raises:
         ImageError, TooLargeError: which of the two it was.
     """
     if not data:
-        raise ImageError("the image is empty, it has 0 bytes", hint="send the bytes of an image file", where=where)
+        raise ImageError("the image is empty (0 bytes)", hint="send the bytes of an image file", location=location)
     if len(data) > limits.bytes:
         raise TooLargeError(
             f"the image has {len(data)} bytes, at most {limits.bytes} are accepted",
             hint="send it smaller or more compressed, or raise RENORM_MAX_IMAGE_BYTES",
-            where=where,
+            location=location,
         )
 
 
-def check_pixels(width: int, height: int, limits: Limits, where: str) -> None:
+def check_pixels(width: int, height: int, limits: Limits, location: str) -> None:
     """Refuse an image of too many pixels.
 
     Raises:
         TooLargeError: it is.
     """
     if width * height > limits.pixels:
-        raise too_many_pixels(f"{width} x {height}", limits, where)
+        raise too_many_pixels(f"{width} x {height}", limits, location)
 
 
-def too_many_pixels(pixels: str, limits: Limits, where: str) -> TooLargeError:
+def too_many_pixels(pixels: str, limits: Limits, location: str) -> TooLargeError:
     """The refusal of an image that has ``pixels``, in words."""
     return TooLargeError(
         f"the image has {pixels} pixels, at most {limits.pixels} are accepted",
         hint="send it scaled down, or raise RENORM_MAX_IMAGE_PIXELS",
-        where=where,
+        location=location,
     )

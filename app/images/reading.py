@@ -18,7 +18,7 @@ from app.images.picture import Picture
 from app.images.preprocessing import Preprocessing
 
 
-def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str) -> NDArray[np.uint8]:
+def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, location: str) -> NDArray[np.uint8]:
     """Turn one encoded still image into the pixels that the network sees. Safe to call from many threads.
 
     Returns:
@@ -29,76 +29,76 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, where: str
         ImageError: empty, of an unknown format, animated, truncated or corrupt.
         TooLargeError: more bytes, or by its header more pixels, than ``limits``.
     """
-    with _explained(data, limits, where) as kind:
-        rgb = _upright_rgb(_open(kind, data, limits, where), where)
+    with _explained(data, limits, location) as kind:
+        rgb = _upright_rgb(_open(kind, data, limits, location), location)
     return seen_pixels(rgb, preprocessing)
 
 
-def check_header(data: bytes, limits: Limits, where: str) -> None:
+def check_header(data: bytes, limits: Limits, location: str) -> None:
     """Look at no more than an image's header.
 
     Raises:
         ImageError, TooLargeError: as `decode` does for what a header can tell.
     """
-    with _explained(data, limits, where) as kind:
-        _open(kind, data, limits, where)
+    with _explained(data, limits, location) as kind:
+        _open(kind, data, limits, location)
 
 
 @contextmanager
-def _explained(data: bytes, limits: Limits, where: str) -> Iterator[Format]:
+def _explained(data: bytes, limits: Limits, location: str) -> Iterator[Format]:
     """The format of the data; whatever goes wrong while it is read is told as an error of ours."""
-    check_bytes(data, limits, where)
-    kind = recognize(data, where)
+    check_bytes(data, limits, location)
+    kind = recognize(data, location)
     try:
         yield kind
     except RenormError as error:
-        error.where = where
+        error.location = location
         raise
     except MemoryError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_many_pixels("too many", limits, where) from error
+        raise too_many_pixels("too many", limits, location) from error
     except Exception as error:
         # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, ValueError, struct.error ...
         raise ImageError(
             f"the {kind.name} image is truncated or corrupt ({error})",
             hint="check that the whole file was sent, or save the image anew",
-            where=where,
+            location=location,
         ) from error
 
 
-def _open(kind: Format, data: bytes, limits: Limits, where: str) -> Picture:
+def _open(kind: Format, data: bytes, limits: Limits, location: str) -> Picture:
     picture = kind.open(data)
-    check_pixels(picture.image.width, picture.image.height, limits, where)
-    _check_still(kind.name, where, is_still=picture.is_still)
+    check_pixels(picture.image.width, picture.image.height, limits, location)
+    _check_still(kind.name, location, is_still=picture.is_still)
     return picture
 
 
-def _upright_rgb(picture: Picture, where: str) -> Image.Image:
+def _upright_rgb(picture: Picture, location: str) -> Image.Image:
     pixels = picture.load()
     info = picture.image.info
     # Nobody may hold the pixels in an earlier form while the next one is made: each takes four bytes per pixel.
     del picture
-    rgb = _to_rgb(pixels, where)
+    rgb = _to_rgb(pixels, location)
     del pixels
     return upright(rgb, orientation_of(info))
 
 
-def _check_still(name: str, where: str, *, is_still: bool) -> None:
+def _check_still(name: str, location: str, *, is_still: bool) -> None:
     if not is_still:
         raise ImageError(
             f"the {name} image is animated or has several pages, and one still image was expected",
             hint="send its frames as single images, in order",
-            where=where,
+            location=location,
         )
 
 
-def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+def _to_rgb(image: Image.Image, location: str) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ImageError(
             f"the image has 32-bit or signed pixels (mode {image.mode}), whose range is unknown",
             hint="save it with 8 or 16 bits per channel",
-            where=where,
+            location=location,
         )
     # What is transparent is dropped, not blended; for palettes Pillow would warn about that.
     image.info.pop("transparency", None)

@@ -28,27 +28,27 @@ def made(module: ModuleType, name: str, clash: str = "") -> nn.Module:
     Raises:
         ModelError: there is no such factory, it fails, or it returns anything but a network.
     """
-    where = f"'{name}' of {_titled(module)}"
+    location = f"'{name}' of {_titled(module)}"
     if not hasattr(module, name):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ModelError(f"there is no {where}", hint=clash or f"callable there: {', '.join(public) or 'nothing'}")
+        raise ModelError(f"there is no {location}", hint=clash or f"callable there: {', '.join(public) or 'nothing'}")
     factory = getattr(module, name)
     # A module is callable too, but calling it is a forward.
     if not callable(factory) or isinstance(factory, nn.Module):
         raise ModelError(
-            f"{where} is not a factory but of type {type(factory).__name__}",
+            f"{location} is not a factory but of type {type(factory).__name__}",
             hint="name a function or class that returns the network when called without arguments",
         )
     try:
         network = factory()
     except Exception as error:
         raise ModelError(
-            f"calling {where} without arguments fails: {type(error).__name__}: {error}",
+            f"calling {location} without arguments fails: {type(error).__name__}: {error}",
             hint="give it defaults, or name a function that needs no arguments",
         ) from error
     kind, hint = _refused(network)
     if kind:
-        raise ModelError(f"{where} returned {kind}", hint=hint)
+        raise ModelError(f"{location} returned {kind}", hint=hint)
     checked: nn.Module = network
     return checked
 

@@ -85,7 +85,7 @@ def _are_equal(target: Target, one: Candidate, other: Candidate) -> bool:
 def _misfit(target: Target, candidates: Sequence[Candidate], path: Path) -> ModelError:
     nearest = max(candidates, key=lambda one: (target.matches(one.tensors), len(one.tensors)))
     tensors = nearest.tensors
-    where = f", read at '{nearest.label}'," if nearest.label else ""
+    location = f", read at '{nearest.label}'," if nearest.label else ""
     problems = {
         "missing": target.missing(tensors),
         "unexpected": target.unexpected(tensors),
@@ -94,7 +94,7 @@ def _misfit(target: Target, candidates: Sequence[Candidate], path: Path) -> Mode
     told = "; ".join(f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in problems.items() if keys)
     names = f"found {_first(tensors)}, expected {_first(target.expected)}"
     return ModelError(
-        f"the weights {path}{where} do not fit the network: {told}; {names}",
+        f"the weights {path}{location} do not fit the network: {told}; {names}",
         hint="give the weights of exactly this architecture and number of classes",
     )
 

@@ -38,7 +38,7 @@ class Unfolding:
             raise MediaTypeError(
                 f"bodies in coding {coding[:50]!r} are not read",
                 hint="send gzip, deflate, or the body as it is",
-                where="body",
+                location="body",
             )
         # Deflate is zlib's format by the standard, and without its header by the habit of some clients.
         bits = _GZIP if coding == "gzip" else _ZLIB if body[:1] and body[0] & 15 == 8 else _RAW
@@ -63,7 +63,7 @@ class Unfolding:
             raise TooLargeError(
                 f"the body unfolds to more than {self._most} bytes",
                 hint="send fewer images at once, or raise RENORM_MAX_DECOMPRESSED_BYTES",
-                where="body",
+                location="body",
             )
         return part or self._end()
 
@@ -76,4 +76,4 @@ class Unfolding:
 
 
 def _damaged(coding: str, why: str) -> FieldError:
-    return FieldError(f"the body is not {coding}: {why}", hint="compress it anew, or send it as it is", where="body")
+    return FieldError(f"the body is not {coding}: {why}", hint="compress it anew, or send it as it is", location="body")

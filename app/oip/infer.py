@@ -44,7 +44,7 @@ def to_call(
         raise FieldError(
             "sequence_start and sequence_end need to know which sequence",
             hint="send its sequence_id, other than 0 and empty",
-            where="parameters.sequence_id",
+            location="parameters.sequence_id",
         )
     return Call(
         images_of(infer.inputs, limits),
@@ -60,7 +60,7 @@ def to_call(
     )
 
 
-def check_memory(parameters: Mapping[str, Any], where: str) -> None:
+def check_memory(parameters: Mapping[str, Any], location: str) -> None:
     """Refuse a tensor whose data lies in memory that client and server would have to share.
 
     Raises:
@@ -68,5 +68,7 @@ def check_memory(parameters: Mapping[str, Any], where: str) -> None:
     """
     if "shared_memory_region" in parameters:
         raise UnsupportedError(
-            "shared memory is not supported", hint="send the data in the request's body", where=f"{where}.parameters"
+            "shared memory is not supported",
+            hint="send the data in the request's body",
+            location=f"{location}.parameters",
         )

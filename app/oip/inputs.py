@@ -23,7 +23,7 @@ class Limits(NamedTuple):
     images: int
 
 
-def check_input(datatype: str, shape: Sequence[int], limits: Limits, where: str) -> None:
+def check_input(datatype: str, shape: Sequence[int], limits: Limits, location: str) -> None:
     """Whether an input of this shape can be images at all, before its data is read.
 
     Raises:
@@ -42,13 +42,13 @@ def check_input(datatype: str, shape: Sequence[int], limits: Limits, where: str)
             f"{datatype} of shape {list(shape)} is no input of this model",
             hint=f"send FP32 [n, {', '.join(map(str, limits.input))}], which is the network's input, normalized; or "
             "UINT8 [n, height, width, 3], which is RGB pixels; or BYTES [n], which is image files",
-            where=f"{where}.shape",
+            location=f"{location}.shape",
         )
     if shape[0] > limits.images:
         raise TooLargeError(
             f"{shape[0]} images in one request, at most {limits.images} are accepted",
             hint="send them in several requests, or raise RENORM_MAX_IMAGES",
-            where=f"{where}.shape",
+            location=f"{location}.shape",
         )
 
 
@@ -65,7 +65,7 @@ def images_of(tensors: Sequence[NamedTensor], limits: Limits) -> list[bytes] | T
         raise FieldError(
             f"exactly one input is expected, and there are {len(tensors)}: {names}",
             hint="send the images as one tensor",
-            where="inputs",
+            location="inputs",
         )
     (tensor,) = tensors
     values = tensor.values

@@ -38,10 +38,12 @@ def check_model(hosted: Hosted, name: str, version: str = "") -> None:
         ModelNotFoundError: it means another.
     """
     if name != hosted.name:
-        raise ModelNotFoundError(f"no model {name[:100]!r} is hosted", hint=f"there is {hosted.name!r}", where="model")
+        raise ModelNotFoundError(
+            f"no model {name[:99]!r} is hosted", hint=f"there is {hosted.name!r}", location="model"
+        )
     if version not in {"", VERSION}:
         raise ModelNotFoundError(
-            f"the model has no version {version[:100]!r}", hint=f"there is {VERSION!r}", where="version"
+            f"the model has no version {version[:100]!r}", hint=f"there is {VERSION!r}", location="version"
         )
 
 

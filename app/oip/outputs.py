@@ -35,17 +35,17 @@ def read_wanted(given: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Wanted]:
     """
     wanted: list[Wanted] = []
     for i, (name, parameters) in enumerate(given):
-        where = f"outputs[{i}]"
+        location = f"outputs[{i}]"
         if name not in OUTPUTS:
             raise FieldError(
-                f"there is no output {str(name)[:50]!r}", hint=f"there are {', '.join(OUTPUTS)}", where=where
+                f"there is no output {str(name)[:50]!r}", hint=f"there are {', '.join(OUTPUTS)}", location=location
             )
         if any(name == other.name for other in wanted):
-            raise FieldError(f"output '{name}' is named twice", hint="name it once", where=where)
+            raise FieldError(f"output '{name}' is named twice", hint="name it once", location=location)
         binary = parameters.get("binary_data")
         if binary is not None and not isinstance(binary, bool):
-            raise FieldError("binary_data must be true or false", where=f"{where}.parameters.binary_data")
-        wanted.append(Wanted(name, _classes(name, parameters, f"{where}.parameters.classification"), binary))
+            raise FieldError("binary_data must be true or false", location=f"{location}.parameters.binary_data")
+        wanted.append(Wanted(name, _classes(name, parameters, f"{location}.parameters.classification"), binary))
     return wanted or [Wanted(name) for name in OUTPUTS]
 
 
@@ -75,12 +75,12 @@ def about(prediction: Prediction, stream: str) -> dict[str, str | int | float | 
     return {**said, **{name: value for name, value in far.items() if math.isfinite(value)}}
 
 
-def _classes(name: str, parameters: Mapping[str, Any], where: str) -> int:
+def _classes(name: str, parameters: Mapping[str, Any], location: str) -> int:
     value = parameters.get("classification", 0)
     if type(value) is not int or value < 0:
-        raise FieldError(f"classification must be a whole number, not {str(value)[:50]!r}", where=where)
+        raise FieldError(f"classification must be a whole number, not {str(value)[:50]!r}", location=location)
     if value and name != "probabilities":
-        raise FieldError(f"output '{name}' has no classes to rank", hint="ask it of 'probabilities'", where=where)
+        raise FieldError(f"output '{name}' has no classes to rank", hint="ask it of 'probabilities'", location=location)
     return value
 
 

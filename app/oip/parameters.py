@@ -135,4 +135,4 @@ def _text(given: Mapping[str, Any], name: str) -> str | None:
 
 
 def _wrong(name: str, what: str) -> FieldError:
-    return FieldError(f"parameter '{name[:LONGEST]}' {what}", where=f"parameters.{name[:LONGEST]}")
+    return FieldError(f"parameter '{name[:LONGEST]}' {what}", location=f"parameters.{name[:LONGEST]}")

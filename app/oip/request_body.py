@@ -53,10 +53,10 @@ def read_body(body: bytes, header: str | None, how: Reading) -> Body:
     parameters = _object(message, "parameters", "")
     binary = parameters.get("binary_data_output", False)
     if not isinstance(binary, bool):
-        raise FieldError("binary_data_output must be true or false", where="parameters.binary_data_output")
+        raise FieldError("binary_data_output must be true or false", location="parameters.binary_data_output")
     name = message.get("id") or ""
     if not isinstance(name, str):
-        raise FieldError(f"id must be text, not {str(name)[:50]}", where="id")
+        raise FieldError(f"id must be text, not {str(name)[:50]}", location="id")
     inputs = _inputs(message, memoryview(body)[size:], how)
     outputs = [(one.get("name"), _memory(one, f"outputs[{i}]")) for i, one in _list(message, "outputs")]
     return Body(Infer(inputs, read_wanted(outputs), parameters, name), binary)
@@ -69,14 +69,14 @@ def _header(header: str | None, length: int) -> int:
         raise FieldError(
             f"{HEADER} must be a number of bytes, at most the {length} of the body, not {header[:50]!r}",
             hint="it says how long the JSON before the binary data is, before any compression",
-            where=HEADER,
+            location=HEADER,
         )
     return int(header)
 
 
 def _raw(body: bytes, shape: tuple[int, int, int]) -> Body:
     if not body:
-        raise FieldError("the body is empty", hint=f"with {HEADER}: 0 it is one image", where="body")
+        raise FieldError("the body is empty", hint=f"with {HEADER}: 0 it is one image", location="body")
     if len(body) == 4 * math.prod(shape) and not body.startswith(_FILES):
         values = from_bytes("FP32", (1, *shape), body, "body")
         tensor = NamedTensor("input", "FP32", values)
@@ -91,9 +91,9 @@ def _json(raw: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         infinite = re.search(rb"\b(NaN|Infinity)\b", raw)
         hint = f"{infinite[0].decode()} is no JSON number: send finite ones" if infinite else _HINT
-        raise FieldError(f"the body is not valid JSON: {error}", hint=hint, where="body") from error
+        raise FieldError(f"the body is not valid JSON: {error}", hint=hint, location="body") from error
     if not isinstance(message, dict):
-        raise FieldError("the body must be a JSON object", hint=_HINT, where="body")
+        raise FieldError("the body must be a JSON object", hint=_HINT, location="body")
     return message
 
 
@@ -106,51 +106,51 @@ _HINT = (
 def _inputs(message: Mapping[str, Any], rest: memoryview, how: Reading) -> list[NamedTensor]:
     tensors = []
     for i, one in _list(message, "inputs"):
-        where = f"inputs[{i}]"
-        size = _memory(one, where).get("binary_data_size")
+        location = f"inputs[{i}]"
+        size = _memory(one, location).get("binary_data_size")
         if size is None:
-            tensors.append(_tensor(one, None, how, where))
+            tensors.append(_tensor(one, None, how, location))
             continue
         if type(size) is not int or not 0 <= size <= len(rest):
             raise FieldError(
                 f"binary_data_size is {str(size)[:50]}, and {len(rest)} bytes are left behind the JSON",
                 hint=_HINT,
-                where=f"{where}.parameters.binary_data_size",
+                location=f"{location}.parameters.binary_data_size",
             )
-        tensors.append(_tensor(one, rest[:size], how, where))
+        tensors.append(_tensor(one, rest[:size], how, location))
         rest = rest[size:]
     if len(rest):
-        raise FieldError(f"{len(rest)} bytes behind the JSON belong to no input", hint=_HINT, where="body")
+        raise FieldError(f"{len(rest)} bytes behind the JSON belong to no input", hint=_HINT, location="body")
     return tensors
 
 
-def _tensor(one: Mapping[str, Any], raw: memoryview | None, how: Reading, where: str) -> NamedTensor:
+def _tensor(one: Mapping[str, Any], raw: memoryview | None, how: Reading, location: str) -> NamedTensor:
     name = one.get("name")
     if not isinstance(name, str) or not name:
-        raise FieldError("an input must have a name", where=f"{where}.name")
-    datatype, shape = check_kind(one.get("datatype"), one.get("shape"), where)
+        raise FieldError("an input must have a name", location=f"{location}.name")
+    datatype, shape = check_kind(one.get("datatype"), one.get("shape"), location)
     # Before the data: a wrong shape can ask for any amount of it.
-    check_input(datatype, shape, how.limits, where)
-    place = f"{where}.data"
+    check_input(datatype, shape, how.limits, location)
+    place = f"{location}.data"
     if raw is None:
         values = from_values(datatype, shape, one.get("data"), place, how.read_text)
     elif "data" in one:
-        raise FieldError("an input has data and binary_data_size; send one of them", where=place)
+        raise FieldError("an input has data and binary_data_size; send one of them", location=place)
     else:
         values = from_bytes(datatype, shape, raw, place)
     return NamedTensor(name, datatype, np.asarray(values))
 
 
-def _memory(one: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    parameters = _object(one, "parameters", f"{where}.")
-    check_memory(parameters, where)
+def _memory(one: Mapping[str, Any], location: str) -> Mapping[str, Any]:
+    parameters = _object(one, "parameters", f"{location}.")
+    check_memory(parameters, location)
     return parameters
 
 
 def _object(message: Mapping[str, Any], name: str, before: str) -> Mapping[str, Any]:
     value = message.get(name)
     if value is not None and not isinstance(value, dict):
-        raise FieldError(f"{name} must be a JSON object", where=f"{before}{name}")
+        raise FieldError(f"{name} must be a JSON object", location=f"{before}{name}")
     return value or {}
 
 
@@ -159,5 +159,5 @@ def _list(message: Mapping[str, Any], name: str) -> list[tuple[int, Mapping[str,
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise FieldError(f"{name} must be a list of JSON objects", where=name)
+        raise FieldError(f"{name} must be a list of JSON objects", location=name)
     return list(enumerate(value))

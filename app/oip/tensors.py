@@ -36,7 +36,7 @@ class NamedTensor:
     values: NDArray[Any]
 
 
-def check_kind(datatype: Any, shape: Any, where: str) -> tuple[str, tuple[int, ...]]:
+def check_kind(datatype: Any, shape: Any, location: str) -> tuple[str, tuple[int, ...]]:
     """Datatype and shape of an input, before its data is looked at; ``where`` names the input.
 
     Raises:
@@ -44,19 +44,20 @@ def check_kind(datatype: Any, shape: Any, where: str) -> tuple[str, tuple[int, .
     """
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise FieldError(
-            f"datatype must be one of {', '.join(DATATYPES)}, not {str(datatype)[:50]!r}", where=f"{where}.datatype"
+            f"datatype must be one of {', '.join(DATATYPES)}, not {str(datatype)[:50]!r}",
+            location=f"{location}.datatype",
         )
     fits = isinstance(shape, list | tuple) and len(shape) <= MOST_DIMENSIONS
     if not fits or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
         raise FieldError(
             f"shape must be a list of at most {MOST_DIMENSIONS} whole numbers, not {str(shape)[:50]}",
             hint="such as [1, 3, 224, 224]",
-            where=f"{where}.shape",
+            location=f"{location}.shape",
         )
     return datatype, tuple(shape)
 
 
-def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, where: str) -> NDArray[Any]:
+def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, location: str) -> NDArray[Any]:
     """Values from little-endian bytes in row-major order; those of BYTES have 4 bytes of length before each element.
 
     The result may share memory with ``raw`` and be read-only.
@@ -66,13 +67,13 @@ def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, w
     """
     count = math.prod(shape)
     if datatype == "BYTES":
-        return _objects(_elements(raw, count, where), shape, where)
+        return _objects(_elements(raw, count, location), shape, location)
     kind = np.dtype("<u2") if datatype == "BF16" else DTYPES[datatype]
     if len(raw) != count * kind.itemsize:
         raise FieldError(
             f"{datatype} of shape {list(shape)} takes {count * kind.itemsize} bytes, and there are {len(raw)}",
             hint="make shape, datatype and binary data agree",
-            where=where,
+            location=location,
         )
     flat = np.frombuffer(raw, kind)
     if datatype == "BF16":  # a float32 without its lower half
@@ -81,7 +82,7 @@ def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, w
 
 
 def from_values(
-    datatype: str, shape: tuple[int, ...], data: Any, where: str, read_text: Callable[[str, str], bytes]
+    datatype: str, shape: tuple[int, ...], data: Any, location: str, read_text: Callable[[str, str], bytes]
 ) -> NDArray[Any]:
     """Values from a list: flat in row-major order, or nested as the shape is.
 
@@ -91,22 +92,24 @@ def from_values(
         FieldError: values of another type or out of range, or more or fewer than the shape needs.
     """
     if not isinstance(data, list):
-        raise FieldError(f"data must be a list, not {str(data)[:50]}", where=where)
+        raise FieldError(f"data must be a list, not {str(data)[:50]}", location=location)
     if datatype == "BYTES":
-        return _objects([_element(one, f"{where}[{i}]", read_text) for i, one in enumerate(_flat(data))], shape, where)
+        return _objects(
+            [_element(one, f"{location}[{i}]", read_text) for i, one in enumerate(_flat(data))], shape, location
+        )
     try:
         values = np.asarray(data)
     except ValueError as error:
-        raise FieldError("data has rows of different lengths", hint=_AS_SHAPE, where=where) from error
+        raise FieldError("data has rows of different lengths", hint=_AS_SHAPE, location=location) from error
     if values.size and values.dtype.kind not in ("b" if datatype == "BOOL" else "iuf"):
-        raise FieldError(f"data holds values that are not {datatype}", hint=_AS_SHAPE, where=where)
+        raise FieldError(f"data holds values that are not {datatype}", hint=_AS_SHAPE, location=location)
     # Lists without a value cannot tell how wide they are.
     nested = values.ndim > 1 and values.size > 0
     if values.size != math.prod(shape) or (nested and values.shape != shape):
         raise FieldError(
-            f"data has the shape {list(values.shape)}, and shape says {list(shape)}", hint=_AS_SHAPE, where=where
+            f"data has the shape {list(values.shape)}, and shape says {list(shape)}", hint=_AS_SHAPE, location=location
         )
-    return _converted(values, np.dtype("<f4") if datatype == "BF16" else DTYPES[datatype], where).reshape(shape)
+    return _converted(values, np.dtype("<f4") if datatype == "BF16" else DTYPES[datatype], location).reshape(shape)
 
 
 _AS_SHAPE = "send as many values as the shape has places, flat or nested like the shape, row by row"
@@ -132,15 +135,15 @@ def objects(elements: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
     return values.reshape(shape)
 
 
-def _objects(elements: list[bytes], shape: tuple[int, ...], where: str) -> NDArray[Any]:
+def _objects(elements: list[bytes], shape: tuple[int, ...], location: str) -> NDArray[Any]:
     if len(elements) != math.prod(shape):
         raise FieldError(
-            f"there are {len(elements)} elements, and shape says {list(shape)}", hint=_AS_SHAPE, where=where
+            f"there are {len(elements)} elements, and shape says {list(shape)}", hint=_AS_SHAPE, location=location
         )
     return objects(elements, shape)
 
 
-def _elements(raw: bytes | memoryview, count: int, where: str) -> list[bytes]:
+def _elements(raw: bytes | memoryview, count: int, location: str) -> list[bytes]:
     found: list[bytes] = []
     start = 0
     # One more than wanted is enough to know that there are too many.
@@ -151,7 +154,7 @@ def _elements(raw: bytes | memoryview, count: int, where: str) -> list[bytes]:
             raise FieldError(
                 f"element {len(found)} is longer than what is left of the tensor",
                 hint="write before each element its length in 4 bytes, little-endian",
-                where=where,
+                location=location,
             )
         found.append(bytes(raw[start + 4 : end]))
         start = end
@@ -166,22 +169,22 @@ def _flat(data: list[Any]) -> list[Any]:
     return data
 
 
-def _element(value: Any, where: str, read_text: Callable[[str, str], bytes]) -> bytes:
+def _element(value: Any, location: str, read_text: Callable[[str, str], bytes]) -> bytes:
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
-        raise FieldError(f"an element of BYTES must be text, not {str(value)[:50]}", where=where)
-    return read_text(value, where)
+        raise FieldError(f"an element of BYTES must be text, not {str(value)[:50]}", location=location)
+    return read_text(value, location)
 
 
-def _converted(values: NDArray[Any], kind: np.dtype[Any], where: str) -> NDArray[Any]:
+def _converted(values: NDArray[Any], kind: np.dtype[Any], location: str) -> NDArray[Any]:
     if kind.kind in "iu" and values.size:
         limits = np.iinfo(kind)
         # Beyond 2**53 a float64 does not tell whole numbers apart.
         whole = values.dtype.kind in "iu" or bool(((values == np.floor(values)) & (np.abs(values) <= 2**53)).all())
         if not whole or values.min() < limits.min or values.max() > limits.max:
             raise FieldError(
-                f"data holds values that are no whole numbers from {limits.min} to {limits.max}", where=where
+                f"data holds values that are no whole numbers from {limits.min} to {limits.max}", location=location
             )
     # What a narrow float cannot hold becomes infinite, which is refused later.
     with np.errstate(over="ignore", invalid="ignore"):

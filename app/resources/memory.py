@@ -118,7 +118,7 @@ class Account:
                 f"the connection would hold {ledger.share - self.room + amount} bytes of memory, with all that is made "
                 f"of what it sent, and it may hold {ledger.share}",
                 hint=f"send fewer images at once; {HINT}, of which a quarter is one connection's",
-                where="body",
+                location="body",
             )
         if not self.fits(amount):
             ledger.refused["total"] += is_counted

@@ -65,7 +65,7 @@ def read_infer(message: protocol.ModelInferRequest, limits: Limits) -> Asked:
     parameters = _parameters(message.parameters)
     raw = parameters.get("binary_data_output", bool(message.raw_input_contents))
     if not isinstance(raw, bool):
-        raise FieldError("binary_data_output must be true or false", where="parameters.binary_data_output")
+        raise FieldError("binary_data_output must be true or false", location="parameters.binary_data_output")
     outputs = [(one.name, _memory(one, f"outputs[{i}]")) for i, one in enumerate(message.outputs)]
     return Asked(Infer(_inputs(message, limits), read_wanted(outputs), parameters, message.id), raw)
 
@@ -93,9 +93,9 @@ def _parameters(given: Mapping[str, protocol.InferParameter]) -> dict[str, Any]:
     return {name: None if choice is None else getattr(value, choice) for name, (value, choice) in chosen.items()}
 
 
-def _memory(one: Any, where: str) -> dict[str, Any]:
+def _memory(one: Any, location: str) -> dict[str, Any]:
     parameters = _parameters(one.parameters)
-    check_memory(parameters, where)
+    check_memory(parameters, location)
     return parameters
 
 
@@ -105,32 +105,34 @@ def _inputs(message: protocol.ModelInferRequest, limits: Limits) -> list[NamedTe
         raise FieldError(
             f"there are {len(message.inputs)} inputs and {len(raw)} raw_input_contents",
             hint="send one for each input, in their order, or none and fill the contents of the inputs",
-            where="raw_input_contents",
+            location="raw_input_contents",
         )
     return [_input(one, raw[i] if raw else None, limits, i) for i, one in enumerate(message.inputs)]
 
 
 def _input(one: protocol.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: Limits, i: int) -> NamedTensor:
-    where = f"inputs[{i}]"
+    location = f"inputs[{i}]"
     if not one.name:
-        raise FieldError("an input must have a name", where=f"{where}.name")
-    _memory(one, where)
-    datatype, shape = check_kind(one.datatype, tuple(one.shape), where)
+        raise FieldError("an input must have a name", location=f"{location}.name")
+    _memory(one, location)
+    datatype, shape = check_kind(one.datatype, tuple(one.shape), location)
     # Before the data: a wrong shape can ask for any amount of it.
-    check_input(datatype, shape, limits, where)
+    check_input(datatype, shape, limits, location)
     if raw is None:
-        return NamedTensor(one.name, datatype, _typed(datatype, shape, one.contents, f"{where}.contents"))
+        return NamedTensor(one.name, datatype, _typed(datatype, shape, one.contents, f"{location}.contents"))
     if one.HasField("contents"):
-        raise FieldError("an input has contents and raw_input_contents; send one of them", where=f"{where}.contents")
+        raise FieldError("an input has both contents and raw_input_contents", location=f"{location}.contents")
     return NamedTensor(one.name, datatype, np.asarray(from_bytes(datatype, shape, raw, f"raw_input_contents[{i}]")))
 
 
-def _typed(datatype: str, shape: tuple[int, ...], contents: protocol.InferTensorContents, where: str) -> NDArray[Any]:
+def _typed(
+    datatype: str, shape: tuple[int, ...], contents: protocol.InferTensorContents, location: str
+) -> NDArray[Any]:
     field = CONTENTS.get(datatype)
     if field is None:
-        raise FieldError(f"{datatype} has no typed contents", hint="send it in raw_input_contents", where=where)
+        raise FieldError(f"{datatype} has no typed contents", hint="send it in raw_input_contents", location=location)
     others = [found.name for found, _ in contents.ListFields() if found.name != field]
     if others:
-        raise FieldError(f"{datatype} belongs in {field}, not in {others[0]}", where=where)
+        raise FieldError(f"{datatype} belongs in {field}, not in {others[0]}", location=location)
     values = list(getattr(contents, field))
-    return from_values(datatype, shape, values, where, lambda text, _: text.encode())
+    return from_values(datatype, shape, values, location, lambda text, _: text.encode())

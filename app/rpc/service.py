@@ -111,7 +111,7 @@ class Service:
         try:
             prediction = await engine.predict(call)
         except RequestError as error:
-            error.where = re.sub("^images", "inputs[0].contents", error.where)
+            error.location = re.sub("^images", "inputs[0].contents", error.location)
             raise
         said = (asked, prediction, call.stream, engine.hosted)
         small = max(prediction.probabilities.numel(), len(prediction.classes) * call.top_k) <= LARGE

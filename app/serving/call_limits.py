@@ -13,10 +13,10 @@ def check_count(images: int, most: int) -> None:
         TooLargeError: more than ``most``.
     """
     if images == 0:
-        raise FieldError("the request holds no image", hint="send at least one", where="images")
+        raise FieldError("the request holds no image", hint="send at least one", location="images")
     if images > most:
         raise TooLargeError(
             f"{images} images in one request, at most {most} are accepted",
             hint="send them in several requests, or raise RENORM_MAX_IMAGES",
-            where="images",
+            location="images",
         )

@@ -177,17 +177,17 @@ class Decoders:
         self._processes.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, file: bytes, where: str) -> NDArray[np.uint8]:
+    def _decode(self, file: bytes, location: str) -> NDArray[np.uint8]:
         if len(file) <= self._limits.bytes and not is_cheap(file):
             raise CostlyError
         try:
-            return decode(file, self._how, self._cheap, where)
+            return decode(file, self._how, self._cheap, location)
         except TooLargeError:
-            check_header(file, self._limits, where)
+            check_header(file, self._limits, location)
             raise CostlyError from None
 
-    def _cut(self, pixels: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        return cut_pixels(pixels, self._how, self._limits, where)
+    def _cut(self, pixels: NDArray[np.uint8], location: str) -> NDArray[np.uint8]:
+        return cut_pixels(pixels, self._how, self._limits, location)
 
 
 def check_shape(images: Tensor, how: Preprocessing) -> None:
@@ -204,13 +204,13 @@ def check_shape(images: Tensor, how: Preprocessing) -> None:
             raise FieldError(
                 f"images of type uint8 must be {pixels}, not {shape}",
                 hint="send pixels, channels last",
-                where="images",
+                location="images",
             )
     elif images.dtype != torch.float32 or shape[1:] != wanted[1:]:
         raise FieldError(
             f"images must be float32 [{', '.join(map(str, wanted))}] or uint8 {pixels}, not {images.dtype} {shape}",
             hint="send the network's preprocessed input, pixels, or encoded files",
-            where="images",
+            location="images",
         )
 
 
@@ -223,7 +223,7 @@ def check_numbers(images: Tensor) -> None:
     for i, finite in enumerate(finite_rows(images)):
         if not finite:
             raise FieldError(
-                "the image holds numbers that are not finite", hint="check its preprocessing", where=f"images[{i}]"
+                "the image holds numbers that are not finite", hint="check its preprocessing", location=f"images[{i}]"
             )
 
 

@@ -48,7 +48,7 @@ class DecoderPool:
         self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False
         self._jobs: set[_Job] = set()
 
-    async def decode(self, file: bytes, where: str, flow: Flow = NOBODY) -> NDArray[np.uint8]:
+    async def decode(self, file: bytes, location: str, flow: Flow = NOBODY) -> NDArray[np.uint8]:
         """The pixels of one image. Streams take turns. Who is cancelled ends the process that works on it.
 
         Raises:
@@ -59,7 +59,7 @@ class DecoderPool:
         size, job = decode_bytes(file, self._limits), _Job()
         async with self._turns.lent_to(flow, 1), self.memory.lent_to(flow, size):
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, where)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, location)
             except (RuntimeError, asyncio.CancelledError) as error:
                 job.cancel()
                 if self._closed:
@@ -88,25 +88,27 @@ class DecoderPool:
             process.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, job: _Job, file: bytes, where: str) -> NDArray[np.uint8]:
+    def _run(self, job: _Job, file: bytes, location: str) -> NDArray[np.uint8]:
         with self._process(job) as process:
             try:
                 # Its start is not the image's fault: a short limit would be over before it has begun.
                 with _alarm(START_S, process):
                     process.wait_until_ready()
                 with _alarm(self._seconds * PATIENCE, process):
-                    pixels = process.decode(file, self._how, self._seconds, where)
+                    pixels = process.decode(file, self._how, self._seconds, location)
             except DecoderEndedError as error:
                 if process.is_killed and process.is_ready and not job.is_cancelled:
-                    raise too_expensive(f"takes longer to decode than {self._seconds * PATIENCE:g} s", where) from error
-                raise self._refusal(error, job, where, is_ready=process.is_ready) from error
+                    raise too_expensive(
+                        f"takes longer to decode than {self._seconds * PATIENCE:g} s", location
+                    ) from error
+                raise self._refusal(error, job, location, is_ready=process.is_ready) from error
             except Exception:
                 self.is_broken = False
                 raise
         self.is_broken = False
         return pixels
 
-    def _refusal(self, error: DecoderEndedError, job: _Job, where: str, *, is_ready: bool) -> Exception:
+    def _refusal(self, error: DecoderEndedError, job: _Job, location: str, *, is_ready: bool) -> Exception:
         if job.is_cancelled:
             return _unavailable("the request was called off")
         if not is_ready or error.status > 0:
@@ -114,9 +116,9 @@ class DecoderPool:
             log.error("a decoder cannot be started: it ended with status %d", error.status)
             return _unavailable("images of this kind cannot be decoded at present")
         if was_ended_by_timer(error.status):
-            return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", where)
+            return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", location)
         log.warning("a decoder ended with signal %d", -error.status)
-        return ImageError("the decoder failed on the image", hint="save the image anew", where=where)
+        return ImageError("the decoder failed on the image", hint="save the image anew", location=location)
 
     @contextmanager
     def _process(self, job: _Job) -> Iterator[DecoderProcess]:

@@ -88,7 +88,7 @@ class DecoderProcess:
             raise DecoderEndedError(self._status()) from error
         self.is_ready = True
 
-    def decode(self, data: bytes, how: Preprocessing, seconds: float, where: str) -> NDArray[np.uint8]:
+    def decode(self, data: bytes, how: Preprocessing, seconds: float, location: str) -> NDArray[np.uint8]:
         """The pixels of one image, as `app.images.decode` gives them, for at most so many seconds of CPU time.
 
         Raises:
@@ -105,8 +105,8 @@ class DecoderProcess:
         if "shape" in reply:
             return np.frombuffer(body, np.uint8).reshape(reply["shape"])
         if reply["error"] == "MemoryError":
-            raise too_expensive("takes too much memory to decode", where)
-        raise _ERRORS.get(reply["error"], ImageError)(reply["message"], hint=reply["hint"], where=where)
+            raise too_expensive("takes too much memory to decode", location)
+        raise _ERRORS.get(reply["error"], ImageError)(reply["message"], hint=reply["hint"], location=location)
 
     def _status(self) -> int:
         """How a process ended that does not answer; one that does not end, either, is made to."""
@@ -137,13 +137,13 @@ def was_ended_by_timer(status: int) -> bool:
     return status == -_OF_TIMER
 
 
-def too_expensive(words: str, where: str) -> TooExpensiveError:
+def too_expensive(words: str, location: str) -> TooExpensiveError:
     """The refusal of an image that, in ``words``, costs too much."""
     return TooExpensiveError(
         f"the image {words}",
         hint="save it anew in a plain form (a baseline JPEG or a PNG), send it scaled down, or raise "
         "RENORM_MAX_DECODE_SECONDS",
-        where=where,
+        location=location,
     )
 
 

@@ -39,13 +39,13 @@ class InputRange:
             worst = int(beyond.nonzero()[0])
             raise self._refused(images[worst], f"images[{worst}]")
 
-    def _refused(self, image: Tensor, where: str) -> FieldError:
+    def _refused(self, image: Tensor, location: str) -> FieldError:
         found = f"{float(image.min()):.4g} to {float(image.max()):.4g}"
         expected = f"{float(self._black.min()):.4g} to {float(self._white.max()):.4g}"
         return FieldError(
             f"the image's numbers reach from {found}, and those of a picture normalized for this model from {expected}",
             hint=f"{self._mistake(image)}; a server with RENORM_INPUT_RANGE=off takes any numbers",
-            where=where,
+            location=location,
         )
 
     def _mistake(self, image: Tensor) -> str:

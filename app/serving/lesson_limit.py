@@ -33,11 +33,11 @@ class LessonLimit:
         if needed <= self.most or not images:
             return
         fitting, learned = self.most // self._memory.per_image, self._memory.images_of(strategy, images)
-        where, words = "images", f"send at most {fitting} images in one request that is to be learned from"
+        location, words = "images", f"send at most {fitting} images in one request that is to be learned from"
         if self._memory.images_of(strategy, 1) > fitting:
-            where, words = "params", f"learn from at most {fitting} images at a time (rotta: its capacity)"
+            location, words = "params", f"learn from at most {fitting} images at a time (rotta: its capacity)"
         raise TooLargeError(
             f"learning from {learned} images at once takes {needed} bytes of memory, and it may take {self.most}",
             hint=f"{words}; or send update=false, or raise RENORM_MAX_LESSON_BYTES",
-            where=where,
+            location=location,
         )

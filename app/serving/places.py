@@ -53,7 +53,7 @@ class Places:
             raise StreamBusyError(
                 f"{waiting} requests of stream '{stream}' wait already, as many as may",
                 hint="send more slowly, or drop frames; RENORM_MAX_WAITING_PER_STREAM is the limit",
-                where="stream",
+                location="stream",
                 retry_after_s=self._wait_s(self._stream_images(stream)),
             )
         if total >= self._limits.waiting:

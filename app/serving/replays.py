@@ -76,7 +76,7 @@ class Replays:
                 raise FieldError(
                     f"another request of stream '{name[0]}' was sent under the name '{name[1]}'",
                     hint="give each request a name of its own, such as a UUID, and keep it for its repetitions only",
-                    where="request_id",
+                    location="request_id",
                 )
             # Shielded: one who gives up must not take the answer from the others.
             answer = await asyncio.shield(entry.answer)

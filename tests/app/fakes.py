@@ -188,14 +188,14 @@ class Client:
             return await client.request(method, url, **said)
 
 
-def refusal(response: httpx.Response, status: int, code: str, where: str | None = None) -> str:
+def refusal(response: httpx.Response, status: int, code: str, location: str | None = None) -> str:
     """Check that a response is an error of the one shape; its message."""
     said = response.json()
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert said["code"] == code, said
-    assert said.get("where") == where, said
-    assert set(said) == {"error", "code"} | ({"where"} if where is not None else set())
+    assert said.get("where") == location, said
+    assert set(said) == {"error", "code"} | ({"where"} if location is not None else set())
     assert isinstance(said["error"], str)
     assert said["error"]
     return str(said["error"])

@@ -133,7 +133,7 @@ async def test_a_bad_request_moves_no_state(engine: Engine, call: Call, error: t
 async def test_the_first_bad_image_is_the_one_named(engine: Engine) -> None:
     with pytest.raises(ImageError) as caught:
         await engine.predict(Call([png(1), b"x", png(2), b"y"]))
-    assert caught.value.where == "images[1]"
+    assert caught.value.location == "images[1]"
 
 
 @pytest.mark.parametrize(("trouble", "error"), [("raise", RuntimeError), ("nan", UnanswerableError)])

@@ -198,7 +198,7 @@ async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> N
     assert "at most 2 images" in refusal.value.hint
     with pytest.raises(TooLargeError, match="64 images at once") as refusal:
         await engine.predict(Call([png(1)], "a", "rotta"))
-    assert refusal.value.where == "params"
+    assert refusal.value.location == "params"
     assert engine.streams().streams == []
     answers = [
         await engine.predict(Call([png(1)] * 2, "a", LEARNS)),

@@ -127,8 +127,8 @@ def _report(ready: Ready, failures: Sequence[Failure]) -> None:
 
     folder = ready.folder
     for cell, why in failures:
-        where = f"{cell.protocol}, {cell.order}, requests of {cell.batch}, seed {cell.seed}"
-        typer.echo(f"renorm: {cell.strategy} has no result at {where}: {why}", err=True)
+        location = f"{cell.protocol}, {cell.order}, requests of {cell.batch}, seed {cell.seed}"
+        typer.echo(f"renorm: {cell.strategy} has no result at {location}: {why}", err=True)
     results = with_speeds(folder.results(ready.cells), folder.speeds())
     if not results:
         fail("no cell has a result", status=CANNOT_RUN)

@@ -48,7 +48,7 @@ def _items(hurt: Sequence[Summary], known: int) -> str:
         return item[0][0] != CLEAN, -max(one.difference for one in item[1])
 
     ordered = sorted(groups.items(), key=rank)
-    shown = [f"**{', '.join(where)}**, requests of {_sizes(own)}" for where, own in ordered[:SHOWN]]
+    shown = [f"**{', '.join(location)}**, requests of {_sizes(own)}" for location, own in ordered[:SHOWN]]
     rest = len(ordered) - SHOWN
     more = f"; and {rest} more" if rest > 0 else ""
     most = worst(hurt)

@@ -61,7 +61,7 @@ def _written(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else ""
 
 
-def _figures(row: Sequence[str], where: str) -> Figures:
+def _figures(row: Sequence[str], location: str) -> Figures:
     try:
         strategy, protocol, order, batch, seed, images, error, ece, _, speed, state_bytes, seconds = row
         return Figures(
@@ -76,4 +76,4 @@ def _figures(row: Sequence[str], where: str) -> Figures:
             state_bytes=int(state_bytes),
         )
     except ValueError as why:
-        raise ValueError(f"{where} is no row of figures: {why}") from why
+        raise ValueError(f"{location} is no row of figures: {why}") from why

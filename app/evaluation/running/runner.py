@@ -158,8 +158,8 @@ def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
         return dataset.domains[int(present[0])].take(places)
     taken: list[Tensor | bytes] = [b""] * len(places)
     for domain in present:
-        where = np.flatnonzero(domains == domain)
-        for place, image in zip(where, dataset.domains[int(domain)].take(places[where]), strict=True):
+        location = np.flatnonzero(domains == domain)
+        for place, image in zip(location, dataset.domains[int(domain)].take(places[location]), strict=True):
             taken[place] = image
     tensors = [image for image in taken if isinstance(image, Tensor)]
     return torch.stack(tensors) if tensors else [image for image in taken if isinstance(image, bytes)]
@@ -169,8 +169,8 @@ def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:
     """The class of each image of a stream, as the model numbers it."""
     labels = np.empty(len(stream.image), np.int64)
     for domain in np.unique(stream.domain):
-        where = stream.domain == domain
-        labels[where] = np.asarray(dataset.domains[int(domain)].labels)[stream.image[where]]
+        location = stream.domain == domain
+        labels[location] = np.asarray(dataset.domains[int(domain)].labels)[stream.image[location]]
     return dataset.scored(labels)
 
 

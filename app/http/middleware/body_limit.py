@@ -71,7 +71,7 @@ class BodyLimit:
         return TooLargeError(
             f"the body is too large, at most {self.most} bytes are accepted",
             hint="send fewer images at once, or raise RENORM_MAX_BODY_BYTES",
-            where="body",
+            location="body",
         )
 
 

@@ -22,34 +22,34 @@ def decode_all(given: Any, most: int) -> list[bytes]:
         raise FieldError(
             f"images must be a list of one or more base64 strings, not {reprlib.repr(given)}",
             hint=_HINT,
-            where="images",
+            location="images",
         )
     check_count(len(given), most, "images")
     return [decode_one(text, f"images[{i}]") for i, text in enumerate(given)]
 
 
-def decode_one(text: Any, where: str) -> bytes:
+def decode_one(text: Any, location: str) -> bytes:
     """The bytes of one image; white space between characters is allowed.
 
     Raises:
         FieldError: it is not standard base64.
     """
     if not isinstance(text, str):
-        raise FieldError(f"{where} must be a string, not {reprlib.repr(text)}", hint=_HINT, where=where)
+        raise FieldError(f"{location} must be a string, not {reprlib.repr(text)}", hint=_HINT, location=location)
     if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
         if not comma or not header.lower().endswith(";base64"):
-            raise FieldError(f"{where} is a data URI without base64 in it", hint=_HINT, where=where)
+            raise FieldError(f"{location} is a data URI without base64 in it", hint=_HINT, location=location)
     text = "".join(text.split())
     if len(text) % 4 or text.endswith("==="):  # of these Python's decoder lets some pass
-        raise FieldError(f"{where} is not base64: its padding is wrong", hint=_HINT, where=where)
+        raise FieldError(f"{location} is not base64: its padding is wrong", hint=_HINT, location=location)
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
-        raise FieldError(f"{where} is not base64: {error}", hint=_HINT, where=where) from error
+        raise FieldError(f"{location} is not base64: {error}", hint=_HINT, location=location) from error
 
 
-def check_count(images: int, most: int, where: str) -> None:
+def check_count(images: int, most: int, location: str) -> None:
     """Refuse too many images before any of them is looked into.
 
     Raises:
@@ -59,5 +59,5 @@ def check_count(images: int, most: int, where: str) -> None:
         raise TooLargeError(
             f"too many images in one request, at most {most} are accepted",
             hint="send them in several requests, or raise RENORM_MAX_IMAGES",
-            where=where,
+            location=location,
         )

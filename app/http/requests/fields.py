@@ -55,7 +55,7 @@ def gather(
         known[name].check(read)
         # Pages of documentation fill in a query and a form alike: what says the same twice is one thing.
         if name in values and values[name] != read:
-            raise FieldError(f"{name} is given twice", hint="give it once, in the query or in the body", where=name)
+            raise FieldError(f"{name} is given twice", hint="give it once, in the query or in the body", location=name)
         values[name] = read
     return values
 
@@ -71,7 +71,7 @@ def check_stream(name: Any) -> None:
             f"stream must be 1 to {LONGEST_NAME} printable characters without '/' and without spaces around them, and "
             f"not '.' or '..', not {_short(name)}",
             hint="name it after its source, such as camera-7",
-            where="stream",
+            location="stream",
         )
 
 
@@ -85,14 +85,14 @@ def check_top_k(value: Any, classes: int) -> None:
         raise FieldError(
             f"top_k must be a whole number from 1 to {classes}, not {_short(value)}",
             hint=f"the model has {classes} classes",
-            where="top_k",
+            location="top_k",
         )
 
 
 def _check_strategy(name: Any) -> None:
     if not _printable(name):
         raise FieldError(
-            f"strategy must be a name, not {_short(name)}", hint="GET /v1/strategies lists them", where="strategy"
+            f"strategy must be a name, not {_short(name)}", hint="GET /v1/strategies lists them", location="strategy"
         )
 
 
@@ -101,23 +101,23 @@ def _check_params(value: Any) -> None:
         raise FieldError(
             f"params must be a JSON object, not {_short(value)}",
             hint='such as {"momentum": 0.1}; GET /v1/strategies lists what each strategy takes',
-            where="params",
+            location="params",
         )
 
 
 def _check_update(value: Any) -> None:
     if not isinstance(value, bool):
-        raise FieldError(f"update must be true or false, not {_short(value)}", where="update")
+        raise FieldError(f"update must be true or false, not {_short(value)}", location="update")
 
 
 def _check_all(value: Any) -> None:
     if not isinstance(value, bool):
-        raise FieldError(f"all must be true or false, not {_short(value)}", where="all")
+        raise FieldError(f"all must be true or false, not {_short(value)}", location="all")
 
 
 def _check_whole(value: Any) -> None:
     if not _whole(value):
-        raise FieldError(f"top_k must be a whole number, not {_short(value)}", where="top_k")
+        raise FieldError(f"top_k must be a whole number, not {_short(value)}", location="top_k")
 
 
 def _check_timeout(value: Any) -> None:
@@ -125,7 +125,7 @@ def _check_timeout(value: Any) -> None:
         raise FieldError(
             f"timeout must be a number of seconds above 0 and at most {LONGEST_TIMEOUT}, not {_short(value)}",
             hint="such as 0.5",
-            where="timeout",
+            location="timeout",
         )
 
 
@@ -161,7 +161,7 @@ def _short(value: Any) -> str:
 
 def _unknown(name: str, known: list[str]) -> FieldError:
     shown = _short(name)
-    return FieldError(f"unknown field {shown}", hint=f"known are {', '.join(known)}", where=name[:LONGEST_NAME])
+    return FieldError(f"unknown field {shown}", hint=f"known are {', '.join(known)}", location=name[:LONGEST_NAME])
 
 
 _NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}

@@ -79,10 +79,10 @@ def _sorted(items: list[tuple[str, UploadFile | str]]) -> tuple[list[UploadFile]
     for name, value in items:
         if isinstance(value, UploadFile):
             if name != "files":
-                raise FieldError(f"a file is in the part {name[:50]!r}", hint=_HINT, where=name[:50])
+                raise FieldError(f"a file is in the part {name[:50]!r}", hint=_HINT, location=name[:50])
             files.append(value)
         elif name == "files":
-            raise FieldError("the part 'files' is text, not a file: it has no filename", hint=_HINT, where="files")
+            raise FieldError("the part 'files' is text, not a file: it has no filename", hint=_HINT, location="files")
         else:
             fields.append((name, value))
     return files, fields
@@ -95,6 +95,6 @@ def _refusal(said: str, settings: Settings) -> FieldError | TooLargeError:
         return TooLargeError(
             "the form has too many fields or too long a one",
             hint=f"at most {MOST_FIELDS} fields of {LONGEST_FIELD} bytes are read; {_HINT}",
-            where="body",
+            location="body",
         )
-    return FieldError(f"the form is malformed: {said}", hint=_HINT, where="body")
+    return FieldError(f"the form is malformed: {said}", hint=_HINT, location="body")

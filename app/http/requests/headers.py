@@ -47,7 +47,7 @@ def request_id(headers: Headers) -> str | None:
         raise FieldError(
             f"{KEY} must be 1 to {LONGEST_KEY} printable ASCII characters, not {reprlib.repr(key)}",
             hint="make a new one, such as a UUID, for each request, and send it again with each try",
-            where=KEY,
+            location=KEY,
         )
     return key
 
@@ -72,9 +72,9 @@ def _stream(headers: Headers, name: str) -> str | None:
         stream = given.encode("latin-1").decode()
         check_stream(stream)
     except UnicodeDecodeError as error:
-        raise FieldError(f"{name} is not UTF-8", hint="send the bytes of its name in UTF-8", where=name) from error
+        raise FieldError(f"{name} is not UTF-8", hint="send the bytes of its name in UTF-8", location=name) from error
     except FieldError as error:
-        error.where = name
+        error.location = name
         raise
     return stream
 
@@ -82,5 +82,5 @@ def _stream(headers: Headers, name: str) -> str | None:
 def _one(headers: Headers, name: str) -> str | None:
     given = headers.getlist(name)
     if len(set(given)) > 1:
-        raise FieldError(f"the header {name} is given twice", hint="give it once", where=name)
+        raise FieldError(f"the header {name} is given twice", hint="give it once", location=name)
     return given[0] if given else None

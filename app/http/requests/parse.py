@@ -34,7 +34,7 @@ class Parsed(NamedTuple):
     call: Call
     place: str
 
-    def where(self, place: str) -> str:
+    def location(self, place: str) -> str:
         """The client's word for a place that the engine names: its ``images[2]`` is a form's ``files[2]``."""
         found = re.fullmatch(r"images\[(\d+)\]", place)
         return self.place.format(found[1]) if found else place
@@ -64,7 +64,9 @@ async def parse_predict(request: Request, settings: Settings, classes: int) -> P
         raise _unread(kind, _FORMS)
     account_of(request.scope).set(sum(map(len, images)))  # the body is gone, whatever it was
     if not images:
-        raise FieldError("the request holds no image", hint=_FORMS, where="files" if place == "files[{}]" else "body")
+        raise FieldError(
+            "the request holds no image", hint=_FORMS, location="files" if place == "files[{}]" else "body"
+        )
     return _parsed(images, place, fields, request.headers, classes)
 
 
@@ -88,12 +90,12 @@ async def parse_reset(request: Request) -> dict[str, Any]:
 def _limits(fields: dict[str, Any]) -> dict[str, Any]:
     everything = fields.pop("all", False)
     if everything and fields:
-        raise FieldError(f"all is not for one {' or '.join(fields)}", hint="leave one of them out", where="all")
+        raise FieldError(f"all is not for one {' or '.join(fields)}", hint="leave one of them out", location="all")
     if not everything and not fields:
         raise FieldError(
             "a reset without a stream and a strategy would forget everything",
             hint="name the stream, or say all=true",
-            where="all",
+            location="all",
         )
     return fields
 
@@ -115,7 +117,7 @@ async def read_whole(request: Request) -> bytes:
 def _from_json(body: bytes, query: dict[str, Any], most: int) -> tuple[list[bytes], dict[str, Any]]:
     members = load_object(body, "body")
     if "images" not in members:
-        raise FieldError("the body has no member 'images'", hint="it is a list of base64 strings", where="images")
+        raise FieldError("the body has no member 'images'", hint="it is a list of base64 strings", location="images")
     given = members.pop("images")
     fields = gather(PREDICT, members=members, before=query, beside="images")
     return decode_all(given, most), fields
@@ -137,10 +139,10 @@ def _media_type(request: Request) -> str:
     coding = request.headers.get("content-encoding", "identity")
     if coding.lower() not in {"", "identity"}:
         raise MediaTypeError(
-            f"bodies in coding {coding[:50]!r} are not read", hint="send the body as it is", where="body"
+            f"bodies in coding {coding[:50]!r} are not read", hint="send the body as it is", location="body"
         )
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _unread(kind: str, hint: str) -> MediaTypeError:
-    return MediaTypeError(f"bodies of type {kind[:100]!r} are not read here", hint=hint, where="body")
+    return MediaTypeError(f"bodies of type {kind[:100]!r} are not read here", hint=hint, location="body")

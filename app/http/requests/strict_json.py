@@ -15,7 +15,7 @@ LONGEST_NUMBER = 300
 """Digits of an integer: so that each still fits a float."""
 
 
-def load_object(raw: bytes | str, where: str) -> dict[str, Any]:
+def load_object(raw: bytes | str, location: str) -> dict[str, Any]:
     """The JSON object in ``raw``. Of members given twice the last counts.
 
     Raises:
@@ -28,21 +28,21 @@ def load_object(raw: bytes | str, where: str) -> dict[str, Any]:
         value = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int)
     except UnicodeDecodeError as error:
         raise FieldError(
-            f"{where} is not UTF-8: {error.reason} at byte {error.start}", hint=hint, where=where
+            f"{location} is not UTF-8: {error.reason} at byte {error.start}", hint=hint, location=location
         ) from error
     except RecursionError as error:
-        raise _too_deep(where) from error
+        raise _too_deep(location) from error
     except ValueError as error:
-        raise FieldError(f"{where} is not valid JSON: {error}", hint=hint, where=where) from error
+        raise FieldError(f"{location} is not valid JSON: {error}", hint=hint, location=location) from error
     if not isinstance(value, dict):
-        raise FieldError(f"{where} must be a JSON object, not {_kind(value)}", hint=hint, where=where)
+        raise FieldError(f"{location} must be a JSON object, not {_kind(value)}", hint=hint, location=location)
     if not _shallow(value, DEEPEST):
-        raise _too_deep(where)
+        raise _too_deep(location)
     return value
 
 
-def _too_deep(where: str) -> FieldError:
-    return FieldError(f"{where} is nested too deeply", hint=f"at most {DEEPEST} levels are read", where=where)
+def _too_deep(location: str) -> FieldError:
+    return FieldError(f"{location} is nested too deeply", hint=f"at most {DEEPEST} levels are read", location=location)
 
 
 def _refuse(word: str) -> Any:

@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
     status: int
     code: str
-    where: str = ""
+    location: str = ""
     headers: Mapping[str, str] | None = None
 
 
@@ -65,14 +65,14 @@ TABLE: dict[type[Exception], Row] = {
     AccessError: Row(403, "forbidden"),
     UnanswerableError: Row(422, "not_finite"),
     BusyError: Row(503, "busy"),
-    StreamBusyError: Row(429, "stream_busy", where="stream"),
+    StreamBusyError: Row(429, "stream_busy", location="stream"),
     DeadlineError: Row(504, "deadline"),
     EngineClosedError: Row(503, "unavailable", headers={"Retry-After": "1"}),
-    UnknownStrategyError: Row(422, "unknown_strategy", where="strategy"),
-    ParameterError: Row(422, "invalid_parameter", where="params"),
-    CombinationError: Row(422, "invalid_strategy", where="strategy"),
+    UnknownStrategyError: Row(422, "unknown_strategy", location="strategy"),
+    ParameterError: Row(422, "invalid_parameter", location="params"),
+    CombinationError: Row(422, "invalid_strategy", location="strategy"),
     # Once a model is hosted, only what a strategy asks of it can be missing.
-    UnsupportedModelError: Row(422, "unsupported_strategy", where="strategy"),
+    UnsupportedModelError: Row(422, "unsupported_strategy", location="strategy"),
     RequestValidationError: Row(422, "invalid_field"),
     ClientDisconnect: Row(400, "client_disconnected"),  # nobody reads it, but nobody must log a traceback either
 }
@@ -84,9 +84,9 @@ _DOCS = "GET /docs shows every call, GET /openapi.json describes them to program
 def answer(error: Exception, asked: str = "") -> JSONResponse:
     """The response that ``error`` becomes; ``asked`` is the request's method and path, for messages about them."""
     row = _row(error)
-    message, hint, where = _said(error, asked)
+    message, hint, location = _said(error, asked)
     message = f"{message}; {hint}" if hint else message
-    body, headers = wire(message, row.code, where or row.where), dict(row.headers or {})
+    body, headers = wire(message, row.code, location or row.location), dict(row.headers or {})
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     return JSONResponse(body, row.status, headers)
@@ -118,10 +118,10 @@ def _allowed(scope: Scope, first: str) -> str:
     return ", ".join(sorted(methods))
 
 
-def wire(message: str, code: str, where: str = "") -> dict[str, Any]:
+def wire(message: str, code: str, location: str = "") -> dict[str, Any]:
     """The shape of an error: ``where`` is left out when it is unknown."""
     said = {"error": _clean(message), "code": code}
-    return {**said, "where": _clean(where)} if where else said
+    return {**said, "where": _clean(location)} if location else said
 
 
 def install(app: FastAPI) -> None:
@@ -156,7 +156,7 @@ def _said(error: Exception, asked: str) -> tuple[str, str, str]:
     if _row(error) is _INTERNAL:
         return "internal error", "the server's log tells more", ""
     if isinstance(error, RenormError):
-        return error.message, error.hint, error.where
+        return error.message, error.hint, error.location
     return str(error) or type(error).__name__, "", ""
 
 

@@ -33,7 +33,7 @@ async def predicted(scope: Scope, engine: Engine, parsed: Parsed, first: int = 0
     try:
         prediction = await engine.predict(replace(parsed.call, client=client_of(scope)))
     except RequestError as error:
-        error.where = parsed.where(_shifted(error.where, first))
+        error.location = parsed.location(_shifted(error.location, first))
         raise
     note(scope, parsed.call.stream, prediction.timing)
     said = (prediction, parsed.call.stream, engine.hosted.name, engine.hosted.classes)
@@ -57,6 +57,6 @@ def extended(body: bytes, **members: Any) -> bytes:
     return orjson.dumps(members)[:-1] + b"," + body[1:]
 
 
-def _shifted(where: str, first: int) -> str:
-    found = re.fullmatch(r"images\[(\d+)\]", where)
-    return f"images[{int(found[1]) + first}]" if found else where
+def _shifted(location: str, first: int) -> str:
+    found = re.fullmatch(r"images\[(\d+)\]", location)
+    return f"images[{int(found[1]) + first}]" if found else location

@@ -46,7 +46,7 @@ async def strategy(name: str, settings: ServerSettings) -> CompositeResponse:
     try:
         parts, meant = parts_of(name), made(name)
     except UnknownStrategyError as error:
-        raise StrategyNotFoundError(str(error), hint="GET /v1/strategies describes them", where="name") from error
+        raise StrategyNotFoundError(str(error), hint="GET /v1/strategies describes them", location="name") from error
     default, full = name_of(made(settings.strategy)), name_of(meant)
     return CompositeResponse(
         name=full,

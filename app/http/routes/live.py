@@ -110,7 +110,7 @@ def _parsed(frame: Frame, call: Call) -> Parsed:
         raise MediaTypeError(
             "text messages are not read here",
             hint="send each image as one binary message; POST /v1/admin/reset forgets a stream",
-            where="frame",
+            location="frame",
         )
     return Parsed(replace(call, images=[frame.content]), "frame")
 

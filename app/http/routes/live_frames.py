@@ -100,7 +100,7 @@ class Frames:
         try:
             self._account.take(frame.size)
         except RenormError as error:
-            error.where = "frame"
+            error.location = "frame"
             return frame._replace(content=error)
         self._bytes += frame.size
         return frame

@@ -48,7 +48,7 @@ def _check_policy(value: Any) -> None:
         raise FieldError(
             f"policy must be one of {', '.join(POLICIES)}, not {reprlib.repr(value)}",
             hint="it says what happens when frames come faster than answers",
-            where="policy",
+            location="policy",
         )
 
 
@@ -57,7 +57,7 @@ def _check_queue(value: Any) -> None:
         raise FieldError(
             f"queue must be a whole number from 1 to {MOST_WAITING}, not {reprlib.repr(value)}",
             hint="it is how many frames may wait",
-            where="queue",
+            location="queue",
         )
 
 

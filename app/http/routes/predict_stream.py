@@ -46,7 +46,7 @@ def _check_chunk(value: Any) -> None:
         raise FieldError(
             f"chunk must be a whole number from 1, not {reprlib.repr(value)}",
             hint="it is how many images make one step; give it in the query",
-            where="chunk",
+            location="chunk",
         )
 
 

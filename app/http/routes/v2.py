@@ -80,7 +80,7 @@ async def load(request: Request) -> Response:
         raise UnsupportedError(
             "the hosted model cannot be loaded anew with parameters",
             hint="restart the server with other options",
-            where="parameters",
+            location="parameters",
         )
     return JSONResponse({"name": name, "ready": True})
 

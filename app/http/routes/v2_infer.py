@@ -79,7 +79,7 @@ async def infer(request: Request) -> Response:
         async with while_connected(request):
             prediction = await engine.predict(replace(asked.call, client=client_of(request.scope)))
     except RequestError as error:
-        error.where = re.sub("^images", "inputs[0].data", error.where)
+        error.location = re.sub("^images", "inputs[0].data", error.location)
         raise
     note(request.scope, asked.call.stream, prediction.timing)
     values = max(prediction.probabilities.numel(), len(prediction.classes) * asked.call.top_k)

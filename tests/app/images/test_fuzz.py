@@ -45,7 +45,7 @@ def outcome(data: bytes) -> tuple[object, ...]:
         # Warnings are errors in tests, so one of Pillow's would surface here, too.
         return tuple(decode(data, Preprocessing(8, 8, "bilinear", (0, 0, 0), (1, 1, 1)), LIMITS, "images[0]").shape)
     except RenormError as error:
-        return error.where, error.hint != ""
+        return error.location, error.hint != ""
 
 
 LIMITS = Limits(100_000, 10_000)

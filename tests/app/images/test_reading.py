@@ -50,7 +50,7 @@ def pixels(data: bytes, size: int = 32, resize: int = 0) -> Pixels:
 def refused(data: bytes, error: type[RenormError] = ImageError, limits: Limits = LIMITS) -> RenormError:
     with pytest.raises(error) as caught:
         decode(data, plain(32), limits, "images[3]")
-    assert caught.value.where == "images[3]"
+    assert caught.value.location == "images[3]"
     assert caught.value.hint
     return caught.value
 

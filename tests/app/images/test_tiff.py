@@ -97,5 +97,5 @@ def test_a_kind_that_is_not_read_is_named_and_not_called_corrupt() -> None:
     struct.pack_into("<H", data, at, 32803)  # a colour filter array
     with pytest.raises(ImageError, match="photometric interpretation 32803") as caught:
         pixels(bytes(data))
-    assert caught.value.where == "file"
+    assert caught.value.location == "file"
     assert "corrupt" not in caught.value.message

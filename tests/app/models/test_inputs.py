@@ -109,10 +109,10 @@ async def test_every_kind_of_input_gives_one_answer(factory: str, size: int | st
 
 
 def test_the_size_is_height_and_width() -> None:
-    where = "python:tests.app.models.test_inputs:build_for_size"
-    assert load(Settings(model=where, size="12x20")).preprocessing.input_shape == (3, 12, 20)
+    location = "python:tests.app.models.test_inputs:build_for_size"
+    assert load(Settings(model=location, size="12x20")).preprocessing.input_shape == (3, 12, 20)
     with pytest.raises(ModelError, match="fails on two RGB images of 20 x 20 pixels") as refused:
-        load(Settings(model=where, size=20))
+        load(Settings(model=location, size=20))
     assert "--size" in refused.value.hint
 
 

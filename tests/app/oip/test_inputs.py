@@ -48,7 +48,7 @@ def test_what_float32_cannot_hold_becomes_infinite_for_the_engine_to_refuse() ->
 def test_exactly_one_input(count: int) -> None:
     with pytest.raises(FieldError, match=f"exactly one input is expected, and there are {count}") as caught:
         images_of([NamedTensor("any", "BYTES", objects([b"a"], (1,)))] * count, LIMITS)
-    assert caught.value.where == "inputs"
+    assert caught.value.location == "inputs"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_no_images(datatype: str, shape: list[int]) -> None:
     with pytest.raises(FieldError, match="is no input of this model") as caught:
         check_input(datatype, shape, LIMITS, "inputs[0]")
     assert "FP32 [n, 3, 4, 4]" in caught.value.hint
-    assert caught.value.where == "inputs[0].shape"
+    assert caught.value.location == "inputs[0].shape"
 
 
 @pytest.mark.parametrize(

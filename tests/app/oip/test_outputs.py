@@ -81,7 +81,7 @@ def test_refused(given: list[tuple[Any, dict[str, Any]]], says: str) -> None:
     with pytest.raises(FieldError) as caught:
         read_wanted(given)
     assert says in f"{caught.value.message}; {caught.value.hint}"
-    assert caught.value.where.startswith("outputs[")
+    assert caught.value.location.startswith("outputs[")
 
 
 def test_what_is_said_of_the_stream() -> None:

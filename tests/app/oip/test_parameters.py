@@ -94,7 +94,7 @@ def test_hyperparameters_of_combinations_have_long_and_short_names() -> None:
 def test_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(FieldError, match=says) as caught:
         read(**given)
-    assert caught.value.where.removeprefix("parameters.") in given
+    assert caught.value.location.removeprefix("parameters.") in given
 
 
 def test_unknown_ones_of_ours_are_refused_with_the_known() -> None:

@@ -77,7 +77,7 @@ def test_an_empty_raw_body_is_no_image() -> None:
 def test_wrong_headers(header: str) -> None:
     with pytest.raises(FieldError, match="must be a number of bytes") as caught:
         read_body(b"{}", header, HOW)
-    assert caught.value.where == "Inference-Header-Content-Length"
+    assert caught.value.location == "Inference-Header-Content-Length"
 
 
 BINARY = {**FP32, "parameters": {"binary_data_size": 48}}
@@ -118,11 +118,11 @@ WRONG: dict[str, tuple[Any, bytes, str, str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_bodies(case: str) -> None:
-    message, rest, says, where = WRONG[case]
+    message, rest, says, location = WRONG[case]
     with pytest.raises(FieldError) as caught:
         read(message, rest)
     assert says in caught.value.message
-    assert caught.value.where == where
+    assert caught.value.location == location
 
 
 def test_no_inputs_are_for_the_call_to_refuse() -> None:

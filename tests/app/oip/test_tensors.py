@@ -95,14 +95,14 @@ def test_what_a_narrow_float_cannot_hold_becomes_infinite() -> None:
 def test_unknown_datatypes(datatype: Any) -> None:
     with pytest.raises(FieldError, match="datatype must be one of BOOL") as caught:
         check_kind(datatype, [1], "inputs[0]")
-    assert caught.value.where == "inputs[0].datatype"
+    assert caught.value.location == "inputs[0].datatype"
 
 
 @pytest.mark.parametrize("shape", [None, 3, "12", [1.0], [True], [-1], [2**31], ["1"], [1] * (MOST_DIMENSIONS + 1)])
 def test_no_shapes(shape: Any) -> None:
     with pytest.raises(FieldError, match="shape must be a list") as caught:
         check_kind("FP32", shape, "inputs[0]")
-    assert caught.value.where == "inputs[0].shape"
+    assert caught.value.location == "inputs[0].shape"
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)
@@ -126,7 +126,7 @@ def test_every_datatype_has_a_shape(datatype: str) -> None:
 def test_bytes_that_do_not_fit(datatype: str, shape: tuple[int, ...], raw: bytes, says: str) -> None:
     with pytest.raises(FieldError, match=says) as caught:
         from_bytes(datatype, shape, raw, "inputs[0].data")
-    assert caught.value.where == "inputs[0].data"
+    assert caught.value.location == "inputs[0].data"
 
 
 def deep(levels: int, inner: Any) -> Any:
@@ -161,4 +161,4 @@ def deep(levels: int, inner: Any) -> Any:
 def test_values_that_do_not_fit(datatype: str, shape: tuple[int, ...], data: Any, says: str) -> None:
     with pytest.raises(FieldError, match=says) as caught:
         values(datatype, shape, data)
-    assert caught.value.where.startswith("inputs[0].data")
+    assert caught.value.location.startswith("inputs[0].data")

@@ -161,14 +161,14 @@ def _binary(request: protocol.ModelInferRequest) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_message_that_is_wrong(
-    spoil: Callable[[protocol.ModelInferRequest], None], kind: type[RenormError], says: str, where: str
+    spoil: Callable[[protocol.ModelInferRequest], None], kind: type[RenormError], says: str, location: str
 ) -> None:
     request = ask()
     spoil(request)
     with pytest.raises(kind) as caught:
         read_infer(request, LIMITS)
     assert says in caught.value.message
-    assert caught.value.where == where
+    assert caught.value.location == location
 
 
 def test_bytes_that_are_no_message() -> None:

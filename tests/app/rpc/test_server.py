@@ -143,7 +143,7 @@ def test_large_messages_are_read_and_written_in_threads() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "more"),
     [
-        (ImageError("no image", hint="send one", where="images[1]"), Code.INVALID_ARGUMENT, "unreadable_image"),
+        (ImageError("no image", hint="send one", location="images[1]"), Code.INVALID_ARGUMENT, "unreadable_image"),
         (TooLargeError("too many"), Code.RESOURCE_EXHAUSTED, "too_large"),
         (ParameterError("momentum must be in 0 to 1"), Code.INVALID_ARGUMENT, "invalid_parameter"),
         (UnanswerableError("not finite"), Code.INVALID_ARGUMENT, "not_finite"),
@@ -174,7 +174,7 @@ def test_an_error_has_its_code_and_the_text_that_it_has_over_http(
 
 def test_an_error_says_where() -> None:
     client = Client(grpc_port=0)
-    client.engine.failure = ImageError("no image", where="images[1]")
+    client.engine.failure = ImageError("no image", location="images[1]")
     assert refused(client, "ModelInfer", ask())[2]["renorm-where"] == "inputs[0].contents[1]"
     odd: dict[str, Any] = {"renorm_\n\u00e9": 1}
     assert refused(client, "ModelInfer", ask(**odd))[2]["renorm-where"] == r"parameters.renorm_\n\xe9"

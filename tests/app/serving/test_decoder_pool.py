@@ -115,7 +115,7 @@ async def test_refusals_come_through_with_their_place_and_the_process_goes_on(ma
     for data, error in ((b"no image", ImageError), (large.getvalue(), TooLargeError), (tiff()[:300], ImageError)):
         with pytest.raises(error) as caught:
             await pool.decode(data, "images[3]")
-        assert caught.value.where == "images[3]"
+        assert caught.value.location == "images[3]"
         assert caught.value.hint
     assert len(pool._idle) == 1
 
@@ -161,7 +161,7 @@ async def test_an_image_that_takes_too_long_is_refused_and_the_pool_goes_on(
     pool = make(program, seconds=0.05)
     with pytest.raises(TooExpensiveError) as caught:
         await pool.decode(str(tmp_path / "begun").encode(), "images[1]")
-    assert caught.value.where == "images[1]"
+    assert caught.value.location == "images[1]"
     assert "RENORM_MAX_DECODE_SECONDS" in caught.value.hint
     assert not pool._idle
     monkeypatch.setattr(pool, "_program", make()._program)
@@ -196,7 +196,7 @@ async def test_a_decoder_that_crashes_on_an_image_is_that_images_fault(make: Mak
     pool = make(CRASHES)
     with pytest.raises(ImageError) as caught:
         await pool.decode(tiff(), "images[2]")
-    assert caught.value.where == "images[2]"
+    assert caught.value.location == "images[2]"
     assert await pool.check()
 
 

@@ -51,11 +51,11 @@ def test_what_fits_passes(name: str, params: dict[str, int], images: int) -> Non
     ],
 )
 def test_what_can_never_fit_is_refused_with_a_way_out(
-    name: str, params: dict[str, int], images: int, where: str, words: str
+    name: str, params: dict[str, int], images: int, location: str, words: str
 ) -> None:
     with pytest.raises(TooLargeError, match=words) as refusal:
         limit().check(strategy(name, params), images)
-    assert refusal.value.where == where
+    assert refusal.value.location == location
     assert "at most 10 images" in refusal.value.hint
     assert "RENORM_MAX_LESSON_BYTES" in refusal.value.hint
 

@@ -19,10 +19,10 @@ def call(headers: Any, query: str = "", **body: Any) -> Any:
     return client.engine.calls[0]
 
 
-def said(headers: Any, where: str) -> str:
+def said(headers: Any, location: str) -> str:
     """The refusal's message; the engine was not asked."""
     client = Client()
-    message = refusal(client.post("/v1/predict", headers=headers, content=IMAGE), 422, "invalid_field", where)
+    message = refusal(client.post("/v1/predict", headers=headers, content=IMAGE), 422, "invalid_field", location)
     assert client.engine.calls == []
     return message
 

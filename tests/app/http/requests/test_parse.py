@@ -59,9 +59,9 @@ def form(*parts: str, close: str = "--b--\r\n") -> bytes:
     ],
 )
 @pytest.mark.parametrize("body", ["raw", "form", "json"])
-def test_query(client: Client, query: str, where: str, says: str, body: str) -> None:
+def test_query(client: Client, query: str, location: str, says: str, body: str) -> None:
     bodies: dict[str, Any] = {"raw": {"content": b"x"}, "form": {"files": FILE}, "json": {"json": {"images": [TEXT]}}}
-    assert says in refusal(client.post(f"/v1/predict{query}", **bodies[body]), 422, "invalid_field", where)
+    assert says in refusal(client.post(f"/v1/predict{query}", **bodies[body]), 422, "invalid_field", location)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_query(client: Client, query: str, where: str, says: str, body: str) -> 
         ({"timeout": "soon"}, "timeout", "not 'soon'"),
     ],
 )
-def test_form_fields(client: Client, data: dict[str, Any], where: str, says: str) -> None:
+def test_form_fields(client: Client, data: dict[str, Any], location: str, says: str) -> None:
     response = client.post("/v1/predict", files=FILE, data=data)
-    assert says in refusal(response, 422, "invalid_field", where)
+    assert says in refusal(response, 422, "invalid_field", location)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_form_fields(client: Client, data: dict[str, Any], where: str, says: str
         ({"x" * 5000: 1}, "x" * 128, "unknown field"),
     ],
 )
-def test_json_fields(client: Client, members: dict[str, Any], where: str, says: str) -> None:
+def test_json_fields(client: Client, members: dict[str, Any], location: str, says: str) -> None:
     body = json.dumps({"images": [TEXT], **members}).encode()
-    assert says in refusal(client.predict(body, "application/json"), 422, "invalid_field", where)
+    assert says in refusal(client.predict(body, "application/json"), 422, "invalid_field", location)
 
 
 @pytest.mark.parametrize("name", ["stream", "strategy", "update", "top_k", "params"])
@@ -160,8 +160,8 @@ def test_names_that_no_stream_has(client: Client, name: str) -> None:
         (["data:image/png;base64,!"], "images[0]", "not base64"),
     ],
 )
-def test_json_images(client: Client, images: Any, where: str, says: str) -> None:
-    assert says in refusal(client.post("/v1/predict", json={"images": images}), 422, "invalid_field", where)
+def test_json_images(client: Client, images: Any, location: str, says: str) -> None:
+    assert says in refusal(client.post("/v1/predict", json={"images": images}), 422, "invalid_field", location)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_json_images(client: Client, images: Any, where: str, says: str) -> None
         (b"{}", "images", "no member 'images'"),
     ],
 )
-def test_json_body(client: Client, body: bytes, where: str, says: str) -> None:
-    assert says in refusal(client.predict(body, "application/json; charset=utf-8"), 422, "invalid_field", where)
+def test_json_body(client: Client, body: bytes, location: str, says: str) -> None:
+    assert says in refusal(client.predict(body, "application/json; charset=utf-8"), 422, "invalid_field", location)
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_json_body(client: Client, body: bytes, where: str, says: str) -> None:
         (form(*['name="files"; filename="a.png"\r\n\r\nx'] * 2, close=""), "body", "cut off"),
     ],
 )
-def test_form_body(client: Client, body: bytes, where: str, says: str) -> None:
-    assert says in refusal(client.predict(body, "multipart/form-data; boundary=b"), 422, "invalid_field", where)
+def test_form_body(client: Client, body: bytes, location: str, says: str) -> None:
+    assert says in refusal(client.predict(body, "multipart/form-data; boundary=b"), 422, "invalid_field", location)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_long_numbers() -> None:
     for digits in ("9" * (LONGEST_NUMBER + 1), "9" * 10_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity"):
         with pytest.raises(FieldError, match="not valid JSON") as caught:
             load_object(f'{{"a": {digits}}}', "params")
-        assert caught.value.where == "params"
+        assert caught.value.location == "params"
         assert len(caught.value.message) < 100
 
 

@@ -33,7 +33,7 @@ def test_no_two_rows_say_the_same_except_of_fields() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "body"),
     [
-        (ImageError("m", hint="h", where="w"), 422, {"error": "m; h", "code": "unreadable_image", "where": "w"}),
+        (ImageError("m", hint="h", location="w"), 422, {"error": "m; h", "code": "unreadable_image", "where": "w"}),
         (ImageError("m"), 422, {"error": "m", "code": "unreadable_image"}),
         (AccessError("m"), 403, {"error": "m", "code": "forbidden"}),
         (UnknownStrategyError("m"), 422, {"error": "m", "code": "unknown_strategy", "where": "strategy"}),

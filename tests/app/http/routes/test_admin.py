@@ -62,9 +62,9 @@ def test_reset(said: dict[str, Any], scope: tuple[str | None, str | None]) -> No
         ({"content": b"stream=a"}, "body", "not valid JSON"),
     ],
 )
-def test_refused_resets_forget_nothing(said: dict[str, Any], where: str, says: str) -> None:
+def test_refused_resets_forget_nothing(said: dict[str, Any], location: str, says: str) -> None:
     client = Client()
-    assert says in refusal(client.post("/v1/admin/reset", **said), 422, "invalid_field", where)
+    assert says in refusal(client.post("/v1/admin/reset", **said), 422, "invalid_field", location)
     assert client.engine.resets == []
 
 

@@ -86,8 +86,8 @@ def test_an_adapter_that_follows_is_left_out_of_the_name() -> None:
         ("adabn%2Fbn", 404, "not_found", None, "/docs"),
     ],
 )
-def test_what_no_strategy_is(name: str, status: int, code: str, where: str | None, says: str) -> None:
-    assert says in refusal(Client().get(f"/v1/strategies/{name}"), status, code, where)
+def test_what_no_strategy_is(name: str, status: int, code: str, location: str | None, says: str) -> None:
+    assert says in refusal(Client().get(f"/v1/strategies/{name}"), status, code, location)
 
 
 @pytest.fixture(scope="module")

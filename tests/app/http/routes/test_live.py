@@ -38,7 +38,7 @@ def test_frames_are_answered_in_order_like_requests() -> None:
 @pytest.mark.parametrize(
     ("frame", "failure", "code", "where"),
     [
-        (b"", ImageError("0 bytes", where="images[0]"), "unreadable_image", "frame"),
+        (b"", ImageError("0 bytes", location="images[0]"), "unreadable_image", "frame"),
         (b"x", StreamBusyError("too many wait"), "stream_busy", "stream"),
         ("hello", None, "unsupported_media_type", "frame"),
         ('{"reset": true}', None, "unsupported_media_type", "frame"),
@@ -46,7 +46,7 @@ def test_frames_are_answered_in_order_like_requests() -> None:
     ],
 )
 def test_a_frame_that_fails_is_answered_and_the_next_one_too(
-    frame: bytes | str, failure: Exception | None, code: str, where: str
+    frame: bytes | str, failure: Exception | None, code: str, location: str
 ) -> None:
     async def scene(client: Client) -> None:
         async with Camera(client, PATH) as camera:
@@ -57,7 +57,7 @@ def test_a_frame_that_fails_is_answered_and_the_next_one_too(
             client.engine.failure = None
             camera.send(b"good")
             (good,) = await camera.answers(1)
-        assert (bad["frame"], bad["dropped"], bad["code"], bad["where"]) == (0, 0, code, where)
+        assert (bad["frame"], bad["dropped"], bad["code"], bad["where"]) == (0, 0, code, location)
         assert set(bad) == {"frame", "dropped", "error", "code", "where"}
         assert (good["frame"], good["stream"]) == (1, "camera-7")
         assert client.engine.calls[-1].images == [b"good"]

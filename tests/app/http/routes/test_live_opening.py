@@ -29,7 +29,7 @@ BAD = {
 
 @pytest.mark.parametrize("query", BAD)
 def test_a_wrong_field_is_refused_before_the_connection_is_accepted(query: str) -> None:
-    status, code, where = BAD[query]
+    status, code, location = BAD[query]
 
     async def scene(client: Client) -> None:
         async with Camera(client, f"{PATH}?{query}") as camera:
@@ -37,7 +37,7 @@ def test_a_wrong_field_is_refused_before_the_connection_is_accepted(query: str) 
         assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
         assert (b"content-type", b"application/json") in start["headers"]
         said = json.loads(body["body"])
-        assert (said["code"], said["where"]) == (code, where)
+        assert (said["code"], said["where"]) == (code, location)
 
     play(scene)
 

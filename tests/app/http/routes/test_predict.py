@@ -177,22 +177,22 @@ def test_probabilities_that_are_not_finite_never_reach_json() -> None:
         (lambda c: c.predict(IMAGE), "body"),
     ],
 )
-def test_engine_names_the_image_in_the_client_s_words(send: Any, where: str) -> None:
+def test_engine_names_the_image_in_the_client_s_words(send: Any, location: str) -> None:
     client = Client()
-    client.engine.failure = ImageError("cannot read", hint="send a JPEG", where="images[2]")
-    assert refusal(send(client), 422, "unreadable_image", where) == "cannot read; send a JPEG"
+    client.engine.failure = ImageError("cannot read", hint="send a JPEG", location="images[2]")
+    assert refusal(send(client), 422, "unreadable_image", location) == "cannot read; send a JPEG"
 
 
 @pytest.mark.parametrize(
     ("failure", "status", "code", "where"),
     [
-        (TooLargeError("too many pixels", where="images[0]"), 413, "too_large", "body"),
-        (FieldError("no", where="images"), 422, "invalid_field", "images"),
+        (TooLargeError("too many pixels", location="images[0]"), 413, "too_large", "body"),
+        (FieldError("no", location="images"), 422, "invalid_field", "images"),
         (UnanswerableError("not finite"), 422, "not_finite", None),
         (EngineClosedError("closing"), 503, "unavailable", None),
     ],
 )
-def test_engine_s_errors(failure: Exception, status: int, code: str, where: str | None) -> None:
+def test_engine_s_errors(failure: Exception, status: int, code: str, location: str | None) -> None:
     client = Client()
     client.engine.failure = failure
-    refusal(client.predict(IMAGE), status, code, where)
+    refusal(client.predict(IMAGE), status, code, location)

@@ -204,11 +204,11 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_arguments_are_400_and_reach_no_stream(case: str) -> None:
-    body, says, where = WRONG[case]
+    body, says, location = WRONG[case]
     client = Client()
     response = client.post(URL, content=body)
     code = "unknown_strategy" if case == "strategy" else "invalid_field"
-    assert says in refusal(response, 400, code, where)
+    assert says in refusal(response, 400, code, location)
     assert client.engine.calls == []
 
 
@@ -227,8 +227,8 @@ def test_other_refusals_before_the_engine() -> None:
 @pytest.mark.parametrize(
     ("failure", "status", "code", "where"),
     [
-        (ImageError("m", where="images[0]"), 400, "unreadable_image", "inputs[0].data[0]"),
-        (FieldError("m", where="images"), 400, "invalid_field", "inputs[0].data"),
+        (ImageError("m", location="images[0]"), 400, "unreadable_image", "inputs[0].data[0]"),
+        (FieldError("m", location="images"), 400, "invalid_field", "inputs[0].data"),
         (UnanswerableError("m"), 400, "not_finite", None),
         (ParameterError("m"), 400, "invalid_parameter", "params"),
         (TooLargeError("m"), 413, "too_large", None),
@@ -238,10 +238,10 @@ def test_other_refusals_before_the_engine() -> None:
         (RuntimeError("m"), 500, "internal", None),
     ],
 )
-def test_failures_of_the_engine(failure: Exception, status: int, code: str, where: str | None) -> None:
+def test_failures_of_the_engine(failure: Exception, status: int, code: str, location: str | None) -> None:
     client = Client()
     client.engine.failure = failure
-    refusal(client.post(URL, content=message()), status, code, where)
+    refusal(client.post(URL, content=message()), status, code, location)
 
 
 def test_the_example_of_the_page_is_answered() -> None:
