@@ -140,12 +140,12 @@ def _binary(request: protocol.ModelInferRequest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "kind", "says", "where"),
+    ("spoil", "kind", "says", "location"),
     [
         (_no_name, FieldError, "must have a name", "inputs[0].name"),
         (_short, FieldError, "takes 90 bytes, and there are 3", "raw_input_contents[0]"),
         (_two_raw, FieldError, "1 inputs and 2 raw", "raw_input_contents"),
-        (_both, FieldError, "send one of them", "inputs[0].contents"),
+        (_both, FieldError, "both contents and raw_input_contents", "inputs[0].contents"),
         (_neither, FieldError, "data has the shape [0]", "inputs[0].contents"),
         (_other_field, FieldError, "UINT8 belongs in uint_contents, not in int_contents", "inputs[0].contents"),
         (_too_big, FieldError, "no whole numbers from 0 to 255", "inputs[0].contents"),

@@ -42,7 +42,7 @@ def test_what_fits_passes(name: str, params: dict[str, int], images: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "params", "images", "where", "words"),
+    ("name", "params", "images", "location", "words"),
     [
         ("tent", {}, 11, "images", "11 images at once takes 1100 bytes of memory, and it may take 1000"),
         ("core", {}, 128, "images", "128 images at once takes 12800 bytes"),

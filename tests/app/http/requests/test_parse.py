@@ -24,7 +24,7 @@ def form(*parts: str, close: str = "--b--\r\n") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("query", "where", "says"),
+    ("query", "location", "says"),
     [
         ("?colour=red", "colour", "unknown field 'colour'; known are stream, strategy, params, update, top_k"),
         ("?files=x", "files", "unknown field"),
@@ -65,7 +65,7 @@ def test_query(client: Client, query: str, location: str, says: str, body: str) 
 
 
 @pytest.mark.parametrize(
-    ("data", "where", "says"),
+    ("data", "location", "says"),
     [
         ({"colour": "red"}, "colour", "known are files, stream"),
         ({"stream": ["a", "b"]}, "stream", "given twice"),
@@ -83,7 +83,7 @@ def test_form_fields(client: Client, data: dict[str, Any], location: str, says: 
 
 
 @pytest.mark.parametrize(
-    ("members", "where", "says"),
+    ("members", "location", "says"),
     [
         ({"image": TEXT}, "image", "unknown field 'image'; known are images, stream"),
         ({"stream": None}, "stream", "not null"),
@@ -143,7 +143,7 @@ def test_names_that_no_stream_has(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "where", "says"),
+    ("images", "location", "says"),
     [
         ([], "images", "one or more"),
         (TEXT, "images", "must be a list"),
@@ -165,7 +165,7 @@ def test_json_images(client: Client, images: Any, location: str, says: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("body", "where", "says"),
+    ("body", "location", "says"),
     [
         (b"", "body", "not valid JSON"),
         (b"{", "body", "not valid JSON"),
@@ -188,7 +188,7 @@ def test_json_body(client: Client, body: bytes, location: str, says: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "where", "says"),
+    ("body", "location", "says"),
     [
         (form('name="image"; filename="a.png"\r\n\r\nx'), "image", "named 'files'"),
         (form('name="params"; filename="a.json"\r\n\r\n{}'), "params", "named 'files'"),

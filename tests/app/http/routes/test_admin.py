@@ -43,7 +43,7 @@ def test_reset(said: dict[str, Any], scope: tuple[str | None, str | None]) -> No
 
 
 @pytest.mark.parametrize(
-    ("said", "where", "says"),
+    ("said", "location", "says"),
     [
         ({"json": {"steam": "a"}}, "steam", "known are stream, strategy"),
         ({"params": {"steam": "a"}}, "steam", "known are stream, strategy"),

@@ -74,7 +74,7 @@ def test_an_adapter_that_follows_is_left_out_of_the_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "code", "where", "says"),
+    ("name", "status", "code", "location", "says"),
     [
         ("adabm", 404, "strategy_not_found", "name", "unknown strategy 'adabm': choose one of source"),
         ("adabn+magic", 404, "strategy_not_found", "name", "unknown strategy 'magic' in 'adabn+magic'"),

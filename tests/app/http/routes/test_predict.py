@@ -170,7 +170,7 @@ def test_probabilities_that_are_not_finite_never_reach_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("send", "where"),
+    ("send", "location"),
     [
         (lambda c: c.post("/v1/predict", files=[("files", ("a", b"a"))] * 3), "files[2]"),
         (lambda c: c.post("/v1/predict", json={"images": [TEXT] * 3}), "images[2]"),
@@ -184,7 +184,7 @@ def test_engine_names_the_image_in_the_client_s_words(send: Any, location: str) 
 
 
 @pytest.mark.parametrize(
-    ("failure", "status", "code", "where"),
+    ("failure", "status", "code", "location"),
     [
         (TooLargeError("too many pixels", location="images[0]"), 413, "too_large", "body"),
         (FieldError("no", location="images"), 422, "invalid_field", "images"),

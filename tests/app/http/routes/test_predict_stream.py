@@ -108,7 +108,7 @@ def test_chunk_given_twice_or_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "sent", "status", "code", "where"),
+    ("query", "sent", "status", "code", "location"),
     [
         ("?colour=red", files(1), 422, "invalid_field", "colour"),
         ("?top_k=8", files(1), 422, "invalid_field", "top_k"),

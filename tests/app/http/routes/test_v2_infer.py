@@ -225,7 +225,7 @@ def test_other_refusals_before_the_engine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "status", "code", "where"),
+    ("failure", "status", "code", "location"),
     [
         (ImageError("m", location="images[0]"), 400, "unreadable_image", "inputs[0].data[0]"),
         (FieldError("m", location="images"), 400, "invalid_field", "inputs[0].data"),
