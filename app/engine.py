@@ -14,31 +14,31 @@ from torch import Tensor
 from adapters import AdaptiveModel, Key, load_plugins
 from app.baselines import load_baseline
 from app.errors import BusyError, DeadlineError, EngineClosedError, StreamNotFoundError
-from app.images import Limits
+from app.images import ImageLimits
 from app.models import load
 from app.models.device import TYPES, device_of
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
-from app.observability.meter import Meter, Silent
-from app.observability.statistics import Statistics
+from app.observability.meter import Meter
+from app.observability.statistics import EngineCounters
 from app.resources.cores import usable_cores
 from app.resources.governor import Governor
 from app.resources.memory import Part, parts_of
 from app.serving.batcher import Batcher
 from app.serving.budget import Budget
 from app.serving.call_limits import check_count
-from app.serving.decode_stage import Decoders
-from app.serving.forward_stage import Forwards
+from app.serving.decode_stage import DecodeStage
+from app.serving.forward_stage import ForwardStage
 from app.serving.lesson_limit import LessonLimit
 from app.serving.model_info import describe_hosted
-from app.serving.places import Limits as Waiting
+from app.serving.places import QueueLimits
 from app.serving.predictions import prediction_of, timing_of
 from app.serving.replays import Replays, fingerprint
-from app.serving.streams import IN_USE_S, Scope, Streams
+from app.serving.streams import IN_USE_S, ResetScope, Streams
 from app.serving.tickets import Result, Ticket
 from app.serving.worker import Worker
 from app.settings import Settings
-from app.strategies import Calibrated, named
+from app.strategies import StrategyResolver, resolve
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
 
 log = logging.getLogger("renorm")
@@ -59,9 +59,9 @@ class Engine:
     """
 
     def __init__(self, settings: Settings, hosted: Hosted, metrics: Meter | None = None) -> None:
-        self.settings, self.hosted, self.metrics = settings, hosted, metrics or Silent()
-        self._calibrated = Calibrated(settings, hosted)
-        strategy, how = self._calibrated.named(settings.strategy, {}).strategy, hosted.preprocessing
+        self.settings, self.hosted, self.metrics = settings, hosted, metrics or Meter()
+        self._resolver = StrategyResolver(settings, hosted)
+        strategy, how = self._resolver.resolve(settings.strategy, {}).strategy, hosted.preprocessing
         device = device_of(settings.device)
         self._model = AdaptiveModel(
             hosted.network,
@@ -74,15 +74,17 @@ class Engine:
             baseline=hosted.baseline if settings.baseline is None else load_baseline(settings.baseline),
         )
         self._streams = Streams(settings.max_state_bytes, settings.max_streams)
-        self._replays, self._statistics = Replays(), Statistics()
+        self._replays, self._statistics = Replays(), EngineCounters()
         self._thread = Worker("renorm-model")
-        self._forwards = Forwards(self._model, self._streams, self._thread, self._statistics, self.metrics)
-        self._batcher = Batcher(self._forwards, self._streams.forget, Waiting.of(settings), self._forwards.learn)
+        self._forward_stage = ForwardStage(self._model, self._streams, self._thread, self._statistics, self.metrics)
+        self._batcher = Batcher(
+            self._forward_stage, self._streams.forget, QueueLimits.of(settings), self._forward_stage.learn
+        )
         parts = parts_of(settings)
         self._budget = Budget(parts.decoded, is_left=True)
         self._lesson_limit = LessonLimit(self._model.lessons, settings, device)
         allowed = settings.max_decode_seconds, parts.decoding
-        self._decoders = Decoders(how, Limits.of(settings), settings.input_range, *allowed)
+        self._decode_stage = DecodeStage(how, ImageLimits.of(settings), settings.input_range, *allowed)
 
     @classmethod
     async def open(
@@ -121,8 +123,8 @@ class Engine:
         try:
             return await (self._answer(call) if call.request_id is None else self._answer_once(call, call.request_id))
         except BaseException as error:
-            self._statistics.failed(1000 * (time.perf_counter() - arrived))
-            self.metrics.failed(type(error).__name__)
+            self._statistics.record_failure(1000 * (time.perf_counter() - arrived))
+            self.metrics.record_failure(type(error).__name__)
             raise
 
     async def _answer_once(self, call: Call, request_id: str) -> Prediction:
@@ -151,7 +153,7 @@ class Engine:
             raise
 
     async def _answer(self, call: Call, entered: Callable[[Ticket], None] | None = None) -> Prediction:
-        strategy, name, params = self._calibrated.named(call.strategy or self.settings.strategy, call.params)
+        strategy, name, params = self._resolver.resolve(call.strategy or self.settings.strategy, call.params)
         self._model.check(strategy)
         check_count(len(call.images), self.settings.max_images)
         self._lesson_limit.check(strategy, len(call.images) if call.update else 0)
@@ -177,9 +179,9 @@ class Engine:
                 hint="send more slowly, or allow more time with timeout",
             ) from error
         prediction = prediction_of(result, name, params, timing_of(ticket))
-        self._statistics.answered(prediction.timing, result.commit_ms)
-        self.metrics.answered(name, len(call.images), prediction.timing)
-        self.metrics.found(prediction.state_origin)
+        self._statistics.record_answer(prediction.timing, result.commit_ms)
+        self.metrics.record_answer(name, len(call.images), prediction.timing)
+        self.metrics.record_origin(prediction.state_origin)
         return prediction
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
@@ -191,8 +193,8 @@ class Engine:
             adapters.UnknownStrategyError: no strategy has that name.
         """
         if strategy is not None:
-            strategy = named(strategy, {}).name
-        return await self._batcher.reset(Scope(stream, strategy))
+            strategy = resolve(strategy, {}).name
+        return await self._batcher.reset(ResetScope(stream, strategy))
 
     async def moments(self, images: Sequence[bytes] | Tensor) -> Tensor:
         """What a baseline is made of, see `adapters.AdaptiveModel.moments`; no stream moves.
@@ -200,7 +202,7 @@ class Engine:
         Raises:
             RequestError: an image cannot be read.
         """
-        pixels = await self._decoders(images)
+        pixels = await self._decode_stage(images)
         return await self._thread.run(lambda: self._model.moments(pixels))
 
     def streams(self) -> StreamsInfo:
@@ -227,13 +229,17 @@ class Engine:
     def memory(self) -> list[Part]:
         """What requests hold of the budget for memory, once they were received."""
         decoded = Part("decoded", self._budget.lent, self._budget.capacity)
-        return [decoded, self._decoders.memory, Part("lessons", self._forwards.lesson_bytes, self._lesson_limit.shared)]
+        return [
+            decoded,
+            self._decode_stage.memory,
+            Part("lessons", self._forward_stage.lesson_bytes, self._lesson_limit.shared),
+        ]
 
     def report_to(self, metrics: Meter) -> None:
         """Tell ``metrics`` from now on what is done."""
-        self.metrics = self._forwards.metrics = metrics
+        self.metrics = self._forward_stage.metrics = metrics
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> EngineCounters:
         """What was done since the engine was opened."""
         return self._statistics
 
@@ -244,12 +250,12 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether the model thread is there and neither a forward nor decoding hangs. If not, only a restart helps."""
-        return self._thread.alive and max(self._thread.busy_s, self._decoders.busy_s) < HUNG_S
+        return self._thread.alive and max(self._thread.busy_s, self._decode_stage.busy_s) < HUNG_S
 
     async def ping(self, deadline_s: float) -> bool:
         """Whether the model thread takes up work within the deadline, and images can be decoded."""
         try:
-            both = asyncio.gather(self._thread.run(lambda: True), self._decoders.check())
+            both = asyncio.gather(self._thread.run(lambda: True), self._decode_stage.check())
             return all(await asyncio.wait_for(both, deadline_s))
         except (TimeoutError, EngineClosedError):
             return False
@@ -261,7 +267,7 @@ class Engine:
         closing = asyncio.ensure_future(self._batcher.close())
         if not (await asyncio.wait([closing], timeout=patience_s))[0]:
             log.warning("a forward still runs after %g s: its requests are not answered", patience_s)
-        self._decoders.close()
+        self._decode_stage.close()
         if closing.done():
             await self._thread.close(patience_s)
 
@@ -277,11 +283,11 @@ class Engine:
 
     async def _run(self, ticket: Ticket, call: Call) -> Result:
         """Decode and run, holding as much of the budget as the pixels take."""
-        size = self._decoders.bytes_of(call.images)
+        size = self._decode_stage.bytes_of(call.images)
         # Asked for in the order of the tickets, as the budget demands: nothing is awaited between the two.
         await self._budget.take(size, ticket.flow)
         try:
-            return await self._batcher.run(ticket, await self._decoders(call.images, ticket.flow))
+            return await self._batcher.run(ticket, await self._decode_stage(call.images, ticket.flow))
         finally:
             self._budget.give_back(size, ticket.flow)
 
@@ -289,7 +295,7 @@ class Engine:
         if isinstance(threads := self.settings.threads, int):
             torch.set_num_threads(threads)
         elif threads == "auto":
-            self._forwards.governor = Governor(usable_cores(), torch.set_num_threads)
+            self._forward_stage.governor = Governor(usable_cores(), torch.set_num_threads)
         how = self.hosted.preprocessing
         black = torch.zeros(1, how.height, how.width, how.channels, dtype=torch.uint8, device=self._model.device)
         self._model.warm_up(black, progress)

@@ -23,7 +23,7 @@ CACHED = 1024
 """Strategies that are kept: many more than a server's clients use, and few enough that nobody can fill the memory."""
 
 
-class Named(NamedTuple):
+class ResolvedStrategy(NamedTuple):
     """A strategy, its name, and all its hyperparameters, which nobody may change."""
 
     strategy: Strategy
@@ -31,7 +31,7 @@ class Named(NamedTuple):
     params: dict[str, Any]
 
 
-def named(name: str, params: Mapping[str, Any]) -> Named:
+def resolve(name: str, params: Mapping[str, Any]) -> ResolvedStrategy:
     """The strategy of that name with these hyperparameters, the others at their defaults.
 
     Raises:
@@ -42,18 +42,18 @@ def named(name: str, params: Mapping[str, Any]) -> Named:
         return _made(name, tuple((key, type(value), value) for key, value in params.items()))
     except TypeError:
         # A list or an object as a value, which the strategy itself is to judge.
-        return described(made(name, params))
+        return describe_strategy(made(name, params))
 
 
 @lru_cache(CACHED)
-def described(strategy: Strategy) -> Named:
+def describe_strategy(strategy: Strategy) -> ResolvedStrategy:
     """What there is to tell of a strategy."""
-    return Named(strategy, name_of(strategy), params_of(strategy))
+    return ResolvedStrategy(strategy, name_of(strategy), params_of(strategy))
 
 
 @lru_cache(CACHED)
-def _made(name: str, params: tuple[tuple[str, type, Any], ...]) -> Named:
-    return described(made(name, {key: value for key, _, value in params}))
+def _made(name: str, params: tuple[tuple[str, type, Any], ...]) -> ResolvedStrategy:
+    return describe_strategy(made(name, {key: value for key, _, value in params}))
 
 
 PARAMETER = "temperature.temperature"
@@ -91,7 +91,7 @@ def file_of(settings: Settings) -> Path:
     return settings.temperatures or default_file()
 
 
-class Calibrated:
+class StrategyResolver:
     """What was fitted for one model, as its file has it now: who fits again need not start the server again.
 
     Raises:
@@ -106,18 +106,18 @@ class Calibrated:
         self._read = _signature(self._file)
         self._temperatures = Temperatures.load(self._file)
 
-    def named(self, name: str, params: Mapping[str, Any]) -> Named:
-        """As `named`; a strategy with the part `temperature` gets the one fitted for the parts before it.
+    def resolve(self, name: str, params: Mapping[str, Any]) -> ResolvedStrategy:
+        """As `resolve`; a strategy with the part `temperature` gets the one fitted for the parts before it.
 
         Raises:
             adapters.UnknownStrategyError, adapters.ParameterError: see `adapters.strategy`; also where no temperature
                 was fitted and none is given.
         """
-        found = named(name, params)
+        found = resolve(name, params)
         # A parameter without the part's name is its own, or the name would have been refused as that of several.
         if not _has_temperature(found.strategy) or PARAMETER in params or "temperature" in params:
             return found
-        return named(name, {**params, PARAMETER: self._fitted(key_of(in_front(found.strategy)))})
+        return resolve(name, {**params, PARAMETER: self._fitted(key_of(in_front(found.strategy)))})
 
     def _fitted(self, key: str) -> float:
         self._refresh()

@@ -21,7 +21,7 @@ from load_pictures import PLAIN
 from load_results import Addition
 
 from adapters import AdaptiveModel
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models import load
 from app.models.pixels import Pixels
 from app.settings import Settings
@@ -34,7 +34,7 @@ class Local:
         settings = Settings()
         hosted = load(settings)
         self._how = hosted.preprocessing
-        self._limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         options: dict[str, Any] = {"compile": True} if compiled else {}
         self._model = AdaptiveModel(hosted.network, strategy, prepare=Pixels(self._how), **options)
 

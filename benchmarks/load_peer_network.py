@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models import load
 from app.models.pixels import Pixels
 from app.settings import Settings
@@ -25,7 +25,7 @@ class Network:
         self.classes = hosted.classes
         self._how = hosted.preprocessing
         self._network, self._pixels = hosted.network.eval(), Pixels(self._how)
-        self._limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
 
     def decode(self, files: Sequence[bytes | str]) -> Tensor:
         """Pixels uint8 ``[n, size, size, 3]`` of encoded images; a text is base64."""

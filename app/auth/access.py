@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from app.auth.keys import Key, KeyFile, Scope, digest
+from app.auth.keys import ApiKey, KeyFile, KeyScope, digest
 from app.errors import AccessError, MissingKeyError
 from app.settings import Settings
 
 ADMIN_KEY_NAME = "RENORM_ADMIN_KEY"
 """What the key of the settings is called beside those of the file."""
 
-PATHS: tuple[tuple[str, Scope | None], ...] = (
+PATHS: tuple[tuple[str, KeyScope | None], ...] = (
     ("/healthz", None),
     ("/readyz", None),
     ("/v2/health", None),
@@ -36,7 +36,7 @@ _MAKE = "make a key with `renorm key new` and restart with --keys FILE, or set R
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def needed(path: str) -> Scope | None:
+def needed(path: str) -> KeyScope | None:
     """The scope that calls to a path need, None where they need none."""
     if path == "/":
         return None
@@ -84,25 +84,25 @@ class Access:
         self._names = _LOCAL | {settings.host.strip("[]").lower(), *settings.allowed_hosts}
         self._file = None if settings.keys is None else KeyFile(settings.keys)
         key = settings.admin_key
-        admin = frozenset[Scope](["infer", "admin"])
-        self._own = () if key is None else (Key(ADMIN_KEY_NAME, admin, digest(key.get_secret_value().encode())),)
+        admin = frozenset[KeyScope](["infer", "admin"])
+        self._own = () if key is None else (ApiKey(ADMIN_KEY_NAME, admin, digest(key.get_secret_value().encode())),)
         self.keyed = self._file is not None or bool(self._own)
 
     @property
-    def keys(self) -> tuple[Key, ...]:
+    def keys(self) -> tuple[ApiKey, ...]:
         """Every key that is known now, expired ones included."""
         return self._own if self._file is None else self._own + self._file.keys
 
     def check(
         self,
-        scope: Scope | None,
+        scope: KeyScope | None,
         keys: Sequence[bytes],
         origin: str | None = None,
         host: str | None = None,
         *,
         changes: bool = False,
         websocket: bool = False,
-    ) -> Key | None:
+    ) -> ApiKey | None:
         """Let a call of that scope pass, or say why not; the key for which it passes, if it is one. Changes nothing.
 
         ``keys`` are those that the call presents, see `presented`; ``origin`` and ``host`` are its headers of that name
@@ -126,7 +126,7 @@ class Access:
         return None
 
     def check_stream(
-        self, keys: Sequence[bytes], stream: str | None, *, scope: Scope = "infer", forgets: bool = False
+        self, keys: Sequence[bytes], stream: str | None, *, scope: KeyScope = "infer", forgets: bool = False
     ) -> None:
         """Let a call that has passed `check` touch that stream, or all streams (None), or say why not.
 
@@ -154,7 +154,7 @@ class Access:
                 "(renorm key new --streams PREFIX)",
             )
 
-    def valid(self, keys: Sequence[bytes]) -> list[Key]:
+    def valid(self, keys: Sequence[bytes]) -> list[ApiKey]:
         """The keys behind those that a call presents, without those that have expired."""
         now = datetime.now(UTC)
         return [key for key in self._matching(keys) if not key.expired(now)]
@@ -170,7 +170,7 @@ class Access:
             )
 
     def _check_page(
-        self, scope: Scope, origin: str | None, host: str | None, *, changes: bool, websocket: bool
+        self, scope: KeyScope, origin: str | None, host: str | None, *, changes: bool, websocket: bool
     ) -> None:
         """Refuse what another web page asks for, unless it only reads, which browsers keep from it."""
         if origin is None or not (changes or websocket or scope == "admin") or self._own_page(origin, host):
@@ -199,7 +199,7 @@ class Access:
             "or add --insecure to let everyone predict"
         )
 
-    def _fitting(self, scope: Scope, given: Sequence[bytes]) -> Key:
+    def _fitting(self, scope: KeyScope, given: Sequence[bytes]) -> ApiKey:
         if not given:
             raise MissingKeyError(f"this call needs a key with scope '{scope}'", hint=_SEND)
         matches = self._matching(given)
@@ -214,7 +214,7 @@ class Access:
             raise AccessError(f"key '{fitting[0].name}' has expired", hint="make another with `renorm key new`")
         return valid
 
-    def _matching(self, given: Sequence[bytes]) -> list[Key]:
+    def _matching(self, given: Sequence[bytes]) -> list[ApiKey]:
         known, digests = self.keys, [digest(one) for one in given]
         # A list, and no early exit: how long it takes tells nothing of which key fits, or how much of it.
         return [key for one in digests for key in known if hmac.compare_digest(key.digest, one)]

@@ -31,10 +31,10 @@ from typing import Any, Literal, cast, get_args
 
 from app.errors import RenormError
 
-Scope = Literal["infer", "admin"]
+KeyScope = Literal["infer", "admin"]
 """What a key is for: ``infer`` reads and predicts, ``admin`` also changes what others see."""
 
-SCOPES: tuple[Scope, ...] = get_args(Scope)
+SCOPES: tuple[KeyScope, ...] = get_args(KeyScope)
 PREFIX = "renorm_"
 """How each key begins, so that people and secret scanners recognize one that leaked."""
 
@@ -50,11 +50,11 @@ class KeyFileError(RenormError):
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """What is kept of one key. ``digest`` is 32 bytes; ``expires`` is None where it never does."""
 
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     digest: bytes
     created: datetime | None = None
     expires: datetime | None = None
@@ -64,7 +64,7 @@ class Key:
         """Whether the key is for a stream, or for all (None)."""
         return not self.streams or (stream is not None and stream.startswith(self.streams))
 
-    def may(self, scope: Scope) -> bool:
+    def may(self, scope: KeyScope) -> bool:
         """Whether calls of this scope are allowed: admin includes infer."""
         return scope in self.scopes or "admin" in self.scopes
 
@@ -83,13 +83,13 @@ def digest(key: bytes) -> bytes:
 
 
 def new_key(
-    name: str, scopes: Iterable[Scope], expires: datetime | None = None, streams: Iterable[str] = ()
-) -> tuple[str, Key]:
+    name: str, scopes: Iterable[KeyScope], expires: datetime | None = None, streams: Iterable[str] = ()
+) -> tuple[str, ApiKey]:
     """A random key of 256 bits, and what is kept of it; ``streams`` binds it to those whose names begin like that."""
     secret = PREFIX + secrets.token_urlsafe(32)
     created = datetime.now(UTC).replace(microsecond=0)
     prefixes = check_prefixes(streams)
-    return secret, Key(check_name(name), frozenset(scopes), digest(secret.encode()), created, expires, prefixes)
+    return secret, ApiKey(check_name(name), frozenset(scopes), digest(secret.encode()), created, expires, prefixes)
 
 
 def check_name(name: object) -> str:
@@ -118,7 +118,7 @@ def check_prefixes(prefixes: object) -> tuple[str, ...]:
     return names
 
 
-def read_keys(path: Path) -> tuple[Key, ...]:
+def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """All keys of a file, also those that have expired.
 
     Raises:
@@ -142,7 +142,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     return keys
 
 
-def write_keys(path: Path, keys: Sequence[Key]) -> None:
+def write_keys(path: Path, keys: Sequence[ApiKey]) -> None:
     """Write a file of keys that only its owner can read. Readers see the old file or the new one, never a part.
 
     Raises:
@@ -178,7 +178,7 @@ class KeyFile:
         _warn_of_readers(path)
 
     @property
-    def keys(self) -> tuple[Key, ...]:
+    def keys(self) -> tuple[ApiKey, ...]:
         """What is valid now, expired keys included."""
         now = time.monotonic()
         if now - self._checked >= CHECK_S:
@@ -220,7 +220,7 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _parsed(entry: dict[str, Any], number: int) -> Key:
+def _parsed(entry: dict[str, Any], number: int) -> ApiKey:
     unknown = sorted(set(entry) - _FIELDS)
     if unknown:
         hint = "known are name, scopes, hash, created, expires and streams"
@@ -233,8 +233,8 @@ def _parsed(entry: dict[str, Any], number: int) -> Key:
     if not isinstance(hashed, str) or re.fullmatch(r"sha256:[0-9a-f]{64}", hashed) is None:
         raise KeyFileError(f"the hash of key '{name}' must be 'sha256:' and 64 hexadecimal digits")
     created, expires = (_time(entry.get(field), field, name) for field in ("created", "expires"))
-    scope_set, hash_bytes = frozenset(cast("list[Scope]", scopes)), bytes.fromhex(hashed.partition(":")[2])
-    return Key(name, scope_set, hash_bytes, created, expires, _streams(entry))
+    scope_set, hash_bytes = frozenset(cast("list[KeyScope]", scopes)), bytes.fromhex(hashed.partition(":")[2])
+    return ApiKey(name, scope_set, hash_bytes, created, expires, _streams(entry))
 
 
 def _streams(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -250,7 +250,7 @@ def _time(value: object, field: str, name: str) -> datetime | None:
     return value
 
 
-def _check_names(keys: Iterable[Key]) -> None:
+def _check_names(keys: Iterable[ApiKey]) -> None:
     names: set[str] = set()
     for key in keys:
         if key.name in names:
@@ -258,7 +258,7 @@ def _check_names(keys: Iterable[Key]) -> None:
         names.add(key.name)
 
 
-def _table(key: Key) -> str:
+def _table(key: ApiKey) -> str:
     # Names, scopes and hashes hold no character that TOML would need escaped.
     scopes = ", ".join(f'"{scope}"' for scope in SCOPES if scope in key.scopes)
     lines = ["\n[[key]]", f'name = "{key.name}"', f"scopes = [{scopes}]", f'hash = "sha256:{key.digest.hex()}"']

@@ -91,14 +91,14 @@ def _front(text: str) -> Strategy:
     from adapters import load_plugins, name_of
     from app.evaluation.specs import check_specs, parse_specs
     from app.evaluation.temperature.collect import check_front
-    from app.strategies import in_front, key_of, named
+    from app.strategies import in_front, key_of, resolve
 
     load_plugins()
     specs = parse_specs([text])
     if len(specs) != 1:
         fail(f"--strategy must be one strategy, not {text!r}", status=BAD_OPTION)
     check_specs(specs)
-    strategy = named(specs[0].strategy, specs[0].params).strategy
+    strategy = resolve(specs[0].strategy, specs[0].params).strategy
     front = in_front(strategy)
     if front != strategy:
         key = key_of(front)

@@ -9,7 +9,17 @@ from typing import Annotated, cast
 
 import typer
 
-from app.auth.keys import SCOPES, Key, KeyFileError, Scope, check_name, check_prefixes, new_key, read_keys, write_keys
+from app.auth.keys import (
+    SCOPES,
+    ApiKey,
+    KeyFileError,
+    KeyScope,
+    check_name,
+    check_prefixes,
+    new_key,
+    read_keys,
+    write_keys,
+)
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail, settings_from
 from app.cli.tables import show
 
@@ -97,7 +107,7 @@ def remove(
     typer.echo(f"Removed key '{name}' from {path}.")
 
 
-def _row(key: Key, now: datetime) -> list[str]:
+def _row(key: ApiKey, now: datetime) -> list[str]:
     streams = ", ".join(key.streams) or "all"
     return [key.name, ", ".join(sorted(key.scopes)), streams, _when(key.created), _validity(key, now)]
 
@@ -106,25 +116,25 @@ def _path(file: Path | None) -> Path:
     return file or settings_from({}).keys or Path("keys.toml")
 
 
-def _read(path: Path) -> tuple[Key, ...]:
+def _read(path: Path) -> tuple[ApiKey, ...]:
     try:
         return read_keys(path)
     except KeyFileError as error:
         fail(f"{error.message}; {error.hint}" if error.hint else error.message, status=CANNOT_RUN)
 
 
-def _write(path: Path, known: tuple[Key, ...] | list[Key]) -> None:
+def _write(path: Path, known: tuple[ApiKey, ...] | list[ApiKey]) -> None:
     try:
         write_keys(path, known)
     except OSError as error:
         fail(f"{path} cannot be written: {error.strerror or error}", status=CANNOT_RUN)
 
 
-def _scopes(text: str) -> list[Scope]:
+def _scopes(text: str) -> list[KeyScope]:
     named = [word.strip() for word in text.split(",")]
     if any(one not in SCOPES for one in named):
         fail(f"--scopes must be infer, admin or both with a comma, not {text!r}", status=BAD_OPTION)
-    return cast("list[Scope]", named)
+    return cast("list[KeyScope]", named)
 
 
 def _expiry(text: str | None) -> datetime | None:
@@ -143,7 +153,7 @@ def _when(time: datetime | None) -> str:
     return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _validity(key: Key, now: datetime) -> str:
+def _validity(key: ApiKey, now: datetime) -> str:
     if key.expires is None:
         return "never"
     return f"{_when(key.expires)}{' (expired)' if key.expired(now) else ''}"

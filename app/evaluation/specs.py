@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from adapters import AdapterError
 from app.evaluation.errors import EvaluationError
-from app.strategies import named
+from app.strategies import resolve
 
 Scalar: TypeAlias = str | int | float | bool | None
 """What the value of a hyperparameter can be."""
@@ -75,7 +75,7 @@ def check_specs(specs: Iterable[Spec]) -> None:
     """
     for spec in specs:
         try:
-            named(spec.strategy, spec.params)
+            resolve(spec.strategy, spec.params)
         except AdapterError as error:
             raise EvaluationError(f"strategy '{spec.text}' cannot be evaluated: {error}") from error
 

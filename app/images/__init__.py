@@ -3,14 +3,14 @@
 from app.images.cost import CHEAP_PIXELS, TINY_PIXELS, decode_bytes, is_cheap, is_tiny
 from app.images.cutting import cut_pixels
 from app.images.formats import ACCEPTED
-from app.images.limits import Limits
+from app.images.limits import ImageLimits
 from app.images.reading import check_header, decode
 
 __all__ = [
     "ACCEPTED",
     "CHEAP_PIXELS",
     "TINY_PIXELS",
-    "Limits",
+    "ImageLimits",
     "check_header",
     "cut_pixels",
     "decode",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.images import jpeg, png, tiff
-from app.images.limits import Limits
+from app.images.limits import ImageLimits
 
 CHEAP_PIXELS = 4_000_000
 """Pixels that are decoded in a thread; about 0.1 s."""
@@ -37,7 +37,7 @@ def is_tiny(data: bytes) -> bool:
     return len(data) <= TINY_BYTES and 0 < _pixels(data) <= TINY_PIXELS and is_cheap(data)
 
 
-def decode_bytes(data: bytes, limits: Limits) -> int:
+def decode_bytes(data: bytes, limits: ImageLimits) -> int:
     """How many bytes of memory decoding takes at its peak, by the image's header: an upper bound.
 
     A pixel takes four bytes, twice while its form is changed; the coefficients of a JPEG that is not baseline, and the

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images.limits import Limits, check_pixels
+from app.images.limits import ImageLimits, check_pixels
 from app.images.preprocessing import Preprocessing, pair
 
 
 def cut_pixels(
-    pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: Limits, location: str
+    pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: ImageLimits, location: str
 ) -> NDArray[np.uint8]:
     """The part of an image ``[H, W, 3]`` or ``[H, W, 1]`` that the network sees, as `decode` cuts it.
 

@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
-class Limits(NamedTuple):
+class ImageLimits(NamedTuple):
     """At most these: the encoded ``bytes`` of one image, and the ``pixels`` that its header tells."""
 
     bytes: int
     pixels: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Settings) -> ImageLimits:
         """Those of a server."""
         return cls(settings.max_image_bytes, settings.max_image_pixels)
 
 
-def check_bytes(data: bytes, limits: Limits, location: str) -> None:
+def check_bytes(data: bytes, limits: ImageLimits, location: str) -> None:
     """Refuse an empty file and one with too many bytes.
 
     Raises:
@@ -38,7 +38,7 @@ def check_bytes(data: bytes, limits: Limits, location: str) -> None:
         )
 
 
-def check_pixels(width: int, height: int, limits: Limits, location: str) -> None:
+def check_pixels(width: int, height: int, limits: ImageLimits, location: str) -> None:
     """Refuse an image of too many pixels.
 
     Raises:
@@ -48,7 +48,7 @@ def check_pixels(width: int, height: int, limits: Limits, location: str) -> None
         raise too_many_pixels(f"{width} x {height}", limits, location)
 
 
-def too_many_pixels(pixels: str, limits: Limits, location: str) -> TooLargeError:
+def too_many_pixels(pixels: str, limits: ImageLimits, location: str) -> TooLargeError:
     """The refusal of an image that has ``pixels``, in words."""
     return TooLargeError(
         f"the image has {pixels} pixels, at most {limits.pixels} are accepted",

@@ -12,13 +12,13 @@ from PIL import Image
 from app.errors import ImageError, RenormError
 from app.images.cutting import seen_pixels
 from app.images.formats import Format, recognize
-from app.images.limits import Limits, check_bytes, check_pixels, too_many_pixels
+from app.images.limits import ImageLimits, check_bytes, check_pixels, too_many_pixels
 from app.images.orientation import orientation_of, upright
 from app.images.picture import Picture
 from app.images.preprocessing import Preprocessing
 
 
-def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, location: str) -> NDArray[np.uint8]:
+def decode(data: bytes, preprocessing: Preprocessing, limits: ImageLimits, location: str) -> NDArray[np.uint8]:
     """Turn one encoded still image into the pixels that the network sees. Safe to call from many threads.
 
     Returns:
@@ -34,7 +34,7 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: Limits, location: 
     return seen_pixels(rgb, preprocessing)
 
 
-def check_header(data: bytes, limits: Limits, location: str) -> None:
+def check_header(data: bytes, limits: ImageLimits, location: str) -> None:
     """Look at no more than an image's header.
 
     Raises:
@@ -45,7 +45,7 @@ def check_header(data: bytes, limits: Limits, location: str) -> None:
 
 
 @contextmanager
-def _explained(data: bytes, limits: Limits, location: str) -> Iterator[Format]:
+def _explained(data: bytes, limits: ImageLimits, location: str) -> Iterator[Format]:
     """The format of the data; whatever goes wrong while it is read is told as an error of ours."""
     check_bytes(data, limits, location)
     kind = recognize(data, location)
@@ -67,7 +67,7 @@ def _explained(data: bytes, limits: Limits, location: str) -> Iterator[Format]:
         ) from error
 
 
-def _open(kind: Format, data: bytes, limits: Limits, location: str) -> Picture:
+def _open(kind: Format, data: bytes, limits: ImageLimits, location: str) -> Picture:
     picture = kind.open(data)
     check_pixels(picture.image.width, picture.image.height, limits, location)
     _check_still(kind.name, location, is_still=picture.is_still)

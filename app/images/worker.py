@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import RenormError
-from app.images.limits import Limits
+from app.images.limits import ImageLimits
 from app.images.preprocessing import Preprocessing
 from app.images.reading import decode
 
 _BASE_BYTES, _BYTES_PER_PIXEL = 512_000_000, 16
 
-Decode = Callable[[bytes, Preprocessing, Limits, str], NDArray[np.uint8]]
+Decode = Callable[[bytes, Preprocessing, ImageLimits, str], NDArray[np.uint8]]
 
 
 def write_message(pipe: BinaryIO, head: dict[str, Any], body: bytes | memoryview = b"") -> None:
@@ -57,7 +57,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, read: Decode = decode) -> None:
             head, data = read_message(requests)
         except EOFError:
             return
-        how, limits = Preprocessing(**head["how"]), Limits(*head["limits"])
+        how, limits = Preprocessing(**head["how"]), ImageLimits(*head["limits"])
         with _cpu_seconds(head["seconds"]):
             reply, pixels = _answer(read, data, how, limits)
         write_message(answers, reply, pixels)
@@ -82,7 +82,7 @@ def limit_memory(pixels: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
 
 
-def _answer(read: Decode, data: bytes, how: Any, limits: Limits) -> tuple[dict[str, Any], bytes | memoryview]:
+def _answer(read: Decode, data: bytes, how: Any, limits: ImageLimits) -> tuple[dict[str, Any], bytes | memoryview]:
     try:
         pixels = np.ascontiguousarray(read(data, how, limits, ""))
     except RenormError as error:

@@ -1,58 +1,35 @@
-"""What the engine tells of its work, for whoever counts it."""
+"""The meter interface: events that the engine reports, for whatever counts them."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 from app.types import Origin, Timing
 
 
-class Meter(Protocol):
-    """What the engine tells while it works. Every call is quick, and made on the event loop's thread."""
+class Meter:
+    """A receiver of the engine's events; this base class ignores all of them.
 
-    def answered(self, strategy: str, images: int, timing: Timing) -> None:
-        """A request was answered."""
+    Every method returns at once, and is called on the event loop's thread.
+    """
 
-    def found(self, origin: Origin) -> None:
-        """An answered request found its stream like that."""
+    def record_answer(self, strategy: str, images: int, timing: Timing) -> None:
+        """Count an answered request."""
 
-    def failed(self, kind: str) -> None:
-        """A request was refused or failed; ``kind`` is the name of the exception's class."""
+    def record_origin(self, origin: Origin) -> None:
+        """Count the origin of the state that an answered request used."""
 
-    def forward(
+    def record_failure(self, kind: str) -> None:
+        """Count a request that was refused or failed; ``kind`` is the name of the exception's class."""
+
+    def record_forward(
         self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
     ) -> None:
-        """A forward of that many requests is through, and the states that it made are committed.
+        """Record a forward of ``requests`` requests whose new states are committed.
 
-        ``adapt_s`` is what adapting took of it, None where that is not known.
+        ``adapt_s`` is the part of the forward spent on adaptation, None where unknown.
         """
 
-    def lessons(self, streams: int, lesson_s: float) -> None:
-        """That many streams have learned from answered requests together; ``lesson_s`` is how long it took."""
+    def record_lessons(self, streams: int, lesson_s: float) -> None:
+        """Record a learning step of ``streams`` streams from answered requests, which took ``lesson_s``."""
 
-    def rejected(self, reason: str) -> None:
-        """A request's new state was not committed; ``reason`` is one word, such as ``not_finite``."""
-
-
-class Silent:
-    """The `Meter` of an engine that nobody watches."""
-
-    def answered(self, strategy: str, images: int, timing: Timing) -> None:
-        """Nothing."""
-
-    def found(self, origin: Origin) -> None:
-        """Nothing."""
-
-    def failed(self, kind: str) -> None:
-        """Nothing."""
-
-    def forward(
-        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
-    ) -> None:
-        """Nothing."""
-
-    def lessons(self, streams: int, lesson_s: float) -> None:
-        """Nothing."""
-
-    def rejected(self, reason: str) -> None:
-        """Nothing."""
+    def record_rejection(self, reason: str) -> None:
+        """Count a new state that was not committed; ``reason`` is one word, such as ``not_finite``."""

@@ -23,6 +23,7 @@ from adapters import AdapterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError
 from app.observability.memory_metrics import memory_metrics
+from app.observability.meter import Meter
 from app.resources.memory import Ledger, Part
 from app.types import ModelInfo, Origin, StreamInfo, StreamsInfo, Timing
 
@@ -57,7 +58,7 @@ class Watched(Protocol):
         """What requests hold of the budget for memory, in the engine."""
 
 
-class Metrics:
+class Metrics(Meter):
     """The `Meter` that Prometheus reads: one registry of its own, so that two servers in a process do not mix.
 
     ``streams`` is how many of the busiest streams have drift and entropy of their own.
@@ -94,24 +95,24 @@ class Metrics:
         self._failures = total("failures", "Requests that the engine refused or failed", "kind")
         self._rejected = total("updates_rejected", "Requests whose new state was not committed", "reason")
 
-    def answered(self, strategy: str, images: int, timing: Timing) -> None:
+    def record_answer(self, strategy: str, images: int, timing: Timing) -> None:
         """A request was answered."""
         self._answered.labels(strategy).inc()
         self._images.labels(strategy).inc(images)
         self._decode.observe(timing.decode / 1000)
         self._queue.observe(timing.queue / 1000)
 
-    def found(self, origin: Origin) -> None:
+    def record_origin(self, origin: Origin) -> None:
         """A request found its stream new, live or evicted."""
         self._origins.labels(origin).inc()
 
-    def failed(self, kind: str) -> None:
+    def record_failure(self, kind: str) -> None:
         """A request was refused or failed. What is neither our error, nor a strategy's, nor a client that went away
         (``CancelledError``) counts as ``other``.
         """
         self._failures.labels(kind if kind in _kinds() else OTHER).inc()
 
-    def forward(
+    def record_forward(
         self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
     ) -> None:
         """A forward is through."""
@@ -122,12 +123,12 @@ class Metrics:
         self._forward_requests.observe(requests)
         self._forward_images.observe(images)
 
-    def lessons(self, streams: int, lesson_s: float) -> None:
+    def record_lessons(self, streams: int, lesson_s: float) -> None:
         """Streams have learned."""
         del streams
         self._lesson.observe(lesson_s)
 
-    def rejected(self, reason: str) -> None:
+    def record_rejection(self, reason: str) -> None:
         """A request's new state was not committed."""
         self._rejected.labels(reason).inc()
 

@@ -31,7 +31,7 @@ class BatchStatistics:
 
 
 @dataclass
-class Statistics:
+class EngineCounters:
     """Counts since the engine was opened. ``success`` and ``fail`` are of requests, from arrival to the answer.
 
     ``compute_input`` is decoding, ``compute_infer`` the forward that a request shared, ``compute_output`` the commit of
@@ -49,7 +49,7 @@ class Statistics:
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, BatchStatistics] = field(default_factory=lambda: defaultdict(BatchStatistics))
 
-    def forward(self, images: int, forward_s: float, commit_s: float, decode_ms: float) -> None:
+    def record_forward(self, images: int, forward_s: float, commit_s: float, decode_ms: float) -> None:
         """A forward of that many images, which took ``decode_ms`` to decode in all."""
         self.execution_count += 1
         self.inference_count += images
@@ -59,7 +59,7 @@ class Statistics:
         batch.compute_infer = batch.compute_infer.plus(1000 * forward_s)
         batch.compute_output = batch.compute_output.plus(1000 * commit_s)
 
-    def answered(self, timing: Timing, commit_ms: float) -> None:
+    def record_answer(self, timing: Timing, commit_ms: float) -> None:
         """A request was answered."""
         self.success = self.success.plus(timing.total)
         self.queue = self.queue.plus(timing.queue)
@@ -67,6 +67,6 @@ class Statistics:
         self.compute_infer = self.compute_infer.plus(timing.forward)
         self.compute_output = self.compute_output.plus(commit_ms)
 
-    def failed(self, total_ms: float) -> None:
+    def record_failure(self, total_ms: float) -> None:
         """A request was refused or failed."""
         self.fail = self.fail.plus(total_ms)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import FieldError, UnsupportedError
-from app.oip.inputs import Limits, images_of
+from app.oip.inputs import InputLimits, images_of
 from app.oip.outputs import Wanted, ranked
 from app.oip.parameters import read_options
 from app.oip.tensors import NamedTensor
@@ -25,7 +25,12 @@ class Infer:
 
 
 def to_call(
-    infer: Infer, limits: Limits, default_strategy: str, *, stream: str | None = None, request_id: str | None = None
+    infer: Infer,
+    limits: InputLimits,
+    default_strategy: str,
+    *,
+    stream: str | None = None,
+    request_id: str | None = None,
 ) -> Call:
     """The call that a request becomes. ``stream`` and ``request_id`` are what the transport says of them beside the
     request, as in headers; the request's own parameters count more. Whether a stream can have its name is for the

@@ -16,14 +16,14 @@ FLOATS = ("FP32", "FP16", "FP64", "BF16")
 """Datatypes of the network's own input; all but the first are converted."""
 
 
-class Limits(NamedTuple):
+class InputLimits(NamedTuple):
     """What is taken: the ``input`` of the network (channels, height, width), and how many ``images`` at most."""
 
     input: tuple[int, int, int]
     images: int
 
 
-def check_input(datatype: str, shape: Sequence[int], limits: Limits, location: str) -> None:
+def check_input(datatype: str, shape: Sequence[int], limits: InputLimits, location: str) -> None:
     """Whether an input of this shape can be images at all, before its data is read.
 
     Raises:
@@ -52,7 +52,7 @@ def check_input(datatype: str, shape: Sequence[int], limits: Limits, location: s
         )
 
 
-def images_of(tensors: Sequence[NamedTensor], limits: Limits) -> list[bytes] | Tensor:
+def images_of(tensors: Sequence[NamedTensor], limits: InputLimits) -> list[bytes] | Tensor:
     """The images of a request, as `app.types.Call` takes them. The engine looks into them: files may be no images, and
     numbers may be infinite, which those become that a float32 cannot hold.
 

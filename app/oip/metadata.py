@@ -8,7 +8,7 @@ from typing import Any
 from app import __version__
 from app.errors import ModelNotFoundError
 from app.models.hosted import Hosted
-from app.observability.statistics import Duration, Statistics
+from app.observability.statistics import Duration, EngineCounters
 from app.oip.outputs import OUTPUTS
 from app.settings import Settings
 
@@ -99,7 +99,7 @@ def model_config(hosted: Hosted, settings: Settings) -> dict[str, Any]:
     }
 
 
-def model_statistics(hosted: Hosted, statistics: Statistics) -> dict[str, Any]:
+def model_statistics(hosted: Hosted, statistics: EngineCounters) -> dict[str, Any]:
     """What the model has done since the server started."""
     return {
         "model_stats": [

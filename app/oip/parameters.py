@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from app.errors import FieldError
-from app.strategies import named
+from app.strategies import resolve
 
 LARGEST = 2**64 - 1
 """The protocol's numbers are unsigned and have 64 bits."""
@@ -89,7 +89,7 @@ def _params(given: Mapping[str, Any], strategy: str) -> dict[str, Any]:
         if not name.startswith("renorm_") or name in OURS:
             continue
         short = name.removeprefix("renorm_")
-        known = named(strategy, {}).params
+        known = resolve(strategy, {}).params
         # In a combination lame.memory may be called memory: whether that is clear, `named` knows.
         if short not in known and short not in {one.rpartition(".")[2] for one in known}:
             offer = ", ".join([*OURS, *(f"renorm_{one}" for one in known)])

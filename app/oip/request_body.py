@@ -12,7 +12,7 @@ import orjson
 
 from app.errors import FieldError
 from app.oip.infer import Infer, check_memory
-from app.oip.inputs import Limits, check_input
+from app.oip.inputs import InputLimits, check_input
 from app.oip.outputs import OUTPUTS, Wanted, read_wanted
 from app.oip.tensors import NamedTensor, check_kind, from_bytes, from_values, objects
 
@@ -25,7 +25,7 @@ _FILES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
 class Reading(NamedTuple):
     """What is needed to read a body: the limits of inputs, and how the text of a JSON element becomes bytes."""
 
-    limits: Limits
+    limits: InputLimits
     read_text: Callable[[str, str], bytes]
 
 

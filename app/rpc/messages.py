@@ -13,7 +13,7 @@ from open_inference.grpc import protocol
 from app.errors import FieldError
 from app.models.hosted import Hosted
 from app.oip.infer import Infer, check_memory
-from app.oip.inputs import Limits, check_input
+from app.oip.inputs import InputLimits, check_input
 from app.oip.metadata import VERSION
 from app.oip.outputs import about, read_wanted, to_tensors
 from app.oip.tensors import NamedTensor, check_kind, from_bytes, from_values, to_bytes
@@ -54,7 +54,7 @@ def parse(kind: type[Message], body: bytes) -> Message:
     return message
 
 
-def read_infer(message: protocol.ModelInferRequest, limits: Limits) -> Asked:
+def read_infer(message: protocol.ModelInferRequest, limits: InputLimits) -> Asked:
     """What a request asks. Its outputs are raw where its inputs are, unless ``binary_data_output`` says otherwise.
 
     Raises:
@@ -99,7 +99,7 @@ def _memory(one: Any, location: str) -> dict[str, Any]:
     return parameters
 
 
-def _inputs(message: protocol.ModelInferRequest, limits: Limits) -> list[NamedTensor]:
+def _inputs(message: protocol.ModelInferRequest, limits: InputLimits) -> list[NamedTensor]:
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise FieldError(
@@ -110,7 +110,9 @@ def _inputs(message: protocol.ModelInferRequest, limits: Limits) -> list[NamedTe
     return [_input(one, raw[i] if raw else None, limits, i) for i, one in enumerate(message.inputs)]
 
 
-def _input(one: protocol.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: Limits, i: int) -> NamedTensor:
+def _input(
+    one: protocol.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: InputLimits, i: int
+) -> NamedTensor:
     location = f"inputs[{i}]"
     if not one.name:
         raise FieldError("an input must have a name", location=f"{location}.name")

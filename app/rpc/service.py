@@ -23,7 +23,7 @@ from app.http.routes.health import DEADLINE_S
 from app.http.routes.v2_infer import LARGE
 from app.oip import metadata
 from app.oip.infer import to_call
-from app.oip.inputs import Limits
+from app.oip.inputs import InputLimits
 from app.oip.metadata import VERSION, check_model
 from app.resources.memory import UNBOUNDED, Account, Ledger, bytes_of
 from app.rpc.messages import Asked, parse, read_infer, write_answer
@@ -133,7 +133,7 @@ class Service:
     def _read(self, message: protocol.ModelInferRequest, about: About, engine: Engine) -> tuple[Asked, Call]:
         settings, hosted = self._state.settings, engine.hosted
         check_model(hosted, message.model_name, message.model_version)
-        limits = Limits(hosted.preprocessing.input_shape, settings.max_images)
+        limits = InputLimits(hosted.preprocessing.input_shape, settings.max_images)
         asked = read_infer(message, limits)
         call = to_call(
             asked.infer,

@@ -10,7 +10,7 @@ from torch import Tensor
 from adapters import Key
 from app.serving.pace import Pace
 from app.serving.shares import Shares
-from app.serving.streams import Scope
+from app.serving.streams import ResetScope
 from app.serving.tickets import Ticket
 
 EFFICIENT = 4
@@ -30,7 +30,7 @@ class Room:
         self._first: Tensor | None = None
         self._streams: set[Hashable] = set()
 
-    def takes(self, ticket: Ticket) -> bool:
+    def try_add(self, ticket: Ticket) -> bool:
         """Whether a request goes into the forward. The first one does, however large it is."""
         images = ticket.images
         if images is None:
@@ -47,20 +47,20 @@ class Room:
         return True
 
 
-class Gathering:
+class BatchBuilder:
     """A walk along the queue, in the order of arrival, that finds what may go and knows what must not be overtaken."""
 
     def __init__(self, learning: Iterable[Key]) -> None:
         # Whoever has a lesson to learn is not ready for its next request, nor for a reset, which would be undone.
         self._waiting: set[Key] = set(learning)
         self._ready: dict[Hashable, deque[Ticket]] = {}
-        self._barriers: list[Scope] = []
+        self._barriers: list[ResetScope] = []
 
     def add(self, ticket: Ticket) -> None:
         """Take up the next of the queue; if it is not ready, what comes later does not overtake it."""
         if ticket.answer.done():  # its caller has gone, and gives the place back in a moment
             return
-        key, scope = ticket.key, Scope(stream=str(ticket.key.stream))
+        key, scope = ticket.key, ResetScope(stream=str(ticket.key.stream))
         before = self._ready.get(key.stream, ())
         behind = key in self._waiting or any(known.covers(key) for known in self._barriers)
         if ticket.start or ticket.end:
@@ -75,7 +75,7 @@ class Gathering:
         if ticket.learns:
             self._waiting.add(key)
 
-    def clear_for(self, scope: Scope) -> bool:
+    def clear_for(self, scope: ResetScope) -> bool:
         """Whether nothing that came before a reset is still to be stepped; if not, it holds up what comes later."""
         ready = (ticket.key for tickets in self._ready.values() for ticket in tickets)
         stepping = any(scope.covers(key) for key in (*self._waiting, *ready))
@@ -89,7 +89,7 @@ class Gathering:
         """The next forward's requests, in the order of their streams' turns. Ends the walk."""
         group: list[Ticket] = []
         for ticket in shares.in_turn(self._ready):
-            if room.takes(ticket):
+            if room.try_add(ticket):
                 group.append(ticket)
                 shares.charge(ticket.key.stream, ticket.count)
             else:
@@ -97,6 +97,6 @@ class Gathering:
         return group
 
 
-def _meet(one: Scope, other: Scope) -> bool:
+def _meet(one: ResetScope, other: ResetScope) -> bool:
     """Whether both may cover the same state."""
     return all(a is None or b is None or a == b for a, b in zip(one, other, strict=True))

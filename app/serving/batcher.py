@@ -11,11 +11,11 @@ from torch import Tensor
 
 from adapters import Key, Lesson
 from app.errors import EngineClosedError
-from app.serving.batch_builder import Gathering, Room
+from app.serving.batch_builder import BatchBuilder, Room
 from app.serving.pace import Pace
-from app.serving.places import Limits, Places
+from app.serving.places import Places, QueueLimits
 from app.serving.shares import Shares
-from app.serving.streams import Scope
+from app.serving.streams import ResetScope
 from app.serving.tickets import Barrier, Result, Ticket
 
 
@@ -29,8 +29,8 @@ class Batcher:
     def __init__(
         self,
         forward: Callable[[list[Ticket]], Awaitable[list[Result | Exception]]],
-        forget: Callable[[Scope], int],
-        limits: Limits,
+        forget: Callable[[ResetScope], int],
+        limits: QueueLimits,
         learn: Callable[[Mapping[Key, Lesson]], Awaitable[None]] | None = None,
     ) -> None:
         self._forward, self._forget, self._limits, self._learn = forward, forget, limits, learn
@@ -74,7 +74,7 @@ class Batcher:
             self._remove(place)
             self._dispatch()
 
-    async def reset(self, scope: Scope) -> int:
+    async def reset(self, scope: ResetScope) -> int:
         """Forget the states that ``scope`` covers, after what came before and ahead of what comes later."""
         self._check_open()
         barrier = Barrier(scope)
@@ -121,7 +121,7 @@ class Batcher:
 
     def _collect(self) -> list[Ticket]:
         """Take the next group out of the queue, applying the resets whose turn has come."""
-        gathering = Gathering(self._lessons)
+        gathering = BatchBuilder(self._lessons)
         for place in list(self._queue):
             if isinstance(place, Ticket):
                 gathering.add(place)

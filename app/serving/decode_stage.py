@@ -23,7 +23,7 @@ from torch import Tensor
 
 from adapters.finite import finite_rows
 from app.errors import EngineClosedError, FieldError, TooLargeError
-from app.images import CHEAP_PIXELS, TINY_PIXELS, Limits, check_header, cut_pixels, decode, is_cheap, is_tiny
+from app.images import CHEAP_PIXELS, TINY_PIXELS, ImageLimits, check_header, cut_pixels, decode, is_cheap, is_tiny
 from app.models.hosted import Preprocessing
 from app.resources.memory import Part
 from app.serving.budget import NOBODY, Budget
@@ -39,7 +39,7 @@ STUCK_S = 10.0
 """Seconds after which an image that a thread works on is taken to hang."""
 
 
-class Decoders:
+class DecodeStage:
     """Threads beside the event loop, as many as there are cores, and a `DecoderPool` for what may take long.
 
     With ``input_range="off"`` the network's own input may hold any finite numbers, also those that no picture can give.
@@ -48,7 +48,7 @@ class Decoders:
     def __init__(
         self,
         how: Preprocessing,
-        limits: Limits,
+        limits: ImageLimits,
         input_range: str = "check",
         decode_seconds: float = 5.0,
         decode_bytes: int = 512_000_000,

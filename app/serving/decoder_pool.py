@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import EngineClosedError, ImageError
-from app.images import Limits, decode_bytes
+from app.images import ImageLimits, decode_bytes
 from app.models.hosted import Preprocessing
 from app.serving.budget import NOBODY, Budget
 from app.serving.decoder_process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
@@ -36,7 +36,7 @@ class DecoderPool:
     """As many processes as there are cores, started when they are first needed and anew after one has ended."""
 
     def __init__(
-        self, how: Preprocessing, limits: Limits, seconds: float, program: str = "", memory: int = 512_000_000
+        self, how: Preprocessing, limits: ImageLimits, seconds: float, program: str = "", memory: int = 512_000_000
     ) -> None:
         self.count = os.cpu_count() or 1
         self.is_broken = False

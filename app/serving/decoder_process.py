@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import app
 from app.errors import ImageError, RenormError, TooExpensiveError, TooLargeError
-from app.images import Limits
+from app.images import ImageLimits
 from app.images.worker import read_message, write_message
 from app.models.hosted import Preprocessing
 
@@ -46,7 +46,7 @@ class DecoderProcess:
     Lines that libraries print go to the log ``renorm.decoder`` at level DEBUG.
     """
 
-    def __init__(self, limits: Limits, program: str = SERVE) -> None:
+    def __init__(self, limits: ImageLimits, program: str = SERVE) -> None:
         path = [str(Path(app.__file__).parents[1]), *sys.path]
         code = f"import sys; sys.path[:] = {path!r}; {program.replace('{pixels}', str(limits.pixels))}"
         settings = {name: value for name, value in os.environ.items() if not name.startswith("RENORM_")}

@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
 from app.observability.meter import Meter
-from app.observability.statistics import Statistics
+from app.observability.statistics import EngineCounters
 from app.resources.governor import Governor
 from app.serving.outputs import Output, read_outputs
-from app.serving.streams import Scope, Streams
+from app.serving.streams import ResetScope, Streams
 from app.serving.tickets import Result, Ticket
 from app.serving.worker import Worker
 from app.types import Origin
@@ -22,11 +22,11 @@ from app.types import Origin
 log = logging.getLogger("renorm")
 
 
-class Forwards:
+class ForwardStage:
     """Runs groups on the model thread; what they read and commit, they do on the event loop's."""
 
     def __init__(
-        self, model: AdaptiveModel, streams: Streams, thread: Worker, statistics: Statistics, metrics: Meter
+        self, model: AdaptiveModel, streams: Streams, thread: Worker, statistics: EngineCounters, metrics: Meter
     ) -> None:
         self._model, self._streams, self._thread = model, streams, thread
         self._statistics, self.metrics = statistics, metrics
@@ -58,7 +58,7 @@ class Forwards:
             return
         finally:
             self.lesson_bytes = 0
-        self.metrics.lessons(len(lessons), time.perf_counter() - begun)
+        self.metrics.record_lessons(len(lessons), time.perf_counter() - begun)
         for key, memory in learned.items():
             # Who had to leave meanwhile, for want of room, starts anew.
             if self._streams.holds(key):
@@ -75,8 +75,8 @@ class Forwards:
         committed = time.perf_counter()
         images = sum(len(output.classes) for output in outputs)
         decode_ms = 1000 * sum(ticket.ready - ticket.arrived for ticket in group)
-        self._statistics.forward(images, ran - begun, committed - ran, decode_ms)
-        self.metrics.forward(len(group), images, ran - begun, committed - ran, outcome.adapt_s)
+        self._statistics.record_forward(images, ran - begun, committed - ran, decode_ms)
+        self.metrics.record_forward(len(group), images, ran - begun, committed - ran, outcome.adapt_s)
         return self._results(group, outcome, outputs, origins, 1000 * (committed - ran))
 
     def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
@@ -101,7 +101,7 @@ class Forwards:
         answered = [ticket for ticket, output in zip(group, outputs, strict=True) if math.isfinite(output.entropy)]
         for ticket in answered:
             if ticket.start:
-                self._streams.forget(Scope(str(ticket.key.stream)))
+                self._streams.forget(ResetScope(str(ticket.key.stream)))
         clients = {ticket.key: ticket.client for ticket in reversed(group)}
         for key, memory in outcome.memories.items():
             self._streams.commit(key, memory, clients[key])
@@ -110,7 +110,7 @@ class Forwards:
                 self._streams.note(ticket.key, len(output.classes), answer.drift, answer.adaptation, output.entropy)
         for ticket in answered:
             if ticket.end:
-                self._streams.forget(Scope(str(ticket.key.stream)))
+                self._streams.forget(ResetScope(str(ticket.key.stream)))
 
     def _results(
         self,
@@ -127,10 +127,10 @@ class Forwards:
                 said = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers, answer.weight)
                 results.append(Result(output, *said, commit_ms, origin, lesson))
                 if answer.outliers and ticket.update:
-                    self.metrics.rejected("outlier")
+                    self.metrics.record_rejection("outlier")
                 continue
             if ticket.update:
-                self.metrics.rejected("not_finite")
+                self.metrics.record_rejection("not_finite")
             results.append(_unanswerable())
         return results
 

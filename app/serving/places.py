@@ -17,7 +17,7 @@ LEFT_FREE = 64
 129 together. So there is one for whoever comes next, however much a client sends."""
 
 
-class Limits(NamedTuple):
+class QueueLimits(NamedTuple):
     """How much a forward takes, in images and seconds, and how many requests wait: in all, and of one stream."""
 
     images: int
@@ -26,7 +26,7 @@ class Limits(NamedTuple):
     forward_s: float = math.inf
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Settings) -> QueueLimits:
         """As the settings say."""
         counts = settings.max_forward_images, settings.max_waiting, settings.max_waiting_per_stream
         return cls(*counts, settings.max_forward_seconds)
@@ -35,7 +35,7 @@ class Limits(NamedTuple):
 class Places:
     """Counts what waits, of whom."""
 
-    def __init__(self, limits: Limits, pace: Pace) -> None:
+    def __init__(self, limits: QueueLimits, pace: Pace) -> None:
         self._limits, self._pace = limits, pace
         self._requests: Counter[Hashable] = Counter()
         self._images: Counter[Hashable] = Counter()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from adapters import Arena, Key, Memory
 from app.serving.evictions import Evictions
-from app.strategies import Named, described
+from app.strategies import ResolvedStrategy, describe_strategy
 from app.types import Origin, StreamInfo, StreamsInfo
 
 IN_USE_S = 60.0
@@ -19,7 +19,7 @@ LONGEST_IN_USE_S = 3600.0
 """The same at most, however long its pauses are."""
 
 
-class Scope(NamedTuple):
+class ResetScope(NamedTuple):
     """Which states a reset means: of one stream, of one strategy, of both, or all."""
 
     stream: str | None = None
@@ -27,14 +27,14 @@ class Scope(NamedTuple):
 
     def covers(self, key: Key) -> bool:
         """Whether the state of ``key`` is meant."""
-        return self.stream in (None, key.stream) and self.strategy in (None, described(key.strategy).name)
+        return self.stream in (None, key.stream) and self.strategy in (None, describe_strategy(key.strategy).name)
 
 
 @dataclass
-class Held:
+class StreamRecord:
     """What is told of one state, kept beside it: looking a thousand up in the arena takes its time."""
 
-    name: Named
+    name: ResolvedStrategy
     client: str = ""
     steps: int = 0
     bytes: int = 0
@@ -54,9 +54,9 @@ class Held:
 class Streams:
     """States by stream and adapter. A missing one *is* the initial state, so forgetting is resetting.
 
-    Each belongs to the client that began it. When there is no room, one that is not in use goes (`Held.in_use`): of the
-    client that holds the most, its least recently used. So a client's new streams push out its own; and never, whatever
-    their number, a stream that is in use, or one of a client that holds fewer.
+    Each state belongs to the client that created it. When there is no room, a state that is not in use
+    (`StreamRecord.in_use`) is evicted: the least recently used of the client that holds the most. So a client's new
+    streams evict its own, and never, whatever their number, a stream in use or one of a client that holds fewer.
 
     Used by the event loop's thread alone.
     """
@@ -66,7 +66,7 @@ class Streams:
         self.evictions = Evictions(clock=clock)
         self._clock = clock
         self._arena = Arena()
-        self._held: OrderedDict[Key, Held] = OrderedDict()
+        self._held: OrderedDict[Key, StreamRecord] = OrderedDict()
         # The same keys by client, each in the order of use.
         self._of: dict[str, OrderedDict[Key, None]] = {}
 
@@ -111,7 +111,7 @@ class Streams:
         self._arena[key] = memory
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = Held(described(key.strategy), client, used=self._clock())
+            held = self._held[key] = StreamRecord(describe_strategy(key.strategy), client, used=self._clock())
             self._of.setdefault(client, OrderedDict())[key] = None
             self.evictions.discard(key)
         held.steps, held.bytes = memory.steps, memory.bytes
@@ -132,7 +132,7 @@ class Streams:
             held.drift, held.adaptation, held.entropy = drift, adaptation, entropy
             held.pause_s, held.used = now - held.used, now
 
-    def forget(self, scope: Scope) -> int:
+    def forget(self, scope: ResetScope) -> int:
         """Drop the states that ``scope`` covers; how many there were."""
         gone = [key for key in self._held if scope.covers(key)]
         for key in gone:
@@ -175,7 +175,7 @@ class Streams:
         return next((key for key in self._held if key != but), None)
 
 
-def _told(stream: str, held: Held, now: float) -> StreamInfo:
+def _told(stream: str, held: StreamRecord, now: float) -> StreamInfo:
     return StreamInfo(
         stream=stream,
         strategy=held.name.name,

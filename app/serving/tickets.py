@@ -12,7 +12,7 @@ from adapters import Key, Lesson
 from adapters.composite import learner_of
 from app.serving.outputs import Output
 from app.serving.shares import Flow
-from app.serving.streams import Scope
+from app.serving.streams import ResetScope
 from app.types import Origin
 
 
@@ -66,7 +66,7 @@ class Ticket:
 class Barrier:
     """A reset's place in the queue: after the requests that came before it, ahead of those that came later."""
 
-    scope: Scope
+    scope: ResetScope
     answer: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 

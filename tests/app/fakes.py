@@ -15,8 +15,8 @@ from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.main import create_app
 from app.models.hosted import Hosted, Preprocessing
-from app.observability.meter import Meter, Silent
-from app.observability.statistics import Statistics
+from app.observability.meter import Meter
+from app.observability.statistics import EngineCounters
 from app.resources.memory import Part
 from app.serving.outputs import read_outputs
 from app.settings import Settings
@@ -53,8 +53,8 @@ class FakeEngine:
     deadlines: list[float] = field(default_factory=list)
     closed: int = 0
     living: bool = True
-    counts: Statistics = field(default_factory=Statistics)
-    metrics: Meter = field(default_factory=Silent)
+    counts: EngineCounters = field(default_factory=EngineCounters)
+    metrics: Meter = field(default_factory=Meter)
     hosted: Hosted = field(
         default_factory=lambda: Hosted(
             name="fake-net",
@@ -131,7 +131,7 @@ class FakeEngine:
     def alive(self) -> bool:
         return self.living
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> EngineCounters:
         self._fail()
         return self.counts
 

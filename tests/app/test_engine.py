@@ -23,7 +23,7 @@ from app.errors import (
     TooLargeError,
     UnanswerableError,
 )
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
 from app.settings import Settings
@@ -51,7 +51,7 @@ async def test_answers_equal_the_librarys(engine: Engine, strategy: str) -> None
     for seeds in ([1, 2, 3], [4], [5, 6]):
         images = [png(seed) for seed in seeds]
         answer = await engine.predict(Call(images, strategy=strategy))
-        pixels = [decode(image, PREPROCESSING, Limits(10_000, 10_000), "") for image in images]
+        pixels = [decode(image, PREPROCESSING, ImageLimits(10_000, 10_000), "") for image in images]
         tensor = Pixels(PREPROCESSING)(torch.tensor(np.stack(pixels)))
         assert torch.allclose(answer.probabilities, model(tensor).softmax(1), rtol=0, atol=1e-6)
     assert answer.step == 3

@@ -80,7 +80,7 @@ class Alone:
         """Probabilities and step."""
         if call.start:
             self._model.reset(call.stream)
-        pixels = await self._engine._decoders(call.images)
+        pixels = await self._engine._decode_stage(call.images)
         asked = Request(pixels, call.stream, strategy(call.strategy or "", call.params), call.update)
         (answer,) = self._model.predict([asked])
         if call.end:

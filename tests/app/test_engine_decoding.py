@@ -69,7 +69,7 @@ async def test_others_are_answered_while_every_decoder_hangs(engine: Engine, tmp
 async def test_a_requests_own_time_limit_ends_its_decoder(engine: Engine) -> None:
     with pytest.raises(DeadlineError):
         await engine.predict(Call([tiff()], timeout_s=0.2))
-    assert not engine._decoders._processes._idle
+    assert not engine._decode_stage._processes._idle
 
 
 async def test_closing_does_not_wait_for_decoders(engine: Engine, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ async def test_closing_does_not_wait_for_decoders(engine: Engine, tmp_path: Path
 
 
 async def test_an_image_that_takes_too_long_is_refused_and_moves_no_state(engine: Engine) -> None:
-    engine._decoders._processes._seconds = 0.05
+    engine._decode_stage._processes._seconds = 0.05
     for images in ([tiff()], [png(1), tiff()]):
         with pytest.raises(TooExpensiveError) as caught:
             await engine.predict(Call(images))
@@ -91,7 +91,7 @@ async def test_an_image_that_takes_too_long_is_refused_and_moves_no_state(engine
 
 @pytest.mark.parametrize("streams", [1, 20], ids=["one_stream", "many_streams"])
 async def test_images_that_take_long_do_not_hold_all_memory_for_decoded_ones(engine: Engine, streams: int) -> None:
-    engine._budget.capacity = 16 * engine._decoders.image_bytes
+    engine._budget.capacity = 16 * engine._decode_stage.image_bytes
     slow = [Call([tiff()], f"slow-{i % streams}", client="slow") for i in range(20)]
     stuck = [asyncio.ensure_future(engine.predict(call)) for call in slow]
     await asyncio.sleep(0)

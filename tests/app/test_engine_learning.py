@@ -71,7 +71,7 @@ async def test_streams_that_learn_are_answered_as_the_library_answers_them() -> 
     answers = await asyncio.gather(*(engine.predict(Call(files, name, "rotta", PARAMS)) for files, name in calls))
     model = AdaptiveModel(hosted().network, strategy("rotta", PARAMS), prepare=Pixels(PREPROCESSING))
     for (files, name), answer in zip(calls, answers, strict=True):
-        pixels = await engine._decoders(files)
+        pixels = await engine._decode_stage(files)
         expected = model.predict([Request(pixels, name)])[0]
         torch.testing.assert_close(answer.probabilities, expected.logits.softmax(1), rtol=1e-4, atol=1e-4)
     await engine.close()

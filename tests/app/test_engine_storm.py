@@ -155,7 +155,7 @@ async def settle(engine: Engine) -> dict[str, int]:
 
 def held(engine: Engine) -> dict[str, int]:
     """All that is to be nothing while nobody asks for anything."""
-    batcher, decoders = engine._batcher, engine._decoders
+    batcher, decoders = engine._batcher, engine._decode_stage
     budgets = {
         "decoded": engine._budget,
         "turns": decoders._turns,
@@ -176,7 +176,7 @@ def held(engine: Engine) -> dict[str, int]:
             "requests": batcher._places._requests.total() + len(batcher._places._requests),
             "images": batcher._places._images.total() + len(batcher._places._images),
             "of clients": len(batcher._places._of_client),
-            "lessons": len(batcher._lessons) + engine._forwards.lesson_bytes,
+            "lessons": len(batcher._lessons) + engine._forward_stage.lesson_bytes,
             "unanswered names": sum(not entry.answer.done() for entry in engine._replays._entries.values()),
             "decoding threads": len(decoders._begun),
         }

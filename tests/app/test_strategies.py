@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 
 from adapters import AdaBN, ParameterError, UnknownStrategyError, UnMixTNS
-from app.strategies import named
+from app.strategies import resolve
 
 
 def test_the_same_wish_is_the_same_adapter() -> None:
-    first = named("adabn", {"momentum": 0.25})
-    assert named("adabn", {"momentum": 0.25}) is first
+    first = resolve("adabn", {"momentum": 0.25})
+    assert resolve("adabn", {"momentum": 0.25}) is first
     assert first.strategy == AdaBN(momentum=0.25)
     assert (first.name, first.params["momentum"], first.params["own"]) == ("adabn", 0.25, True)
 
 
 def test_different_wishes_are_different_adapters() -> None:
     wishes: list[dict[str, Any]] = [{}, {"momentum": 0.2}, {"reference_images": 8}, {"reference_images": None}]
-    assert len({named("adabn", wish).strategy for wish in wishes}) == len(wishes)
-    assert named("unmix_tns", {}).strategy == UnMixTNS()
+    assert len({resolve("adabn", wish).strategy for wish in wishes}) == len(wishes)
+    assert resolve("unmix_tns", {}).strategy == UnMixTNS()
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,21 @@ def test_different_wishes_are_different_adapters() -> None:
     [({"reference_images": 1}, {"reference_images": True}), ({"cumulative": True}, {"cumulative": 1})],
 )
 def test_what_python_calls_equal_is_still_checked(good: dict[str, Any], bad: dict[str, Any]) -> None:
-    named("adabn", good)
+    resolve("adabn", good)
     with pytest.raises(ParameterError):
-        named("adabn", bad)
+        resolve("adabn", bad)
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, [[]], "fast"])
 def test_values_that_no_hyperparameter_has_are_refused_every_time(value: object) -> None:
     for _ in range(2):
         with pytest.raises(ParameterError, match="momentum"):
-            named("adabn", {"momentum": value})
+            resolve("adabn", {"momentum": value})
 
 
 def test_unknown_names_are_refused_every_time() -> None:
     for _ in range(2):
         with pytest.raises(UnknownStrategyError):
-            named("magic", {})
+            resolve("magic", {})
         with pytest.raises(ParameterError, match="speed"):
-            named("adabn", {"speed": 1})
+            resolve("adabn", {"speed": 1})

@@ -14,7 +14,7 @@ from app.errors import StreamNotFoundError
 from app.evaluation.specs import parse_specs
 from app.http.responses.errors import answer
 from app.settings import Settings
-from app.strategies import Calibrated, file_of, in_front, key_of, model_of
+from app.strategies import StrategyResolver, file_of, in_front, key_of, model_of
 from app.temperatures import Calibration, CalibrationError, Temperatures, default_file
 from app.types import Call, Prediction
 from tests.app.small import hosted, png, small_engine
@@ -225,25 +225,25 @@ async def test_what_is_fitted_meanwhile_is_used_at_once(file: Path) -> None:
 def test_a_file_that_breaks_is_logged_once_and_what_was_read_stays(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calibrated = Calibrated(Settings(temperatures=file), hosted())
+    calibrated = StrategyResolver(Settings(temperatures=file), hosted())
     caplog.set_level(logging.INFO, "renorm")
     file.write_text("{")
     for _ in range(3):
-        assert calibrated.named("adabn+temperature", {}).params["temperature.temperature"] == 3.0
+        assert calibrated.resolve("adabn+temperature", {}).params["temperature.temperature"] == 3.0
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert str(file) in caplog.text
     keep(file, adabn=6.0)
-    assert calibrated.named("adabn+temperature", {}).params["temperature.temperature"] == 6.0
+    assert calibrated.resolve("adabn+temperature", {}).params["temperature.temperature"] == 6.0
 
 
 def test_who_asks_for_no_temperature_reads_no_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calibrated = Calibrated(Settings(temperatures=file), hosted())
+    calibrated = StrategyResolver(Settings(temperatures=file), hosted())
 
     def forbidden(_: Path) -> None:
         raise AssertionError("the file was looked at")
 
     monkeypatch.setattr("app.strategies._signature", forbidden)
-    assert calibrated.named("adabn", {}).name == "adabn"
-    assert calibrated.named("adabn+temperature", {"temperature": 2.0}).params["temperature.temperature"] == 2.0
+    assert calibrated.resolve("adabn", {}).name == "adabn"
+    assert calibrated.resolve("adabn+temperature", {"temperature": 2.0}).params["temperature.temperature"] == 2.0
     with pytest.raises(AssertionError, match="looked at"):
-        calibrated.named("adabn+temperature", {})
+        calibrated.resolve("adabn+temperature", {})

@@ -11,7 +11,7 @@ from app.errors import FieldError
 from app.http.requests.fields import PREDICT, Known, check_top_k, gather
 from app.http.routes.live_frames import POLICIES, Policy
 from app.settings import Settings
-from app.strategies import named
+from app.strategies import resolve
 from app.types import Call
 
 MOST_WAITING = 256
@@ -39,7 +39,7 @@ def read_opening(websocket: WebSocket, settings: Settings, classes: int) -> Open
     if "top_k" in fields:
         check_top_k(fields["top_k"], classes)
     call = Call([], **fields)
-    named(call.strategy or settings.strategy, call.params)
+    resolve(call.strategy or settings.strategy, call.params)
     return Opening(call, policy, queue)
 
 

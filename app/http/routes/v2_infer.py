@@ -27,7 +27,7 @@ from app.http.requests.parse import SMALL, read_whole
 from app.models.hosted import Hosted
 from app.oip.compression import Unfolding
 from app.oip.infer import to_call
-from app.oip.inputs import Limits
+from app.oip.inputs import InputLimits
 from app.oip.metadata import VERSION, check_model
 from app.oip.outputs import Wanted, about, to_tensors
 from app.oip.request_body import HEADER, Reading, read_body
@@ -122,7 +122,7 @@ def _needed(raw: bytes, headers: Headers) -> int:
 
 
 def _read(raw: bytes, headers: Headers, settings: Settings, shape: tuple[int, int, int]) -> Asked:
-    limits = Limits(shape, settings.max_images)
+    limits = InputLimits(shape, settings.max_images)
     infer, binary = read_body(raw, headers.get(HEADER), Reading(limits, decode_one))
     call = to_call(infer, limits, settings.strategy, stream=stream_of(headers), request_id=request_id(headers))
     check_stream(call.stream)

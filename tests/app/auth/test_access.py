@@ -12,7 +12,7 @@ import pytest
 
 from app.auth import keys as key_files
 from app.auth.access import Access, needed, presented
-from app.auth.keys import KeyFileError, Scope, new_key, read_keys, write_keys
+from app.auth.keys import KeyFileError, KeyScope, new_key, read_keys, write_keys
 from app.errors import AccessError, MissingKeyError
 from app.settings import Settings
 
@@ -55,7 +55,7 @@ def access(**settings: Any) -> Access:
         ("/v2/repository/models/m/unload", "admin"),
     ],
 )
-def test_every_path_has_a_scope(path: str, scope: Scope | None) -> None:
+def test_every_path_has_a_scope(path: str, scope: KeyScope | None) -> None:
     assert needed(path) == scope
 
 
@@ -104,7 +104,7 @@ def test_without_keys_programs_on_this_machine_may_do_everything() -> None:
     ],
 )
 def test_without_keys_only_own_and_listed_pages_may_change_things_or_open_sockets(
-    scope: Scope, websocket: bool, origin: str, host: str | None, may: bool
+    scope: KeyScope, websocket: bool, origin: str, host: str | None, may: bool
 ) -> None:
     local = access(cors_origins="https://lab.example/")
     if may:
@@ -242,7 +242,7 @@ def test_the_file_is_not_looked_at_for_every_call(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("scope", ["infer", "admin"])
 def test_without_keys_a_server_of_this_machine_answers_to_its_own_names(
-    scope: Scope, host: str | None, may: bool
+    scope: KeyScope, host: str | None, may: bool
 ) -> None:
     local = access(allowed_hosts="GPU-1.lab.example, other")
     if may:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.keys import PREFIX, Key, KeyFile, KeyFileError, digest, new_key, read_keys, write_keys
+from app.auth.keys import PREFIX, ApiKey, KeyFile, KeyFileError, digest, new_key, read_keys, write_keys
 
 HASH = f"sha256:{'0' * 64}"
 GOOD = f'[[key]]\nname = "a"\nscopes = ["infer"]\nhash = "{HASH}"\n'
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     write_keys(tmp_path / "k", (new_key("a", ["infer"])[1],))
     before = (tmp_path / "k").read_bytes()
-    unwritable = Key("\ud800", frozenset({"infer"}), b"")
+    unwritable = ApiKey("\ud800", frozenset({"infer"}), b"")
     with pytest.raises(UnicodeEncodeError):
         write_keys(tmp_path / "k", (unwritable,))
     assert (tmp_path / "k").read_bytes() == before
@@ -57,7 +57,7 @@ def test_admin_includes_infer() -> None:
 
 def test_times_may_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "k").write_text(GOOD)
-    assert read_keys(tmp_path / "k") == (Key("a", frozenset({"infer"}), bytes(32)),)
+    assert read_keys(tmp_path / "k") == (ApiKey("a", frozenset({"infer"}), bytes(32)),)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from app.evaluation.temperature.collect import fit, open_labelled
 from app.evaluation.temperature.fit import CalibrationError
 from app.models.labels import ClassNames
 from app.settings import Settings
-from app.strategies import named
+from app.strategies import resolve
 from app.temperatures import Temperatures
 from app.types import Call
 from tests.app.overconfident import CLASSES, MODEL, OPTIONS, TRUE, network, write_arrays, write_files
@@ -133,7 +133,7 @@ def test_scores_are_read_through_the_engine_as_the_network_gives_them(data: Path
             parameter.data *= 15
         found = open_labelled(data, CLASSES)
         answer = await engine.predict(Call(found.images.take(np.arange(128)), "a", "source"))
-        fitted = await fit(engine, found, named("source", {}).strategy, batch=64)
+        fitted = await fit(engine, found, resolve("source", {}).strategy, batch=64)
         await engine.close()
         return float(answer.probabilities.min()), fitted.calibration.temperature
 
@@ -239,7 +239,7 @@ def test_labels_that_the_answers_tell_nothing_about(data: Path) -> None:
         found = open_labelled(data, CLASSES)
         wrong = type(found)(Domain(CLEAN, None, found.images.images), 3 - found.labels)
         try:
-            await fit(engine, wrong, named("source", {}).strategy, batch=64)
+            await fit(engine, wrong, resolve("source", {}).strategy, batch=64)
         finally:
             await engine.close()
 

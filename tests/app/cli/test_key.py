@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.auth.keys import Key, Scope, digest, read_keys, write_keys
+from app.auth.keys import ApiKey, KeyScope, digest, read_keys, write_keys
 from app.cli import cli
 
 
@@ -63,8 +63,8 @@ def test_the_file_of_the_settings_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_list_tells_when_keys_end_but_not_the_keys() -> None:
     past, future = datetime(2020, 1, 2, 3, 4, tzinfo=UTC), datetime(2099, 1, 2, tzinfo=UTC)
-    scopes = frozenset[Scope](["admin", "infer"])
-    keys = [Key(name, scopes, bytes(32), past, end) for name, end in (("x", past), ("y", future), ("z", None))]
+    scopes = frozenset[KeyScope](["admin", "infer"])
+    keys = [ApiKey(name, scopes, bytes(32), past, end) for name, end in (("x", past), ("y", future), ("z", None))]
     write_keys(Path("k"), keys)
     lines = key("list", "--file", "k").stdout.splitlines()
     assert lines[2].split("  ")[-1] == "2020-01-02 03:04 UTC (expired)"

@@ -202,7 +202,7 @@ def test_a_connection_does_not_outlive_the_right_of_its_key(
             kept = [key for key in read_keys(path) if key.name != "b"]
             if change == "bound to others":
                 (mine,) = (key for key in read_keys(path) if key.name == "b")
-                kept.append(key_files.Key(mine.name, mine.scopes, mine.digest, streams=("tenant-c-",)))
+                kept.append(key_files.ApiKey(mine.name, mine.scopes, mine.digest, streams=("tenant-c-",)))
             write_keys(path, kept)
             camera.send(b"two", b"three")
             (answer,) = await camera.answers(1)

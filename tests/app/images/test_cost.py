@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images import Limits, decode_bytes, is_cheap, is_tiny
+from app.images import ImageLimits, decode_bytes, is_cheap, is_tiny
 
-LIMITS = Limits(20_000_000, 50_000_000)
+LIMITS = ImageLimits(20_000_000, 50_000_000)
 
 
 def encoded(kind: str, side: int = 200, **options: Any) -> bytes:

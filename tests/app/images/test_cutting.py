@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images import Limits, cut_pixels
+from app.images import ImageLimits, cut_pixels
 from app.models.hosted import CROPS, Preprocessing
 
 transforms = pytest.importorskip("timm.data.transforms_factory")
 
 MEAN = (0.485, 0.456, 0.406)
-LIMITS = Limits(1_000_000, 10_000_000)
+LIMITS = ImageLimits(1_000_000, 10_000_000)
 SHAPES = [(480, 640), (640, 480), (97, 61), (61, 97), (300, 300), (240, 320), (40, 500), (500, 40), (57, 57), (1, 9)]
 
 

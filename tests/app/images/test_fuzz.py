@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.errors import RenormError
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models.hosted import Preprocessing
 
 
@@ -48,7 +48,7 @@ def outcome(data: bytes) -> tuple[object, ...]:
         return error.location, error.hint != ""
 
 
-LIMITS = Limits(100_000, 10_000)
+LIMITS = ImageLimits(100_000, 10_000)
 OUTCOMES = [(8, 8, 3), ("images[0]", True)]
 
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from app.errors import ImageError
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models.hosted import Preprocessing
 
 HOW = Preprocessing(32, 32, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-LIMITS = Limits(20_000_000, 1_000_000)
+LIMITS = ImageLimits(20_000_000, 1_000_000)
 FORMS: dict[str, dict[str, Any]] = {
     "baseline": {},
     "progressive": {"progressive": True},

@@ -13,12 +13,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from app.errors import ImageError
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.images.png import LONGEST_TEXT, slim
 from app.models.hosted import Preprocessing
 
 HOW = Preprocessing(32, 32, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-LIMITS = Limits(20_000_000, 1_000_000)
+LIMITS = ImageLimits(20_000_000, 1_000_000)
 BIG = 1_500_000
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 

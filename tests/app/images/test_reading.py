@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import ImageError, RenormError, TooLargeError
-from app.images import ACCEPTED, Limits, decode
+from app.images import ACCEPTED, ImageLimits, decode
 from app.models.hosted import Preprocessing
 
-LIMITS = Limits(bytes=1_000_000, pixels=1_000_000)
+LIMITS = ImageLimits(bytes=1_000_000, pixels=1_000_000)
 
 Pixels = NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ def pixels(data: bytes, size: int = 32, resize: int = 0) -> Pixels:
     return decode(data, plain(size, resize), LIMITS, "images[0]")
 
 
-def refused(data: bytes, error: type[RenormError] = ImageError, limits: Limits = LIMITS) -> RenormError:
+def refused(data: bytes, error: type[RenormError] = ImageError, limits: ImageLimits = LIMITS) -> RenormError:
     with pytest.raises(error) as caught:
         decode(data, plain(32), limits, "images[3]")
     assert caught.value.location == "images[3]"
@@ -199,7 +199,7 @@ def test_an_empty_image_is_refused() -> None:
 
 
 def test_too_many_bytes_are_refused_before_anything_is_read() -> None:
-    error = refused(b"x" * 101, TooLargeError, Limits(bytes=100, pixels=100))
+    error = refused(b"x" * 101, TooLargeError, ImageLimits(bytes=100, pixels=100))
     assert "101 bytes" in error.message
     assert "100 are accepted" in error.message
 

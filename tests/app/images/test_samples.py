@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models.hosted import Preprocessing
 
 SIDE = 16
-LIMITS = Limits(1_000_000, 1_000_000)
+LIMITS = ImageLimits(1_000_000, 1_000_000)
 HOW = Preprocessing(SIDE, SIDE, "nearest", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 COMPRESSIONS = {"raw": "raw", "lzw": "tiff_lzw", "deflate": "tiff_adobe_deflate", "packbits": "packbits"}
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from app.errors import ImageError
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models.hosted import Preprocessing
 
 HOW = Preprocessing(32, 32, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-LIMITS = Limits(1_000_000, 1_000_000)
+LIMITS = ImageLimits(1_000_000, 1_000_000)
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(NOISE)
 SMALL, MASK = PICTURE.resize((16, 16)), PICTURE.convert("1")

@@ -15,7 +15,7 @@ from torch import nn
 
 from app.engine import Engine
 from app.errors import FieldError, ModelError
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.images.preprocessing import Preprocessing, Sides
 from app.main import create_app
 from app.models import load
@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.types import Call
 
 SIZES: list[Sides] = [16, (12, 20), (20, 12)]
-LIMITS = Limits(1_000_000, 1_000_000)
+LIMITS = ImageLimits(1_000_000, 1_000_000)
 
 
 def build(channels: int = 3) -> nn.Module:

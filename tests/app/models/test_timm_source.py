@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from app.errors import ModelError
-from app.images import Limits, cut_pixels
+from app.images import ImageLimits, cut_pixels
 from app.models import load
 from app.models.hosted import Hosted
 from app.models.timm_source import _preprocessing
@@ -153,4 +153,4 @@ def test_images_are_prepared_as_timm_prepares_them(crop: str) -> None:
     image = np.stack([rows // 2, columns // 3, (rows + columns) // 5], 2).astype(np.uint8)
     expected = transform(Image.fromarray(image)).permute(1, 2, 0).numpy().astype(int)
     assert how.crop == crop
-    assert np.abs(cut_pixels(image, how, Limits(1, 10**6), "x") - expected).max() <= 2
+    assert np.abs(cut_pixels(image, how, ImageLimits(1, 10**6), "x") - expected).max() <= 2

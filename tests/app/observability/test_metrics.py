@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from adapters import ParameterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError, StreamBusyError
-from app.observability.meter import Meter, Silent
+from app.observability.meter import Meter
 from app.observability.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Metrics, by_stream, shown
 from app.resources.memory import Ledger
 from app.settings import Settings
@@ -69,14 +69,14 @@ def names(series: Series) -> set[str]:
 
 def test_what_the_engine_tells_is_counted() -> None:
     metrics = Metrics()
-    metrics.answered("adabn", 3, TIMING)
-    metrics.answered("adabn", 2, TIMING)
-    metrics.answered("source", 1, TIMING)
-    metrics.forward(requests=3, images=6, forward_s=0.004, commit_s=0.0001, adapt_s=0.0015)
-    metrics.forward(requests=1, images=1, forward_s=0.004, commit_s=0.0001)
-    metrics.lessons(streams=3, lesson_s=0.04)
-    metrics.rejected("not_finite")
-    metrics.found("evicted")
+    metrics.record_answer("adabn", 3, TIMING)
+    metrics.record_answer("adabn", 2, TIMING)
+    metrics.record_answer("source", 1, TIMING)
+    metrics.record_forward(requests=3, images=6, forward_s=0.004, commit_s=0.0001, adapt_s=0.0015)
+    metrics.record_forward(requests=1, images=1, forward_s=0.004, commit_s=0.0001)
+    metrics.record_lessons(streams=3, lesson_s=0.04)
+    metrics.record_rejection("not_finite")
+    metrics.record_origin("evicted")
     series = read(metrics)
     assert value(series, "renorm_lesson_seconds_bucket", le="0.05") == 1
     assert value(series, "renorm_lesson_seconds_sum") == pytest.approx(0.04)
@@ -99,7 +99,7 @@ def test_what_the_engine_tells_is_counted() -> None:
 def test_failures_are_counted_by_class_and_foreign_ones_together() -> None:
     metrics = Metrics()
     for error in (StreamBusyError("busy"), ParameterError("wrong"), CancelledError(), KeyError("x"), MemoryError()):
-        metrics.failed(type(error).__name__)
+        metrics.record_failure(type(error).__name__)
     series = read(metrics)
     kinds = {dict(labels)["kind"]: n for (name, labels), n in series.items() if name == "renorm_failures_total"}
     assert kinds == {"StreamBusyError": 1, "ParameterError": 1, "CancelledError": 1, "other": 2}
@@ -221,14 +221,14 @@ def test_names_that_are_shown_alike_are_one_series() -> None:
 
 def test_two_servers_in_a_process_do_not_mix() -> None:
     one, other = Metrics(), Metrics()
-    one.answered("adabn", 1, TIMING)
+    one.record_answer("adabn", 1, TIMING)
     assert ("renorm_images_total", (("strategy", "adabn"),)) not in read(other)
     assert not [family for family in REGISTRY.collect() if family.name.startswith("renorm")]
 
 
 def test_when_a_series_began_is_not_written() -> None:
     metrics = Metrics()
-    metrics.answered("adabn", 1, TIMING)
+    metrics.record_answer("adabn", 1, TIMING)
     assert b"_created" not in metrics.look(Watched(STATE)).text()[0]
     assert b"_created" not in metrics.look(None).text("application/openmetrics-text")[0]
 
@@ -253,16 +253,16 @@ def test_memory_is_shown_by_kind_and_refusals_by_reason() -> None:
     assert value(series, "renorm_memory_capacity_bytes", kind="decoded") == 100
 
 
-def test_the_silent_meter_takes_the_same_calls() -> None:
+def test_metrics_and_the_base_meter_accept_the_same_events() -> None:
     metrics = Metrics()
-    meters: list[Meter] = [Silent(), metrics]
+    meters: list[Meter] = [Meter(), metrics]
     for meter in meters:
-        meter.answered("adabn", 1, TIMING)
-        meter.failed("FieldError")
-        meter.forward(1, 1, 0.1, 0.1)
-        meter.lessons(1, 0.1)
-        meter.rejected("not_finite")
-        meter.found("evicted")
+        meter.record_answer("adabn", 1, TIMING)
+        meter.record_failure("FieldError")
+        meter.record_forward(1, 1, 0.1, 0.1)
+        meter.record_lessons(1, 0.1)
+        meter.record_rejection("not_finite")
+        meter.record_origin("evicted")
     series = read(metrics, Watched(STATE))
     assert value(series, "renorm_updates_rejected_total", reason="not_finite") == 1
 
@@ -311,11 +311,11 @@ def test_labels_are_as_the_page_says() -> None:
     metrics, said = Metrics(), {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     metrics.ledger = Ledger(2, 1)
     metrics.ledger.open("bodies").take(1)
-    metrics.answered("adabn", 1, TIMING)
-    metrics.failed("FieldError")
-    metrics.forward(1, 1, 0.1, 0.1)
-    metrics.rejected("not_finite")
-    metrics.found("evicted")
+    metrics.record_answer("adabn", 1, TIMING)
+    metrics.record_failure("FieldError")
+    metrics.record_forward(1, 1, 0.1, 0.1)
+    metrics.record_rejection("not_finite")
+    metrics.record_origin("evicted")
     metrics.request("/", "GET", 200, 0.1)
     found: dict[str, set[str]] = {name: set() for name in said}
     for name, labels in read(metrics, Watched(STATE)):

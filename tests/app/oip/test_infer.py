@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import FieldError, UnsupportedError
 from app.oip.infer import Infer, check_memory, to_call
-from app.oip.inputs import Limits
+from app.oip.inputs import InputLimits
 from app.oip.outputs import Wanted
 from app.oip.tensors import NamedTensor, objects
 from app.types import Call
@@ -16,7 +16,7 @@ FILES = [NamedTensor("bytes", "BYTES", objects([b"a"], (1,)))]
 
 def call(stream: str | None = None, request_id: str | None = None, wanted: int = 0, **parameters: Any) -> Call:
     infer = Infer(FILES, [Wanted("probabilities", wanted)], parameters, id="42")
-    return to_call(infer, Limits((3, 4, 4), 3), "adabn", stream=stream, request_id=request_id)
+    return to_call(infer, InputLimits((3, 4, 4), 3), "adabn", stream=stream, request_id=request_id)
 
 
 def test_a_request_that_says_nothing() -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from app.errors import FieldError, TooLargeError
-from app.oip.inputs import Limits, check_input, images_of
+from app.oip.inputs import InputLimits, check_input, images_of
 from app.oip.tensors import NamedTensor, objects
 
-LIMITS = Limits((3, 4, 4), images=3)
+LIMITS = InputLimits((3, 4, 4), images=3)
 
 
 def test_files() -> None:

@@ -5,7 +5,7 @@ import json
 import torch
 
 from app.models.hosted import Hosted, Preprocessing
-from app.observability.statistics import Statistics
+from app.observability.statistics import EngineCounters
 from app.oip import metadata as oip_metadata
 from app.settings import Settings
 from app.types import Timing
@@ -41,11 +41,11 @@ def test_the_other_inputs_are_told_in_text() -> None:
 
 
 def test_statistics() -> None:
-    statistics = Statistics()
-    statistics.forward(4, forward_s=0.002, commit_s=0.001, decode_ms=3)
-    statistics.forward(1, forward_s=0.001, commit_s=0.001, decode_ms=1)
-    statistics.answered(Timing(decode=3, queue=1, forward=2, total=7), commit_ms=1)
-    statistics.failed(5)
+    statistics = EngineCounters()
+    statistics.record_forward(4, forward_s=0.002, commit_s=0.001, decode_ms=3)
+    statistics.record_forward(1, forward_s=0.001, commit_s=0.001, decode_ms=1)
+    statistics.record_answer(Timing(decode=3, queue=1, forward=2, total=7), commit_ms=1)
+    statistics.record_failure(5)
     (said,) = oip_metadata.model_statistics(HOSTED, statistics)["model_stats"]
     assert (said["name"], said["version"]) == ("net", "1")
     assert (said["inference_count"], said["execution_count"]) == (5, 2)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from app.errors import FieldError, TooLargeError, UnsupportedError
-from app.oip.inputs import Limits
+from app.oip.inputs import InputLimits
 from app.oip.outputs import OUTPUTS, Wanted
 from app.oip.request_body import Body, Reading, read_body
 
-HOW = Reading(Limits((3, 2, 2), images=3), lambda text, _: text.encode().upper())
+HOW = Reading(InputLimits((3, 2, 2), images=3), lambda text, _: text.encode().upper())
 FP32 = {"name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2]}
 NUMBERS = np.arange(12, dtype=np.float32)
 

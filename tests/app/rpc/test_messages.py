@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from open_inference.grpc import protocol
 
 from app.errors import FieldError, RenormError, TooLargeError, UnsupportedError
-from app.oip.inputs import Limits, images_of
+from app.oip.inputs import InputLimits, images_of
 from app.oip.tensors import DATATYPES, from_bytes
 from app.rpc.messages import CONTENTS, parse, read_infer, write_answer
 from app.settings import Settings
@@ -18,7 +18,7 @@ from app.types import Call
 from tests.app.fakes import CLASSES, PROBABILITIES, FakeEngine
 from tests.app.rpc.doors import PIXELS, ask, parameter, values_of
 
-LIMITS = Limits((3, 4, 4), 3)
+LIMITS = InputLimits((3, 4, 4), 3)
 FLOATS: NDArray[np.float32] = np.linspace(-2, 2, 96, dtype=np.float32).reshape(2, 3, 4, 4)
 
 

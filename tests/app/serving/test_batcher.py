@@ -13,8 +13,8 @@ from adapters import BN, Key, Source
 from app.errors import EngineClosedError
 from app.serving.batcher import Batcher
 from app.serving.outputs import Output
-from app.serving.places import Limits
-from app.serving.streams import Scope
+from app.serving.places import QueueLimits
+from app.serving.streams import ResetScope
 from app.serving.tickets import Result, Ticket
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ class Forward:
 
     def __init__(self) -> None:
         self.groups: list[list[Ticket]] = []
-        self.forgotten: list[tuple[Scope, int]] = []
+        self.forgotten: list[tuple[ResetScope, int]] = []
         self.gate = asyncio.Event()
         self.error: BaseException | None = None
 
@@ -41,7 +41,7 @@ class Forward:
             raise self.error
         return [_result(ticket) for ticket in group]
 
-    def forget(self, scope: Scope) -> int:
+    def forget(self, scope: ResetScope) -> int:
         self.forgotten.append((scope, len(self.groups)))
         return 7
 
@@ -76,7 +76,7 @@ def start(batcher: Batcher, stream: str, images: int = 1) -> asyncio.Task[Result
 
 def make(max_images: int = 256) -> tuple[Batcher, Forward]:
     forward = Forward()
-    return Batcher(forward, forward.forget, Limits(max_images)), forward
+    return Batcher(forward, forward.forget, QueueLimits(max_images)), forward
 
 
 async def release(forward: Forward, tasks: Sequence[asyncio.Task[Result]]) -> list[Result | BaseException]:
@@ -211,7 +211,7 @@ async def test_a_reset_takes_its_turn() -> None:
     batcher, forward = make()
     before = [start(batcher, "a"), start(batcher, "a")]
     await settle()
-    reset = asyncio.ensure_future(batcher.reset(Scope("a")))
+    reset = asyncio.ensure_future(batcher.reset(ResetScope("a")))
     await settle()
     after, other = start(batcher, "a"), start(batcher, "b")
     await settle()
@@ -219,23 +219,23 @@ async def test_a_reset_takes_its_turn() -> None:
     await release(forward, [*before, after, other])
     assert await reset == 7
     # Behind both earlier requests of its stream, ahead of the later one; another stream does not wait for it.
-    assert forward.forgotten == [(Scope("a"), 2)]
+    assert forward.forgotten == [(ResetScope("a"), 2)]
     assert forward.streams() == [["a"], ["a", "b"], ["a"]]
 
 
 async def test_a_reset_of_an_idle_batcher_is_immediate() -> None:
     batcher, forward = make()
-    assert await batcher.reset(Scope()) == 7
-    assert forward.forgotten == [(Scope(), 0)]
+    assert await batcher.reset(ResetScope()) == 7
+    assert forward.forgotten == [(ResetScope(), 0)]
 
 
 async def test_a_cancelled_reset_no_longer_bars_the_way() -> None:
     batcher, forward = make()
     waiting = enter(batcher, key("a"))
-    reset = asyncio.ensure_future(batcher.reset(Scope("a")))
+    reset = asyncio.ensure_future(batcher.reset(ResetScope("a")))
     await settle()
     task = start(batcher, "b")
-    everything = asyncio.ensure_future(batcher.reset(Scope()))
+    everything = asyncio.ensure_future(batcher.reset(ResetScope()))
     await settle()
     behind = start(batcher, "c")
     await settle()
@@ -267,4 +267,4 @@ async def test_closing_finishes_what_runs_and_refuses_the_rest() -> None:
     with pytest.raises(EngineClosedError):
         enter(batcher, key("a"))
     with pytest.raises(EngineClosedError):
-        await batcher.reset(Scope())
+        await batcher.reset(ResetScope())

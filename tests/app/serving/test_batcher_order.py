@@ -13,8 +13,8 @@ from adapters import BN, Key, Source
 from app.errors import BusyError, EngineClosedError, StreamBusyError
 from app.serving.batcher import Batcher
 from app.serving.outputs import Output
-from app.serving.places import Limits
-from app.serving.streams import Scope
+from app.serving.places import QueueLimits
+from app.serving.streams import ResetScope
 from app.serving.tickets import Result, Ticket
 
 pytestmark = pytest.mark.anyio
@@ -29,10 +29,10 @@ def anyio_backend() -> str:
 class Queue:
     """A batcher whose forwards, recorded as names of tickets, end when the gate is opened."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: QueueLimits) -> None:
         self.batcher = Batcher(self._forward, self._forget, limits)
         self.groups: list[list[str]] = []
-        self.forgotten: list[tuple[Scope, int]] = []
+        self.forgotten: list[tuple[ResetScope, int]] = []
         self.gate = asyncio.Event()
         self._names: dict[Ticket, str] = {}
 
@@ -41,7 +41,7 @@ class Queue:
         await self.gate.wait()
         return [Result(Output(PIXELS, [], [], 0.0), 0.0, 0.0, 1, updated=True) for _ in group]
 
-    def _forget(self, scope: Scope) -> int:
+    def _forget(self, scope: ResetScope) -> int:
         self.forgotten.append((scope, len(self.groups)))
         return 1
 
@@ -69,7 +69,7 @@ class Queue:
 
 
 def queue(images: int = 256, waiting: int = 100, per_stream: int = 100) -> Queue:
-    return Queue(Limits(images, waiting, per_stream))
+    return Queue(QueueLimits(images, waiting, per_stream))
 
 
 async def settle() -> None:
@@ -204,7 +204,7 @@ async def test_what_waits_longest_of_a_flood_is_not_pushed_back_for_ever() -> No
 
 
 async def test_a_forward_takes_no_second_request_of_a_stream_beyond_its_time() -> None:
-    q = Queue(Limits(256, 100, 100, forward_s=1e-9))
+    q = Queue(QueueLimits(256, 100, 100, forward_s=1e-9))
     tasks = [q.send("x")[1]]
     await settle()
     tasks += [q.send(f"a{i}")[1] for i in range(6)] + [q.send(f"{name}1")[1] for name in "bcdef"]
@@ -229,12 +229,12 @@ async def test_nothing_that_came_after_a_reset_of_all_goes_before_it() -> None:
     tasks = [q.send("x")[1]]
     await settle()
     tasks += [q.send(f"a{i}")[1] for i in range(3)]
-    reset = asyncio.ensure_future(q.batcher.reset(Scope()))
+    reset = asyncio.ensure_future(q.batcher.reset(ResetScope()))
     await settle()
     tasks += [q.send("b1")[1]]
     assert await q.released(tasks) == [["x"], ["a0", "a1"], ["a2"], ["b1"]]
     assert await reset == 1
-    assert q.forgotten == [(Scope(), 3)]
+    assert q.forgotten == [(ResetScope(), 3)]
 
 
 async def test_a_refusal_tells_when_the_queue_is_through() -> None:

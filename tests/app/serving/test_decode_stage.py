@@ -14,9 +14,9 @@ from PIL import Image
 
 import app.serving.decode_stage
 from app.errors import EngineClosedError, ImageError, TooLargeError
-from app.images import Limits
+from app.images import ImageLimits
 from app.models.hosted import Preprocessing
-from app.serving.decode_stage import Decoders
+from app.serving.decode_stage import DecodeStage
 
 pytestmark = pytest.mark.anyio
 
@@ -27,8 +27,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def decoders() -> AsyncIterator[Decoders]:
-    decoders = Decoders(Preprocessing(8, 8, "bilinear", (0, 0, 0), (1, 1, 1)), Limits(10_000, 10_000))
+async def decoders() -> AsyncIterator[DecodeStage]:
+    decoders = DecodeStage(Preprocessing(8, 8, "bilinear", (0, 0, 0), (1, 1, 1)), ImageLimits(10_000, 10_000))
     yield decoders
     decoders.close()
 
@@ -47,7 +47,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 17])
-async def test_images_lie_in_one_tensor_in_the_order_they_were_sent(decoders: Decoders, n: int) -> None:
+async def test_images_lie_in_one_tensor_in_the_order_they_were_sent(decoders: DecodeStage, n: int) -> None:
     images = noise(n)
     pixels = await decoders([png(image) for image in images])
     assert pixels.is_contiguous()
@@ -55,7 +55,7 @@ async def test_images_lie_in_one_tensor_in_the_order_they_were_sent(decoders: De
     assert pixels.untyped_storage().nbytes() == n * decoders.image_bytes
 
 
-async def test_the_first_bad_image_is_named_whichever_thread_meets_it(decoders: Decoders) -> None:
+async def test_the_first_bad_image_is_named_whichever_thread_meets_it(decoders: DecodeStage) -> None:
     files = [png(image) for image in noise(30)]
     for i in (7, 8, 9, 20):
         files[i] = b"no image"
@@ -64,14 +64,16 @@ async def test_the_first_bad_image_is_named_whichever_thread_meets_it(decoders: 
     assert caught.value.location == "images[7]"
 
 
-async def test_what_decoding_did_not_foresee_is_raised_too(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_decoding_did_not_foresee_is_raised_too(
+    decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app.serving.decode_stage, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await decoders([b"a", b"b"])
 
 
 async def test_what_is_cancelled_before_it_began_is_never_decoded(
-    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+    decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, begun = threading.Event(), []
 
@@ -92,7 +94,9 @@ async def test_what_is_cancelled_before_it_began_is_never_decoded(
     assert set(begun) == {b"first"}
 
 
-async def test_a_single_tiny_image_is_decoded_where_it_is(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_tiny_image_is_decoded_where_it_is(
+    decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = [image.numpy() for image in await decoders([png(image) for image in noise(3)])]
     decoders._pool.shutdown()
     for image, one in zip(noise(3), expected, strict=True):
@@ -104,7 +108,7 @@ async def test_a_single_tiny_image_is_decoded_where_it_is(decoders: Decoders, mo
     assert caught.value.location == "images[0]"
 
 
-async def test_a_large_image_goes_to_a_thread(decoders: Decoders) -> None:
+async def test_a_large_image_goes_to_a_thread(decoders: DecodeStage) -> None:
     large = png(np.zeros((90, 90, 3), np.uint8))
     assert np.array_equal((await decoders([large]))[0].numpy(), IMAGE)
     decoders._pool.shutdown()
@@ -112,13 +116,13 @@ async def test_a_large_image_goes_to_a_thread(decoders: Decoders) -> None:
         await decoders([large])
 
 
-async def test_a_closed_pool_refuses(decoders: Decoders) -> None:
+async def test_a_closed_pool_refuses(decoders: DecodeStage) -> None:
     decoders.close()
     with pytest.raises(EngineClosedError):
         await decoders([png(noise(1)[0])])
 
 
-async def test_closing_refuses_what_has_not_begun(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_refuses_what_has_not_begun(decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
 
     def slow(*_: object) -> NDArray[np.uint8]:
@@ -142,14 +146,14 @@ def tiff(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-async def test_costly_images_lie_among_cheap_ones_in_the_order_they_were_sent(decoders: Decoders) -> None:
+async def test_costly_images_lie_among_cheap_ones_in_the_order_they_were_sent(decoders: DecodeStage) -> None:
     images = noise(9)
     files = [tiff(image) if i % 3 else png(image) for i, image in enumerate(images)]
     assert np.array_equal((await decoders(files)).numpy(), images)
 
 
 @pytest.mark.parametrize("cheap_first", [True, False])
-async def test_the_first_bad_image_is_named_whoever_decodes_it(decoders: Decoders, cheap_first: bool) -> None:
+async def test_the_first_bad_image_is_named_whoever_decodes_it(decoders: DecodeStage, cheap_first: bool) -> None:
     files = [png(noise(1)[0]) for _ in range(8)]
     files[3], files[6] = (b"no image", tiff(noise(1)[0])[:90]) if cheap_first else (tiff(noise(1)[0])[:90], b"no image")
     with pytest.raises(ImageError) as caught:
@@ -158,9 +162,9 @@ async def test_the_first_bad_image_is_named_whoever_decodes_it(decoders: Decoder
 
 
 async def test_more_pixels_than_a_thread_takes_go_to_a_process_and_too_many_are_refused(
-    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+    decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoders, "_cheap", Limits(10_000, 50))
+    monkeypatch.setattr(decoders, "_cheap", ImageLimits(10_000, 50))
     image = noise(1)[0]
     assert np.array_equal((await decoders([png(image)])).numpy()[0], image)
     assert len(decoders._processes._idle) == 1
@@ -168,7 +172,7 @@ async def test_more_pixels_than_a_thread_takes_go_to_a_process_and_too_many_are_
         await decoders([png(np.zeros((101, 100, 3), np.uint8))])
 
 
-async def test_threads_that_hang_are_no_progress(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_threads_that_hang_are_no_progress(decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, inside = threading.Event(), threading.Barrier(decoders._threads + 1)
 
     def hang(*_: object) -> NDArray[np.uint8]:
@@ -188,7 +192,7 @@ async def test_threads_that_hang_are_no_progress(decoders: Decoders, monkeypatch
 
 
 async def test_who_has_gone_keeps_no_thread_beyond_the_image_at_hand(
-    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+    decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, inside, begun = threading.Event(), threading.Event(), []
 

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from app.errors import FieldError, TooLargeError
-from app.images import Limits
+from app.images import ImageLimits
 from app.models.hosted import Preprocessing
-from app.serving.decode_stage import Decoders
+from app.serving.decode_stage import DecodeStage
 
 pytestmark = pytest.mark.anyio
 CUT = Preprocessing(8, 10, "bilinear", (0, 0, 0), (1, 1, 1))
@@ -26,8 +26,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def decoders() -> AsyncIterator[Decoders]:
-    decoders = Decoders(CUT, Limits(10_000, 1000))
+async def decoders() -> AsyncIterator[DecodeStage]:
+    decoders = DecodeStage(CUT, ImageLimits(10_000, 1000))
     yield decoders
     decoders.close()
 
@@ -37,7 +37,7 @@ def pixels(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (10, 10), (20, 30), (9, 50)])
-async def test_pixels_are_cut_as_files_are(decoders: Decoders, height: int, width: int) -> None:
+async def test_pixels_are_cut_as_files_are(decoders: DecodeStage, height: int, width: int) -> None:
     images, files = pixels(3, height, width, 3), []
     for image in images.numpy():
         buffer = io.BytesIO()
@@ -46,7 +46,7 @@ async def test_pixels_are_cut_as_files_are(decoders: Decoders, height: int, widt
     assert torch.equal(await decoders(images), await decoders(files))
 
 
-async def test_prepared_inputs_pass_as_they_are(decoders: Decoders) -> None:
+async def test_prepared_inputs_pass_as_they_are(decoders: DecodeStage) -> None:
     images = torch.rand(2, 3, 8, 8)
     assert await decoders(images) is images
     assert decoders.bytes_of(images) == images.nbytes
@@ -64,13 +64,13 @@ async def test_prepared_inputs_pass_as_they_are(decoders: Decoders) -> None:
         (torch.zeros(1, 0, 8, 3, dtype=torch.uint8), "height"),
     ],
 )
-async def test_other_shapes_and_types_are_refused(decoders: Decoders, images: Tensor, words: str) -> None:
+async def test_other_shapes_and_types_are_refused(decoders: DecodeStage, images: Tensor, words: str) -> None:
     with pytest.raises(FieldError, match=words):
         await decoders(images)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-async def test_numbers_that_are_not_finite_are_refused_by_the_image(decoders: Decoders, bad: float) -> None:
+async def test_numbers_that_are_not_finite_are_refused_by_the_image(decoders: DecodeStage, bad: float) -> None:
     images = torch.zeros(3, 3, 8, 8)
     images[2, 1, 4, 4] = bad
     with pytest.raises(FieldError) as caught:
@@ -79,13 +79,13 @@ async def test_numbers_that_are_not_finite_are_refused_by_the_image(decoders: De
 
 
 async def test_large_numbers_are_finite_where_any_are_taken() -> None:
-    anything = Decoders(CUT, Limits(10_000, 1000), input_range="off")
+    anything = DecodeStage(CUT, ImageLimits(10_000, 1000), input_range="off")
     large = torch.full((1, 3, 8, 8), 3e38)
     assert await anything(large) is large
     anything.close()
 
 
-async def test_too_many_pixels_are_refused_by_the_image(decoders: Decoders) -> None:
+async def test_too_many_pixels_are_refused_by_the_image(decoders: DecodeStage) -> None:
     with pytest.raises(TooLargeError) as caught:
         await decoders(pixels(2, 50, 50, 3))
     assert caught.value.location == "images[0]"

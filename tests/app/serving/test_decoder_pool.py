@@ -15,7 +15,7 @@ from PIL import Image
 
 import app.serving.decoder_pool
 from app.errors import EngineClosedError, ImageError, TooExpensiveError, TooLargeError
-from app.images import Limits, decode
+from app.images import ImageLimits, decode
 from app.models.hosted import Preprocessing
 from app.serving.decoder_pool import DecoderPool
 from app.serving.decoder_process import SERVE
@@ -23,7 +23,7 @@ from app.serving.decoder_process import SERVE
 pytestmark = pytest.mark.anyio
 
 HOW = Preprocessing(8, 8, "bilinear", (0, 0, 0), (1, 1, 1))
-LIMITS = Limits(100_000, 10_000)
+LIMITS = ImageLimits(100_000, 10_000)
 
 HANGS = """
 import pathlib, signal

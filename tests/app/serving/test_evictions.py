@@ -10,7 +10,7 @@ import torch
 
 from adapters import AdaBN, Key, Memory, Source
 from app.serving.evictions import QUIET_S, Evictions
-from app.serving.streams import IN_USE_S, LONGEST_IN_USE_S, Scope, Streams
+from app.serving.streams import IN_USE_S, LONGEST_IN_USE_S, ResetScope, Streams
 
 
 class Clock:
@@ -58,8 +58,10 @@ def test_an_evicted_stream_is_told_from_a_new_one_until_it_is_held_again() -> No
     assert [room.origin(name) for name in "abc"] == ["live", "evicted", "live"]
 
 
-@pytest.mark.parametrize("scope", [Scope(), Scope("a"), Scope(None, "adabn")], ids=["all", "stream", "strategy"])
-def test_what_is_forgotten_on_purpose_is_new(scope: Scope) -> None:
+@pytest.mark.parametrize(
+    "scope", [ResetScope(), ResetScope("a"), ResetScope(None, "adabn")], ids=["all", "stream", "strategy"]
+)
+def test_what_is_forgotten_on_purpose_is_new(scope: ResetScope) -> None:
     room = Room(1)
     room.ask("a")
     room.ask("b")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from adapters import AdaBN, Key, Memory, RobustBN, Source
-from app.serving.streams import Scope, Streams
+from app.serving.streams import ResetScope, Streams
 
 
 def memory(numbers: int, steps: int = 1) -> Memory:
@@ -45,7 +45,7 @@ def test_bytes_follow_commits_replacements_and_forgetting() -> None:
     streams.commit(key("a"), memory(5, steps=2))
     assert streams.bytes == 44
     assert [(info.bytes, info.steps) for info in streams.info().streams] == [(20, 2), (24, 1)]
-    assert streams.forget(Scope("a")) == 1
+    assert streams.forget(ResetScope("a")) == 1
     assert streams.bytes == 24
 
 
@@ -81,7 +81,7 @@ def test_a_scope_covers_stream_strategy_both_or_all() -> None:
     assert covered == dict(zip(SCOPES, (6, 3, 4, 2, 0), strict=True))
 
 
-SCOPES = (Scope(), Scope("a"), Scope(None, "adabn"), Scope("a", "adabn"), Scope("c"))
+SCOPES = (ResetScope(), ResetScope("a"), ResetScope(None, "adabn"), ResetScope("a", "adabn"), ResetScope("c"))
 
 
 def test_notes_are_told_and_go_with_the_state() -> None:
@@ -94,7 +94,7 @@ def test_notes_are_told_and_go_with_the_state() -> None:
     info = streams.info().streams[0]
     assert (info.images, info.drift, info.adaptation, info.entropy) == (7, 0.7, 0.6, 0.9)
     assert 0 <= info.age_s < 5
-    streams.forget(Scope())
+    streams.forget(ResetScope())
     streams.commit(key("a"), memory(1))
     assert streams.info().streams[0].images == 0
 
