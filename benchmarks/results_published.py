@@ -113,7 +113,7 @@ def section_of(figures: Sequence[Figures]) -> str:
             ours = MISSING if own is None else number(own)
             against = MISSING if own is None or frozen is None else number(own / frozen, 2)
             rows.append([_name(setting), code(strategy), number(error), share, ours, against])
-    return "\n".join([_TOP, markdown(head, rows, left=2), _differences(), NOWHERE])
+    return "\n".join([_TOP, markdown(head, rows, text_columns=2), _differences(), NOWHERE])
 
 
 _TOP = """\

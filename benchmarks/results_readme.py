@@ -49,7 +49,7 @@ def table(figures: Sequence[Figures]) -> str:
     sizes = [f"{title}, {size}" for title in TITLES for size in SIZES]
     both = " / ".join(map(str, SIZES))
     harm = [f"clean, {title}, {both}" for title in TITLES]
-    return markdown(["strategy", "use it for", *sizes, *harm, "bytes per stream"], rows, left=2)
+    return markdown(["strategy", "use it for", *sizes, *harm, "bytes per stream"], rows, text_columns=2)
 
 
 def _row(strategy: str, use: str, found: Mapping[tuple[str, Place], Summary]) -> list[str]:

@@ -120,11 +120,11 @@ async def _fitted(
     try:
         classes = ClassNames(tuple(engine.hosted.classes), engine.hosted.class_ids)
         labelled = open_labelled(data, classes, skip_unknown=skip_unknown)
-        for line in labelled.told:
+        for line in labelled.notes:
             typer.echo(f"renorm: {line}", err=True)
         count = min(limit or sys.maxsize, len(labelled.labels))
         with _bar(count) as told:
-            fitted = await fit(engine, labelled, front, batch=batch, limit=limit, held_out=held_out, told=told)
+            fitted = await fit(engine, labelled, front, batch=batch, limit=limit, held_out=held_out, progress=told)
         return model_of(engine.hosted, settings), fitted
     finally:
         await engine.close()

@@ -28,10 +28,10 @@ class Curve(NamedTuple):
     window: int  # values behind each point
 
 
-def running(values: NDArray[np.floating], strides: int = 2, least: int = 2) -> Curve:
+def running_mean(values: NDArray[np.floating], strides: int = 2, minimum: int = 2) -> Curve:
     """Means of ``values``, ``[T]``: windows begin every T / `POINTS` values and are ``strides`` times as long.
 
-    They are of ``least`` values or more, but not of more than a quarter of all. Values that are not finite are left
+    They are of ``minimum`` values or more, but not of more than a quarter of all. Values that are not finite are left
     out. A window holds two values or more, so streams of few images have fewer points, and one of a single image has
     one.
 
@@ -41,38 +41,38 @@ def running(values: NDArray[np.floating], strides: int = 2, least: int = 2) -> C
     if not len(values):
         raise ValueError("a curve needs at least one value")
     stride = math.ceil(len(values) / POINTS)
-    window = min(max(strides * stride, min(least, len(values) // 4), 1), len(values))
+    window = min(max(strides * stride, min(minimum, len(values) // 4), 1), len(values))
     starts = np.arange(0, len(values) - window + 1, stride)
     finite = np.isfinite(values)
-    shown = _sums(finite.astype(np.float64), starts, window)
-    kept = np.where(finite, values, 0.0).astype(np.float64)
-    means = _ratio(_sums(kept, starts, window), shown)
-    variance = np.maximum(_ratio(_sums(kept**2, starts, window), shown) - means**2, 0.0)
-    error = np.sqrt(_ratio(variance, np.where(shown > 1, shown - 1, 0.0)))
+    counts = _sums(finite.astype(np.float64), starts, window)
+    filled = np.where(finite, values, 0.0).astype(np.float64)
+    means = _ratio(_sums(filled, starts, window), counts)
+    variance = np.maximum(_ratio(_sums(filled**2, starts, window), counts) - means**2, 0.0)
+    error = np.sqrt(_ratio(variance, np.where(counts > 1, counts - 1, 0.0)))
     return Curve(starts.astype(np.float64) + window / 2, means, error, window)
 
 
 def _sums(values: NDArray[np.float64], starts: NDArray[np.int64], window: int) -> NDArray[np.float64]:
     sums = np.concatenate([np.zeros(1), np.cumsum(values)])
-    found: NDArray[np.float64] = sums[starts + window] - sums[starts]
-    return found
+    window_sums: NDArray[np.float64] = sums[starts + window] - sums[starts]
+    return window_sums
 
 
-def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
     """NaN where there is nothing below."""
-    found: NDArray[np.float64] = np.full(len(above), math.nan, np.float64)
-    np.divide(above, below, out=found, where=below > 0)
-    return found
+    ratios: NDArray[np.float64] = np.full(len(numerator), math.nan, np.float64)
+    np.divide(numerator, denominator, out=ratios, where=denominator > 0)
+    return ratios
 
 
 def error_curve(result: Result) -> Curve:
     """Error in percent over the stream."""
-    return running(100.0 * (result.predicted != result.label), _strides(result), CALM)
+    return running_mean(100.0 * (result.predicted != result.label), _strides(result), CALM)
 
 
 def drift_curve(result: Result) -> Curve:
     """Drift over the stream, as requests were told it; images of a request share it, so no error can be told."""
-    curve = running(result.drift, _strides(result))
+    curve = running_mean(result.drift, _strides(result))
     return curve._replace(error=np.full(len(curve.value), math.nan))
 
 
@@ -99,9 +99,9 @@ class Stretch(NamedTuple):
     end: int  # the first image after it
 
 
-def stretches(domain: NDArray[np.int32], most: int = 60) -> list[Stretch]:
-    """The runs of one domain in a stream, ``[T]``; none where there are more than ``most``: domains are mixed."""
+def stretches(domain: NDArray[np.int32], limit: int = 60) -> list[Stretch]:
+    """The runs of one domain in a stream, ``[T]``; none where there are more than ``limit``: domains are mixed."""
     edges = [0, *(np.flatnonzero(np.diff(domain)) + 1).tolist(), len(domain)]
-    if len(edges) - 1 > most:
+    if len(edges) - 1 > limit:
         return []
     return [Stretch(int(domain[start]), start, end) for start, end in itertools.pairwise(edges)]

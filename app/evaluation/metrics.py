@@ -122,14 +122,14 @@ def measure(result: Result) -> Figures:
         bins = reliability(result.confidence, ~wrong)
     except ValueError as error:
         raise ValueError(f"{result.cell}: {error}") from error
-    shown = np.bincount(result.domain)
-    missed = np.bincount(result.domain, wrong.astype(np.float64), len(shown))
+    totals = np.bincount(result.domain)
+    errors = np.bincount(result.domain, wrong.astype(np.float64), len(totals))
     return Figures(
         cell=result.cell,
         images=len(wrong),
         error=100.0 * float(wrong.mean()),
         ece=bins.ece(),
-        domain_errors={int(i): 100.0 * float(missed[i] / shown[i]) for i in np.flatnonzero(shown)},
+        domain_errors={int(i): 100.0 * float(errors[i] / totals[i]) for i in np.flatnonzero(totals)},
         bins=bins,
         seconds=result.seconds,
         images_per_s=len(wrong) / result.seconds if result.seconds > 0 else math.nan,
@@ -146,16 +146,16 @@ def measure_all(results: Iterable[Result]) -> list[Figures]:
     figures = [measure(result) for result in results]
     if not figures:
         raise ValueError("no results, so there is nothing to report: at least one run has to succeed")
-    cells = [one.cell for one in figures]
-    twice = next((cell for cell in cells if cells.count(cell) > 1), None) if len(set(cells)) < len(cells) else None
-    if twice is not None:
-        raise ValueError(f"{twice} was given twice: give one result for each cell")
+    cells = [run.cell for run in figures]
+    duplicate = next((cell for cell in cells if cells.count(cell) > 1), None) if len(set(cells)) < len(cells) else None
+    if duplicate is not None:
+        raise ValueError(f"{duplicate} was given twice: give one result for each cell")
     strategies, protocols, orders = (ranks(str(cell[i]) for cell in cells) for i in range(3))
-    known = {name: i - len(PROTOCOLS) for i, name in enumerate(PROTOCOLS)}
+    protocol_ranks = {name: i - len(PROTOCOLS) for i, name in enumerate(PROTOCOLS)}
 
-    def rank(one: Figures) -> tuple[int, ...]:
-        cell = one.cell
-        protocol = known.get(cell.protocol, protocols[cell.protocol])
+    def rank(run: Figures) -> tuple[int, ...]:
+        cell = run.cell
+        protocol = protocol_ranks.get(cell.protocol, protocols[cell.protocol])
         return strategies[cell.strategy], protocol, orders[cell.order], cell.batch, cell.seed
 
     return sorted(figures, key=rank)
@@ -169,25 +169,25 @@ def ranks(names: Iterable[str]) -> dict[str, int]:
 def differences(figures: Iterable[Figures]) -> dict[Cell, float]:
     """Error minus that of `SOURCE` on the same protocol, order, batch and seed, where there is such a run."""
     figures = list(figures)
-    frozen = {one.cell[1:]: one.error for one in figures if one.cell.strategy == SOURCE}
-    return {one.cell: one.error - frozen[one.cell[1:]] for one in figures if one.cell[1:] in frozen}
+    frozen = {run.cell[1:]: run.error for run in figures if run.cell.strategy == SOURCE}
+    return {run.cell: run.error - frozen[run.cell[1:]] for run in figures if run.cell[1:] in frozen}
 
 
 def summarize(figures: Iterable[Figures]) -> list[Summary]:
     """One summary for each strategy and place, in the order in which they come."""
     figures = list(figures)
-    against = differences(figures)
+    difference_of = differences(figures)
     groups: dict[tuple[str, Place], list[Figures]] = {}
-    for one in figures:
-        cell = one.cell
-        groups.setdefault((cell.strategy, Place(cell.protocol, cell.order, cell.batch)), []).append(one)
-    return [_summary(strategy, place, seeds, against) for (strategy, place), seeds in groups.items()]
+    for run in figures:
+        cell = run.cell
+        groups.setdefault((cell.strategy, Place(cell.protocol, cell.order, cell.batch)), []).append(run)
+    return [_summary(strategy, place, seeds, difference_of) for (strategy, place), seeds in groups.items()]
 
 
 def worst(summaries: Iterable[Summary]) -> Summary | None:
     """The one that is furthest above the frozen model; None where no difference is known."""
-    known = [one for one in summaries if math.isfinite(one.difference)]
-    return max(known, key=lambda one: one.difference, default=None)
+    comparable = [summary for summary in summaries if math.isfinite(summary.difference)]
+    return max(comparable, key=lambda summary: summary.difference, default=None)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -199,23 +199,23 @@ def _spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def _summary(strategy: str, place: Place, seeds: list[Figures], against: Mapping[Cell, float]) -> Summary:
-    errors = [one.error for one in seeds]
-    paired = [against[one.cell] for one in seeds if one.cell in against]
-    domains = sorted({index for one in seeds for index in one.domain_errors})
-    seconds = math.fsum(one.seconds for one in seeds)
+def _summary(strategy: str, place: Place, runs: list[Figures], difference_of: Mapping[Cell, float]) -> Summary:
+    errors = [run.error for run in runs]
+    paired = [difference_of[run.cell] for run in runs if run.cell in difference_of]
+    domains = sorted({index for run in runs for index in run.domain_errors})
+    seconds = math.fsum(run.seconds for run in runs)
     return Summary(
         strategy=strategy,
         place=place,
-        seeds=len(seeds),
+        seeds=len(runs),
         error=mean(errors),
         error_spread=_spread(errors),
         difference=mean(paired),
         difference_spread=_spread(paired),
-        ece=mean([one.ece for one in seeds]),
+        ece=mean([run.ece for run in runs]),
         domain_errors={
-            index: mean([one.domain_errors[index] for one in seeds if index in one.domain_errors]) for index in domains
+            index: mean([run.domain_errors[index] for run in runs if index in run.domain_errors]) for index in domains
         },
-        images_per_s=sum(one.images for one in seeds) / seconds if seconds > 0 else math.nan,
-        state_bytes=max(one.state_bytes for one in seeds),
+        images_per_s=sum(run.images for run in runs) / seconds if seconds > 0 else math.nan,
+        state_bytes=max(run.state_bytes for run in runs),
     )

@@ -24,18 +24,18 @@ class Spec:
     """A strategy's name and hyperparameters, sorted by name; those that are left out have their defaults."""
 
     strategy: str
-    given: tuple[tuple[str, Scalar], ...] = ()
+    hyperparameters: tuple[tuple[str, Scalar], ...] = ()
 
     @property
     def params(self) -> dict[str, Scalar]:
         """The hyperparameters as a request takes them."""
-        return dict(self.given)
+        return dict(self.hyperparameters)
 
     @property
     def text(self) -> str:
         """The one way to write it: `parse_specs` reads it back to an equal one."""
-        given = ",".join(f"{name}={_written(value)}" for name, value in self.given)
-        return f"{self.strategy}:{given}" if given else self.strategy
+        params = ",".join(f"{name}={_written(value)}" for name, value in self.hyperparameters)
+        return f"{self.strategy}:{params}" if params else self.strategy
 
 
 def parse_specs(texts: Iterable[str]) -> list[Spec]:
@@ -47,22 +47,22 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
     Raises:
         EvaluationError: a word is neither a strategy nor a hyperparameter of one, or a hyperparameter is given twice.
     """
-    found: list[tuple[str, dict[str, Scalar]]] = []
+    entries: list[tuple[str, dict[str, Scalar]]] = []
     for text in texts:
-        before = len(found)
+        start = len(entries)
         for word in re.split(r"[,\s]+", text.strip(", \t\r\n")):
-            name, colon, given = word.partition(":")
+            name, colon, text_of_params = word.partition(":")
             if "=" in name:
-                if len(found) == before:
+                if len(entries) == start:
                     _refuse(f"'{word}' is a hyperparameter, but no strategy stands before it")
-                _give(*found[-1], word)
+                _give(*entries[-1], word)
                 continue
-            if not name or (colon and not given):
+            if not name or (colon and not text_of_params):
                 _refuse(f"'{word}' in '{text}' is no strategy")
-            found.append((name, {}))
+            entries.append((name, {}))
             if colon:
-                _give(*found[-1], given)
-    specs = [Spec(name, tuple(sorted(params.items()))) for name, params in found]
+                _give(*entries[-1], text_of_params)
+    specs = [Spec(name, tuple(sorted(params.items()))) for name, params in entries]
     # By their text: to Python 1, 1.0 and true are equal, to a strategy they are not.
     return list({spec.text: spec for spec in specs}.values())
 

@@ -116,7 +116,7 @@ async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset,
     from app.evaluation.running.runner import check_fit
 
     fitted = fit_classes(dataset, await driver.classes(), skip_unknown=asked.skip_unknown)
-    for line in fitted.told:
+    for line in fitted.notes:
         typer.echo(f"renorm: {line}", err=True)
     if fitted.left_out:
         streams = shown_streams(asked, fitted.dataset)

@@ -22,7 +22,7 @@ from app.cli.progress import progress
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
 
 if TYPE_CHECKING:
-    from app.evaluation.running.runner import Failure, Told
+    from app.evaluation.running.runner import Failure, ProgressCallback
     from app.evaluation.types import Cell, Result
 
 INTERRUPTED = 130
@@ -91,7 +91,7 @@ def _run_cells(ready: Ready, runner: asyncio.Runner) -> list[Failure]:
         )
 
 
-def _run_jobs(ready: Ready, cells: Sequence[Cell], told: Told) -> list[Failure]:
+def _run_jobs(ready: Ready, cells: Sequence[Cell], told: ProgressCallback) -> list[Failure]:
     from app.evaluation.running.workers import Job, deal, run_jobs
 
     asked = ready.asked

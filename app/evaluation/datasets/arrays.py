@@ -64,8 +64,8 @@ def _blocks(labels: Labels, clean: int | None) -> int:
     They are if the labels repeat in five equal blocks. Labels dealt out in turn (0, 1, ..., 9, 0, 1, ...) do so too:
     then a shorter run of them repeats as well, and only as many clean images as a block has rows tell of severities.
     """
-    n, rest = divmod(len(labels), len(SEVERITIES))
-    if rest or not _repeats(labels, n):
+    n, remainder = divmod(len(labels), len(SEVERITIES))
+    if remainder or not _repeats(labels, n):
         return 1
     if clean == n:
         return len(SEVERITIES)

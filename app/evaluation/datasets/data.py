@@ -61,8 +61,8 @@ class Dataset:
         unknown = sorted(set(corruptions) - set(self.corruptions))
         if unknown:
             raise DataError(f"the data hold no {unknown[0]}", hint=f"they hold {', '.join(self.corruptions)}")
-        kept = [number for number in self.shifted if not corruptions or self.domains[number].name in corruptions]
-        return replace(self, shifted=kept)
+        numbers = [number for number in self.shifted if not corruptions or self.domains[number].name in corruptions]
+        return replace(self, shifted=numbers)
 
     def find(self, name: str, severity: int | None = None) -> int:
         """The number of a domain.
@@ -106,14 +106,14 @@ def open_data(path: Path, severity: int = 5) -> Dataset:
 
 def fingerprint(dataset: Dataset, numbers: Iterable[int]) -> str:
     """A hash of these domains that changes with their names, labels, and first and last image."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for domain in (dataset.domains[number] for number in numbers):
-        found.update(f"{domain.title}\0{len(domain.labels)}\0".encode())
-        found.update(domain.labels.astype("<i8").tobytes())
+        digest.update(f"{domain.title}\0{len(domain.labels)}\0".encode())
+        digest.update(domain.labels.astype("<i8").tobytes())
         ends = domain.take(np.array([0, len(domain.labels) - 1], np.int64))
         for image in ends if isinstance(ends, list) else [ends.numpy().tobytes()]:
-            found.update(hashlib.sha256(image).digest())
-    return found.hexdigest()
+            digest.update(hashlib.sha256(image).digest())
+    return digest.hexdigest()
 
 
 def _shifted(domains: list[Domain], severity: int) -> list[int]:
@@ -122,12 +122,12 @@ def _shifted(domains: list[Domain], severity: int) -> list[int]:
     for number, domain in enumerate(domains):
         if domain.severity in (None, severity) and domain.name != CLEAN:
             chosen[domain.name] = number
-    told = any(domain.severity is not None for domain in domains)
-    if not told and chosen and severity != SEVERITIES[-1]:
+    has_severities = any(domain.severity is not None for domain in domains)
+    if not has_severities and chosen and severity != SEVERITIES[-1]:
         hint = "leave the severity out; for several, give the public files with their five blocks of rows"
         raise DataError(f"severity {severity} was asked for, and these data tell of none", hint=hint)
     for domain in domains:
         if domain.name not in chosen and domain.name != CLEAN:
-            there = ", ".join(str(other.severity) for other in domains if other.name == domain.name)
-            raise DataError(f"{domain.name} has no severity {severity}", hint=f"it has {there}")
+            available = ", ".join(str(sibling.severity) for sibling in domains if sibling.name == domain.name)
+            raise DataError(f"{domain.name} has no severity {severity}", hint=f"it has {available}")
     return list(chosen.values())

@@ -31,12 +31,12 @@ class Files:
         files: list[Path] = []
         counts: list[int] = []
         for name in self.classes:
-            found = list(_image_files(self.folder / name))
-            if not found:
+            images = list(_image_files(self.folder / name))
+            if not images:
                 endings = ", ".join(SUFFIXES)
                 raise DataError(f"no file in {self.folder / name} ends in {endings}", hint="each class needs images")
-            files += found
-            counts.append(len(found))
+            files += images
+            counts.append(len(images))
         return files, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
     @property
@@ -93,12 +93,14 @@ def _classes(folder: Path) -> list[str]:
     return classes
 
 
-def _same_classes(classes: tuple[str, ...], first: Path, others: tuple[str, ...], folder: Path) -> None:
-    if classes == others:
+def _same_classes(classes: tuple[str, ...], first: Path, folder_classes: tuple[str, ...], folder: Path) -> None:
+    if classes == folder_classes:
         return
-    missing, more = sorted({*classes} - {*others}), sorted({*others} - {*classes})
-    what = f"lacks the class {missing[0]} of" if missing else f"has the class {more[0]}, which is missing in"
-    raise DataError(f"{folder} {what} {first}", hint="all domains need the same classes, or a class gets two numbers")
+    missing, extra = sorted({*classes} - {*folder_classes}), sorted({*folder_classes} - {*classes})
+    problem = f"lacks the class {missing[0]} of" if missing else f"has the class {extra[0]}, which is missing in"
+    raise DataError(
+        f"{folder} {problem} {first}", hint="all domains need the same classes, or a class gets two numbers"
+    )
 
 
 def _folders(folder: Path) -> list[str]:

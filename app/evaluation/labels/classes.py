@@ -24,12 +24,12 @@ from app.models.labels import ClassNames
 class Fitted:
     """Data that can be scored against a model.
 
-    ``told`` are lines for people, ``summary`` says in few words which classes there are, ``settings`` are what figures
+    ``notes`` are lines for people, ``summary`` says in few words which classes there are, ``settings`` are what figures
     depend on beside the data; ``left_out`` says that images are missing which the data had.
     """
 
     dataset: Dataset
-    told: list[str]
+    notes: list[str]
     summary: str
     settings: dict[str, str] = field(default_factory=dict)
     left_out: bool = False
@@ -40,16 +40,16 @@ class Some:
     """Some of the images of a domain, by their indices."""
 
     images: Images
-    kept: NDArray[np.int64]
+    indices: NDArray[np.int64]
 
     @property
     def labels(self) -> Labels:
         """See `app.evaluation.datasets.domains.Images`."""
-        return self.images.labels[self.kept]
+        return self.images.labels[self.indices]
 
-    def take(self, indices: NDArray[np.int64]) -> Tensor | list[bytes]:
+    def take(self, positions: NDArray[np.int64]) -> Tensor | list[bytes]:
         """See `app.evaluation.datasets.domains.Images`."""
-        return self.images.take(self.kept[indices])
+        return self.images.take(self.indices[positions])
 
 
 def fit_classes(dataset: Dataset, classes: ClassNames, *, skip_unknown: bool = False) -> Fitted:
@@ -66,20 +66,20 @@ def fit_classes(dataset: Dataset, classes: ClassNames, *, skip_unknown: bool = F
 
 
 def _of_folders(dataset: Dataset, classes: ClassNames, skip_unknown: bool) -> Fitted:
-    found = match_folders(dataset.names, classes, skip_unknown=skip_unknown)
-    numbers, told = found.numbers, []
+    matching = match_folders(dataset.names, classes, skip_unknown=skip_unknown)
+    numbers, notes = matching.numbers, []
     names = tuple(name for name in dataset.names if name in numbers)
     fitted = replace(dataset, classes=len(names), names=names, numbers=tuple(numbers[name] for name in names))
-    if found.left_out:
-        told.append(f"left out, because the model has no such class: {listed(found.left_out)}")
+    if matching.left_out:
+        notes.append(f"left out, because the model has no such class: {listed(matching.left_out)}")
         fitted = replace(fitted, domains=[_only(domain, names) for domain in dataset.domains])
     respelled = [name for name in names if name != classes.names[numbers[name]]]
     if respelled:
-        shown = ", ".join(f"{name} is {classes.names[numbers[name]]}" for name in respelled[:MOST])
-        how = "by number" if all(map(is_number, respelled)) else "in another spelling"
-        told.append(f"{len(respelled)} of {len(names)} folders matched {how}: {shown}{_more(respelled)}")
+        examples = ", ".join(f"{name} is {classes.names[numbers[name]]}" for name in respelled[:MOST])
+        manner = "by number" if all(map(is_number, respelled)) else "in another spelling"
+        notes.append(f"{len(respelled)} of {len(names)} folders matched {manner}: {examples}{_and_more(respelled)}")
     digest = hashlib.sha256(repr(sorted(numbers.items())).encode()).hexdigest()[:16]
-    return _fitted(fitted, classes, {*numbers.values()}, told, {"classes": digest}, bool(found.left_out))
+    return _fitted(fitted, classes, {*numbers.values()}, notes, {"classes": digest}, bool(matching.left_out))
 
 
 def _of_arrays(dataset: Dataset, classes: ClassNames, skip_unknown: bool) -> Fitted:
@@ -99,27 +99,27 @@ def _of_arrays(dataset: Dataset, classes: ClassNames, skip_unknown: bool) -> Fit
             hint="subtract 1 from the labels",
         )
     fitted = replace(dataset, domains=[_below(domain, count) for domain in dataset.domains], classes=count)
-    told = [f"left out, because the model has {count} classes: images of the labels {listed(list(map(str, unknown)))}"]
-    return _fitted(fitted, classes, present - {*unknown}, told, {"classes": f"below {count}"}, True)
+    notes = [f"left out, because the model has {count} classes: images of the labels {listed(list(map(str, unknown)))}"]
+    return _fitted(fitted, classes, present - {*unknown}, notes, {"classes": f"below {count}"}, True)
 
 
 def _fitted(
-    dataset: Dataset, classes: ClassNames, present: set[int], told: list[str], settings: dict[str, str], left_out: bool
+    dataset: Dataset, classes: ClassNames, present: set[int], notes: list[str], settings: dict[str, str], left_out: bool
 ) -> Fitted:
     missing = [name for i, name in enumerate(classes.names) if i not in present]
     summary = f"{len(present):,} of the model's {len(classes.names):,}"
     if missing:
-        shown = ", ".join(missing[:MOST])
-        told = [
-            *told,
+        examples = ", ".join(missing[:MOST])
+        notes = [
+            *notes,
             f"there are no images of {len(missing):,} of the model's {len(classes.names):,} classes: "
-            f"{shown}{_more(missing)}",
+            f"{examples}{_and_more(missing)}",
         ]
-        summary += f"; without images: {shown}{_more(missing)}"
-    return Fitted(dataset, told, summary, settings, left_out)
+        summary += f"; without images: {examples}{_and_more(missing)}"
+    return Fitted(dataset, notes, summary, settings, left_out)
 
 
-def _more(names: Sequence[str]) -> str:
+def _and_more(names: Sequence[str]) -> str:
     return f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
 
 
@@ -130,9 +130,9 @@ def _only(domain: Domain, names: tuple[str, ...]) -> Domain:
 
 
 def _below(domain: Domain, count: int) -> Domain:
-    kept = np.flatnonzero(domain.labels < count)
-    if not len(kept):
+    indices = np.flatnonzero(domain.labels < count)
+    if not len(indices):
         raise DataError(
             f"{domain.title} has no image of a class of the model", hint="leave it out, or check labels.npy"
         )
-    return replace(domain, images=Some(domain.images, kept))
+    return replace(domain, images=Some(domain.images, indices))

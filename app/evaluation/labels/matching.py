@@ -38,12 +38,12 @@ def match_folders(folders: Sequence[str], classes: ClassNames, *, skip_unknown: 
         DataError: a folder is no class of the model (unless ``skip_unknown``), may be several, or two are the same.
     """
     hits = _imagenet(folders, classes) or _hits(folders, classes)
-    refuse_unclear({folder: sorted(found) for folder, found in hits.items() if len(found) > 1}, classes.names)
+    refuse_unclear({folder: sorted(numbers) for folder, numbers in hits.items() if len(numbers) > 1}, classes.names)
     unknown = tuple(folder for folder in folders if not hits[folder])
     _check_count_from_zero(folders, unknown, classes)
     if unknown and (not skip_unknown or len(unknown) == len(folders)):
-        refuse_unknown(unknown, classes, every=len(unknown) == len(folders))
-    numbers = {folder: next(iter(found)) for folder, found in hits.items() if found}
+        refuse_unknown(unknown, classes, all_unknown=len(unknown) == len(folders))
+    numbers = {folder: next(iter(numbers)) for folder, numbers in hits.items() if numbers}
     refuse_shared(numbers, classes.names)
     return Matching(numbers, unknown)
 
@@ -53,23 +53,23 @@ def _imagenet(folders: Sequence[str], classes: ClassNames) -> dict[str, Hits]:
     count, first, last = _IMAGENET
     if not len(folders) == len(classes.names) == count or classes.ids:
         return {}
-    ids = {found.before: folder for folder in folders if (found := word_net(folder))}
+    ids = {parts.prefix: folder for folder in folders if (parts := word_net(folder))}
     if len(ids) < count or min(ids) != first or max(ids) != last or any(map(word_net, classes.names)):
         return {}
-    return {ids[one]: frozenset([number]) for number, one in enumerate(sorted(ids))}
+    return {ids[word_net_id]: frozenset([number]) for number, word_net_id in enumerate(sorted(ids))}
 
 
 def _hits(folders: Sequence[str], classes: ClassNames) -> dict[str, Hits]:
     book = _Book(classes)
-    found = {folder: book.find(folder) for folder in folders if not is_number(folder)}
-    found |= _behind_numbers([folder for folder, hits in found.items() if not hits], book)
+    matches = {folder: book.find(folder) for folder in folders if not is_number(folder)}
+    matches |= _behind_numbers([folder for folder, hits in matches.items() if not hits], book)
     digits = [folder for folder in folders if is_number(folder)]
-    return found | _of_digits(digits, classes.names, indices=not any(found.values()))
+    return matches | _of_digits(digits, classes.names, indices=not any(matches.values()))
 
 
 def _behind_numbers(folders: Iterable[str], book: _Book) -> dict[str, Hits]:
     """Folders like ``03_cat``: taken together, so that a number that means something else is noticed."""
-    named = {folder: (int(parts.before), book.find(parts.name)) for folder in folders if (parts := numbered(folder))}
+    named = {folder: (int(parts.prefix), book.find(parts.name)) for folder in folders if (parts := numbered(folder))}
     sure = {folder: (number, hits) for folder, (number, hits) in named.items() if len(hits) == 1}
     if common_offset((number, next(iter(hits))) for number, hits in sure.values()) is None:
         return {}
@@ -80,16 +80,16 @@ def _of_digits(folders: Iterable[str], names: Sequence[str], *, indices: bool) -
     """By the names that are the same number, and by the class of that number where numbers are ``indices``."""
     times = Counter(names)
     exact = {name: frozenset([i]) for i, name in enumerate(names) if times[name] == 1 and is_number(name)}
-    same: dict[int, set[int]] = {}
+    by_value: dict[int, set[int]] = {}
     for i, name in enumerate(names):
         if is_number(name):
-            same.setdefault(int(name), set()).add(i)
+            by_value.setdefault(int(name), set()).add(i)
     counted = indices and not all(map(is_number, names))
 
     def hits(folder: str) -> Hits:
         number = int(folder)
-        own = frozenset(same.get(number, ()))
-        return own | {number} if counted and number < len(names) else exact.get(folder, own)
+        equal = frozenset(by_value.get(number, ()))
+        return equal | {number} if counted and number < len(names) else exact.get(folder, equal)
 
     return {folder: hits(folder) for folder in folders}
 
@@ -110,64 +110,66 @@ class _Book:
 
     def __init__(self, classes: ClassNames) -> None:
         names = classes.names
-        own = [word_net(name) for name in names]
-        ids = classes.ids or tuple(parts.before if parts else "" for parts in own)
-        bare = [parts.name or name if parts else name for parts, name in zip(own, names, strict=True)]
+        parts_of_names = [word_net(name) for name in names]
+        ids = classes.ids or tuple(prefixed.prefix if prefixed else "" for prefixed in parts_of_names)
+        bare = [
+            prefixed.name or name if prefixed else name for prefixed, name in zip(parts_of_names, names, strict=True)
+        ]
         bare = _without_numbers(bare)
-        self._ids = _by({i: [one.lower()] for i, one in enumerate(ids) if one}, str)
-        whole = {i: [name] for i, name in enumerate(names)}
+        self._ids = _by({i: [word_net_id.lower()] for i, word_net_id in enumerate(ids) if word_net_id}, str)
+        full_names = {i: [name] for i, name in enumerate(names)}
         # Synonyms count as much as names in another spelling: "Missile" may be "missile" or "projectile, missile".
-        called = {i: [names[i], name, *synonyms(name)] for i, name in enumerate(bare)}
-        self._exact = _by(whole, str)
+        spellings = {i: [names[i], name, *synonyms(name)] for i, name in enumerate(bare)}
+        self._exact = _by(full_names, str)
         self._tiers: list[tuple[Callable[[str], str], Mapping[str, Hits]]] = [
             (str, self._exact),
-            (loose, _by(called, loose)),
-            (tight, _by(called, tight)),
+            (loose, _by(spellings, loose)),
+            (tight, _by(spellings, tight)),
         ]
 
     def find(self, folder: str) -> Hits:
         """The classes that a folder may be; none where it is unknown."""
-        if found := self._exact.get(folder, _NONE):
-            return found
+        if matches := self._exact.get(folder, _NONE):
+            return matches
         parts = word_net(folder)
-        return self._by_id(parts.before, parts.name) if parts else self._named(folder)
+        return self._by_id(parts.prefix, parts.name) if parts else self._named(folder)
 
-    def _by_id(self, one: str, name: str) -> Hits:
+    def _by_id(self, word_net_id: str, name: str) -> Hits:
         """With an id it is that class, and no other that has the name; a name that is another class is a conflict."""
         if not self._ids:
             return self._named(name) if name else _NONE
-        found = self._ids.get(one, _NONE)
-        if not found or not name:
-            return found
+        matches = self._ids.get(word_net_id, _NONE)
+        if not matches or not name:
+            return matches
         # Of all that have the name, in whatever spelling, the id says which.
-        every = self._named(name).union(*(known.get(spell(name), _NONE) for spell, known in self._tiers))
-        return found if found & every or not every else found | every
+        namesakes = self._named(name).union(*(index.get(spell(name), _NONE) for spell, index in self._tiers))
+        return matches if matches & namesakes or not namesakes else matches | namesakes
 
     def _named(self, name: str) -> Hits:
-        for spell, known in self._tiers:
-            if found := known.get(spell(name), _NONE):
-                return found
-        first, *rest = synonyms(name) or [name]
-        if not rest:
+        for spell, index in self._tiers:
+            if matches := index.get(spell(name), _NONE):
+                return matches
+        first, *further = synonyms(name) or [name]
+        if not further:
             return _NONE
         # The first one is the name; one of the others that is another class makes it unclear.
-        found = self._named(first)
-        return found.union(*(self._named(part) for part in rest)) if found else _NONE
+        matches = self._named(first)
+        return matches.union(*(self._named(part) for part in further)) if matches else _NONE
 
 
 def _without_numbers(names: Sequence[str]) -> list[str]:
     """Names without the number before them, where each has its own."""
     parts = [numbered(name) for name in names]
-    pairs = [(int(one.before), i) for i, one in enumerate(parts) if one]
+    pairs = [(int(part.prefix), i) for i, part in enumerate(parts) if part]
     if len(pairs) < len(names) or common_offset(pairs) is None:
         return list(names)
-    return [one.name for one in parts if one]
+    return [part.name for part in parts if part]
 
 
-def _by(called: Mapping[int, Iterable[str]], spell: Callable[[str], str]) -> dict[str, Hits]:
-    found: dict[str, set[int]] = {}
-    for number, texts in called.items():
+def _by(texts_by_number: Mapping[int, Iterable[str]], spell: Callable[[str], str]) -> dict[str, Hits]:
+    numbers_by_text: dict[str, set[int]] = {}
+    for number, texts in texts_by_number.items():
         for text in texts:
-            found.setdefault(spell(text), set()).add(number)
-    found.pop("", None)  # of names that are nothing but marks, which say nothing
-    return {text: frozenset(numbers) for text, numbers in found.items()}
+            numbers_by_text.setdefault(spell(text), set()).add(number)
+    numbers_by_text.pop("", None)  # of names that are nothing but marks, which say nothing
+    return {text: frozenset(numbers) for text, numbers in numbers_by_text.items()}

@@ -18,20 +18,20 @@ _GAP = re.compile(r"(?<!\d) | (?!\d)")
 class Prefixed(NamedTuple):
     """A name with something before it: WordNet's id, or a number. ``name`` is empty where there is none."""
 
-    before: str
+    prefix: str
     name: str
 
 
 def word_net(text: str) -> Prefixed | None:
     """``n02099601 golden retriever`` in its two parts; None where no id of WordNet begins it."""
-    found = _WORD_NET.fullmatch(text.strip())
-    return Prefixed(found[1].lower(), (found[2] or "").strip()) if found else None
+    match = _WORD_NET.fullmatch(text.strip())
+    return Prefixed(match[1].lower(), (match[2] or "").strip()) if match else None
 
 
 def numbered(text: str) -> Prefixed | None:
     """``03_cat`` in its two parts; None where no number stands before a name."""
-    found = _NUMBERED.fullmatch(text.strip())
-    return Prefixed(found[1], found[2].strip()) if found else None
+    match = _NUMBERED.fullmatch(text.strip())
+    return Prefixed(match[1], match[2].strip()) if match else None
 
 
 def is_number(text: str) -> bool:
@@ -60,5 +60,5 @@ def tight(text: str) -> str:
 
 def common_offset(pairs: Iterable[tuple[int, int]]) -> int | None:
     """How far numbers before names are from the numbers of their classes: 0 or 1 for all alike, or None."""
-    offsets = {number - known for number, known in pairs}
+    offsets = {number - class_number for number, class_number in pairs}
     return offsets.pop() if len(offsets) == 1 and offsets <= {0, 1} else None

@@ -17,8 +17,8 @@ MOST = 5
 
 def listed(names: Sequence[str]) -> str:
     """The first few, quoted, and how many more there are."""
-    more = len(names) - MOST
-    return ", ".join(map(repr, names[:MOST])) + (f" and {more:,} more" if more > 0 else "")
+    remaining = len(names) - MOST
+    return ", ".join(map(repr, names[:MOST])) + (f" and {remaining:,} more" if remaining > 0 else "")
 
 
 def nameless(names: Sequence[str]) -> bool:
@@ -26,14 +26,14 @@ def nameless(names: Sequence[str]) -> bool:
     return all(re.fullmatch(r"(class|label)[ _-]?\d+", name, re.IGNORECASE) for name in names)
 
 
-def refuse_unknown(folders: Sequence[str], classes: ClassNames, *, every: bool) -> NoReturn:
-    """Raise for folders that are no class of the model; ``every`` says that none is one.
+def refuse_unknown(folders: Sequence[str], classes: ClassNames, *, all_unknown: bool) -> NoReturn:
+    """Raise for folders that are no class of the model; ``all_unknown`` says that none is one.
 
     Raises:
         DataError: always.
     """
-    one = len(folders) == 1
-    what = f"the folder {folders[0]!r} is no class" if one else f"the folders {listed(folders)} are no classes"
+    is_single = len(folders) == 1
+    problem = f"the folder {folders[0]!r} is no class" if is_single else f"the folders {listed(folders)} are no classes"
     ways = ["name folders as the model names its classes, or by their numbers from 0"]
     if nameless(classes.names):
         ways = [f"the model has no names: give --labels FILE, or name folders 0 to {len(classes.names) - 1}"]
@@ -41,10 +41,10 @@ def refuse_unknown(folders: Sequence[str], classes: ClassNames, *, every: bool) 
         ways.insert(0, close)
     if not classes.ids and all(map(word_net, folders)):
         ways.append("for WordNet's ids give --labels that has them, such as class_index.json")
-    if not every:
-        ways.append(f"--skip-unknown leaves {'it' if one else 'them'} out")
-    known = f"{len(classes.names):,} classes: {listed(classes.names)}"
-    raise DataError(f"{what} of the model, which has {known}", hint="; ".join(ways))
+    if not all_unknown:
+        ways.append(f"--skip-unknown leaves {'it' if is_single else 'them'} out")
+    class_list = f"{len(classes.names):,} classes: {listed(classes.names)}"
+    raise DataError(f"{problem} of the model, which has {class_list}", hint="; ".join(ways))
 
 
 def refuse_unclear(hits: Mapping[str, Sequence[int]], names: Sequence[str]) -> None:
@@ -54,10 +54,10 @@ def refuse_unclear(hits: Mapping[str, Sequence[int]], names: Sequence[str]) -> N
         DataError: there is such a folder.
     """
     for folder, numbers in hits.items():
-        told = ", ".join(f"{number} ({names[number]!r})" for number in numbers[:MOST])
-        others = f", and {len(hits) - 1} more are unclear" if len(hits) > 1 else ""
+        candidates = ", ".join(f"{number} ({names[number]!r})" for number in numbers[:MOST])
+        further = f", and {len(hits) - 1} more are unclear" if len(hits) > 1 else ""
         raise DataError(
-            f"the folder {folder!r} may be the classes {told} of the model{others}",
+            f"the folder {folder!r} may be the classes {candidates} of the model{further}",
             hint="name it exactly as the model names one of them, or name all folders by number from 0",
         )
 
@@ -80,9 +80,9 @@ def refuse_shared(numbers: Mapping[str, int], names: Sequence[str]) -> None:
 
 
 def _close(folders: Sequence[str], names: Sequence[str]) -> str:
-    known = {loose(name): name for name in names}
+    names_by_spelling = {loose(name): name for name in names}
     for folder in folders[:MOST]:
-        found = difflib.get_close_matches(loose(folder), known, n=1, cutoff=0.8)
-        if found:
-            return f"did you mean {known[found[0]]!r} by {folder!r}?"
+        matches = difflib.get_close_matches(loose(folder), names_by_spelling, n=1, cutoff=0.8)
+        if matches:
+            return f"did you mean {names_by_spelling[matches[0]]!r} by {folder!r}?"
     return ""

@@ -82,24 +82,24 @@ def _write(figure: Figure, path: Path) -> None:
 
 def looks(strategies: Iterable[str]) -> Mapping[str, Look]:
     """How each strategy is drawn: a colour for its adapter, dashes where a colour comes again; ``source`` is black."""
-    found: dict[str, Look] = {}
+    styles: dict[str, Look] = {}
     colours: dict[str, int] = {}
-    used: dict[int, int] = {}
+    uses: dict[int, int] = {}
     for name in dict.fromkeys(strategies):
         if name == SOURCE:
-            found[name] = Look(INK, "solid", 1.6)
+            styles[name] = Look(INK, "solid", 1.6)
             continue
         adapter = name.partition("+")[0].partition(":")[0]
         colour = colours.setdefault(adapter, len(colours) % len(COLOURS))
-        dash = used.get(colour, 0)
-        used[colour] = dash + 1
-        found[name] = Look(COLOURS[colour], DASHES[dash % len(DASHES)], 1.1)
-    return found
+        dash = uses.get(colour, 0)
+        uses[colour] = dash + 1
+        styles[name] = Look(COLOURS[colour], DASHES[dash % len(DASHES)], 1.1)
+    return styles
 
 
-def plain(value: str, most: int = 48) -> str:
-    """A name as matplotlib shows it: no formula between dollars, and not wider than ``most`` letters."""
-    short = value if len(value) <= most else f"{value[: most - 1]}…"
+def plain(value: str, limit: int = 48) -> str:
+    """A name as matplotlib shows it: no formula between dollars, and not wider than ``limit`` letters."""
+    short = value if len(value) <= limit else f"{value[: limit - 1]}…"
     return short.replace("$", r"\$")
 
 
@@ -143,19 +143,19 @@ def panels(figure: Figure, count: int, columns: int) -> list[Axes]:
     """
     rows = -(-count // columns)
     grid = figure.add_gridspec(rows, columns)
-    made: list[Axes] = []
+    axes: list[Axes] = []
     for i in range(count):
         row, column = divmod(i, columns)
         place = grid[row, column:] if i == count - 1 else grid[row, column]
-        made.append(figure.add_subplot(place, sharey=made[0] if made else None))
-    return made
+        axes.append(figure.add_subplot(place, sharey=axes[0] if axes else None))
+    return axes
 
 
-def even_columns(count: int, most: int) -> int:
-    """How many panels stand beside each other so that the last row is as full as can be: at most ``most``."""
-    if count <= most:
+def even_columns(count: int, limit: int) -> int:
+    """How many panels stand beside each other so that the last row is as full as can be: at most ``limit``."""
+    if count <= limit:
         return count
-    return min(range(most, most // 2, -1), key=lambda columns: -count % columns)
+    return min(range(limit, limit // 2, -1), key=lambda columns: -count % columns)
 
 
 def tiles(figure: Figure, count: int, columns: int) -> list[Axes]:

@@ -44,18 +44,20 @@ def draw_errors(folder: Path, results: Sequence[Result], domains: Sequence[str])
     """
     paths = []
     for batch in sorted({result.cell.batch for result in results}):
-        own = [result for result in results if result.cell.batch == batch]
+        batch_results = [result for result in results if result.cell.batch == batch]
         title = f"Error over the stream, requests of {batch}"
-        paths.append(_draw(folder, f"error_over_stream_{batch}", own, domains, (title, "error, %", error_curve)))
+        paths.append(
+            _draw(folder, f"error_over_stream_{batch}", batch_results, domains, (title, "error, %", error_curve))
+        )
     return paths
 
 
 def draw_drift(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> Path:
     """Write `drift_over_stream.png`, of the largest requests, because theirs is the least noisy; panels share axes."""
     batch = max(result.cell.batch for result in results)
-    own = [result for result in results if result.cell.batch == batch]
+    batch_results = [result for result in results if result.cell.batch == batch]
     title = f"Drift over the stream, requests of {batch}"
-    return _draw(folder, "drift_over_stream", own, domains, (title, "drift", drift_curve))
+    return _draw(folder, "drift_over_stream", batch_results, domains, (title, "drift", drift_curve))
 
 
 def _draw(
@@ -63,9 +65,9 @@ def _draw(
     name: str,
     results: Sequence[Result],
     domains: Sequence[str],
-    what: tuple[str, str, Callable[[Result], Curve]],
+    contents: tuple[str, str, Callable[[Result], Curve]],
 ) -> Path:
-    title, unit, curve = what
+    title, unit, curve = contents
     styles = looks(result.cell.strategy for result in results)
     ways = list(dict.fromkeys((result.cell.protocol, result.cell.order) for result in results))
     columns = min(2, len(ways))
@@ -73,12 +75,12 @@ def _draw(
     figure = canvas(width, 0.5 + 3.2 * rows + 0.2 * -(-len(styles) // legend_columns(styles, width)))
     grid = panels(figure, len(ways), columns)
     for axes, way in zip(grid, ways, strict=True):
-        own = [result for result in results if (result.cell.protocol, result.cell.order) == way]
-        drawn = _panel(axes, own, styles, curve)
-        pad = 42 if _mark(axes, _shared_stretches(own), domains) else 4
+        way_results = [result for result in results if (result.cell.protocol, result.cell.order) == way]
+        drawn = _panel(axes, way_results, styles, curve)
+        pad = 42 if _mark(axes, _shared_stretches(way_results), domains) else 4
         axes.set_title(", ".join(map(plain, way)), fontsize=9, color=INK, loc="left", pad=pad)
         axes.set_ylabel(unit, fontsize=8, color=FRAME)
-        axes.set_xlabel(_told(drawn), fontsize=8, color=FRAME)
+        axes.set_xlabel(_axis_label(drawn), fontsize=8, color=FRAME)
     # When all have been drawn: the axis that they share must hold every line.
     grid[0].set_ylim(bottom=0.0)
     figure.suptitle(title, fontsize=10, color=INK)
@@ -91,7 +93,7 @@ def _panel(
 ) -> list[Curve]:
     """Draw a line with its band for each strategy; what was drawn."""
     tidy(axes)
-    found: list[Curve] = []
+    lines: list[Curve] = []
     shade = min(0.15, 0.6 / len(styles))  # many bands upon each other would hide the lines
     for strategy, look in styles.items():
         seeds = [curve(result) for result in results if result.cell.strategy == strategy]
@@ -102,12 +104,12 @@ def _panel(
             low, high = drawn.value - drawn.error, drawn.value + drawn.error
             if np.isfinite(drawn.error).any():
                 axes.fill_between(drawn.position, low, high, color=look.color, alpha=shade, linewidth=0, zorder=1)
-            found.append(drawn)
+            lines.append(drawn)
     axes.set_xlim(0, max(len(result.domain) for result in results))
-    return found
+    return lines
 
 
-def _told(drawn: Sequence[Curve]) -> str:
+def _axis_label(drawn: Sequence[Curve]) -> str:
     windows = sorted({curve.window for curve in drawn})
     span = " to ".join(f"{window:,}" for window in dict.fromkeys((windows[0], windows[-1])))
     band = "; band: one standard error" if any(np.isfinite(curve.error).any() for curve in drawn) else ""
@@ -117,17 +119,17 @@ def _told(drawn: Sequence[Curve]) -> str:
 def _shared_stretches(results: Sequence[Result]) -> list[Stretch]:
     """Those of the stream where all seeds show the domains in the same order, none otherwise."""
     first = results[0].domain
-    same = all(np.array_equal(result.domain, first) for result in results)
-    return stretches(first) if same else []
+    is_shared = all(np.array_equal(result.domain, first) for result in results)
+    return stretches(first) if is_shared else []
 
 
-def _mark(axes: Axes, found: Sequence[Stretch], domains: Sequence[str]) -> bool:
+def _mark(axes: Axes, shared: Sequence[Stretch], domains: Sequence[str]) -> bool:
     """A line where a domain begins, and its name where there is room; whether there was."""
-    for stretch in found[1:]:
+    for stretch in shared[1:]:
         axes.axvline(stretch.start, color=FAINT, linewidth=0.7, zorder=1)
-    if not 1 < len(found) <= LABELLED:
+    if not 1 < len(shared) <= LABELLED:
         return False
-    for index, start, stop in found:
+    for index, start, stop in shared:
         name = domains[index] if index < len(domains) else str(index)
         axes.annotate(
             plain(name.replace("_", " "), 18),

@@ -35,19 +35,19 @@ def draw_differences(folder: Path, summaries: Sequence[Summary], name: str = "di
     from matplotlib.cm import ScalarMappable  # noqa: PLC0415
     from matplotlib.colors import Normalize  # noqa: PLC0415
 
-    strategies = list(dict.fromkeys(one.strategy for one in summaries))
-    found = {(one.strategy, one.place): one for one in summaries}
+    strategies = list(dict.fromkeys(summary.strategy for summary in summaries))
+    by_cell = {(summary.strategy, summary.place): summary for summary in summaries}
     names = 0.075 * min(48, max(map(len, strategies)))
     room = max(1, min(WIDEST, int((WIDTH - names - MARGINS) / CELL_WIDTH)))
-    rows = _rows(sorted({one.place for one in summaries}, key=_order(summaries)), room)
-    limit = _limit([one.difference for one in summaries if one.strategy != SOURCE])
+    rows = _rows(sorted({summary.place for summary in summaries}, key=_order(summaries)), room)
+    limit = _limit([summary.difference for summary in summaries if summary.strategy != SOURCE])
     shades = ScalarMappable(Normalize(-limit, limit), colormaps["RdBu_r"])
     widest = max(len(places) for places in rows)
     height = sum(CELL_HEIGHT * len(strategies) + (1.15 if _narrow(row) else 0.75) for row in rows) + 0.35
     figure = canvas(names + CELL_WIDTH * widest + MARGINS, height)
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, places in zip(grid, rows, strict=True):
-        _panel(axes, strategies, places, found, shades)
+        _panel(axes, strategies, places, by_cell, shades)
         axes.set_xlim(-0.5, widest - 0.5)
     figure.suptitle(f"Error minus that of {SOURCE}, in points", fontsize=10, color=INK)
     bar = figure.colorbar(shades, ax=list(grid), shrink=min(1.0, 3.0 / height), aspect=25, pad=0.01, extend="both")
@@ -57,7 +57,7 @@ def draw_differences(folder: Path, summaries: Sequence[Summary], name: str = "di
 
 
 def _order(summaries: Sequence[Summary]) -> Any:
-    ways = list(dict.fromkeys(one.place[:2] for one in summaries))
+    ways = list(dict.fromkeys(summary.place[:2] for summary in summaries))
     return lambda place: (ways.index(place[:2]), place.batch)
 
 
@@ -66,10 +66,10 @@ def _rows(places: Sequence[Place], widest: int = WIDEST) -> list[list[Place]]:
     groups = [list(group) for _, group in groupby(places, key=lambda place: place[:2])]
     aim = -(-len(places) // -(-len(places) // widest))
     rows: list[list[Place]] = [[]]
-    for own in groups:
-        if rows[-1] and (len(rows[-1]) >= aim or len(rows[-1]) + len(own) > widest):
+    for group in groups:
+        if rows[-1] and (len(rows[-1]) >= aim or len(rows[-1]) + len(group) > widest):
             rows.append([])
-        rows[-1] += own
+        rows[-1] += group
     return rows
 
 
@@ -83,15 +83,15 @@ def _panel(
     axes: Axes,
     strategies: Sequence[str],
     places: Sequence[Place],
-    found: Mapping[tuple[str, Place], Summary],
+    by_cell: Mapping[tuple[str, Place], Summary],
     shades: Any,
 ) -> None:
     values = np.full((len(strategies), len(places)), math.nan)
     for i, strategy in enumerate(strategies):
         for j, place in enumerate(places):
-            one = found.get((strategy, place))
-            if one is not None:
-                values[i, j] = one.error if strategy == SOURCE else one.difference
+            summary = by_cell.get((strategy, place))
+            if summary is not None:
+                values[i, j] = summary.error if strategy == SOURCE else summary.difference
     frozen = np.array([strategy == SOURCE for strategy in strategies])
     colours = _colours(values, frozen, shades)
     axes.imshow(colours, aspect="auto", interpolation="nearest")
@@ -100,7 +100,7 @@ def _panel(
         axes.text(
             j,
             i,
-            _shown(float(value), signed=not frozen[i]),
+            _format_value(float(value), signed=not frozen[i]),
             ha="center",
             va="center",
             fontsize=6.5,
@@ -125,7 +125,7 @@ def _colours(values: NDArray[np.float64], frozen: NDArray[np.bool_], shades: Any
     return colours
 
 
-def _shown(value: float, *, signed: bool) -> str:
+def _format_value(value: float, *, signed: bool) -> str:
     if math.isnan(value):
         return "-"
     return f"{round(value, 1) + 0.0:+.1f}" if signed else f"{value:.1f}"

@@ -24,15 +24,15 @@ def draw_reliability(folder: Path, figures: Sequence[Figures]) -> Path:
 
     Where there are clean streams alone, over these. The ECE is the mean over runs, as in the report.
     """
-    shifted = [one for one in figures if one.cell.protocol != CLEAN] or list(figures)
-    strategies = list(dict.fromkeys(one.cell.strategy for one in shifted))
+    shifted = [run for run in figures if run.cell.protocol != CLEAN] or list(figures)
+    strategies = list(dict.fromkeys(run.cell.strategy for run in shifted))
     columns = even_columns(len(strategies), 6)
     rows = -(-len(strategies) // columns)
     figure = canvas(max(4.0, 2.05 * columns), 0.8 + 2.05 * rows)
     grid = tiles(figure, len(strategies), columns)
     for axes, strategy in zip(grid, strategies, strict=True):
-        own = [one for one in shifted if one.cell.strategy == strategy]
-        _panel(axes, pooled(one.bins for one in own), mean([one.ece for one in own]))
+        runs = [run for run in shifted if run.cell.strategy == strategy]
+        _panel(axes, pooled(run.bins for run in runs), mean([run.ece for run in runs]))
         axes.set_title("\n".join(_lines(strategy)), fontsize=7.5, color=INK)
     figure.suptitle("Accuracy by confidence (blue), and share of the images (grey)", fontsize=10, color=INK)
     figure.supxlabel("confidence, %", fontsize=8, color=FRAME)
@@ -40,23 +40,23 @@ def draw_reliability(folder: Path, figures: Sequence[Figures]) -> Path:
     return save(figure, folder, "reliability")
 
 
-def _lines(strategy: str, most: int = 28) -> list[str]:
+def _lines(strategy: str, limit: int = 28) -> list[str]:
     """A name in two lines if it is long, because long names differ at their ends."""
-    if len(strategy) <= most:
-        return [plain(strategy, most)]
+    if len(strategy) <= limit:
+        return [plain(strategy, limit)]
     # After a sign that joins its parts where there is one.
-    end = max(strategy.rfind(sign, 0, most) for sign in "+:,") + 1 or most
-    return [plain(strategy[:end], most), plain(strategy[end:], most)]
+    end = max(strategy.rfind(sign, 0, limit) for sign in "+:,") + 1 or limit
+    return [plain(strategy[:end], limit), plain(strategy[end:], limit)]
 
 
 def _panel(axes: Axes, bins: Bins, ece: float) -> None:
     tidy(axes)
     edges = 100 * np.arange(BINS + 1) / BINS
     width, middles = edges[1], edges[:-1] + edges[1] / 2
-    held = bins.images > FEWEST * bins.images.sum()
-    accuracy = 100 * bins.correct[held] / bins.images[held]
-    axes.bar(middles[held], accuracy, 0.9 * width, color="#a8d0ea")
-    axes.plot(100 * bins.confidence[held] / bins.images[held], accuracy, ".", color=INK, markersize=3)
+    is_drawn = bins.images > FEWEST * bins.images.sum()
+    accuracy = 100 * bins.correct[is_drawn] / bins.images[is_drawn]
+    axes.bar(middles[is_drawn], accuracy, 0.9 * width, color="#a8d0ea")
+    axes.plot(100 * bins.confidence[is_drawn] / bins.images[is_drawn], accuracy, ".", color=INK, markersize=3)
     axes.stairs(100 * bins.images / bins.images.sum(), edges, color=FRAME, fill=True)
     axes.plot([0, 100], [0, 100], color=COLOURS[1], linewidth=1, linestyle=(0, (4, 2)))
     axes.set_xlim(0, 100)

@@ -26,7 +26,7 @@ def write_plots(folder: Path, results: Sequence[Result], *, domains: Sequence[st
     """
     require_matplotlib()
     figures = measure_all(results)
-    rank = {one.cell: place for place, one in enumerate(figures)}
+    rank = {run.cell: place for place, run in enumerate(figures)}
     ordered = sorted(results, key=lambda result: rank[result.cell])
     return [
         draw_differences(folder, summarize(figures)),

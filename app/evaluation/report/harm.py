@@ -23,15 +23,15 @@ def harm(study: Study) -> str:
     lines: list[str] = []
     fine: list[str] = []
     unknown: list[str] = []
-    for name, own in study.strategies.items():
+    for name, summaries in study.strategies.items():
         if name == SOURCE:
             continue
-        known = [one for one in own if math.isfinite(one.difference)]
-        hurt = [one for one in known if one.difference > HURTS]
+        comparable = [summary for summary in summaries if math.isfinite(summary.difference)]
+        hurt = [summary for summary in comparable if summary.difference > HURTS]
         if hurt:
-            lines.append(f"- {code(name)}: {_items(hurt, len(known))}\n")
+            lines.append(f"- {code(name)}: {_items(hurt, len(comparable))}\n")
         else:
-            (fine if known else unknown).append(code(name))
+            (fine if comparable else unknown).append(code(name))
     if fine:
         lines.append(f"- Nowhere by more than {HURTS:g} point: {', '.join(fine)}.\n")
     if unknown:
@@ -39,22 +39,22 @@ def harm(study: Study) -> str:
     return "".join(lines)
 
 
-def _items(hurt: Sequence[Summary], known: int) -> str:
+def _items(hurt: Sequence[Summary], count: int) -> str:
     groups: dict[tuple[str, str], list[Summary]] = {}
-    for one in hurt:
-        groups.setdefault((one.place.protocol, one.place.order), []).append(one)
+    for summary in hurt:
+        groups.setdefault((summary.place.protocol, summary.place.order), []).append(summary)
 
     def rank(item: tuple[tuple[str, str], list[Summary]]) -> tuple[bool, float]:
-        return item[0][0] != CLEAN, -max(one.difference for one in item[1])
+        return item[0][0] != CLEAN, -max(summary.difference for summary in item[1])
 
     ordered = sorted(groups.items(), key=rank)
-    shown = [f"**{', '.join(location)}**, requests of {_sizes(own)}" for location, own in ordered[:SHOWN]]
-    rest = len(ordered) - SHOWN
-    more = f"; and {rest} more" if rest > 0 else ""
-    most = worst(hurt)
-    top = f" (worst {points(most.difference)})" if most is not None and len(hurt) > 1 else ""
-    return f"{len(hurt)} of {known} places{top}: {'; '.join(shown)}{more}."
+    items = [f"**{', '.join(location)}**, requests of {_sizes(summaries)}" for location, summaries in ordered[:SHOWN]]
+    remaining = len(ordered) - SHOWN
+    ending = f"; and {remaining} more" if remaining > 0 else ""
+    hardest = worst(hurt)
+    top = f" (worst {points(hardest.difference)})" if hardest is not None and len(hurt) > 1 else ""
+    return f"{len(hurt)} of {count} places{top}: {'; '.join(items)}{ending}."
 
 
-def _sizes(own: Sequence[Summary]) -> str:
-    return ", ".join(f"{one.place.batch} ({points(one.difference)})" for one in own)
+def _sizes(summaries: Sequence[Summary]) -> str:
+    return ", ".join(f"{summary.place.batch} ({points(summary.difference)})" for summary in summaries)

@@ -47,20 +47,22 @@ def _report(
     parts = [
         "# Evaluation\n",
         about_table(about),
-        section("Overview", explained(figures, study), overview_table(study), _taken(pictures, "differences")),
+        section("Overview", explained(figures, study), overview_table(study), _pop_pictures(pictures, "differences")),
         section("Where it hurts", harm_list(study)),
         *(section(f"{place[0]}, {place[1]}", *at_place(study, *place)) for place in study.ways),
-        section("Over the stream", _taken(pictures, "error"), _taken(pictures, "drift")),
-        section("Confidence", _taken(pictures, "reliability")),
-        section("Domains", _told("Mean over all places but the clean ones.", domain_table(study))),
-        section("Other pictures", _taken(pictures, "")),
+        section("Over the stream", _pop_pictures(pictures, "error"), _pop_pictures(pictures, "drift")),
+        section("Confidence", _pop_pictures(pictures, "reliability")),
+        section("Domains", _with_caption("Mean over all places but the clean ones.", domain_table(study))),
+        section("Other pictures", _pop_pictures(pictures, "")),
     ]
     return "\n".join(part for part in parts if part)
 
 
 def about_table(about: Mapping[str, str]) -> str:
     """What was measured, and with what; empty where nothing is told."""
-    return markdown(["", ""], [[text(key), text(value)] for key, value in about.items()], left=2) if about else ""
+    return (
+        markdown(["", ""], [[text(key), text(value)] for key, value in about.items()], text_columns=2) if about else ""
+    )
 
 
 def section(title: str, *parts: str) -> str:
@@ -70,32 +72,32 @@ def section(title: str, *parts: str) -> str:
 
 def harm_list(study: Study) -> str:
     """Where each strategy hurts, and what that means."""
-    return _told(f"Places with an error more than {HURTS:g} point above `{SOURCE}`.", harm(study))
+    return _with_caption(f"Places with an error more than {HURTS:g} point above `{SOURCE}`.", harm(study))
 
 
-def _told(sentence: str, body: str) -> str:
+def _with_caption(sentence: str, body: str) -> str:
     return f"{sentence}\n\n{body}" if body else ""
 
 
 def at_place(study: Study, protocol: str, order: str) -> tuple[str, str]:
     """The table of a protocol and order, and how far seeds are apart there (empty for one seed)."""
-    here = [one for one in study.summaries if one.place[:2] == (protocol, order)]
-    spreads = [one.error_spread for one in here if math.isfinite(one.error_spread)]
+    summaries = [summary for summary in study.summaries if summary.place[:2] == (protocol, order)]
+    spreads = [summary.error_spread for summary in summaries if math.isfinite(summary.error_spread)]
     spread = ""
     if spreads:
         spread = f"Standard deviation over seeds: {mean(spreads):.1f} points in the mean, {max(spreads):.1f} at most.\n"
     return place_table(study, protocol, order), spread
 
 
-def _taken(pictures: dict[str, str], start: str) -> str:
+def _pop_pictures(pictures: dict[str, str], start: str) -> str:
     """The pictures whose names begin so; each is shown once."""
     return "\n".join(pictures.pop(name) for name in list(pictures) if name.startswith(start))
 
 
 def explained(figures: Sequence[Figures], study: Study) -> str:
     """How much was run, and what the columns of the overview mean."""
-    seeds = len({one.cell.seed for one in figures})
-    runs = f"{len(figures):,} runs of {sum(one.images for one in figures):,} images in all"
+    seeds = len({run.cell.seed for run in figures})
+    runs = f"{len(figures):,} runs of {sum(run.images for run in figures):,} images in all"
     clean = any(place.protocol == CLEAN for place in study.places)
     return (
         f"{runs}: {len(study.strategies)} strategies at up to {len(study.places)} places (protocol, order and request "

@@ -33,14 +33,14 @@ def write_rows(path: Path, figures: Sequence[Figures]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    against = differences(figures)
+    difference_of = differences(figures)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for one in figures:
-            measured = map(_written, (one.error, one.ece, against.get(one.cell, math.nan), one.images_per_s))
-            writer.writerow([*one.cell, one.images, *measured, one.state_bytes, _written(one.seconds)])
+        for run in figures:
+            measured = map(_written, (run.error, run.ece, difference_of.get(run.cell, math.nan), run.images_per_s))
+            writer.writerow([*run.cell, run.images, *measured, run.state_bytes, _written(run.seconds)])
 
 
 def read_csv(path: Path) -> list[Figures]:
@@ -75,5 +75,5 @@ def _figures(row: Sequence[str], location: str) -> Figures:
             images_per_s=float(speed or math.nan),
             state_bytes=int(state_bytes),
         )
-    except ValueError as why:
-        raise ValueError(f"{location} is no row of figures: {why}") from why
+    except ValueError as error:
+        raise ValueError(f"{location} is no row of figures: {error}") from error

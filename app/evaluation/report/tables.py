@@ -20,15 +20,15 @@ class Study(NamedTuple):
     @property
     def strategies(self) -> dict[str, list[Summary]]:
         """The summaries of each strategy, in the order given."""
-        found: dict[str, list[Summary]] = {}
-        for one in self.summaries:
-            found.setdefault(one.strategy, []).append(one)
-        return found
+        groups: dict[str, list[Summary]] = {}
+        for summary in self.summaries:
+            groups.setdefault(summary.strategy, []).append(summary)
+        return groups
 
     @property
     def places(self) -> list[Place]:
         """Every place that a strategy was run at."""
-        return list(dict.fromkeys(one.place for one in self.summaries))
+        return list(dict.fromkeys(summary.place for summary in self.summaries))
 
     @property
     def ways(self) -> list[tuple[str, str]]:
@@ -40,9 +40,9 @@ class Study(NamedTuple):
         return self.domains[index] if index < len(self.domains) else f"domain {index}"
 
 
-def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table whose columns are numbers, set to the right, but for the first ``left``."""
-    rule = ["---" if i < left else "---:" for i in range(len(headers))]
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """A table whose columns are numbers, set to the right, but for the first ``text_columns``."""
+    rule = ["---" if i < text_columns else "---:" for i in range(len(headers))]
     return "".join(f"| {' | '.join(row)} |\n" for row in (headers, rule, *rows))
 
 
@@ -73,86 +73,100 @@ def overview_table(study: Study) -> str:
     ends = sizes if len(sizes) < 2 else [sizes[0], sizes[-1]]
     headers = ["strategy", "error %", "to source", "worst", "where", "clean to source", "ECE %", "state bytes"]
     shifted = sum(place.protocol != CLEAN for place in study.places)
-    rows = {name: _overall(name, own, shifted) for name, own in study.strategies.items()}
+    rows = {name: _overall(name, summaries, shifted) for name, summaries in study.strategies.items()}
     # A column of dashes is none.
-    if any(math.isfinite(one.images_per_s) for one in study.summaries):
+    if any(math.isfinite(summary.images_per_s) for summary in study.summaries):
         headers.insert(-1, f"images/s, requests of {' / '.join(map(str, ends))}")
-        for name, own in study.strategies.items():
-            rows[name].insert(-1, " / ".join(number(_speed(own, batch), 0) for batch in ends))
-    embolden([rows[name] for name, own in study.strategies.items() if len(_moved(own)) == shifted], 1)
+        for name, summaries in study.strategies.items():
+            rows[name].insert(-1, " / ".join(number(_speed(summaries, batch), 0) for batch in ends))
+    embolden([rows[name] for name, summaries in study.strategies.items() if len(_moved(summaries)) == shifted], 1)
     return markdown(headers, list(rows.values()))
 
 
-def _overall(strategy: str, own: Sequence[Summary], shifted: int) -> list[str]:
-    moved = _moved(own)
-    clean = [one.difference for one in own if one.place.protocol == CLEAN and math.isfinite(one.difference)]
-    hardest = worst(own) if strategy != SOURCE else None
+def _overall(strategy: str, summaries: Sequence[Summary], shifted: int) -> list[str]:
+    moved = _moved(summaries)
+    clean = [
+        summary.difference
+        for summary in summaries
+        if summary.place.protocol == CLEAN and math.isfinite(summary.difference)
+    ]
+    hardest = worst(summaries) if strategy != SOURCE else None
     # Not all places means not the same mean: it is told, and not compared.
-    short = f" ({len(moved)} of {shifted} places)" if len(moved) < shifted else ""
+    coverage = f" ({len(moved)} of {shifted} places)" if len(moved) < shifted else ""
     return [
         code(strategy),
-        number(mean([one.error for one in moved])) + short,
-        points(mean([one.difference for one in moved if math.isfinite(one.difference)])),
+        number(mean([summary.error for summary in moved])) + coverage,
+        points(mean([summary.difference for summary in moved if math.isfinite(summary.difference)])),
         points(hardest.difference) if hardest else MISSING,
         str(hardest.place) if hardest else MISSING,
         points(mean(clean)) + (f" (worst {points(max(clean))})" if len(clean) > 1 else ""),
-        number(mean([one.ece for one in moved])),
-        number(max(one.state_bytes for one in own), 0),
+        number(mean([summary.ece for summary in moved])),
+        number(max(summary.state_bytes for summary in summaries), 0),
     ]
 
 
-def _moved(own: Sequence[Summary]) -> list[Summary]:
-    return [one for one in own if one.place.protocol != CLEAN]
+def _moved(summaries: Sequence[Summary]) -> list[Summary]:
+    return [summary for summary in summaries if summary.place.protocol != CLEAN]
 
 
-def _speed(own: Sequence[Summary], batch: int) -> float:
-    return mean([s.images_per_s for s in own if s.place.batch == batch and math.isfinite(s.images_per_s)])
+def _speed(summaries: Sequence[Summary], batch: int) -> float:
+    return mean(
+        [
+            summary.images_per_s
+            for summary in summaries
+            if summary.place.batch == batch and math.isfinite(summary.images_per_s)
+        ]
+    )
 
 
 def place_table(study: Study, protocol: str, order: str) -> str:
     """Error and difference to source of each strategy and request size at a protocol and order; the best bold."""
-    here = [one for one in study.summaries if one.place[:2] == (protocol, order)]
-    sizes = sorted({one.place.batch for one in here})
-    found = {(one.strategy, one.place.batch): one for one in here}
+    summaries = [summary for summary in study.summaries if summary.place[:2] == (protocol, order)]
+    sizes = sorted({summary.place.batch for summary in summaries})
+    by_cell = {(summary.strategy, summary.place.batch): summary for summary in summaries}
     rows = []
     for name in study.strategies:
-        cells = [found.get((name, batch)) for batch in sizes]
-        rows.append([code(name), *(_cell(one) for one in cells)])
+        cells = [by_cell.get((name, batch)) for batch in sizes]
+        rows.append([code(name), *(_cell(summary) for summary in cells)])
     for column in range(1, len(sizes) + 1):
         embolden(rows, column)
     return markdown(["error %, requests of", *map(str, sizes)], rows)
 
 
-def _cell(one: Summary | None) -> str:
-    if one is None:
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
         return MISSING
-    return number(one.error) + ("" if one.strategy == SOURCE else f" ({points(one.difference)})")
+    return number(summary.error) + ("" if summary.strategy == SOURCE else f" ({points(summary.difference)})")
 
 
 def embolden(rows: Sequence[list[str]], column: int) -> None:
     """Make the smallest leading numbers of a column bold, all of them where several are shown alike."""
-    shown = {i: row[column] for i, row in enumerate(rows) if row[column] != MISSING}
-    if len(shown) < 2:
+    cells = {i: row[column] for i, row in enumerate(rows) if row[column] != MISSING}
+    if len(cells) < 2:
         return
-    values = {i: float(cell.split()[0]) for i, cell in shown.items()}
+    values = {i: float(cell.split()[0]) for i, cell in cells.items()}
     for i, value in values.items():
         if value == min(values.values()):
-            rows[i][column] = f"**{shown[i]}**"
+            rows[i][column] = f"**{cells[i]}**"
 
 
 def domain_table(study: Study) -> str:
     """Mean error on each domain over all places but the clean ones; empty where there are none."""
-    columns: Mapping[str, Mapping[int, float]] = {name: _by_domain(own) for name, own in study.strategies.items()}
-    indices = sorted({index for own in columns.values() for index in own})
+    columns: Mapping[str, Mapping[int, float]] = {
+        name: _by_domain(summaries) for name, summaries in study.strategies.items()
+    }
+    indices = sorted({index for errors in columns.values() for index in errors})
     if not indices:
         return ""
     if len(indices) > len(columns):
-        rows = [[text(study.domain(i)), *(number(own.get(i, math.nan)) for own in columns.values())] for i in indices]
+        rows = [
+            [text(study.domain(i)), *(number(errors.get(i, math.nan)) for errors in columns.values())] for i in indices
+        ]
         return markdown(["error %", *map(code, columns)], rows)
-    rows = [[code(name), *(number(own.get(i, math.nan)) for i in indices)] for name, own in columns.items()]
+    rows = [[code(name), *(number(errors.get(i, math.nan)) for i in indices)] for name, errors in columns.items()]
     return markdown(["error %", *(text(study.domain(i)) for i in indices)], rows)
 
 
-def _by_domain(own: Sequence[Summary]) -> dict[int, float]:
-    moved = [one.domain_errors for one in _moved(own)]
-    return {i: mean([errors[i] for errors in moved if i in errors]) for i in {i for errors in moved for i in errors}}
+def _by_domain(summaries: Sequence[Summary]) -> dict[int, float]:
+    rows = [summary.domain_errors for summary in _moved(summaries)]
+    return {i: mean([row[i] for row in rows if i in row]) for i in {i for row in rows for i in row}}

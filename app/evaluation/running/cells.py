@@ -43,20 +43,20 @@ class Folder:
 
     def __init__(self, path: Path, settings: Mapping[str, str], *, anew: bool = False) -> None:
         self.path = path
-        wanted = {"format": str(FORMAT), **settings}
+        manifest_values = {"format": str(FORMAT), **settings}
         manifest = path / MANIFEST
         try:
-            if anew and manifest.exists() and _read_object(manifest) != wanted:
+            if anew and manifest.exists() and _read_object(manifest) != manifest_values:
                 _throw_away(path)
             for below in (CELLS, STREAMS):
                 (path / below).mkdir(parents=True, exist_ok=True)
             if not manifest.exists():
-                _write(manifest, json.dumps(wanted, indent=2).encode())
+                _write(manifest, json.dumps(manifest_values, indent=2).encode())
         except OSError as error:
             raise EvaluationError(
                 f"the folder {path} cannot be written: {error.strerror}", hint="choose another --output"
             ) from error
-        _check_same(_read_object(manifest), wanted, path)
+        _check_same(_read_object(manifest), manifest_values, path)
 
     @property
     def streams(self) -> Path:
@@ -76,7 +76,7 @@ class Folder:
         file = self.file(result.cell)
         arrays = {name: getattr(result, name).astype(kind, copy=False) for name, kind in _ARRAYS.items()}
         about = json.dumps([list(result.cell), result.seconds, result.state_bytes])
-        partial = _beside(file)
+        partial = _partial_file(file)
         with partial.open("wb") as opened:
             np.savez_compressed(opened, about=np.array(about), **arrays)
         partial.replace(file)
@@ -96,7 +96,7 @@ class Folder:
             EvaluationError: a file is broken.
         """
         files = dict.fromkeys(self.file(cell) for cell in first)
-        return [_load(file) for file in [*files, *sorted(self._kept() - files.keys())] if file.exists()]
+        return [_load(file) for file in [*files, *sorted(self._finished_files() - files.keys())] if file.exists()]
 
     def speeds(self) -> Speeds:
         """What was measured so far."""
@@ -109,22 +109,22 @@ class Folder:
         """Write what was measured."""
         _write(self.path / SPEEDS, json.dumps(speeds, indent=2).encode())
 
-    def _kept(self) -> set[Path]:
+    def _finished_files(self) -> set[Path]:
         return set((self.path / CELLS).glob("*.npz"))
 
 
 def cell_name(cell: Cell) -> str:
     """A name that a person can read and a file can have; two cells never share one."""
-    told = f"{cell.strategy} {cell.protocol} {cell.order} b{cell.batch} s{cell.seed}"
+    description = f"{cell.strategy} {cell.protocol} {cell.order} b{cell.batch} s{cell.seed}"
     digest = hashlib.sha256(json.dumps(list(cell)).encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9.+=-]+', '_', told)[:100]}-{digest}"
+    return f"{re.sub(r'[^A-Za-z0-9.+=-]+', '_', description)[:100]}-{digest}"
 
 
 def _load(file: Path) -> Result:
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
-            cell, seconds, state_bytes = json.loads(str(kept["about"]))
-            arrays = {name: kept[name].astype(kind, copy=False) for name, kind in _ARRAYS.items()}
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            cell, seconds, state_bytes = json.loads(str(archive["about"]))
+            arrays = {name: archive[name].astype(kind, copy=False) for name, kind in _ARRAYS.items()}
         return Result(Cell(*cell), **arrays, seconds=float(seconds), state_bytes=int(state_bytes))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise EvaluationError(
@@ -138,12 +138,14 @@ def _throw_away(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _check_same(kept: Mapping[str, Any], wanted: Mapping[str, str], path: Path) -> None:
-    names = [name for name in {**kept, **wanted} if kept.get(name) != wanted.get(name)]
+def _check_same(saved: Mapping[str, Any], requested: Mapping[str, str], path: Path) -> None:
+    names = [name for name in {**saved, **requested} if saved.get(name) != requested.get(name)]
     if names:
-        told = "; ".join(f"{name} was {kept.get(name, 'not there')}, now {wanted.get(name, 'none')}" for name in names)
+        changes = "; ".join(
+            f"{name} was {saved.get(name, 'not there')}, now {requested.get(name, 'none')}" for name in names
+        )
         raise EvaluationError(
-            f"{path} holds an evaluation with other settings: {told}",
+            f"{path} holds an evaluation with other settings: {changes}",
             hint="choose another --output, or the same settings as before",
         )
 
@@ -159,11 +161,11 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, content: bytes) -> None:
-    partial = _beside(file)
+    partial = _partial_file(file)
     partial.write_bytes(content)
     partial.replace(file)
 
 
-def _beside(file: Path) -> Path:
+def _partial_file(file: Path) -> Path:
     """Where a file is written before it gets its name; the suffix is none that is looked for."""
     return file.with_name(f"{file.name}.{os.getpid()}.partial")

@@ -97,7 +97,7 @@ class EngineDriver:
     async def state_bytes(self, stream: str) -> int:
         """See `Driver`."""
         try:
-            return sum(held.bytes for held in self.engine.stream(stream))
+            return sum(state.bytes for state in self.engine.stream(stream))
         except StreamNotFoundError:
             return 0
 
@@ -108,9 +108,9 @@ class EngineDriver:
     async def identity(self) -> dict[str, str]:
         """See `Driver`."""
         hosted, dtype = self.engine.hosted, self.engine.settings.dtype
-        told = {"model": hosted.source, "architecture": hosted.architecture, "type": dtype}
+        description = {"model": hosted.source, "architecture": hosted.architecture, "type": dtype}
         prepared = _listed(asdict(hosted.preprocessing))
-        return {**told, "preprocessing": prepared, "weights": weights_digest(hosted.network)}
+        return {**description, "preprocessing": prepared, "weights": weights_digest(hosted.network)}
 
     async def classes(self) -> ClassNames:
         """See `Driver`."""
@@ -146,8 +146,8 @@ class ServerDriver:
             sent, stream=self._name(stream), strategy=strategy, params=params, update=update, top_k=1
         )
         return Answers(
-            np.array([one.index for one in answer.predictions], np.int64),
-            np.array([one.probability for one in answer.predictions], np.float32),
+            np.array([prediction.index for prediction in answer.predictions], np.int64),
+            np.array([prediction.probability for prediction in answer.predictions], np.float32),
             answer.entropy,
             math.nan if answer.drift is None else answer.drift,
             answer.step,
@@ -155,7 +155,7 @@ class ServerDriver:
 
     async def state_bytes(self, stream: str) -> int:
         """See `Driver`."""
-        return sum(held.bytes for held in await self._client.stream(self._name(stream)).info())
+        return sum(state.bytes for state in await self._client.stream(self._name(stream)).info())
 
     async def reset(self, stream: str) -> None:
         """See `Driver`."""
@@ -172,8 +172,8 @@ class ServerDriver:
     async def identity(self) -> dict[str, str]:
         """See `Driver`. A server does not tell its weights, so two of one architecture are taken for the same."""
         info = await self._client.model()
-        told = {"model": info.name, "architecture": info.architecture, "type": info.dtype}
-        return {**told, "preprocessing": _listed(info.preprocessing), "weights": "those of the server"}
+        description = {"model": info.name, "architecture": info.architecture, "type": info.dtype}
+        return {**description, "preprocessing": _listed(info.preprocessing), "weights": "those of the server"}
 
     async def classes(self) -> ClassNames:
         """See `Driver`."""

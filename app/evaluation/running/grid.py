@@ -73,14 +73,14 @@ def saved_streams(folder: Path, dataset: Dataset) -> Streams:
     files = sorted(folder.glob("*.npz"))
     if not files:
         raise EvaluationError(f"{folder} holds no saved stream", hint="give the folder streams of an evaluation")
-    found: Streams = {}
+    streams: Streams = {}
     for file in files:
         stream = load_stream(file, dataset)
         name = StreamName(stream.protocol, stream.order, stream.seed)
-        if name in found:
-            raise EvaluationError(f"{folder} holds two streams {_told(name)}", hint=f"take {file.name} out of it")
-        found[name] = stream
-    return dict(sorted(found.items()))
+        if name in streams:
+            raise EvaluationError(f"{folder} holds two streams {_describe(name)}", hint=f"take {file.name} out of it")
+        streams[name] = stream
+    return dict(sorted(streams.items()))
 
 
 def keep_streams(folder: Path, dataset: Dataset, streams: Streams) -> Streams:
@@ -130,5 +130,5 @@ def _file_name(name: StreamName) -> str:
     return f"{name.protocol}_{re.sub(r'[^a-z0-9.-]', '-', name.order)}_s{name.seed}.npz"
 
 
-def _told(name: StreamName) -> str:
+def _describe(name: StreamName) -> str:
     return f"{name.protocol} {name.order} of seed {name.seed}"

@@ -24,7 +24,7 @@ from app.evaluation.specs import Spec, parse_specs
 from app.evaluation.streams.streams import requests
 from app.evaluation.types import Cell, Result, Stream
 
-Told = Callable[[Cell, int, int], None]
+ProgressCallback = Callable[[Cell, int, int], None]
 """Told after each request: whose it was, how many images it had, how many of them were answered wrongly."""
 
 CELL_ERRORS = (UnanswerableError, RequestError, AdapterError, Refused)
@@ -38,7 +38,7 @@ class Failure(NamedTuple):
     """A cell without a result, and why."""
 
     cell: Cell
-    why: str
+    reason: str
 
 
 async def run_cells(
@@ -47,10 +47,10 @@ async def run_cells(
     streams: Mapping[StreamName, Stream],
     cells: Iterable[Cell],
     keep: Callable[[Result], None],
-    told: Told,
-    together: int,
+    progress: ProgressCallback,
+    concurrency: int,
 ) -> list[Failure]:
-    """Run all cells, ``together`` at a time, and ``keep`` each as soon as it is finished.
+    """Run all cells, ``concurrency`` at a time, and ``keep`` each as soon as it is finished.
 
     What a cell answers does not depend on what runs beside it. Small requests go first: they take longest.
 
@@ -61,12 +61,12 @@ async def run_cells(
         EvaluationError: a stream's state was lost.
         RenormError, RenormClientError: the engine or the server does not answer; no further cell is begun.
     """
-    room, failures = asyncio.Semaphore(together), list[Failure]()
+    room, failures = asyncio.Semaphore(concurrency), list[Failure]()
 
     async def run(cell: Cell) -> None:
         async with room:
             try:
-                keep(await run_cell(driver, dataset, streams[stream_of(cell)], cell, told))
+                keep(await run_cell(driver, dataset, streams[stream_of(cell)], cell, progress))
             except CELL_ERRORS as error:
                 failures.append(Failure(cell, str(error)))
                 await driver.reset(str(cell))
@@ -81,7 +81,7 @@ async def run_cells(
     return failures
 
 
-async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell, told: Told) -> Result:
+async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell, progress: ProgressCallback) -> Result:
     """Run one cell; its stream is new before each segment and forgotten at the end.
 
     ``seconds`` of the result are those from the first request to the last, with all that ran beside them.
@@ -101,7 +101,7 @@ async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell,
         answers = await driver.predict(images, name, spec.strategy, spec.params, start=start)
         _check_step(answers, step, cell)
         run.write(part, answers)
-        told(cell, len(answers.predicted), int((answers.predicted != labels[part]).sum()))
+        progress(cell, len(answers.predicted), int((answers.predicted != labels[part]).sum()))
     seconds = time.perf_counter() - began
     state_bytes = await driver.state_bytes(name)
     await driver.reset(name)
@@ -115,30 +115,32 @@ class Fitting(NamedTuple):
     left_out: list[tuple[Spec, str]]
 
 
-async def check_fit(driver: Driver, dataset: Dataset, specs: Sequence[Spec], most: int, *, leave_out: bool) -> Fitting:
-    """Ask for one answer of each strategy, which teaches nothing, and for one to a request of ``most`` images.
+async def check_fit(
+    driver: Driver, dataset: Dataset, specs: Sequence[Spec], max_images: int, *, leave_out: bool
+) -> Fitting:
+    """Ask for one answer of each strategy, which teaches nothing, and for one to a request of ``max_images`` images.
 
     Raises:
         EvaluationError: a strategy does not fit the model, and it is not to be left out; or none fits, or requests of
-            ``most`` images are not answered.
+            ``max_images`` images are not answered.
         RenormError, RenormClientError: the engine or the server does not answer.
     """
-    domain, found = dataset.domains[0], Fitting([], [])
+    domain, fitting = dataset.domains[0], Fitting([], [])
     for spec in specs:
-        why = await _refused(driver, domain.take(np.zeros(1, np.int64)), spec)
-        if not why:
-            found.specs.append(spec)
+        reason = await _refused(driver, domain.take(np.zeros(1, np.int64)), spec)
+        if not reason:
+            fitting.specs.append(spec)
         elif leave_out:
-            found.left_out.append((spec, why))
+            fitting.left_out.append((spec, reason))
         else:
-            raise EvaluationError(f"strategy '{spec.text}' cannot be evaluated: {why}")
-    if not found.specs:
-        raise EvaluationError(f"no strategy can be evaluated: {found.left_out[0][1]}")
-    why = await _refused(driver, domain.take(np.resize(np.arange(len(domain.labels)), most)), found.specs[0])
-    if why:
-        raise EvaluationError(f"requests of {most} images cannot be evaluated: {why}")
+            raise EvaluationError(f"strategy '{spec.text}' cannot be evaluated: {reason}")
+    if not fitting.specs:
+        raise EvaluationError(f"no strategy can be evaluated: {fitting.left_out[0][1]}")
+    reason = await _refused(driver, domain.take(np.resize(np.arange(len(domain.labels)), max_images)), fitting.specs[0])
+    if reason:
+        raise EvaluationError(f"requests of {max_images} images cannot be evaluated: {reason}")
     await driver.reset(_CHECK)
-    return found
+    return fitting
 
 
 async def _refused(driver: Driver, images: Images, spec: Spec) -> str:
@@ -156,13 +158,13 @@ def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
     present = np.unique(domains)
     if len(present) == 1:
         return dataset.domains[int(present[0])].take(places)
-    taken: list[Tensor | bytes] = [b""] * len(places)
+    images: list[Tensor | bytes] = [b""] * len(places)
     for domain in present:
         location = np.flatnonzero(domains == domain)
         for place, image in zip(location, dataset.domains[int(domain)].take(places[location]), strict=True):
-            taken[place] = image
-    tensors = [image for image in taken if isinstance(image, Tensor)]
-    return torch.stack(tensors) if tensors else [image for image in taken if isinstance(image, bytes)]
+            images[place] = image
+    tensors = [image for image in images if isinstance(image, Tensor)]
+    return torch.stack(tensors) if tensors else [image for image in images if isinstance(image, bytes)]
 
 
 def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:

@@ -28,10 +28,10 @@ async def measure_speeds(
     dataset: Dataset,
     streams: Mapping[StreamName, Stream],
     cells: Iterable[Cell],
-    known: Speeds,
-    done: Callable[[Speeds], None],
+    speeds: Speeds,
+    on_measured: Callable[[Speeds], None],
 ) -> None:
-    """Time each strategy and request size of ``cells`` that is not ``known``; ``done`` is told after each.
+    """Time each strategy and request size of ``cells`` that ``speeds`` lacks; ``on_measured`` is called after each.
 
     The figure is the mean seconds per image of requests that are sent one after the other by one client alone, from
     asking to the answer: with decoding and, where a server is asked, the way there and back. What runs on the machine
@@ -40,23 +40,23 @@ async def measure_speeds(
     A strategy that fails is left out.
     """
     for cell in {(cell.strategy, cell.batch): cell for cell in cells}.values():
-        if cell.batch in known.get(cell.strategy, {}):
+        if cell.batch in speeds.get(cell.strategy, {}):
             continue
         try:
             seconds = await _seconds_per_image(driver, dataset, streams[stream_of(cell)], cell)
         except CELL_ERRORS:  # as the cell itself did, which has been told
             continue
-        known.setdefault(cell.strategy, {})[cell.batch] = seconds
-        done(known)
+        speeds.setdefault(cell.strategy, {})[cell.batch] = seconds
+        on_measured(speeds)
 
 
 def with_speeds(results: Iterable[Result], speeds: Speeds) -> list[Result]:
     """Results whose ``seconds`` are those that their images take alone; NaN where that was not measured."""
 
-    def own(result: Result) -> float:
+    def seconds_alone(result: Result) -> float:
         return len(result.label) * speeds.get(result.cell.strategy, {}).get(result.cell.batch, math.nan)
 
-    return [replace(result, seconds=own(result)) for result in results]
+    return [replace(result, seconds=seconds_alone(result)) for result in results]
 
 
 async def _seconds_per_image(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell) -> float:

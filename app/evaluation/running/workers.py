@@ -21,7 +21,7 @@ from app.evaluation.labels.classes import fit_classes
 from app.evaluation.running.cells import Folder
 from app.evaluation.running.drivers import EngineDriver
 from app.evaluation.running.grid import read_streams, stream_of
-from app.evaluation.running.runner import Failure, Told, run_cells
+from app.evaluation.running.runner import Failure, ProgressCallback, run_cells
 from app.evaluation.types import Cell
 from app.settings import Settings
 
@@ -37,9 +37,9 @@ class Job:
     data: Path
     severity: int
     folder: Path
-    kept: Mapping[str, str]  # the folder's settings
+    folder_settings: Mapping[str, str]  # the folder's settings
     cells: tuple[Cell, ...]
-    together: int
+    concurrency: int
     skip_unknown: bool = False
 
 
@@ -54,7 +54,7 @@ def deal(cells: Sequence[Cell], processes: int) -> list[tuple[Cell, ...]]:
     return [tuple(by_size[i::processes]) for i in range(min(processes, len(by_size)))]
 
 
-def run_jobs(jobs: Sequence[Job], told: Told) -> list[Failure]:
+def run_jobs(jobs: Sequence[Job], progress: ProgressCallback) -> list[Failure]:
     """Run each job in a process of its own, and tell what is done as it is done.
 
     Returns:
@@ -64,26 +64,28 @@ def run_jobs(jobs: Sequence[Job], told: Told) -> list[Failure]:
         EvaluationError: a process cannot go on, or is gone; the others are ended. Finished cells are kept.
     """
     context = multiprocessing.get_context("spawn")
-    said: multiprocessing.Queue[Any] = context.Queue()
-    processes = [context.Process(target=_work, args=(job, said), daemon=True) for job in jobs]
+    messages: multiprocessing.Queue[Any] = context.Queue()
+    processes = [context.Process(target=_work, args=(job, messages), daemon=True) for job in jobs]
     try:
         with _one_thread_each():
             for process in processes:
                 process.start()
-        return _follow(processes, said, told)
+        return _follow(processes, messages, progress)
     finally:
         for process in processes:
             if process.pid is not None:
                 process.terminate()
                 process.join()
-        said.close()
+        messages.close()
 
 
-def _follow(processes: Sequence[SpawnProcess], said: multiprocessing.Queue[Any], told: Told) -> list[Failure]:
+def _follow(
+    processes: Sequence[SpawnProcess], messages: multiprocessing.Queue[Any], progress: ProgressCallback
+) -> list[Failure]:
     failures: list[Failure] = []
-    for message in _messages(processes, said):
+    for message in _messages(processes, messages):
         if not isinstance(message, _Ended):
-            told(*message)
+            progress(*message)
             continue
         if message.problem:
             raise EvaluationError(message.problem)
@@ -91,17 +93,17 @@ def _follow(processes: Sequence[SpawnProcess], said: multiprocessing.Queue[Any],
     return failures
 
 
-def _messages(processes: Sequence[SpawnProcess], said: multiprocessing.Queue[Any]) -> Iterator[Any]:
+def _messages(processes: Sequence[SpawnProcess], messages: multiprocessing.Queue[Any]) -> Iterator[Any]:
     """What the processes say, until each has said that it ended."""
     running = len(processes)
     while running:
-        gone = [process.exitcode for process in processes if process.exitcode]
+        exit_codes = [process.exitcode for process in processes if process.exitcode]
         try:
-            message = said.get(timeout=POLL_S)
+            message = messages.get(timeout=POLL_S)
         except queue.Empty:
-            if gone:
+            if exit_codes:
                 raise EvaluationError(
-                    f"a process of the evaluation ended by itself with status {gone[0]}",
+                    f"a process of the evaluation ended by itself with status {exit_codes[0]}",
                     hint="where memory is short, use fewer --processes",
                 ) from None
             continue
@@ -109,26 +111,26 @@ def _messages(processes: Sequence[SpawnProcess], said: multiprocessing.Queue[Any
         yield message
 
 
-def _work(job: Job, said: multiprocessing.Queue[Any]) -> None:
+def _work(job: Job, messages: multiprocessing.Queue[Any]) -> None:
     """What a process does."""
     # Ctrl-C reaches all processes of a terminal: the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        failures = asyncio.run(_run(job, lambda *step: said.put(step)))
+        failures = asyncio.run(_run(job, lambda *step: messages.put(step)))
     except Exception as error:
-        said.put(_Ended([], f"{type(error).__name__}: {error}"))
+        messages.put(_Ended([], f"{type(error).__name__}: {error}"))
     else:
-        said.put(_Ended(failures))
+        messages.put(_Ended(failures))
 
 
-async def _run(job: Job, told: Callable[[Cell, int, int], None]) -> list[Failure]:
-    folder = Folder(job.folder, job.kept)
+async def _run(job: Job, progress: Callable[[Cell, int, int], None]) -> list[Failure]:
+    folder = Folder(job.folder, job.folder_settings)
     driver = EngineDriver(await Engine.open(job.settings.model_copy(update={"threads": 1})))
     try:
         data = open_data(job.data, job.severity)
         dataset = fit_classes(data, await driver.classes(), skip_unknown=job.skip_unknown).dataset
         streams = read_streams(folder.streams, dataset, map(stream_of, job.cells))
-        return await run_cells(driver, dataset, streams, job.cells, folder.keep, told, job.together)
+        return await run_cells(driver, dataset, streams, job.cells, folder.keep, progress, job.concurrency)
     finally:
         await driver.close()
 
@@ -136,12 +138,12 @@ async def _run(job: Job, told: Callable[[Cell, int, int], None]) -> list[Failure
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Processes that begin in here compute on one thread; OpenMP reads the variable when torch is loaded."""
-    before = os.environ.get("OMP_NUM_THREADS")
+    previous = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         yield
     finally:
-        if before is None:
+        if previous is None:
             del os.environ["OMP_NUM_THREADS"]
         else:
-            os.environ["OMP_NUM_THREADS"] = before
+            os.environ["OMP_NUM_THREADS"] = previous

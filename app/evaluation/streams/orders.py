@@ -33,9 +33,9 @@ def parse_order(text: str) -> Order:
     Raises:
         EvaluationError: there is no such order, or the concentration is no number above 0.
     """
-    name, colon, rest = text.strip().partition(":")
+    name, colon, argument = text.strip().partition(":")
     if name == "dirichlet":
-        delta = _concentration(text, rest)
+        delta = _concentration(text, argument)
         return Order(f"dirichlet:{delta:.12g}", partial(dirichlet, delta=delta))
     orders = {"iid": iid, "sorted": by_class, "ptta": ptta}
     if name not in orders or colon:
@@ -72,10 +72,10 @@ def dirichlet(labels: Indices, rng: np.random.Generator, *, delta: float) -> Ind
 
 def chunk_counts(sizes: list[int], delta: float, rng: np.random.Generator) -> Indices:
     """How many images of each class each chunk of `dirichlet` gets, ``[classes, chunks]``; ``sizes`` are by class."""
-    wanted = min(LEAST, sum(sizes) // len(sizes) // 3)
+    minimum = min(LEAST, sum(sizes) // len(sizes) // 3)
     best = _draw_counts(sizes, delta, rng)
     for _ in range(REDRAWS - 1):
-        if _smallest(best) >= wanted:
+        if _smallest(best) >= minimum:
             break
         best = max(best, _draw_counts(sizes, delta, rng), key=_smallest)
     return best

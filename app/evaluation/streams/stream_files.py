@@ -23,15 +23,15 @@ _BROKEN = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, z
 
 def save_stream(path: Path, stream: Stream, dataset: Dataset) -> None:
     """Write the stream as ``.npz``, with a fingerprint of the domains that it shows; a file is there whole or not."""
-    held = {name: np.array(getattr(stream, name)) for name in ("protocol", "order", "seed", *_LISTS)}
-    held["data"] = np.array(fingerprint(dataset, np.unique(stream.domain).tolist()))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    arrays = {name: np.array(getattr(stream, name)) for name in ("protocol", "order", "seed", *_LISTS)}
+    arrays["data"] = np.array(fingerprint(dataset, np.unique(stream.domain).tolist()))
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **held)
-        beside.replace(path)
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        partial.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def load_stream(path: Path, dataset: Dataset) -> Stream:
@@ -43,52 +43,52 @@ def load_stream(path: Path, dataset: Dataset) -> Stream:
     try:
         # Opened here, because numpy leaves a file open that is no archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            held: dict[str, NDArray[Any]] = {name: file[name] for name in (*_SCALARS, *_LISTS)}
+            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in (*_SCALARS, *_LISTS)}
     except _BROKEN as error:
         raise StreamFileError(f"{path} is not a stream: {error}", hint="make it again, or leave it out") from error
-    if why := _not_a_stream(held):
-        raise StreamFileError(f"{path} is not a stream: {why}", hint="make it again, or leave it out")
+    if problem := _not_a_stream(arrays):
+        raise StreamFileError(f"{path} is not a stream: {problem}", hint="make it again, or leave it out")
     stream = Stream(
-        protocol=str(held["protocol"]),
-        order=str(held["order"]),
-        seed=int(held["seed"]),
-        domain=held["domain"].astype(np.int32),
-        image=held["image"].astype(np.int64),
-        segment=held["segment"].astype(np.int32),
+        protocol=str(arrays["protocol"]),
+        order=str(arrays["order"]),
+        seed=int(arrays["seed"]),
+        domain=arrays["domain"].astype(np.int32),
+        image=arrays["image"].astype(np.int64),
+        segment=arrays["segment"].astype(np.int32),
     )
-    if why := _other_data(stream, dataset, str(held["data"])):
-        raise StreamFileError(f"{path} belongs to other data: {why}", hint="give the data that it was made for")
+    if problem := _other_data(stream, dataset, str(arrays["data"])):
+        raise StreamFileError(f"{path} belongs to other data: {problem}", hint="give the data that it was made for")
     return stream
 
 
-def _not_a_stream(held: dict[str, NDArray[Any]]) -> str:
+def _not_a_stream(arrays: dict[str, NDArray[Any]]) -> str:
     """Why not, or nothing."""
     for name, kinds in _SCALARS.items():
-        if held[name].shape != () or held[name].dtype.kind not in kinds:
-            return f"its {name} is {held[name].dtype} {list(held[name].shape)}"
+        if arrays[name].shape != () or arrays[name].dtype.kind not in kinds:
+            return f"its {name} is {arrays[name].dtype} {list(arrays[name].shape)}"
     for name in _LISTS:
-        if held[name].dtype.kind != "i" or held[name].ndim != 1:
-            return f"its {name} is {held[name].dtype} {list(held[name].shape)}, not integers [T]"
-    lengths = {name: len(held[name]) for name in _LISTS}
+        if arrays[name].dtype.kind != "i" or arrays[name].ndim != 1:
+            return f"its {name} is {arrays[name].dtype} {list(arrays[name].shape)}, not integers [T]"
+    lengths = {name: len(arrays[name]) for name in _LISTS}
     if len({*lengths.values()}) > 1 or not lengths["image"]:
         return f"its lists are of the lengths {lengths}"
-    if (held["segment"][1:] < held["segment"][:-1]).any():
+    if (arrays["segment"][1:] < arrays["segment"][:-1]).any():
         return "its segments fall"
-    return "" if str(held["protocol"]) in PROTOCOLS else f"{held['protocol']} is no protocol"
+    return "" if str(arrays["protocol"]) in PROTOCOLS else f"{arrays['protocol']} is no protocol"
 
 
 def _other_data(stream: Stream, dataset: Dataset, expected: str) -> str:
     """Why it does, or nothing."""
-    if why := _outside(stream.domain, len(dataset.domains), "domain"):
-        return why
-    shown = np.unique(stream.domain).tolist()
-    for number in shown:
+    if problem := _outside(stream.domain, len(dataset.domains), "domain"):
+        return problem
+    numbers = np.unique(stream.domain).tolist()
+    for number in numbers:
         domain = dataset.domains[number]
-        if why := _outside(stream.image[stream.domain == number], len(domain.labels), f"image of {domain.title}"):
-            return why
-    return "" if fingerprint(dataset, shown) == expected else "names, labels or images are not the same"
+        if problem := _outside(stream.image[stream.domain == number], len(domain.labels), f"image of {domain.title}"):
+            return problem
+    return "" if fingerprint(dataset, numbers) == expected else "names, labels or images are not the same"
 
 
-def _outside(numbers: NDArray[np.signedinteger], end: int, what: str) -> str:
+def _outside(numbers: NDArray[np.signedinteger], end: int, kind: str) -> str:
     wrong = numbers[(numbers < 0) | (numbers >= end)]
-    return f"it shows {what} number {wrong[0]}, and there are {end}" if len(wrong) else ""
+    return f"it shows {kind} number {wrong[0]}, and there are {end}" if len(wrong) else ""

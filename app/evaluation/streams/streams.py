@@ -25,7 +25,7 @@ RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
 _SUBSET, _ORDER, _MIXED = 0, 1, 2
 
 
-class _Plan(NamedTuple):
+class StreamPlan(NamedTuple):
     dataset: Dataset
     order: Order
     seed: int
@@ -61,10 +61,10 @@ def make_stream(
     """
     if protocol not in PROTOCOLS:
         raise EvaluationError(f"{protocol!r} is not a protocol", hint=f"choose from {', '.join(PROTOCOLS)}")
-    for name, number, least in (("seed", seed, 0), ("limit", limit, 1), ("visits", visits, 1)):
-        if number is not None and number < least:
-            raise EvaluationError(f"the {name} is {number}", hint=f"give at least {least}")
-    parts = _PARTS[protocol](_Plan(dataset, order, seed, limit), visits)
+    for name, number, minimum in (("seed", seed, 0), ("limit", limit, 1), ("visits", visits, 1)):
+        if number is not None and number < minimum:
+            raise EvaluationError(f"the {name} is {number}", hint=f"give at least {minimum}")
+    parts = _PARTS[protocol](StreamPlan(dataset, order, seed, limit), visits)
     lengths = [len(part.image) for part in parts]
     return Stream(
         protocol=protocol,
@@ -89,13 +89,13 @@ def requests(stream: Stream, batch: int) -> Iterator[slice]:
         yield from (slice(i, min(i + batch, end)) for i in range(start, end, batch))
 
 
-def _rng(plan: _Plan, purpose: int, number: int | None = None, visit: int = 0) -> np.random.Generator:
+def _rng(plan: StreamPlan, purpose: int, number: int | None = None, visit: int = 0) -> np.random.Generator:
     """A generator of its own for each purpose and domain, so that one more domain does not change the others."""
     title = "" if number is None else plan.dataset.domains[number].title
     return np.random.default_rng([plan.seed, purpose, zlib.crc32(title.encode()), visit])
 
 
-def _subset(plan: _Plan, number: int) -> Indices:
+def _subset(plan: StreamPlan, number: int) -> Indices:
     """The images of a domain that count: all, or ``limit`` of them, as evenly over the classes as they allow."""
     labels = plan.dataset.domains[number].labels
     if plan.limit is None or plan.limit >= len(labels):
@@ -110,34 +110,34 @@ def _subset(plan: _Plan, number: int) -> Indices:
     return np.sort(shuffled[np.lexsort((place, turn))][: plan.limit])
 
 
-def _visit(plan: _Plan, number: int, visit: int = 0) -> _Part:
+def _visit(plan: StreamPlan, number: int, visit: int = 0) -> _Part:
     chosen = _subset(plan, number)
     labels = plan.dataset.domains[number].labels[chosen]
     image = chosen[plan.order.arrange(labels, _rng(plan, _ORDER, number, visit))]
     return _Part(np.full(len(image), number, np.int32), image)
 
 
-def _shifted(plan: _Plan) -> list[int]:
+def _shifted(plan: StreamPlan) -> list[int]:
     if not plan.dataset.shifted:
         hint = "only the protocol clean can do without corruptions"
         raise EvaluationError("the data hold clean images only", hint=hint)
     return plan.dataset.shifted
 
 
-def _each(plan: _Plan, _: int) -> list[_Part]:
+def _continual(plan: StreamPlan, _: int) -> list[_Part]:
     return [_visit(plan, number) for number in _shifted(plan)]
 
 
-def _mixed(plan: _Plan, _: int) -> list[_Part]:
+def _mixed(plan: StreamPlan, _: int) -> list[_Part]:
     chosen = [(number, _subset(plan, number)) for number in _shifted(plan)]
     domain = np.concatenate([np.full(len(images), number, np.int32) for number, images in chosen])
     image = np.concatenate([images for _, images in chosen])
     labels = np.concatenate([plan.dataset.domains[number].labels[images] for number, images in chosen])
-    shown = plan.order.arrange(labels, _rng(plan, _MIXED))
-    return [_Part(domain[shown], image[shown])]
+    positions = plan.order.arrange(labels, _rng(plan, _MIXED))
+    return [_Part(domain[positions], image[positions])]
 
 
-def _gradual(plan: _Plan, _: int) -> list[_Part]:
+def _gradual(plan: StreamPlan, _: int) -> list[_Part]:
     if _shifted(plan) and not plan.dataset.severities:
         hint = "give data with severities 1 to 5, such as the public CIFAR-10-C, or choose another protocol"
         raise EvaluationError("gradual needs every corruption at five severities", hint=hint)
@@ -145,20 +145,20 @@ def _gradual(plan: _Plan, _: int) -> list[_Part]:
     return [_visit(plan, plan.dataset.find(name, severity), int(falling)) for name, severity, falling in steps]
 
 
-def _recurring(plan: _Plan, visits: int) -> list[_Part]:
+def _recurring(plan: StreamPlan, visits: int) -> list[_Part]:
     return [_visit(plan, number, visit) for visit in range(visits) for number in _shifted(plan)]
 
 
-def _clean(plan: _Plan, _: int) -> list[_Part]:
+def _clean(plan: StreamPlan, _: int) -> list[_Part]:
     if plan.dataset.clean is None:
         hint = f"add {CLEAN}.npy or a folder {CLEAN}, or choose another protocol"
         raise EvaluationError("the data hold no clean images", hint=hint)
     return [_visit(plan, plan.dataset.find(CLEAN))]
 
 
-_PARTS: dict[str, Callable[[_Plan, int], list[_Part]]] = {
-    "single": _each,
-    "continual": _each,
+_PARTS: dict[str, Callable[[StreamPlan, int], list[_Part]]] = {
+    "single": _continual,
+    "continual": _continual,
     "mixed": _mixed,
     "gradual": _gradual,
     "recurring": _recurring,

@@ -37,7 +37,7 @@ class Labelled:
 
     images: Domain
     labels: Labels
-    told: list[str] = field(default_factory=list)  # what people should know of how labels were found
+    notes: list[str] = field(default_factory=list)  # what people should know of how labels were found
 
 
 class Fitted(NamedTuple):
@@ -57,16 +57,16 @@ def open_labelled(folder: Path, classes: Sequence[str] | ClassNames, *, skip_unk
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", hint="give the folder that holds the images")
-    known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
+    class_names = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
     if any(folder.glob("*.npy")):
         data = _clean_arrays(folder)
     else:
         # Who has a class of that name has no folder of unchanged images: its images would be taken for all there are.
         below = folder / CLEAN
-        data = _clean_files(below if below.is_dir() and CLEAN not in known.names else folder)
-    fitted = fit_classes(data, known, skip_unknown=skip_unknown)
+        data = _clean_files(below if below.is_dir() and CLEAN not in class_names.names else folder)
+    fitted = fit_classes(data, class_names, skip_unknown=skip_unknown)
     (images,) = fitted.dataset.domains
-    return Labelled(images, fitted.dataset.scored(images.labels), fitted.told)
+    return Labelled(images, fitted.dataset.scored(images.labels), fitted.notes)
 
 
 def check_front(strategy: Strategy) -> None:
@@ -87,12 +87,12 @@ async def fit(
     batch: int,
     limit: int | None = None,
     held_out: float = 0.5,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Fitted:
     """Show the images to one new stream, shuffled and ``batch`` at a time, and fit a temperature to its answers.
 
     ``strategy`` has no temperature in it. Of the ``limit`` images that are drawn a share ``held_out`` only tells how
-    well it fits. Calls with the same arguments draw alike. ``told`` hears how many images each request had.
+    well it fits. Calls with the same arguments draw alike. ``progress`` hears how many images each request had.
 
     Raises:
         EvaluationError: ``held_out`` leaves no image on one of the two sides.
@@ -101,16 +101,16 @@ async def fit(
     """
     random = np.random.default_rng(0)
     order = random.permutation(len(data.labels))[:limit]
-    apart = random.permutation(len(order)) < round(held_out * len(order))
-    if apart.all() or (held_out > 0 and not apart.any()):
+    is_held_out = random.permutation(len(order)) < round(held_out * len(order))
+    if is_held_out.all() or (held_out > 0 and not is_held_out.any()):
         raise EvaluationError(
-            f"of {len(order)} images {int(apart.sum())} would be held out, which leaves none on one side",
+            f"of {len(order)} images {int(is_held_out.sum())} would be held out, which leaves none on one side",
             hint="give more images, or another share",
         )
-    logits, labels = await _answers(engine, data.images, order, strategy, batch, told), data.labels[order]
-    shown = apart if apart.any() else ~apart
-    right = (logits.argmax(1) == labels)[shown]
-    return Fitted(calibrate(logits, labels, apart), 100.0 * float(right.mean()))
+    logits, labels = await _answers(engine, data.images, order, strategy, batch, progress), data.labels[order]
+    is_measured = is_held_out if is_held_out.any() else ~is_held_out
+    right = (logits.argmax(1) == labels)[is_measured]
+    return Fitted(calibrate(logits, labels, is_held_out), 100.0 * float(right.mean()))
 
 
 async def _answers(
@@ -119,21 +119,21 @@ async def _answers(
     order: NDArray[np.int64],
     strategy: Strategy,
     batch: int,
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> NDArray[np.float64]:
     """What the network and the strategy say to images in this order, ``[N, K]``, up to a constant in each row."""
     name = f"{name_of(strategy)}+temperature"
     # Of the whole, so that each is named with its part: an adapter may have a temperature of its own.
     params = {**params_of(whole(strategy)), PARAMETER: WIDE}
-    found = []
+    logits = []
     for start in range(0, len(order), batch):
-        taken = images.take(order[start : start + batch])
-        answer = await engine.predict(Call(taken, _STREAM, name, params, top_k=1, start=start == 0))
+        batch_images = images.take(order[start : start + batch])
+        answer = await engine.predict(Call(batch_images, _STREAM, name, params, top_k=1, start=start == 0))
         with np.errstate(divide="ignore"):  # a zero is refused where all answers are looked at
-            found.append(WIDE * np.log(answer.probabilities.double().numpy()))
-        told(len(answer.probabilities))
+            logits.append(WIDE * np.log(answer.probabilities.double().numpy()))
+        progress(len(answer.probabilities))
     await engine.reset(_STREAM)
-    return np.concatenate(found)
+    return np.concatenate(logits)
 
 
 def _clean_arrays(folder: Path) -> Dataset:
@@ -147,7 +147,7 @@ def _clean_arrays(folder: Path) -> Dataset:
 
 def _clean_files(folder: Path) -> Dataset:
     try:
-        names = sorted(one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror}", hint="allow this user to read it") from error
     if not names:

@@ -29,9 +29,9 @@ def ece(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float
     Raises:
         CalibrationError: shapes, labels or logits are not usable.
     """
-    scores, (_, wanted) = _checked(logits, labels)
+    scores, (_, targets) = _checked(logits, labels)
     confidence = np.exp(_log_softmax(scores / temperature).max(1))
-    return reliability(confidence, scores.argmax(1) == wanted).ece()
+    return reliability(confidence, scores.argmax(1) == targets).ece()
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -74,14 +74,16 @@ def calibrate(logits: ArrayLike, labels: ArrayLike, held_out: ArrayLike | None =
     Raises:
         CalibrationError: as of `fit_temperature`.
     """
-    scores, wanted = np.asarray(logits), np.asarray(labels)
-    told = np.zeros(len(wanted), bool) if held_out is None else np.asarray(held_out, bool)
-    best = fit_temperature(scores[~told], wanted[~told])
-    images, others = int((~told).sum()), int(told.sum())
-    if others:
-        scores, wanted = scores[told], wanted[told]
-    before, after = nll(scores, wanted), nll(scores, wanted, best)
-    return Calibration(best, images, others, before, after, ece(scores, wanted), ece(scores, wanted, best))
+    scores, targets = np.asarray(logits), np.asarray(labels)
+    is_held_out = np.zeros(len(targets), bool) if held_out is None else np.asarray(held_out, bool)
+    best = fit_temperature(scores[~is_held_out], targets[~is_held_out])
+    images, held_out_images = int((~is_held_out).sum()), int(is_held_out.sum())
+    if held_out_images:
+        scores, targets = scores[is_held_out], targets[is_held_out]
+    previous, updated = nll(scores, targets), nll(scores, targets, best)
+    return Calibration(
+        best, images, held_out_images, previous, updated, ece(scores, targets), ece(scores, targets, best)
+    )
 
 
 Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -89,14 +91,14 @@ Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], Rows]:
-    scores, wanted = np.asarray(logits, np.float64), np.asarray(labels)
-    if scores.ndim != 2 or min(scores.shape) < 1 or wanted.shape != scores.shape[:1]:
-        raise CalibrationError(f"logits must be [N, K] and labels [N], not {scores.shape} and {wanted.shape}")
-    if wanted.dtype.kind not in "iu" or wanted.min() < 0 or wanted.max() >= scores.shape[1]:
+    scores, targets = np.asarray(logits, np.float64), np.asarray(labels)
+    if scores.ndim != 2 or min(scores.shape) < 1 or targets.shape != scores.shape[:1]:
+        raise CalibrationError(f"logits must be [N, K] and labels [N], not {scores.shape} and {targets.shape}")
+    if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= scores.shape[1]:
         raise CalibrationError(f"labels must be whole numbers from 0 to {scores.shape[1] - 1}, the number of a class")
     if not np.isfinite(scores).all():
         raise CalibrationError("a logit is not finite: leave out images that the network could not answer")
-    return scores, (np.arange(len(wanted)), wanted.astype(np.intp))
+    return scores, (np.arange(len(targets)), targets.astype(np.intp))
 
 
 def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.evaluation.curves import POINTS, error_curve, mean_curve, running, stretches
+from app.evaluation.curves import POINTS, error_curve, mean_curve, running_mean, stretches
 from app.evaluation.metrics import Place, differences, measure, measure_all, pooled, reliability, summarize, worst
 from tests.app.evaluation.made import result, study
 
@@ -147,7 +147,7 @@ def test_the_worst_place_is_the_furthest_above_source() -> None:
 @SLOW
 @given(st.lists(st.one_of(st.floats(-5, 5), st.just(math.nan)), min_size=1, max_size=400), st.integers(2, 8))
 def test_a_curve_is_the_mean_of_each_window(values: list[float], strides: int) -> None:
-    found = running(np.array(values), strides)
+    found = running_mean(np.array(values), strides)
     stride = -(-len(values) // POINTS)
     window = min(strides * stride, len(values))
     for place, value in zip(found.position, found.value, strict=True):
@@ -159,7 +159,7 @@ def test_a_curve_is_the_mean_of_each_window(values: list[float], strides: int) -
 
 @pytest.mark.parametrize("images", [100, 101, 333, 5000, 49_999])
 def test_a_curve_has_fifty_to_a_hundred_points_over_the_whole_stream(images: int) -> None:
-    found = running(np.ones(images))
+    found = running_mean(np.ones(images))
     assert 49 <= len(found.position) <= 100
     assert found.position[0] < 0.05 * images
     assert found.position[-1] > 0.93 * images
@@ -172,7 +172,7 @@ def test_error_over_a_stream_falls_where_it_does() -> None:
 
 
 def test_curves_of_seeds_are_averaged_at_the_same_images() -> None:
-    one, two = (running(np.linspace(0, end, images)) for end, images in ((8, 800), (16, 1600)))
+    one, two = (running_mean(np.linspace(0, end, images)) for end, images in ((8, 800), (16, 1600)))
     found = mean_curve([one, two])
     np.testing.assert_allclose(found.value, found.position / 100, atol=0.06)
     assert found.position[-1] < 800

@@ -89,7 +89,9 @@ SPECS = st.builds(
 @given(st.lists(SPECS, max_size=4, unique_by=lambda spec: spec.text))
 def test_what_is_written_is_read_back(specs: list[Spec]) -> None:
     read = parse_specs([",".join(spec.text for spec in specs)]) if specs else []
-    assert [(one.strategy, repr(one.given)) for one in read] == [(one.strategy, repr(one.given)) for one in specs]
+    assert [(one.strategy, repr(one.hyperparameters)) for one in read] == [
+        (one.strategy, repr(one.hyperparameters)) for one in specs
+    ]
 
 
 @pytest.mark.parametrize("written", ["", ",", "a:", ":x=1", "a:x", "a:=1", "a:x=", "a:x=1,x=2", "a:x=1,=2", "=1"])

@@ -42,7 +42,7 @@ def test_folders_are_scored_by_the_models_numbers(tmp_path: Path) -> None:
     fitted = fit_classes(data, MODEL)
     assert fitted.dataset.names == ("COW", "Elk", "ant"), "in the order of capitals first, which says nothing"
     assert scores(fitted.dataset) == [2, 2, 3, 3, 0, 0]
-    assert fitted.told == [
+    assert fitted.notes == [
         "2 of 3 folders matched in another spelling: COW is cow, Elk is elk",
         "there are no images of 1 of the model's 4 classes: bee",
     ]
@@ -67,7 +67,7 @@ def test_a_class_that_the_model_lacks_is_refused_or_left_out(tmp_path: Path) -> 
     (tmp_path / "fog" / "zebra" / "1.png").unlink()
     fitted = fit_classes(data, MODEL, skip_unknown=True)
     assert fitted.left_out
-    assert fitted.told[0] == "left out, because the model has no such class: 'zebra'"
+    assert fitted.notes[0] == "left out, because the model has no such class: 'zebra'"
     assert scores(fitted.dataset) == [0, 0, 1, 1], "and its pictures are not even looked for"
     taken = fitted.dataset.domains[1].take(np.arange(4))
     assert isinstance(taken, list)
@@ -79,15 +79,15 @@ def test_a_class_that_the_model_lacks_is_refused_or_left_out(tmp_path: Path) -> 
 def test_numbers_are_told(tmp_path: Path) -> None:
     fitted = fit_classes(folders(tmp_path, "0", "2", "3"), MODEL)
     assert scores(fitted.dataset) == [0, 0, 2, 2, 3, 3]
-    assert fitted.told[0] == "3 of 3 folders matched by number: 0 is ant, 2 is cow, 3 is elk"
+    assert fitted.notes[0] == "3 of 3 folders matched by number: 0 is ant, 2 is cow, 3 is elk"
 
 
 def test_labels_of_arrays_are_the_models_numbers_or_refused(tmp_path: Path) -> None:
     data = open_data(write_data(tmp_path))
     fitted = fit_classes(data, MODEL)
     assert fitted.dataset is data
-    assert (fitted.told, fitted.settings, fitted.left_out) == ([], {}, False)
-    assert fit_classes(data, ClassNames(tuple("abcdef"))).told == [
+    assert (fitted.notes, fitted.settings, fitted.left_out) == ([], {}, False)
+    assert fit_classes(data, ClassNames(tuple("abcdef"))).notes == [
         "there are no images of 2 of the model's 6 classes: e, f"
     ]
     three = ClassNames(MODEL.names[:3])
@@ -96,7 +96,7 @@ def test_labels_of_arrays_are_the_models_numbers_or_refused(tmp_path: Path) -> N
     assert "--skip-unknown" in caught.value.hint
     some = fit_classes(data, three, skip_unknown=True)
     assert some.left_out
-    assert some.told == ["left out, because the model has 3 classes: images of the labels '3'"]
+    assert some.notes == ["left out, because the model has 3 classes: images of the labels '3'"]
     domain, whole = some.dataset.domains[0], data.domains[0]
     assert domain.labels.tolist() == [0, 1, 2] * (IMAGES // 4)
     chosen = np.array([4, 0])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from app.errors import MissingPackageError
-from app.evaluation.curves import mean_curve, running
+from app.evaluation.curves import mean_curve, running_mean
 from app.evaluation.metrics import Place, measure_all, summarize
 from app.evaluation.plots import canvas, heatmap
 from app.evaluation.plots.canvas import MISSING, looks, plain
@@ -175,14 +175,14 @@ def test_an_error_is_smooth_and_says_how_and_how_sure_it_is(tmp_path: Path, draw
 
 @pytest.mark.parametrize("images", [1, 2, 3, 7, 40, 199, 200, 1000, 15_000])
 def test_windows_are_never_longer_than_the_stream_needs(images: int) -> None:
-    curve = running(np.arange(images, dtype=np.float64), 2, 50)
+    curve = running_mean(np.arange(images, dtype=np.float64), 2, 50)
     assert curve.window <= max(2 * -(-images // 80), images // 4, 1)
     assert len(curve.position) == len(curve.value) == len(curve.error)
     np.testing.assert_allclose(curve.value, curve.position - 0.5)
 
 
 def test_seeds_make_an_error_surer() -> None:
-    one = running(np.array([0.0, 1.0] * 40))
+    one = running_mean(np.array([0.0, 1.0] * 40))
     np.testing.assert_allclose(mean_curve([one] * 4).error, one.error / 2)
 
 

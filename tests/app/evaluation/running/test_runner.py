@@ -139,7 +139,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(dataset: Dataset, streams: S
     results, failures, _ = scripted(driver, dataset, streams, cells)
     assert {result.cell for result in results} == {cell for cell in cells if cell.strategy != "bn"}
     assert {failure.cell for failure in failures} == {cell for cell in cells if cell.strategy == "bn"}
-    assert {failure.why for failure in failures} == {"the output is not finite"}
+    assert {failure.reason for failure in failures} == {"the output is not finite"}
     assert {str(failure.cell) for failure in failures} < set(driver.resets)
 
 
