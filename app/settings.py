@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         1_000_000_000, ge=1, description="bytes of all states before the least recently used go"
     )
     max_streams: int = Field(10_000, ge=1, description="states held before the least recently used go")
-    max_decompressed_bytes: int = Field(200_000_000, ge=1, description="bytes that a compressed body may unfold to")
+    max_decompressed_bytes: int = Field(200_000_000, ge=1, description="bytes that a compressed body may decompress to")
     max_waiting: int = Field(1024, ge=1, description="requests that wait, before further ones are refused with 503")
     max_waiting_per_stream: int = Field(
         256, ge=1, description="requests of one stream that wait, before further ones are refused with 429"

@@ -1,4 +1,4 @@
-"""Compressed bodies, unfolded under a limit: a few bytes of them can hold gigabytes."""
+"""Decompression of request bodies under a limit: a few compressed bytes can hold gigabytes."""
 
 from __future__ import annotations
 
@@ -11,69 +11,71 @@ CODINGS = ("gzip", "deflate")
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 
 
-PART = 2**22
-"""Bytes that are unfolded at a time."""
+CHUNK_BYTES = 2**22
+"""Bytes that are decompressed at a time."""
 
 
-def unfold(body: bytes, coding: str, most: int) -> bytes:
-    """What ``body`` was before it was compressed; see `Unfolding`."""
-    unfolding, parts = Unfolding(body, coding, most), list[bytes]()
-    while part := unfolding.next_part():
-        parts.append(part)
-    return b"".join(parts)
+def decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
+    """Return ``body`` decompressed; see `Decompressor`."""
+    decompressor, chunks = Decompressor(body, coding, max_bytes), list[bytes]()
+    while chunk := decompressor.next_chunk():
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
-class Unfolding:
-    """What ``body`` was before it was compressed with ``coding``, the value of a Content-Encoding header, in parts.
+class Decompressor:
+    """Decompress ``body`` chunk by chunk; ``coding`` is the value of its Content-Encoding header.
 
-    Never more than ``most`` bytes are made in all, whatever the body claims.
+    It never makes more than ``max_bytes`` bytes in all, whatever the body claims.
 
     Raises:
-        MediaTypeError: another coding than gzip and deflate, or several.
+        MediaTypeError: the coding is neither gzip nor deflate, or there are several.
     """
 
-    def __init__(self, body: bytes, coding: str, most: int) -> None:
+    def __init__(self, body: bytes, coding: str, max_bytes: int) -> None:
         self._coding = coding = coding.strip().lower().removeprefix("x-")
         if coding not in CODINGS:
             raise MediaTypeError(
-                f"bodies in coding {coding[:50]!r} are not read",
-                hint="send gzip, deflate, or the body as it is",
+                f"Content-Encoding {coding[:50]!r} is not supported",
+                hint="use gzip or deflate, or send the body uncompressed",
                 location="body",
             )
         # Deflate is zlib's format by the standard, and without its header by the habit of some clients.
         bits = _GZIP if coding == "gzip" else _ZLIB if body[:1] and body[0] & 15 == 8 else _RAW
-        self._unfolding, self._rest, self._most, self._made = zlib.decompressobj(bits), body, most, 0
+        self._decompressor, self._pending, self._max_bytes, self._total = zlib.decompressobj(bits), body, max_bytes, 0
 
-    def next_part(self) -> bytes:
-        """The next bytes, at most `PART`; none at the end of a whole body.
+    def next_chunk(self) -> bytes:
+        """Return the next bytes, at most `CHUNK_BYTES`; none at the end of a complete body.
 
         Raises:
-            FieldError: the body is not in that coding, is cut off, or goes on after its end.
-            TooLargeError: it unfolds to more than ``most`` bytes.
+            FieldError: the body is not in that coding, is truncated, or has bytes after its end.
+            TooLargeError: it decompresses to more than ``max_bytes`` bytes.
         """
-        if self._unfolding.eof:
+        if self._decompressor.eof:
             return self._end()
         try:
-            part = self._unfolding.decompress(self._rest, min(PART, self._most + 1 - self._made))
+            chunk = self._decompressor.decompress(self._pending, min(CHUNK_BYTES, self._max_bytes + 1 - self._total))
         except zlib.error as error:
-            raise _damaged(self._coding, str(error)) from error
-        self._rest = self._unfolding.unconsumed_tail
-        self._made += len(part)
-        if self._made > self._most:
+            raise _invalid(self._coding, str(error)) from error
+        self._pending = self._decompressor.unconsumed_tail
+        self._total += len(chunk)
+        if self._total > self._max_bytes:
             raise TooLargeError(
-                f"the body unfolds to more than {self._most} bytes",
+                f"the decompressed body is larger than {self._max_bytes} bytes",
                 hint="send fewer images at once, or raise RENORM_MAX_DECOMPRESSED_BYTES",
                 location="body",
             )
-        return part or self._end()
+        return chunk or self._end()
 
     def _end(self) -> bytes:
-        if not self._unfolding.eof:
-            raise _damaged(self._coding, "it is cut off")
-        if self._unfolding.unused_data:
-            raise _damaged(self._coding, "it goes on after its end")
+        if not self._decompressor.eof:
+            raise _invalid(self._coding, "it is truncated")
+        if self._decompressor.unused_data:
+            raise _invalid(self._coding, "there are bytes after its end")
         return b""
 
 
-def _damaged(coding: str, why: str) -> FieldError:
-    return FieldError(f"the body is not {coding}: {why}", hint="compress it anew, or send it as it is", location="body")
+def _invalid(coding: str, reason: str) -> FieldError:
+    return FieldError(
+        f"the body is not valid {coding}: {reason}", hint="compress it again, or send it as is", location="body"
+    )

@@ -1,4 +1,4 @@
-"""An inference request, as both transports of the protocol read it, and the engine's `Call` that it becomes."""
+"""The inference request that both transports of the protocol read, and its conversion to the engine's `Call`."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import FieldError, UnsupportedError
-from app.oip.inputs import InputLimits, images_of
-from app.oip.outputs import Wanted, ranked
+from app.oip.inputs import InputLimits, to_images
+from app.oip.outputs import OutputRequest, classes_to_rank
 from app.oip.parameters import read_options
 from app.oip.tensors import NamedTensor
 from app.types import Call
 
 
 @dataclass(frozen=True)
-class Infer:
-    """What a client asks: ``id`` is its own word for the request, and comes back with the answer."""
+class InferRequest:
+    """A request; the response has the same ``id``. ``binary`` sends outputs as bytes that do not choose themselves."""
 
     inputs: Sequence[NamedTensor]
-    wanted: Sequence[Wanted]
+    outputs: Sequence[OutputRequest]
     parameters: Mapping[str, Any]
     id: str = ""
+    binary: bool = False
 
 
 def to_call(
-    infer: Infer,
+    request: InferRequest,
     limits: InputLimits,
     default_strategy: str,
     *,
     stream: str | None = None,
     request_id: str | None = None,
 ) -> Call:
-    """The call that a request becomes. ``stream`` and ``request_id`` are what the transport says of them beside the
-    request, as in headers; the request's own parameters count more. Whether a stream can have its name is for the
-    caller to check.
+    """Return the call for a request. ``stream`` and ``request_id`` come from the transport, as from headers; parameters
+    of the request take precedence. The caller has to check the stream's name.
 
-    ``id`` is not what makes a repeated request take one step: clients give many requests the same.
+    ``id`` does not make a repeated request take one step: clients reuse it for many requests.
 
     Raises:
-        FieldError: the inputs are no images, or a parameter is wrong.
+        FieldError: the inputs are not images, or a parameter is wrong.
         TooLargeError: too many images.
         adapters.UnknownStrategyError: there is no such strategy.
     """
-    options = read_options(infer.parameters, default_strategy)
-    named = options.stream or stream
-    if named is None and (options.start or options.end):
+    options = read_options(request.parameters, default_strategy)
+    name = options.stream or stream
+    if name is None and (options.start or options.end):
         raise FieldError(
-            "sequence_start and sequence_end need to know which sequence",
-            hint="send its sequence_id, other than 0 and empty",
+            "sequence_start and sequence_end need a sequence_id",
+            hint="send a sequence_id that is neither 0 nor empty",
             location="parameters.sequence_id",
         )
     return Call(
-        images_of(infer.inputs, limits),
-        stream=named or "default",
+        to_images(request.inputs, limits),
+        stream=name or "default",
         strategy=options.strategy,
         params=options.params,
         update=options.update,
-        top_k=ranked(infer.wanted),
+        top_k=classes_to_rank(request.outputs),
         start=options.start,
         end=options.end,
         request_id=options.request_id or request_id,
@@ -66,10 +66,10 @@ def to_call(
 
 
 def check_memory(parameters: Mapping[str, Any], location: str) -> None:
-    """Refuse a tensor whose data lies in memory that client and server would have to share.
+    """Refuse a tensor whose data is in shared memory.
 
     Raises:
-        UnsupportedError: it does.
+        UnsupportedError: the data is in shared memory.
     """
     if "shared_memory_region" in parameters:
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""Named tensors to images: the three kinds of input that a hosted model takes, one in each request."""
+"""Conversion of named tensors to images: the three kinds of input of a hosted model, one per request."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ FLOATS = ("FP32", "FP16", "FP64", "BF16")
 
 
 class InputLimits(NamedTuple):
-    """What is taken: the ``input`` of the network (channels, height, width), and how many ``images`` at most."""
+    """Limits of a request: the shape of the network's ``input`` (channels, height, width) and the most ``images``."""
 
     input: tuple[int, int, int]
     images: int
 
 
 def check_input(datatype: str, shape: Sequence[int], limits: InputLimits, location: str) -> None:
-    """Whether an input of this shape can be images at all, before its data is read.
+    """Refuse an input whose shape cannot hold images, before its data is read.
 
     Raises:
-        FieldError: it is none of the three kinds.
+        FieldError: it is not one of the three kinds.
         TooLargeError: too many images.
     """
     sides = tuple(shape[1:])
@@ -39,9 +39,9 @@ def check_input(datatype: str, shape: Sequence[int], limits: InputLimits, locati
         fits = datatype == "BYTES" and len(shape) >= 1 and sides in ((), (1,))
     if not fits:
         raise FieldError(
-            f"{datatype} of shape {list(shape)} is no input of this model",
-            hint=f"send FP32 [n, {', '.join(map(str, limits.input))}], which is the network's input, normalized; or "
-            "UINT8 [n, height, width, 3], which is RGB pixels; or BYTES [n], which is image files",
+            f"{datatype} of shape {list(shape)} is not an input of this model",
+            hint=f"send FP32 [n, {', '.join(map(str, limits.input))}] (the network's normalized input), "
+            "UINT8 [n, height, width, 3] (RGB pixels) or BYTES [n] (image files)",
             location=f"{location}.shape",
         )
     if shape[0] > limits.images:
@@ -52,18 +52,18 @@ def check_input(datatype: str, shape: Sequence[int], limits: InputLimits, locati
         )
 
 
-def images_of(tensors: Sequence[NamedTensor], limits: InputLimits) -> list[bytes] | Tensor:
-    """The images of a request, as `app.types.Call` takes them. The engine looks into them: files may be no images, and
-    numbers may be infinite, which those become that a float32 cannot hold.
+def to_images(tensors: Sequence[NamedTensor], limits: InputLimits) -> list[bytes] | Tensor:
+    """Return the images of a request, as `app.types.Call` takes them. The engine checks their content: a file may be no
+    image, and a number that float32 cannot hold becomes infinite.
 
     Raises:
-        FieldError: not exactly one input, or an input that is no images.
+        FieldError: not exactly one input, or an input that does not hold images.
         TooLargeError: too many images.
     """
     if len(tensors) != 1:
         names = ", ".join(repr(tensor.name[:50]) for tensor in tensors[:10]) or "none"
         raise FieldError(
-            f"exactly one input is expected, and there are {len(tensors)}: {names}",
+            f"expected exactly one input, got {len(tensors)}: {names}",
             hint="send the images as one tensor",
             location="inputs",
         )

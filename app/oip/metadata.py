@@ -1,4 +1,4 @@
-"""What the protocol tells of a server and its one model: metadata, configuration and statistics."""
+"""Metadata, configuration and statistics of the server and its one model, as the protocol describes them."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ EXTENSIONS = [
     "sequence(string_id)",
     "statistics",
 ]
-"""What there is beside the protocol's core."""
+"""Extensions of the protocol that the server has."""
 
 
 def check_model(hosted: Hosted, name: str, version: str = "") -> None:
-    """Whether a request means the hosted model; without a version it means any.
+    """Refuse a request for a model that is not hosted; an empty version means any.
 
     Raises:
-        ModelNotFoundError: it means another.
+        ModelNotFoundError: the name or the version is not the hosted model's.
     """
     if name != hosted.name:
         raise ModelNotFoundError(
-            f"no model {name[:99]!r} is hosted", hint=f"there is {hosted.name!r}", location="model"
+            f"model {name[:99]!r} is not hosted", hint=f"the hosted model is {hosted.name!r}", location="model"
         )
     if version not in {"", VERSION}:
         raise ModelNotFoundError(
-            f"the model has no version {version[:100]!r}", hint=f"there is {VERSION!r}", location="version"
+            f"the model has no version {version[:100]!r}", hint=f"its only version is {VERSION!r}", location="version"
         )
 
 
 def server_metadata() -> dict[str, Any]:
-    """Name, version and extensions of the server."""
+    """Return name, version and extensions of the server."""
     return {"name": NAME, "version": __version__, "extensions": EXTENSIONS}
 
 
 def model_metadata(hosted: Hosted) -> dict[str, Any]:
-    """Inputs and outputs of the model.
+    """Return inputs and outputs of the model.
 
-    Of the three kinds of input only the network's own is listed, because clients that fill all listed inputs by
-    themselves would send three; the others are told in ``parameters``.
+    Of the three kinds of input only the network's own is listed, because clients that fill all listed inputs would
+    send three; ``parameters`` describes the others.
     """
     shapes = {"probabilities": [-1, len(hosted.classes)]}
     outputs = [{"name": name, "datatype": kind, "shape": shapes.get(name, [-1])} for name, kind in OUTPUTS.items()]
@@ -71,7 +71,7 @@ def model_metadata(hosted: Hosted) -> dict[str, Any]:
 
 
 def model_config(hosted: Hosted, settings: Settings) -> dict[str, Any]:
-    """The model's configuration as Triton's ModelConfig has it in JSON; dimensions do not count the batch."""
+    """Return the model's configuration as Triton's ModelConfig in JSON; dimensions leave out the batch."""
     shape = list(hosted.preprocessing.input_shape)
     dims = {"probabilities": [len(hosted.classes)]}
     types = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
@@ -100,7 +100,7 @@ def model_config(hosted: Hosted, settings: Settings) -> dict[str, Any]:
 
 
 def model_statistics(hosted: Hosted, statistics: EngineCounters) -> dict[str, Any]:
-    """What the model has done since the server started."""
+    """Return the model's statistics since the server started, in the form of Triton's statistics extension."""
     return {
         "model_stats": [
             {
@@ -129,12 +129,12 @@ _STAGES = ("compute_input", "compute_infer", "compute_output")
 
 
 def repository_index(hosted: Hosted) -> list[dict[str, str]]:
-    """The models that are there: the hosted one."""
+    """Return the list of models: the hosted one."""
     return [{"name": hosted.name, "version": VERSION, "state": "READY", "reason": ""}]
 
 
 def _alternatives() -> dict[str, str]:
-    """Parameters are text, so the inputs that may be sent in place of the listed one are told in JSON."""
+    """Return the inputs that may be sent in place of the listed one; parameters are text, so each is JSON."""
     return {
         "renorm_input_image": json.dumps({"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}),
         "renorm_input_bytes": json.dumps({"name": "bytes", "datatype": "BYTES", "shape": [-1]}),

@@ -1,4 +1,4 @@
-"""A `Prediction` to named tensors: the outputs of a hosted model, and what its answer says of the stream."""
+"""Conversion of a `Prediction` to the named output tensors and the parameters of a response."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ OUTPUTS = {"probabilities": "FP32", "label": "BYTES", "index": "INT64"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An output that a request asks for. ``classes`` > 0 asks for that many ranked ones in place of probabilities;
-    ``binary`` is how it should be sent, where that can be chosen."""
+class OutputRequest:
+    """An output that a request asks for. ``classes`` > 0 replaces probabilities by that many ranked classes; ``binary``
+    says how the output is sent, where that can be chosen."""
 
     name: str
     classes: int = 0
     binary: bool | None = None
 
 
-def read_wanted(given: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Wanted]:
-    """The outputs that a request names, with the parameters of each; all of them if it names none.
+def read_outputs(items: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[OutputRequest]:
+    """Return the outputs that a request names in ``items``, each with its parameters; all outputs if it names none.
 
     Raises:
-        FieldError: there is no such output, it is named twice, or a parameter does not fit it.
+        FieldError: there is no such output, it appears twice, or a parameter does not fit it.
     """
-    wanted: list[Wanted] = []
-    for i, (name, parameters) in enumerate(given):
+    outputs: list[OutputRequest] = []
+    for i, (name, parameters) in enumerate(items):
         location = f"outputs[{i}]"
         if name not in OUTPUTS:
             raise FieldError(
-                f"there is no output {str(name)[:50]!r}", hint=f"there are {', '.join(OUTPUTS)}", location=location
+                f"unknown output {str(name)[:50]!r}", hint=f"the outputs are {', '.join(OUTPUTS)}", location=location
             )
-        if any(name == other.name for other in wanted):
-            raise FieldError(f"output '{name}' is named twice", hint="name it once", location=location)
+        if any(name == output.name for output in outputs):
+            raise FieldError(f"output '{name}' appears twice", hint="name it once", location=location)
         binary = parameters.get("binary_data")
         if binary is not None and not isinstance(binary, bool):
             raise FieldError("binary_data must be true or false", location=f"{location}.parameters.binary_data")
-        wanted.append(Wanted(name, _classes(name, parameters, f"{location}.parameters.classification"), binary))
-    return wanted or [Wanted(name) for name in OUTPUTS]
+        outputs.append(OutputRequest(name, _classes(name, parameters, f"{location}.parameters.classification"), binary))
+    return outputs or [OutputRequest(name) for name in OUTPUTS]
 
 
-def ranked(wanted: Sequence[Wanted]) -> int:
-    """How many classes have to be ranked for these outputs."""
-    return max(1, *(one.classes for one in wanted))
+def classes_to_rank(outputs: Sequence[OutputRequest]) -> int:
+    """Return the number of classes that have to be ranked for these outputs."""
+    return max(1, *(output.classes for output in outputs))
 
 
-def to_tensors(prediction: Prediction, labels: Sequence[str], wanted: Sequence[Wanted]) -> list[NamedTensor]:
-    """The outputs in the order in which they are wanted; ``labels`` are the names of the model's classes."""
-    return [_output(prediction, labels, one) for one in wanted]
+def to_tensors(prediction: Prediction, labels: Sequence[str], outputs: Sequence[OutputRequest]) -> list[NamedTensor]:
+    """Return the outputs in the requested order; ``labels`` are the names of the model's classes."""
+    return [_output(prediction, labels, output) for output in outputs]
 
 
-def about(prediction: Prediction, stream: str) -> dict[str, str | int | float | bool]:
-    """What the answer's parameters say of the stream and its step; a drift that is not finite is left out."""
-    said: dict[str, str | int | float | bool] = {
+def response_parameters(prediction: Prediction, stream: str) -> dict[str, str | int | float | bool]:
+    """Return the response's parameters, which describe the stream and its step; only finite drifts are included."""
+    parameters: dict[str, str | int | float | bool] = {
         "renorm_stream": stream,
         "renorm_strategy": prediction.strategy,
         "renorm_step": prediction.step,
@@ -71,29 +71,31 @@ def about(prediction: Prediction, stream: str) -> dict[str, str | int | float | 
         "renorm_state_origin": prediction.state_origin,
         "renorm_entropy": prediction.entropy,
     }
-    far = {"renorm_drift": prediction.drift, "renorm_adaptation": prediction.adaptation}
-    return {**said, **{name: value for name, value in far.items() if math.isfinite(value)}}
+    distances = {"renorm_drift": prediction.drift, "renorm_adaptation": prediction.adaptation}
+    return {**parameters, **{name: value for name, value in distances.items() if math.isfinite(value)}}
 
 
 def _classes(name: str, parameters: Mapping[str, Any], location: str) -> int:
     value = parameters.get("classification", 0)
     if type(value) is not int or value < 0:
-        raise FieldError(f"classification must be a whole number, not {str(value)[:50]!r}", location=location)
+        raise FieldError(f"classification must be a non-negative integer, not {str(value)[:50]!r}", location=location)
     if value and name != "probabilities":
-        raise FieldError(f"output '{name}' has no classes to rank", hint="ask it of 'probabilities'", location=location)
+        raise FieldError(
+            f"output '{name}' has no classes to rank", hint="use output 'probabilities'", location=location
+        )
     return value
 
 
-def _output(prediction: Prediction, labels: Sequence[str], wanted: Wanted) -> NamedTensor:
+def _output(prediction: Prediction, labels: Sequence[str], output: OutputRequest) -> NamedTensor:
     best = [row[0] for row in prediction.classes]
-    if wanted.name == "index":
+    if output.name == "index":
         return NamedTensor("index", "INT64", np.array(best, np.int64))
-    if wanted.name == "label":
+    if output.name == "label":
         return NamedTensor("label", "BYTES", objects([labels[i].encode() for i in best], (len(best),)))
-    if not wanted.classes:
+    if not output.classes:
         return NamedTensor("probabilities", "FP32", prediction.probabilities.numpy())
     rows = [
-        [f"{share:f}:{i}:{labels[i]}".encode() for i, share in zip(classes, shares, strict=True)][: wanted.classes]
+        [f"{share:f}:{i}:{labels[i]}".encode() for i, share in zip(classes, shares, strict=True)][: output.classes]
         for classes, shares in zip(prediction.classes, prediction.shares, strict=True)
     ]
     flat = [text for row in rows for text in row]

@@ -1,4 +1,4 @@
-"""The body of an inference response over HTTP: JSON, and behind it the outputs that are asked for as bytes."""
+"""The body of an inference response over HTTP: JSON, followed by the outputs that are requested as bytes."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from app.oip.outputs import Wanted
+from app.oip.outputs import OutputRequest
 from app.oip.tensors import NamedTensor, to_bytes, to_values
 
 
-class Answer(NamedTuple):
-    """A body, and how many bytes of it are JSON: None where all are."""
+class WireResponse(NamedTuple):
+    """A body, and the number of its bytes that are JSON: None where all are."""
 
     body: bytes
     header: int | None
 
 
-def write_answer(
-    said: Mapping[str, Any], tensors: Sequence[NamedTensor], wanted: Sequence[Wanted], binary: bool
-) -> Answer:
-    """``said`` with the ``tensors`` as its outputs, each as it is ``wanted``, or else all as ``binary`` says."""
+def write_response(
+    members: Mapping[str, Any], tensors: Sequence[NamedTensor], requests: Sequence[OutputRequest], binary: bool
+) -> WireResponse:
+    """Return ``members`` with ``tensors`` as outputs: as bytes where its request, or by default ``binary``, says so."""
     outputs: list[dict[str, Any]] = []
     parts: list[bytes] = []
-    for tensor, one in zip(tensors, wanted, strict=True):
+    for tensor, request in zip(tensors, requests, strict=True):
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.values.shape}
-        if binary if one.binary is None else one.binary:
+        if binary if request.binary is None else request.binary:
             parts.append(to_bytes(tensor))
             output["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
             output["data"] = to_values(tensor)
         outputs.append(output)
-    head = orjson.dumps({**said, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Answer(b"".join([head, *parts]), len(head) if parts else None)
+    head = orjson.dumps({**members, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return WireResponse(b"".join([head, *parts]), len(head) if parts else None)

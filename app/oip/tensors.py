@@ -1,4 +1,4 @@
-"""Tensors as the Open Inference Protocol sends them: little-endian bytes, or lists of values."""
+"""Tensors of the Open Inference Protocol: little-endian bytes, or lists of values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DTYPES: dict[str, np.dtype[Any]] = {
     **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
     **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
 }
-"""Datatypes of the protocol that numpy has. Beside them there are BYTES, whose elements are of any length, and BF16."""
+"""Datatypes of the protocol that numpy has. The others are BYTES, whose elements have any length, and BF16."""
 
 DATATYPES = (*DTYPES, "BF16", "BYTES")
 
-MOST_DIMENSIONS = 16
+MAX_DIMENSIONS = 16
 """More than any tensor has, so that a shape is short."""
 
 
@@ -37,20 +37,20 @@ class NamedTensor:
 
 
 def check_kind(datatype: Any, shape: Any, location: str) -> tuple[str, tuple[int, ...]]:
-    """Datatype and shape of an input, before its data is looked at; ``where`` names the input.
+    """Return datatype and shape of an input, checked before its data is read; ``location`` names the input.
 
     Raises:
-        FieldError: there is no such datatype, or the shape is no list of whole numbers.
+        FieldError: there is no such datatype, or the shape is not a list of integers.
     """
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise FieldError(
             f"datatype must be one of {', '.join(DATATYPES)}, not {str(datatype)[:50]!r}",
             location=f"{location}.datatype",
         )
-    fits = isinstance(shape, list | tuple) and len(shape) <= MOST_DIMENSIONS
+    fits = isinstance(shape, list | tuple) and len(shape) <= MAX_DIMENSIONS
     if not fits or not all(type(side) is int and 0 <= side < 2**31 for side in shape):
         raise FieldError(
-            f"shape must be a list of at most {MOST_DIMENSIONS} whole numbers, not {str(shape)[:50]}",
+            f"shape must be a list of at most {MAX_DIMENSIONS} integers, not {str(shape)[:50]}",
             hint="such as [1, 3, 224, 224]",
             location=f"{location}.shape",
         )
@@ -58,7 +58,7 @@ def check_kind(datatype: Any, shape: Any, location: str) -> tuple[str, tuple[int
 
 
 def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, location: str) -> NDArray[Any]:
-    """Values from little-endian bytes in row-major order; those of BYTES have 4 bytes of length before each element.
+    """Return values from little-endian bytes in row-major order; each element of BYTES follows its length in 4 bytes.
 
     The result may share memory with ``raw`` and be read-only.
 
@@ -71,7 +71,7 @@ def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, l
     kind = np.dtype("<u2") if datatype == "BF16" else DTYPES[datatype]
     if len(raw) != count * kind.itemsize:
         raise FieldError(
-            f"{datatype} of shape {list(shape)} takes {count * kind.itemsize} bytes, and there are {len(raw)}",
+            f"{datatype} of shape {list(shape)} takes {count * kind.itemsize} bytes, got {len(raw)}",
             hint="make shape, datatype and binary data agree",
             location=location,
         )
@@ -84,9 +84,9 @@ def from_bytes(datatype: str, shape: tuple[int, ...], raw: bytes | memoryview, l
 def from_values(
     datatype: str, shape: tuple[int, ...], data: Any, location: str, read_text: Callable[[str, str], bytes]
 ) -> NDArray[Any]:
-    """Values from a list: flat in row-major order, or nested as the shape is.
+    """Return values from a list that is flat in row-major order or nested like the shape.
 
-    ``read_text`` makes bytes of an element of BYTES that is text, and is told where that stands.
+    ``read_text`` decodes an element of BYTES that is text; its second argument is the element's location.
 
     Raises:
         FieldError: values of another type or out of range, or more or fewer than the shape needs.
@@ -95,41 +95,41 @@ def from_values(
         raise FieldError(f"data must be a list, not {str(data)[:50]}", location=location)
     if datatype == "BYTES":
         return _objects(
-            [_element(one, f"{location}[{i}]", read_text) for i, one in enumerate(_flat(data))], shape, location
+            [_element(element, f"{location}[{i}]", read_text) for i, element in enumerate(_flat(data))], shape, location
         )
     try:
         values = np.asarray(data)
     except ValueError as error:
         raise FieldError("data has rows of different lengths", hint=_AS_SHAPE, location=location) from error
     if values.size and values.dtype.kind not in ("b" if datatype == "BOOL" else "iuf"):
-        raise FieldError(f"data holds values that are not {datatype}", hint=_AS_SHAPE, location=location)
+        raise FieldError(f"data has values that are not {datatype}", hint=_AS_SHAPE, location=location)
     # Lists without a value cannot tell how wide they are.
     nested = values.ndim > 1 and values.size > 0
     if values.size != math.prod(shape) or (nested and values.shape != shape):
         raise FieldError(
-            f"data has the shape {list(values.shape)}, and shape says {list(shape)}", hint=_AS_SHAPE, location=location
+            f"data has shape {list(values.shape)}, expected {list(shape)}", hint=_AS_SHAPE, location=location
         )
     return _converted(values, np.dtype("<f4") if datatype == "BF16" else DTYPES[datatype], location).reshape(shape)
 
 
-_AS_SHAPE = "send as many values as the shape has places, flat or nested like the shape, row by row"
+_AS_SHAPE = "send as many values as the shape has elements, flat or nested like the shape, in row-major order"
 
 
 def to_bytes(tensor: NamedTensor) -> bytes:
-    """What `from_bytes` reads; not for BF16, which no answer has."""
+    """Return the bytes that `from_bytes` reads; not for BF16, which no response has."""
     if tensor.datatype == "BYTES":
-        return b"".join(struct.pack("<I", len(one)) + one for one in tensor.values.ravel())
+        return b"".join(struct.pack("<I", len(element)) + element for element in tensor.values.ravel())
     return tensor.values.astype(DTYPES[tensor.datatype]).tobytes()
 
 
 def to_values(tensor: NamedTensor) -> list[Any] | NDArray[Any]:
-    """The values flat, as orjson takes them; bytes as the UTF-8 text that they are."""
+    """Return the values flat, as orjson takes them; bytes as UTF-8 text."""
     flat = tensor.values.ravel()
-    return [one.decode() for one in flat] if tensor.datatype == "BYTES" else flat
+    return [element.decode() for element in flat] if tensor.datatype == "BYTES" else flat
 
 
 def objects(elements: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
-    """An array of `bytes` objects: numpy's own type for bytes would drop zeros at their end."""
+    """Return an array of `bytes` objects: numpy's own type for bytes would drop trailing zeros."""
     values = np.empty(len(elements), object)
     values[:] = elements
     return values.reshape(shape)
@@ -138,34 +138,34 @@ def objects(elements: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
 def _objects(elements: list[bytes], shape: tuple[int, ...], location: str) -> NDArray[Any]:
     if len(elements) != math.prod(shape):
         raise FieldError(
-            f"there are {len(elements)} elements, and shape says {list(shape)}", hint=_AS_SHAPE, location=location
+            f"data has {len(elements)} elements, expected shape {list(shape)}", hint=_AS_SHAPE, location=location
         )
     return objects(elements, shape)
 
 
 def _elements(raw: bytes | memoryview, count: int, location: str) -> list[bytes]:
-    found: list[bytes] = []
+    elements: list[bytes] = []
     start = 0
-    # One more than wanted is enough to know that there are too many.
-    while start < len(raw) and len(found) <= count:
+    # One more than needed is enough to know that there are too many.
+    while start < len(raw) and len(elements) <= count:
         head = raw[start : start + 4]
         end = start + 4 + int.from_bytes(head, "little")
         if len(head) < 4 or end > len(raw):
             raise FieldError(
-                f"element {len(found)} is longer than what is left of the tensor",
-                hint="write before each element its length in 4 bytes, little-endian",
+                f"element {len(elements)} is longer than the rest of the tensor",
+                hint="write the length of each element before it, in 4 bytes, little-endian",
                 location=location,
             )
-        found.append(bytes(raw[start + 4 : end]))
+        elements.append(bytes(raw[start + 4 : end]))
         start = end
-    return found
+    return elements
 
 
 def _flat(data: list[Any]) -> list[Any]:
-    for _ in range(MOST_DIMENSIONS):
-        if not any(isinstance(one, list) for one in data):
+    for _ in range(MAX_DIMENSIONS):
+        if not any(isinstance(element, list) for element in data):
             break
-        data = [one for part in data for one in (part if isinstance(part, list) else [part])]
+        data = [element for item in data for element in (item if isinstance(item, list) else [item])]
     return data
 
 
@@ -181,10 +181,10 @@ def _converted(values: NDArray[Any], kind: np.dtype[Any], location: str) -> NDAr
     if kind.kind in "iu" and values.size:
         limits = np.iinfo(kind)
         # Beyond 2**53 a float64 does not tell whole numbers apart.
-        whole = values.dtype.kind in "iu" or bool(((values == np.floor(values)) & (np.abs(values) <= 2**53)).all())
-        if not whole or values.min() < limits.min or values.max() > limits.max:
+        integral = values.dtype.kind in "iu" or bool(((values == np.floor(values)) & (np.abs(values) <= 2**53)).all())
+        if not integral or values.min() < limits.min or values.max() > limits.max:
             raise FieldError(
-                f"data holds values that are no whole numbers from {limits.min} to {limits.max}", location=location
+                f"data has values that are not integers from {limits.min} to {limits.max}", location=location
             )
     # What a narrow float cannot hold becomes infinite, which is refused later.
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,1 +1,1 @@
-"""The gRPC door: the Open Inference Protocol's service, beside the HTTP application and over the same engine."""
+"""The gRPC door: the Open Inference Protocol's service, beside the HTTP application on the same engine."""

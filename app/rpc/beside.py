@@ -1,4 +1,4 @@
-"""The gRPC server's life beside the application: in its process, its event loop and its lifespan."""
+"""Lifespan of the gRPC server, in the process and event loop of the application."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fastapi import FastAPI
 
 @asynccontextmanager
 async def grpc_beside(app: FastAPI) -> AsyncIterator[None]:
-    """Serve gRPC while the block runs, if the settings name a port; ``app.state.grpc_port`` is the one that it got.
+    """Serve gRPC while the block runs, if the settings name a port; ``app.state.grpc_port`` is the bound one.
 
-    While the engine opens, calls that need it are refused as unavailable. At the end running calls have the time to
-    finish that is left to the server, or ``drain_seconds`` where nobody has said when it ends.
+    While the engine opens, calls that need it are refused as unavailable. At the end running calls may finish within
+    the time left to the server, or within ``drain_seconds`` where it has no deadline.
 
     Raises:
         MissingPackageError: the extra is not installed.

@@ -1,4 +1,4 @@
-"""The one table from the statuses of the HTTP door, where exceptions have theirs, to gRPC's codes."""
+"""Conversion of errors to gRPC: the table from HTTP statuses, which exceptions have, to gRPC's codes."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ CODES: dict[int, grpc.StatusCode] = {
 }
 
 CODE, WHERE, RETRY = "renorm-code", "renorm-where", "retry-after"
-"""Trailing metadata of an error: what `code`, `where` and ``Retry-After`` are over HTTP."""
+"""Trailing metadata of an error, the counterparts of `code`, `where` and ``Retry-After`` over HTTP."""
 
 
 async def refuse(context: grpc.aio.ServicerContext, error: Exception) -> NoReturn:
-    """End a call with the code of ``error`` and the text that it has over HTTP."""
+    """Abort a call with the gRPC code of ``error`` and the message that it has over HTTP."""
     response = answer(error)
     if response.status_code == 500:
-        # Nobody above sees it, and its client is told nothing.
+        # Nothing above sees it, and its client gets no details.
         log.error("a gRPC call failed", exc_info=error)
-    said = orjson.loads(response.body)
-    about = [(CODE, said["code"])]
-    if "where" in said:
+    error_body = orjson.loads(response.body)
+    trailing_metadata = [(CODE, error_body["code"])]
+    if "where" in error_body:
         # Metadata is printable ASCII; a client may have called a parameter anything.
-        about.append((WHERE, said["where"].encode("unicode_escape").decode("ascii")))
+        trailing_metadata.append((WHERE, error_body["where"].encode("unicode_escape").decode("ascii")))
     if RETRY in response.headers:
-        about.append((RETRY, response.headers[RETRY]))
-    await context.abort(CODES[response.status_code], said["error"], tuple(about))
+        trailing_metadata.append((RETRY, response.headers[RETRY]))
+    await context.abort(CODES[response.status_code], error_body["error"], tuple(trailing_metadata))
     raise AssertionError("abort raises")

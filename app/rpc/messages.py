@@ -1,9 +1,9 @@
-"""The protocol's messages: a request's to an `Infer`, an answer's from a `Prediction`. Knows no gRPC."""
+"""Conversion of the protocol's messages: to an `InferRequest`, and from a `Prediction`. Knows no gRPC."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -12,10 +12,10 @@ from open_inference.grpc import protocol
 
 from app.errors import FieldError
 from app.models.hosted import Hosted
-from app.oip.infer import Infer, check_memory
+from app.oip.infer import InferRequest, check_memory
 from app.oip.inputs import InputLimits, check_input
 from app.oip.metadata import VERSION
-from app.oip.outputs import about, read_wanted, to_tensors
+from app.oip.outputs import read_outputs, response_parameters, to_tensors
 from app.oip.tensors import NamedTensor, check_kind, from_bytes, from_values, to_bytes
 from app.types import Prediction
 
@@ -29,55 +29,49 @@ CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-"""The field of a tensor's contents that holds values of a datatype. The others travel as raw bytes only."""
+"""The field of a tensor's contents that holds values of a datatype. The others are sent as raw bytes only."""
 
 Message = TypeVar("Message")
-
-
-class Asked(NamedTuple):
-    """A request, and whether its outputs should be raw bytes rather than values in typed fields."""
-
-    infer: Infer
-    raw: bool
+_InputTensor = protocol.ModelInferRequest.InferInputTensor
 
 
 def parse(kind: type[Message], body: bytes) -> Message:
-    """The message of that kind that ``body`` holds.
+    """Parse ``body`` as a message of type ``kind``.
 
     Raises:
-        FieldError: it holds none.
+        FieldError: it is not such a message.
     """
     try:
         message: Message = kind.FromString(body)  # type: ignore[attr-defined]
     except DecodeError as error:
-        raise FieldError(f"the message is no {kind.__name__}", hint="use the protocol's own definitions") from error
+        raise FieldError(f"the message is not a valid {kind.__name__}", hint="use the protocol's .proto") from error
     return message
 
 
-def read_infer(message: protocol.ModelInferRequest, limits: InputLimits) -> Asked:
-    """What a request asks. Its outputs are raw where its inputs are, unless ``binary_data_output`` says otherwise.
+def read_infer(message: protocol.ModelInferRequest, limits: InputLimits) -> InferRequest:
+    """Read a request. Its outputs are raw bytes where its inputs are, unless ``binary_data_output`` says otherwise.
 
     Raises:
-        FieldError: the message is not what the protocol says.
+        FieldError: the message does not follow the protocol.
         TooLargeError: too many images.
-        UnsupportedError: a tensor lies in shared memory.
+        UnsupportedError: a tensor is in shared memory.
     """
     parameters = _parameters(message.parameters)
-    raw = parameters.get("binary_data_output", bool(message.raw_input_contents))
-    if not isinstance(raw, bool):
+    binary = parameters.get("binary_data_output", bool(message.raw_input_contents))
+    if not isinstance(binary, bool):
         raise FieldError("binary_data_output must be true or false", location="parameters.binary_data_output")
-    outputs = [(one.name, _memory(one, f"outputs[{i}]")) for i, one in enumerate(message.outputs)]
-    return Asked(Infer(_inputs(message, limits), read_wanted(outputs), parameters, message.id), raw)
+    outputs = [(output.name, _checked_parameters(output, f"outputs[{i}]")) for i, output in enumerate(message.outputs)]
+    return InferRequest(_inputs(message, limits), read_outputs(outputs), parameters, message.id, binary)
 
 
-def write_answer(asked: Asked, prediction: Prediction, stream: str, hosted: Hosted) -> bytes:
-    """The body of the answer to a request."""
-    message = protocol.ModelInferResponse(model_name=hosted.name, model_version=VERSION, id=asked.infer.id)
-    for name, value in about(prediction, stream).items():
+def write_response(request: InferRequest, prediction: Prediction, stream: str, hosted: Hosted) -> bytes:
+    """Return the body of the response to a request."""
+    message = protocol.ModelInferResponse(model_name=hosted.name, model_version=VERSION, id=request.id)
+    for name, value in response_parameters(prediction, stream).items():
         setattr(message.parameters[name], _KINDS[type(value)], value)
-    for tensor in to_tensors(prediction, hosted.classes, asked.infer.wanted):
+    for tensor in to_tensors(prediction, hosted.classes, request.outputs):
         output = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.values.shape)
-        if asked.raw:
+        if request.binary:
             message.raw_output_contents.append(to_bytes(tensor))
         else:
             getattr(output.contents, CONTENTS[tensor.datatype]).extend(tensor.values.ravel().tolist())
@@ -87,14 +81,14 @@ def write_answer(asked: Asked, prediction: Prediction, stream: str, hosted: Host
 _KINDS = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 
 
-def _parameters(given: Mapping[str, protocol.InferParameter]) -> dict[str, Any]:
-    """Names to values; None is one whose value is not set."""
-    chosen = {name: (value, value.WhichOneof("parameter_choice")) for name, value in given.items()}
+def _parameters(parameters: Mapping[str, protocol.InferParameter]) -> dict[str, Any]:
+    """Return values by name; None where a value is not set."""
+    chosen = {name: (value, value.WhichOneof("parameter_choice")) for name, value in parameters.items()}
     return {name: None if choice is None else getattr(value, choice) for name, (value, choice) in chosen.items()}
 
 
-def _memory(one: Any, location: str) -> dict[str, Any]:
-    parameters = _parameters(one.parameters)
+def _checked_parameters(tensor: Any, location: str) -> dict[str, Any]:
+    parameters = _parameters(tensor.parameters)
     check_memory(parameters, location)
     return parameters
 
@@ -103,28 +97,28 @@ def _inputs(message: protocol.ModelInferRequest, limits: InputLimits) -> list[Na
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise FieldError(
-            f"there are {len(message.inputs)} inputs and {len(raw)} raw_input_contents",
-            hint="send one for each input, in their order, or none and fill the contents of the inputs",
+            f"there are {len(message.inputs)} inputs but {len(raw)} raw_input_contents",
+            hint="send one for each input, in the order of inputs, or none and fill each input's contents",
             location="raw_input_contents",
         )
-    return [_input(one, raw[i] if raw else None, limits, i) for i, one in enumerate(message.inputs)]
+    return [_input(tensor, raw[i] if raw else None, limits, i) for i, tensor in enumerate(message.inputs)]
 
 
 def _input(
-    one: protocol.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: InputLimits, i: int
+    tensor: protocol.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: InputLimits, i: int
 ) -> NamedTensor:
     location = f"inputs[{i}]"
-    if not one.name:
+    if not tensor.name:
         raise FieldError("an input must have a name", location=f"{location}.name")
-    _memory(one, location)
-    datatype, shape = check_kind(one.datatype, tuple(one.shape), location)
-    # Before the data: a wrong shape can ask for any amount of it.
+    _checked_parameters(tensor, location)
+    datatype, shape = check_kind(tensor.datatype, tuple(tensor.shape), location)
+    # Before the data: a wrong shape can claim any amount of it.
     check_input(datatype, shape, limits, location)
     if raw is None:
-        return NamedTensor(one.name, datatype, _typed(datatype, shape, one.contents, f"{location}.contents"))
-    if one.HasField("contents"):
-        raise FieldError("an input has both contents and raw_input_contents", location=f"{location}.contents")
-    return NamedTensor(one.name, datatype, np.asarray(from_bytes(datatype, shape, raw, f"raw_input_contents[{i}]")))
+        return NamedTensor(tensor.name, datatype, _typed(datatype, shape, tensor.contents, f"{location}.contents"))
+    if tensor.HasField("contents"):
+        raise FieldError("an input has both contents and raw_input_contents; send one", location=f"{location}.contents")
+    return NamedTensor(tensor.name, datatype, np.asarray(from_bytes(datatype, shape, raw, f"raw_input_contents[{i}]")))
 
 
 def _typed(
@@ -133,8 +127,8 @@ def _typed(
     field = CONTENTS.get(datatype)
     if field is None:
         raise FieldError(f"{datatype} has no typed contents", hint="send it in raw_input_contents", location=location)
-    others = [found.name for found, _ in contents.ListFields() if found.name != field]
-    if others:
-        raise FieldError(f"{datatype} belongs in {field}, not in {others[0]}", location=location)
+    wrong_fields = [descriptor.name for descriptor, _ in contents.ListFields() if descriptor.name != field]
+    if wrong_fields:
+        raise FieldError(f"{datatype} belongs in {field}, not in {wrong_fields[0]}", location=location)
     values = list(getattr(contents, field))
     return from_values(datatype, shape, values, location, lambda text, _: text.encode())

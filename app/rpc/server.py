@@ -1,4 +1,4 @@
-"""gRPC itself: the server, who may call it, and how a call comes to the `Service`. Imported only where asked for."""
+"""The gRPC server: access control, admission of messages and dispatch to `Service`. Imported only where gRPC is on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ try:
     import grpc
 
     from app.rpc.errors import refuse
-    from app.rpc.service import About, Handler, Service
+    from app.rpc.service import CallContext, Handler, Service
 except ModuleNotFoundError as missing:
     raise MissingPackageError(
         f"gRPC needs the package '{missing.name}', which is not installed",
@@ -29,26 +29,26 @@ except ModuleNotFoundError as missing:
 SERVICE = "inference.GRPCInferenceService"
 
 MESSAGES = "messages"
-"""The kind of memory that messages take, and what is made of them."""
+"""The kind of memory that messages, and the tensors made of them, take."""
 
 LEAST_ARRIVALS, ARRIVAL_S = 4, 60.0
-"""Messages that may be on their way at once however little memory there is, and the seconds that each has for that."""
+"""Messages that may arrive at once however little memory there is, and the seconds that each may take."""
 
 IDLE_MS = 600_000
-"""Until a connection without a call is told to go: by GOAWAY, which loses no call; clients make another one then."""
+"""Milliseconds until a connection without calls is closed by GOAWAY, which loses no call; clients then reconnect."""
 
 PING_MS, SILENT_MS = 60_000, 20_000
-"""Between two pings of a connection that is silent, and until one that answers none of them is closed."""
+"""Milliseconds between pings of an idle connection, and until one that does not answer is closed."""
 
 STREAMS = 100
-"""Calls at a time on one connection, as HTTP/2 recommends; a client has further ones wait."""
+"""Concurrent calls on one connection, as HTTP/2 recommends; clients let further ones wait."""
 
 PATHS = {"ServerLive": "/v2/health/live", "ServerReady": "/v2/health/ready"}
-"""The HTTP paths whose scope a call has; a call that is not here has that of ``/v2``."""
+"""The HTTP paths whose key scope a call needs; calls that are not listed need that of ``/v2``."""
 
 
 def build(app: FastAPI) -> tuple[grpc.aio.Server, int]:
-    """A server for the application's settings that has not started yet, and the port that it is bound to.
+    """Return a server for the application's settings, which has not started yet, and the port that it is bound to.
 
     Raises:
         OSError: the port cannot be bound.
@@ -77,7 +77,7 @@ def build(app: FastAPI) -> tuple[grpc.aio.Server, int]:
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Lets a call pass if it may, and if it is one of ``calls``; before its message is read."""
+    """Interceptor that refuses calls without a valid key, and unknown calls, before their message is read."""
 
     def __init__(self, access: Access, calls: Sequence[str]) -> None:
         self._access, self._calls = access, calls
@@ -87,32 +87,32 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
-        """The handler of the call: its own, or one that refuses it."""
+        """Return the call's handler, or one that refuses it."""
         service, _, name = handler_call_details.method[1:].rpartition("/")
         try:
             keys = presented(_headers(handler_call_details.invocation_metadata).raw) if self._access.keyed else []
             self._access.check(needed(PATHS.get(name, "/v2")), keys)
         except Exception as error:
-            return _refusing(error)
+            return _refusing_handler(error)
         handler = await continuation(handler_call_details)
         if handler is None:
-            what = f"there is no call {name[:100]!r} of {service[:100]!r}"
-            return _refusing(UnsupportedError(what, hint=f"{SERVICE} has {', '.join(self._calls)}"))
+            message = f"service {service[:100]!r} has no method {name[:100]!r}"
+            return _refusing_handler(UnsupportedError(message, hint=f"{SERVICE} has {', '.join(self._calls)}"))
         return handler
 
 
 class _Arrivals:
-    """How calls come in: no more messages are on their way at once than memory allows, each on its account.
+    """Limits the messages that arrive at once to what memory allows, and counts each on its call's account.
 
-    How large a message is, is known when it is there. Of one that nobody reads gRPC takes no more than a window.
+    A message's size is known only when it has arrived. Of an unread message gRPC takes no more than a window.
     """
 
-    def __init__(self, access: Access, ledger: Ledger, most: int) -> None:
+    def __init__(self, access: Access, ledger: Ledger, max_body_bytes: int) -> None:
         self._access, self._ledger = access, ledger
-        self._places = asyncio.Semaphore(max(LEAST_ARRIVALS, ledger.capacity // most))
+        self._places = asyncio.Semaphore(max(LEAST_ARRIVALS, ledger.capacity // max_body_bytes))
 
     def handler(self, handle: Handler) -> grpc.RpcMethodHandler:
-        """A handler without serializers, so that a message that is none is refused by our table."""
+        """Return a handler without serializers, so that an invalid message is refused by our table of errors."""
 
         async def answer(messages: object, context: grpc.aio.ServicerContext) -> bytes:
             del messages
@@ -121,8 +121,8 @@ class _Arrivals:
                     body = await self._read(context)
                     account.take(len(body))
                     metadata = _headers(context.invocation_metadata())
-                    who = _client(self._access, metadata, context.peer())
-                    return await handle(body, About(metadata, context.time_remaining(), who, account))
+                    client = _client(self._access, metadata, context.peer())
+                    return await handle(body, CallContext(metadata, context.time_remaining(), client, account))
             except Exception as error:
                 return await refuse(context, error)
 
@@ -135,14 +135,14 @@ class _Arrivals:
                 async with asyncio.timeout(ARRIVAL_S):
                     body = await context.read()
             except TimeoutError as error:
-                raise DeadlineError(f"the message was not whole after {ARRIVAL_S:g} s") from error
+                raise DeadlineError(f"the message did not arrive within {ARRIVAL_S:g} s") from error
         if not isinstance(body, bytes):
-            raise FieldError("the call has no message", hint="send one")
+            raise FieldError("the call has no message", hint="send one message")
         return body
 
 
 def _client(access: Access, metadata: Headers, peer: str) -> str:
-    """Who calls, in the words of the HTTP door; the call has been let pass."""
+    """Return the client's name, as the HTTP door gives it; the call has passed the access check."""
     valid = access.valid(presented(metadata.raw))
     if valid:
         return client_of({KEY: valid[0].name})
@@ -152,7 +152,7 @@ def _client(access: Access, metadata: Headers, peer: str) -> str:
     return client_of({"client": (host, 0)}) if kind in {"ipv4", "ipv6"} else peer
 
 
-def _refusing(error: Exception) -> grpc.RpcMethodHandler:
+def _refusing_handler(error: Exception) -> grpc.RpcMethodHandler:
     async def answer(_: object, context: grpc.aio.ServicerContext) -> None:
         await refuse(context, error)
 
@@ -161,6 +161,6 @@ def _refusing(error: Exception) -> grpc.RpcMethodHandler:
 
 
 def _headers(metadata: Any) -> Headers:
-    """A call's metadata as HTTP has it, which is how it travelled."""
+    """Return a call's metadata as the HTTP headers that it was sent as."""
     raw = [(name, value.encode() if isinstance(value, str) else value) for name, value in metadata or ()]
     return Headers(raw=[(name.encode(), value) for name, value in raw])

@@ -1,4 +1,4 @@
-"""The calls of the service: from the bytes of a request's message to those of its answer's. Knows no gRPC."""
+"""The calls of the service, from the bytes of a request message to those of its response. Knows no gRPC."""
 
 from __future__ import annotations
 
@@ -22,24 +22,22 @@ from app.http.requests.parse import SMALL
 from app.http.routes.health import DEADLINE_S
 from app.http.routes.v2_infer import LARGE
 from app.oip import metadata
-from app.oip.infer import to_call
+from app.oip.infer import InferRequest, to_call
 from app.oip.inputs import InputLimits
 from app.oip.metadata import VERSION, check_model
 from app.resources.memory import UNBOUNDED, Account, Ledger, bytes_of
-from app.rpc.messages import Asked, parse, read_infer, write_answer
+from app.rpc.messages import parse, read_infer, write_response
 from app.types import Call
 
 EXTENSIONS = ["classification", "parameters", "sequence", "sequence(string_id)"]
-"""Those of the HTTP door that the messages of this one can express."""
+"""Extensions of the HTTP door that gRPC messages can express."""
 
 TYPED = 24
-"""Bytes that a byte of typed contents can become: a small number is one on the way, and an object in a list here."""
+"""Bytes that a byte of typed contents can become: a small number is one byte on the wire, and an object in a list."""
 
 
-class About(NamedTuple):
-    """What comes with a call: its metadata as headers, the seconds that its client still waits, who that is, and the
-    account of the memory that it holds.
-    """
+class CallContext(NamedTuple):
+    """Context of a call: metadata as headers, seconds that the client still waits, client's name, account of memory."""
 
     metadata: Headers
     remaining_s: float | None
@@ -47,7 +45,7 @@ class About(NamedTuple):
     account: Account | None = None
 
 
-Handler = Callable[[bytes, About], Awaitable[bytes]]
+Handler = Callable[[bytes, CallContext], Awaitable[bytes]]
 
 
 class Service:
@@ -57,7 +55,7 @@ class Service:
         self._state = state
 
     def calls(self) -> dict[str, Handler]:
-        """What answers each call, by the name that the protocol gives it."""
+        """Return the handlers by the protocol's name of their call."""
         return {
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
@@ -67,87 +65,91 @@ class Service:
             "ModelInfer": self.model_infer,
         }
 
-    async def server_live(self, _: bytes, __: About) -> bytes:
-        """Whether the event loop and the model thread live, also while the model is still being loaded."""
+    async def server_live(self, _: bytes, __: CallContext) -> bytes:
+        """Report that the event loop and the model thread live, also while the model is being loaded."""
         engine = self._state.engine
         return _bytes(protocol.ServerLiveResponse(live=engine is None or engine.alive))
 
-    async def server_ready(self, _: bytes, __: About) -> bytes:
-        """Whether the model is warm and its thread has answered a ping. Changes no state."""
+    async def server_ready(self, _: bytes, __: CallContext) -> bytes:
+        """Report whether the model is warm and its thread has answered a ping. Changes no state."""
         return _bytes(protocol.ServerReadyResponse(ready=await self._ready_engine() is not None))
 
-    async def model_ready(self, body: bytes, _: About) -> bytes:
-        """Whether that model is the hosted one, and ready. Changes no state."""
-        asked = parse(protocol.ModelReadyRequest, body)
+    async def model_ready(self, body: bytes, _: CallContext) -> bytes:
+        """Report whether that model is the hosted one and ready. Changes no state."""
+        request = parse(protocol.ModelReadyRequest, body)
         engine = await self._ready_engine()
-        own = engine is not None and asked.name == engine.hosted.name and asked.version in {"", VERSION}
-        return _bytes(protocol.ModelReadyResponse(ready=own))
+        is_hosted = engine is not None and request.name == engine.hosted.name and request.version in {"", VERSION}
+        return _bytes(protocol.ModelReadyResponse(ready=is_hosted))
 
-    async def server_metadata(self, _: bytes, __: About) -> bytes:
-        """Name and version of the server, and the protocol's extensions that it has over gRPC."""
-        said = {**metadata.server_metadata(), "extensions": EXTENSIONS}
-        return _bytes(protocol.ServerMetadataResponse(**said))
+    async def server_metadata(self, _: bytes, __: CallContext) -> bytes:
+        """Return name and version of the server, and its extensions of the protocol over gRPC."""
+        fields = {**metadata.server_metadata(), "extensions": EXTENSIONS}
+        return _bytes(protocol.ServerMetadataResponse(**fields))
 
-    async def model_metadata(self, body: bytes, _: About) -> bytes:
-        """Names, datatypes and shapes of the model's inputs and outputs. -1 is a side of any length."""
-        asked = parse(protocol.ModelMetadataRequest, body)
+    async def model_metadata(self, body: bytes, _: CallContext) -> bytes:
+        """Return names, datatypes and shapes of the model's inputs and outputs; -1 is a dimension of any length."""
+        request = parse(protocol.ModelMetadataRequest, body)
         engine = engine_of(self._state)
-        check_model(engine.hosted, asked.name, asked.version)
-        said = metadata.model_metadata(engine.hosted)
-        said["properties"] = said.pop("parameters")
-        return _bytes(protocol.ModelMetadataResponse(**said))
+        check_model(engine.hosted, request.name, request.version)
+        fields = metadata.model_metadata(engine.hosted)
+        fields["properties"] = fields.pop("parameters")
+        return _bytes(protocol.ModelMetadataResponse(**fields))
 
-    async def model_infer(self, body: bytes, about: About) -> bytes:
-        """Answer images of one stream, and let it learn from them: one call is one step.
+    async def model_infer(self, body: bytes, context: CallContext) -> bytes:
+        """Predict images of one stream, which adapts to them: one call is one step.
 
         Raises:
             Exception: what `Engine.predict` raises, and what is wrong about the message.
         """
         if self._state.draining:
-            # Connections are kept for long: without this, running calls would never have come to their end.
-            raise EngineClosedError("the server is ending", hint="send to another one")
+            # Connections are kept for long: without this, calls would never cease.
+            raise EngineClosedError("the server is shutting down", hint="send the request to another server")
         engine = engine_of(self._state)
-        asked, call = await self._asked(body, about, engine)
+        request, call = await self._read_call(body, context, engine)
         try:
             prediction = await engine.predict(call)
         except RequestError as error:
             error.location = re.sub("^images", "inputs[0].contents", error.location)
             raise
-        said = (asked, prediction, call.stream, engine.hosted)
-        small = max(prediction.probabilities.numel(), len(prediction.classes) * call.top_k) <= LARGE
-        return write_answer(*said) if small else await asyncio.to_thread(write_answer, *said)
+        arguments = (request, prediction, call.stream, engine.hosted)
+        is_small = max(prediction.probabilities.numel(), len(prediction.classes) * call.top_k) <= LARGE
+        return write_response(*arguments) if is_small else await asyncio.to_thread(write_response, *arguments)
 
-    async def _asked(self, body: bytes, about: About, engine: Engine) -> tuple[Asked, Call]:
-        account = about.account or Ledger(UNBOUNDED, UNBOUNDED).open("")
+    async def _read_call(self, body: bytes, context: CallContext, engine: Engine) -> tuple[InferRequest, Call]:
+        account = context.account or Ledger(UNBOUNDED, UNBOUNDED).open("")
         is_small = len(body) <= SMALL
         account.take(2 * len(body))  # as a message, and as a tensor or files
         kind = protocol.ModelInferRequest
         message = parse(kind, body) if is_small else await asyncio.to_thread(parse, kind, body)
         if not message.raw_input_contents:
             account.take(TYPED * len(body))
-        given = (message, about, engine)
-        asked, call = self._read(*given) if is_small else await asyncio.to_thread(self._read, *given)
+        arguments = (message, context, engine)
+        request, call = self._read(*arguments) if is_small else await asyncio.to_thread(self._read, *arguments)
         account.set(bytes_of(call.images))
-        return asked, call
+        return request, call
 
-    def _read(self, message: protocol.ModelInferRequest, about: About, engine: Engine) -> tuple[Asked, Call]:
+    def _read(
+        self, message: protocol.ModelInferRequest, context: CallContext, engine: Engine
+    ) -> tuple[InferRequest, Call]:
         settings, hosted = self._state.settings, engine.hosted
         check_model(hosted, message.model_name, message.model_version)
         limits = InputLimits(hosted.preprocessing.input_shape, settings.max_images)
-        asked = read_infer(message, limits)
+        request = read_infer(message, limits)
         call = to_call(
-            asked.infer,
+            request,
             limits,
             settings.strategy,
-            stream=stream_of(about.metadata),
-            request_id=request_id(about.metadata),
+            stream=stream_of(context.metadata),
+            request_id=request_id(context.metadata),
         )
         check_stream(call.stream)
         if self._state.access.keyed:
-            keys = presented(about.metadata.raw)
+            keys = presented(context.metadata.raw)
             self._state.access.check_stream(keys, call.stream, forgets=call.start or call.end)
-        waits = [seconds for seconds in (call.timeout_s or settings.timeout, about.remaining_s) if seconds is not None]
-        return asked, replace(call, timeout_s=min(waits, default=None), client=about.client)
+        timeouts = [
+            seconds for seconds in (call.timeout_s or settings.timeout, context.remaining_s) if seconds is not None
+        ]
+        return request, replace(call, timeout_s=min(timeouts, default=None), client=context.client)
 
     async def _ready_engine(self) -> Engine | None:
         try:

@@ -144,10 +144,10 @@ def test_compression_and_ranks(triton: dict[str, Any]) -> None:
 
 def test_refusals_say_why(triton: dict[str, Any]) -> None:
     expected = {
-        "model": ("NOT_FOUND", "no model 'other'"),
-        "shape": ("INVALID_ARGUMENT", "no input of this model"),
-        "parameter": ("INVALID_ARGUMENT", "known are renorm_stream"),
-        "index": ("UNIMPLEMENTED", "no call 'RepositoryIndex'"),
+        "model": ("NOT_FOUND", "model 'other' is not hosted"),
+        "shape": ("INVALID_ARGUMENT", "not an input of this model"),
+        "parameter": ("INVALID_ARGUMENT", "has renorm_stream"),
+        "index": ("UNIMPLEMENTED", "no method 'RepositoryIndex'"),
         "config": ("UNIMPLEMENTED", "no call 'ModelConfig'"),
         "memory": ("UNIMPLEMENTED", "no call 'SystemSharedMemoryStatus'"),
     }

@@ -149,13 +149,13 @@ def test_what_is_refused_says_why(triton: Any, url: str) -> None:
         (nan, True, "not finite"),
         (raw, True, "look like raw pixels, 0 to 255: send them as UINT8"),
         (raw, False, "look like raw pixels, 0 to 255: send them as UINT8"),
-        (nan, False, "NaN is no JSON number"),
+        (nan, False, "NaN is not a valid JSON number"),
         (nan[:, :, :16], True, "no input of this model"),
     ):
         with pytest.raises(InferenceServerException, match=says) as caught:
             triton.infer(MODEL, [tensor(http, kind, "FP32", binary=binary)], sequence_id="refused")
         assert caught.value.status() == "400"
-    with pytest.raises(InferenceServerException, match="no model 'other'"):
+    with pytest.raises(InferenceServerException, match="model 'other' is not hosted"):
         triton.infer("other", [tensor(http, FRAMES, "UINT8")])
     with pytest.raises(InferenceServerException, match="known are renorm_stream"):
         triton.infer(MODEL, [tensor(http, FRAMES, "UINT8")], parameters={"renorm_colour": "red"})
@@ -180,7 +180,7 @@ def test_what_there_is_not_is_refused_cleanly(triton: Any) -> None:
             call()
         assert caught.value.status() == "501"
         assert "client while decoding" not in caught.value.message()
-    with pytest.raises(InferenceServerException, match="no model 'other'"):
+    with pytest.raises(InferenceServerException, match="model 'other' is not hosted"):
         triton.load_model("other")
 
 

@@ -1,4 +1,4 @@
-"""POST /v2/models/{model}/infer: named tensors in, named tensors out."""
+"""POST /v2/models/{model}/infer: prediction from named tensors to named tensors."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ from app.http.requests.fields import check_stream
 from app.http.requests.headers import request_id, stream_of
 from app.http.requests.parse import SMALL, read_whole
 from app.models.hosted import Hosted
-from app.oip.compression import Unfolding
+from app.oip.compression import Decompressor
 from app.oip.infer import to_call
 from app.oip.inputs import InputLimits
 from app.oip.metadata import VERSION, check_model
-from app.oip.outputs import Wanted, about, to_tensors
-from app.oip.request_body import HEADER, Reading, read_body
-from app.oip.response_body import Answer, write_answer
+from app.oip.outputs import OutputRequest, response_parameters, to_tensors
+from app.oip.request_body import HEADER, BodyReader, read_body
+from app.oip.response_body import WireResponse, write_response
 from app.resources.json_size import unpacked_bytes
 from app.resources.memory import Account, bytes_of
 from app.settings import Settings
 from app.types import Call, Prediction
 
 LARGE = 20_000
-"""Values of an answer above which it is written in a thread."""
+"""Values of a response above which it is written in a thread."""
 
 LONGEST = 18
-"""Digits of the length of a header."""
+"""Digits of the number in the header."""
 
 
-class Asked(NamedTuple):
-    """A request without its tensors: what the engine is asked, and what is to be answered."""
+class InferCall(NamedTuple):
+    """A parsed request without its tensors: the engine's call, and the form of its response."""
 
     call: Call
     id: str
-    wanted: Sequence[Wanted]
+    outputs: Sequence[OutputRequest]
     binary: bool
 
 
 def the_hosting_engine(request: Request) -> Engine:
-    """The engine, if it hosts the model that the path names, in that version.
+    """Return the engine, if it hosts the model and version that the path names.
 
     Raises:
-        EngineClosedError: the server is starting or ending.
-        ModelNotFoundError: it hosts another.
+        EngineClosedError: the server is starting or shutting down.
+        ModelNotFoundError: it hosts another model.
     """
-    engine, asked = the_engine(request), request.path_params
-    check_model(engine.hosted, asked["model"], asked.get("version", ""))
+    engine, path = the_engine(request), request.path_params
+    check_model(engine.hosted, path["model"], path.get("version", ""))
     return engine
 
 
@@ -69,72 +69,71 @@ async def infer(request: Request) -> Response:
     """Send images of one stream: as the network's input (FP32), as pixels (UINT8) or as files (BYTES, base64 in JSON).
 
     One request is one step of the stream that `sequence_id`, `renorm_stream` or a header names. A request that is
-    refused changes nothing. The body is read as it is, whatever its Content-Type says.
+    refused changes nothing. The Content-Type of the body is ignored.
     """
     engine = the_hosting_engine(request)
-    asked = await _asked(request, the_settings(request), engine.hosted.preprocessing.input_shape)
-    check_touch(request.scope, asked.call.stream, forgets=asked.call.start or asked.call.end)
-    note(request.scope, asked.call.stream)
+    infer_call = await _read_call(request, the_settings(request), engine.hosted.preprocessing.input_shape)
+    check_touch(request.scope, infer_call.call.stream, forgets=infer_call.call.start or infer_call.call.end)
+    note(request.scope, infer_call.call.stream)
     try:
         async with while_connected(request):
-            prediction = await engine.predict(replace(asked.call, client=client_of(request.scope)))
+            prediction = await engine.predict(replace(infer_call.call, client=client_of(request.scope)))
     except RequestError as error:
         error.location = re.sub("^images", "inputs[0].data", error.location)
         raise
-    note(request.scope, asked.call.stream, prediction.timing)
-    values = max(prediction.probabilities.numel(), len(prediction.classes) * asked.call.top_k)
-    write = partial(_write, asked, prediction, engine.hosted)
-    answer = write() if values <= LARGE else await asyncio.to_thread(write)
-    if answer.header is None:
-        return Response(answer.body, media_type="application/json")
-    return Response(answer.body, media_type="application/octet-stream", headers={HEADER: str(answer.header)})
+    note(request.scope, infer_call.call.stream, prediction.timing)
+    values = max(prediction.probabilities.numel(), len(prediction.classes) * infer_call.call.top_k)
+    write = partial(_write, infer_call, prediction, engine.hosted)
+    response = write() if values <= LARGE else await asyncio.to_thread(write)
+    if response.header is None:
+        return Response(response.body, media_type="application/json")
+    return Response(response.body, media_type="application/octet-stream", headers={HEADER: str(response.header)})
 
 
-async def _asked(request: Request, settings: Settings, shape: tuple[int, int, int]) -> Asked:
+async def _read_call(request: Request, settings: Settings, shape: tuple[int, int, int]) -> InferCall:
     raw, headers, account = await read_whole(request), request.headers, account_of(request.scope)
     coding = headers.get("content-encoding", "").strip().lower()
     if coding not in {"", "identity"}:
-        raw = await _unfolded(raw, coding, settings.max_decompressed_bytes, account)
+        raw = await _decompress(raw, coding, settings.max_decompressed_bytes, account)
     is_small = len(raw) <= SMALL
-    needed = _needed(raw, headers) if is_small else await asyncio.to_thread(_needed, raw, headers)
-    account.take(needed)
-    given = raw, headers, settings, shape
-    asked = _read(*given) if is_small else await asyncio.to_thread(_read, *given)
-    account.set(bytes_of(asked.call.images))
-    return asked
+    account.take(_parsing_bytes(raw, headers) if is_small else await asyncio.to_thread(_parsing_bytes, raw, headers))
+    arguments = raw, headers, settings, shape
+    infer_call = _read(*arguments) if is_small else await asyncio.to_thread(_read, *arguments)
+    account.set(bytes_of(infer_call.call.images))
+    return infer_call
 
 
-async def _unfolded(raw: bytes, coding: str, most: int, account: Account) -> bytes:
-    """The body as it was before it was compressed, of which no more is made than there is room for."""
-    unfolding, whole = Unfolding(raw, coding, most), bytearray()
-    while part := await asyncio.to_thread(unfolding.next_part):
-        account.take(len(part))
-        whole += part
-    account.set(2 * len(whole))  # the compressed body goes
-    return bytes(whole)
+async def _decompress(raw: bytes, coding: str, max_bytes: int, account: Account) -> bytes:
+    """Decompress the body, as far as the server has memory for it."""
+    decompressor, decompressed = Decompressor(raw, coding, max_bytes), bytearray()
+    while chunk := await asyncio.to_thread(decompressor.next_chunk):
+        account.take(len(chunk))
+        decompressed += chunk
+    account.set(2 * len(decompressed))  # the compressed body goes
+    return bytes(decompressed)
 
 
-def _needed(raw: bytes, headers: Headers) -> int:
-    """The bytes that reading a body takes besides: of tensors behind the JSON a copy, of the JSON what it becomes."""
+def _parsing_bytes(raw: bytes, headers: Headers) -> int:
+    """Return the bytes of memory that parsing takes: a copy of the binary tensors, and the objects made of the JSON."""
     declared = headers.get(HEADER, "")
     size = min(int(declared), len(raw)) if declared.isdecimal() and len(declared) <= LONGEST else len(raw)
     return unpacked_bytes(raw[:size]) + len(raw) - size
 
 
-def _read(raw: bytes, headers: Headers, settings: Settings, shape: tuple[int, int, int]) -> Asked:
+def _read(raw: bytes, headers: Headers, settings: Settings, shape: tuple[int, int, int]) -> InferCall:
     limits = InputLimits(shape, settings.max_images)
-    infer, binary = read_body(raw, headers.get(HEADER), Reading(limits, decode_one))
+    infer = read_body(raw, headers.get(HEADER), BodyReader(limits, decode_one))
     call = to_call(infer, limits, settings.strategy, stream=stream_of(headers), request_id=request_id(headers))
     check_stream(call.stream)
-    return Asked(call, infer.id, infer.wanted, binary)
+    return InferCall(call, infer.id, infer.outputs, infer.binary)
 
 
-def _write(asked: Asked, prediction: Prediction, hosted: Hosted) -> Answer:
-    said = {
+def _write(infer_call: InferCall, prediction: Prediction, hosted: Hosted) -> WireResponse:
+    members = {
         "model_name": hosted.name,
         "model_version": VERSION,
-        **({"id": asked.id} if asked.id else {}),
-        "parameters": about(prediction, asked.call.stream),
+        **({"id": infer_call.id} if infer_call.id else {}),
+        "parameters": response_parameters(prediction, infer_call.call.stream),
     }
-    tensors = to_tensors(prediction, hosted.classes, asked.wanted)
-    return write_answer(said, tensors, asked.wanted, binary=asked.binary)
+    tensors = to_tensors(prediction, hosted.classes, infer_call.outputs)
+    return write_response(members, tensors, infer_call.outputs, binary=infer_call.binary)

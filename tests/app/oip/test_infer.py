@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from app.errors import FieldError, UnsupportedError
-from app.oip.infer import Infer, check_memory, to_call
+from app.oip.infer import InferRequest, check_memory, to_call
 from app.oip.inputs import InputLimits
-from app.oip.outputs import Wanted
+from app.oip.outputs import OutputRequest
 from app.oip.tensors import NamedTensor, objects
 from app.types import Call
 
@@ -15,7 +15,7 @@ FILES = [NamedTensor("bytes", "BYTES", objects([b"a"], (1,)))]
 
 
 def call(stream: str | None = None, request_id: str | None = None, wanted: int = 0, **parameters: Any) -> Call:
-    infer = Infer(FILES, [Wanted("probabilities", wanted)], parameters, id="42")
+    infer = InferRequest(FILES, [OutputRequest("probabilities", wanted)], parameters, id="42")
     return to_call(infer, InputLimits((3, 4, 4), 3), "adabn", stream=stream, request_id=request_id)
 
 
@@ -40,7 +40,7 @@ def test_everything_arrives() -> None:
 @pytest.mark.parametrize("flag", ["sequence_start", "sequence_end"])
 def test_a_sequence_begins_and_ends_by_name(flag: str) -> None:
     said: dict[str, Any] = {flag: True}
-    with pytest.raises(FieldError, match="which sequence"):
+    with pytest.raises(FieldError, match="need a sequence_id"):
         call(**said)
     assert call("by-header", **said).stream == "by-header"
 

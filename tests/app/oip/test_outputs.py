@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.errors import FieldError
-from app.oip.outputs import OUTPUTS, Wanted, about, ranked, read_wanted, to_tensors
+from app.oip.outputs import OUTPUTS, OutputRequest, classes_to_rank, read_outputs, response_parameters, to_tensors
 from app.types import Prediction, Timing
 
 LABELS = ["ant", "b:e", "kuh ä"]
@@ -28,7 +28,7 @@ PREDICTION = Prediction(
 
 
 def test_all_outputs_in_their_order() -> None:
-    wanted = read_wanted([])
+    wanted = read_outputs([])
     assert [one.name for one in wanted] == list(OUTPUTS)
     tensors = to_tensors(PREDICTION, LABELS, wanted)
     assert {tensor.name: tensor.datatype for tensor in tensors} == OUTPUTS
@@ -40,9 +40,9 @@ def test_all_outputs_in_their_order() -> None:
 
 
 def test_outputs_as_they_are_asked_for() -> None:
-    wanted = read_wanted([("index", {"binary_data": False}), ("probabilities", {"classification": 2})])
-    assert wanted == [Wanted("index", 0, False), Wanted("probabilities", 2, None)]
-    assert ranked(wanted) == 2
+    wanted = read_outputs([("index", {"binary_data": False}), ("probabilities", {"classification": 2})])
+    assert wanted == [OutputRequest("index", 0, False), OutputRequest("probabilities", 2, None)]
+    assert classes_to_rank(wanted) == 2
     index, classes = to_tensors(PREDICTION, LABELS, wanted)
     assert index.name == "index"
     assert (classes.name, classes.datatype) == ("probabilities", "BYTES")
@@ -53,39 +53,39 @@ def test_outputs_as_they_are_asked_for() -> None:
 
 
 def test_no_more_classes_than_there_are() -> None:
-    (classes,) = to_tensors(PREDICTION, LABELS, [Wanted("probabilities", 1)])
+    (classes,) = to_tensors(PREDICTION, LABELS, [OutputRequest("probabilities", 1)])
     assert classes.values.shape == (2, 1)
-    (classes,) = to_tensors(PREDICTION, LABELS, [Wanted("probabilities", 99)])
+    (classes,) = to_tensors(PREDICTION, LABELS, [OutputRequest("probabilities", 99)])
     assert classes.values.shape == (2, 2)
-    assert ranked([Wanted("label")]) == 1
+    assert classes_to_rank([OutputRequest("label")]) == 1
 
 
 def test_classification_of_none_is_probabilities() -> None:
-    assert read_wanted([("probabilities", {"classification": 0})]) == [Wanted("probabilities")]
+    assert read_outputs([("probabilities", {"classification": 0})]) == [OutputRequest("probabilities")]
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ([("logits", {})], "there are probabilities, label, index"),
-        ([(None, {})], "there is no output 'None'"),
-        ([("label", {}), ("label", {})], "named twice"),
+        ([("logits", {})], "the outputs are probabilities, label, index"),
+        ([(None, {})], "unknown output 'None'"),
+        ([("label", {}), ("label", {})], "appears twice"),
         ([("label", {"binary_data": 1})], "true or false"),
         ([("label", {"classification": 2})], "no classes to rank"),
-        ([("probabilities", {"classification": -1})], "whole number"),
-        ([("probabilities", {"classification": True})], "whole number"),
-        ([("probabilities", {"classification": "2"})], "whole number"),
+        ([("probabilities", {"classification": -1})], "non-negative integer"),
+        ([("probabilities", {"classification": True})], "non-negative integer"),
+        ([("probabilities", {"classification": "2"})], "non-negative integer"),
     ],
 )
 def test_refused(given: list[tuple[Any, dict[str, Any]]], says: str) -> None:
     with pytest.raises(FieldError) as caught:
-        read_wanted(given)
+        read_outputs(given)
     assert says in f"{caught.value.message}; {caught.value.hint}"
     assert caught.value.location.startswith("outputs[")
 
 
 def test_what_is_said_of_the_stream() -> None:
-    said = about(PREDICTION, "camera-7")
+    said = response_parameters(PREDICTION, "camera-7")
     assert said == {
         "renorm_stream": "camera-7",
         "renorm_strategy": "adabn",
@@ -98,4 +98,4 @@ def test_what_is_said_of_the_stream() -> None:
         "renorm_drift": 0.5,
         "renorm_adaptation": 0.25,
     }
-    assert "renorm_drift" not in about(replace(PREDICTION, drift=math.nan), "s")
+    assert "renorm_drift" not in response_parameters(replace(PREDICTION, drift=math.nan), "s")

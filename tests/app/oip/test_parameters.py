@@ -61,34 +61,34 @@ def test_hyperparameters_have_names_of_their_own() -> None:
 def test_hyperparameters_of_combinations_have_long_and_short_names() -> None:
     asked = {"renorm_strategy": "adabn+lame", "renorm_lame.memory": 16, "renorm_momentum": 0.5}
     assert read(**asked).params == {"lame.memory": 16, "momentum": 0.5}
-    with pytest.raises(FieldError, match=r"known are .* renorm_adabn\.momentum, .* renorm_lame\.memory"):
+    with pytest.raises(FieldError, match=r"strategy '.*' has .* renorm_adabn\.momentum, .* renorm_lame\.memory"):
         read(renorm_strategy="adabn+lame", renorm_speed=1)
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"triton_x": 1}, "may begin with triton_"),
-        ({"sequence_id": -1}, "text or a whole number from 0"),
-        ({"sequence_id": 2**64}, "text or a whole number"),
-        ({"sequence_id": 1.0}, "text or a whole number"),
-        ({"sequence_id": True}, "text or a whole number"),
-        ({"sequence_id": None}, "text or a whole number"),
+        ({"triton_x": 1}, "must not begin with triton_"),
+        ({"sequence_id": -1}, "text or an integer from 0"),
+        ({"sequence_id": 2**64}, "text or an integer"),
+        ({"sequence_id": 1.0}, "text or an integer"),
+        ({"sequence_id": True}, "text or an integer"),
+        ({"sequence_id": None}, "text or an integer"),
         ({"sequence_start": 1}, "true or false, not '1'"),
         ({"sequence_end": "true"}, "true or false"),
-        ({"priority": -1}, "whole number"),
-        ({"timeout": "5"}, "whole number"),
-        ({"timeout": 1.5}, "whole number"),
+        ({"priority": -1}, "an integer"),
+        ({"timeout": "5"}, "an integer"),
+        ({"timeout": 1.5}, "an integer"),
         ({"renorm_update": 0}, "true or false"),
         ({"renorm_strategy": 5}, "must be text"),
         ({"renorm_stream": ""}, "must be text"),
         ({"renorm_request_id": "x" * 129}, "must be text"),
         ({"renorm_request_id": "a\nb"}, "must be text"),
-        ({"renorm_params": {}}, "text of a JSON object"),
-        ({"renorm_params": "[]"}, "text of a JSON object"),
+        ({"renorm_params": {}}, "a JSON object as text"),
+        ({"renorm_params": "[]"}, "a JSON object as text"),
         ({"renorm_params": "{"}, "not valid JSON"),
-        ({"renorm_stream": "a", "sequence_id": "b"}, "two streams"),
-        ({"renorm_params": '{"momentum": 1}', "renorm_momentum": 1}, "give it once"),
+        ({"renorm_stream": "a", "sequence_id": "b"}, "different streams"),
+        ({"renorm_params": '{"momentum": 1}', "renorm_momentum": 1}, "send it once"),
     ],
 )
 def test_refused(given: dict[str, Any], says: str) -> None:
@@ -101,7 +101,7 @@ def test_unknown_ones_of_ours_are_refused_with_the_known() -> None:
     with pytest.raises(FieldError) as caught:
         read(renorm_momentun=0.5)
     assert all(name in caught.value.message for name in (*OURS, "renorm_momentum", "'adabn'"))
-    with pytest.raises(FieldError, match="with strategy 'source' known are"):
+    with pytest.raises(FieldError, match="strategy 'source' has"):
         read(renorm_momentum=0.5, renorm_strategy="source")
     with pytest.raises(UnknownStrategyError, match="unknown strategy 'x'"):
         read(renorm_strategy="x", renorm_momentum=0.5)

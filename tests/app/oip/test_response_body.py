@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tritonclient.http import InferResult
 
-from app.oip.outputs import Wanted
-from app.oip.response_body import Answer, write_answer
+from app.oip.outputs import OutputRequest
+from app.oip.response_body import WireResponse, write_response
 from app.oip.tensors import NamedTensor, objects
 
 TENSORS = [
@@ -18,12 +18,12 @@ TENSORS = [
 ]
 
 
-def write(binary: bool, **one: bool) -> Answer:
-    wanted = [Wanted(tensor.name, 0, one.get(tensor.name)) for tensor in TENSORS]
-    return write_answer({"model_name": "m"}, TENSORS, wanted, binary=binary)
+def write(binary: bool, **one: bool) -> WireResponse:
+    wanted = [OutputRequest(tensor.name, 0, one.get(tensor.name)) for tensor in TENSORS]
+    return write_response({"model_name": "m"}, TENSORS, wanted, binary=binary)
 
 
-def read(answer: Answer) -> Any:
+def read(answer: WireResponse) -> Any:
     """As NVIDIA's client reads it."""
     header = None if answer.header is None else str(answer.header)
     return InferResult.from_response_body(answer.body, header_length=header)
@@ -62,7 +62,7 @@ def test_tensors_without_values() -> None:
         NamedTensor("label", "BYTES", objects([], (0,))),
     ]
     for binary in (True, False):
-        answer = write_answer({}, empty, [Wanted("probabilities"), Wanted("label")], binary=binary)
+        answer = write_response({}, empty, [OutputRequest("probabilities"), OutputRequest("label")], binary=binary)
         assert (answer.header == len(answer.body)) is binary
         assert read(answer).as_numpy("probabilities").shape == (0, 3)
         assert read(answer).as_numpy("label").shape == (0,)

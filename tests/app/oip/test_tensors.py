@@ -14,7 +14,7 @@ from app.errors import FieldError
 from app.oip.tensors import (
     DATATYPES,
     DTYPES,
-    MOST_DIMENSIONS,
+    MAX_DIMENSIONS,
     NamedTensor,
     check_kind,
     from_bytes,
@@ -98,7 +98,7 @@ def test_unknown_datatypes(datatype: Any) -> None:
     assert caught.value.location == "inputs[0].datatype"
 
 
-@pytest.mark.parametrize("shape", [None, 3, "12", [1.0], [True], [-1], [2**31], ["1"], [1] * (MOST_DIMENSIONS + 1)])
+@pytest.mark.parametrize("shape", [None, 3, "12", [1.0], [True], [-1], [2**31], ["1"], [1] * (MAX_DIMENSIONS + 1)])
 def test_no_shapes(shape: Any) -> None:
     with pytest.raises(FieldError, match="shape must be a list") as caught:
         check_kind("FP32", shape, "inputs[0]")
@@ -113,14 +113,14 @@ def test_every_datatype_has_a_shape(datatype: str) -> None:
 @pytest.mark.parametrize(
     ("datatype", "shape", "raw", "says"),
     [
-        ("FP32", (2,), bytes(7), "takes 8 bytes, and there are 7"),
+        ("FP32", (2,), bytes(7), "takes 8 bytes, got 7"),
         ("FP32", (2**20, 2**20), bytes(8), "takes 4398046511104 bytes"),
         ("BF16", (2,), bytes(8), "takes 4 bytes"),
         ("BYTES", (1,), b"\x05\0\0\0abcd", "element 0 is longer"),
         ("BYTES", (1,), b"\xff\xff\xff\xffabcd", "element 0 is longer"),
         ("BYTES", (2,), b"\x01\0\0\0a\x01\0", "element 1 is longer"),
-        ("BYTES", (2,), b"\x01\0\0\0a", "there are 1 elements"),
-        ("BYTES", (2,), bytes(4 * 100_000), "there are 3 elements"),
+        ("BYTES", (2,), b"\x01\0\0\0a", "data has 1 elements"),
+        ("BYTES", (2,), bytes(4 * 100_000), "data has 3 elements"),
     ],
 )
 def test_bytes_that_do_not_fit(datatype: str, shape: tuple[int, ...], raw: bytes, says: str) -> None:
@@ -140,21 +140,21 @@ def deep(levels: int, inner: Any) -> Any:
     [
         ("FP32", (1,), None, "must be a list"),
         ("FP32", (1,), {"b64": ""}, "must be a list"),
-        ("FP32", (2,), [1], r"shape \[1\], and shape says \[2\]"),
-        ("FP32", (2, 3), [[1, 2], [3, 4], [5, 6]], r"\[3, 2\], and shape says \[2, 3\]"),
+        ("FP32", (2,), [1], r"shape \[1\], expected \[2\]"),
+        ("FP32", (2, 3), [[1, 2], [3, 4], [5, 6]], r"\[3, 2\], expected \[2, 3\]"),
         ("FP32", (3,), [[1, 2], [3]], "rows of different lengths"),
         ("FP32", (1,), ["1"], "not FP32"),
         ("FP32", (1,), [None], "not FP32"),
         ("FP32", (1,), [True], "not FP32"),
         ("FP32", (1,), deep(900, 1), "different lengths"),
         ("BOOL", (1,), [1], "not BOOL"),
-        ("UINT8", (1,), [256], "whole numbers from 0 to 255"),
-        ("UINT8", (1,), [-1], "whole numbers from 0 to 255"),
-        ("INT8", (1,), [0.5], "whole numbers from -128 to 127"),
-        ("INT64", (1,), [1e30], "whole numbers from"),
-        ("UINT64", (2,), [2**64 - 1, 0], "whole numbers from"),
+        ("UINT8", (1,), [256], "integers from 0 to 255"),
+        ("UINT8", (1,), [-1], "integers from 0 to 255"),
+        ("INT8", (1,), [0.5], "integers from -128 to 127"),
+        ("INT64", (1,), [1e30], "integers from"),
+        ("UINT64", (2,), [2**64 - 1, 0], "integers from"),
         ("BYTES", (1,), [1], "must be text"),
-        ("BYTES", (2,), ["a"], "there are 1 elements"),
+        ("BYTES", (2,), ["a"], "data has 1 elements"),
         ("BYTES", (1,), deep(900, "a"), "must be text"),
     ],
 )

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from open_inference.grpc import protocol
 
 from app.errors import FieldError, RenormError, TooLargeError, UnsupportedError
-from app.oip.inputs import InputLimits, images_of
+from app.oip.inputs import InputLimits, to_images
 from app.oip.tensors import DATATYPES, from_bytes
-from app.rpc.messages import CONTENTS, parse, read_infer, write_answer
+from app.rpc.messages import CONTENTS, parse, read_infer, write_response
 from app.settings import Settings
 from app.types import Call
 from tests.app.fakes import CLASSES, PROBABILITIES, FakeEngine
@@ -28,25 +28,25 @@ FLOATS: NDArray[np.float32] = np.linspace(-2, 2, 96, dtype=np.float32).reshape(2
 )
 def test_raw_and_typed_inputs_say_the_same(values: NDArray[Any], datatype: str, raw: bool) -> None:
     asked = read_infer(ask(values, datatype, raw=raw), LIMITS)
-    (tensor,) = asked.infer.inputs
+    (tensor,) = asked.inputs
     assert (tensor.name, tensor.datatype) == ("input", datatype)
     assert np.array_equal(tensor.values, values)
-    assert asked.raw is raw
+    assert asked.binary is raw
 
 
 def test_files_are_bytes_either_way() -> None:
     request = protocol.ModelInferRequest(
         inputs=[{"name": "f", "datatype": "BYTES", "shape": [2], "contents": {"bytes_contents": [b"a\0", b"\xff"]}}]
     )
-    assert images_of(read_infer(request, LIMITS).infer.inputs, LIMITS) == [b"a\0", b"\xff"]
+    assert to_images(read_infer(request, LIMITS).inputs, LIMITS) == [b"a\0", b"\xff"]
     request.inputs[0].ClearField("contents")
     request.raw_input_contents.append(b"\2\0\0\0a\0\1\0\0\0\xff")
-    assert images_of(read_infer(request, LIMITS).infer.inputs, LIMITS) == [b"a\0", b"\xff"]
+    assert to_images(read_infer(request, LIMITS).inputs, LIMITS) == [b"a\0", b"\xff"]
 
 
 def test_half_floats_are_raw() -> None:
     asked = read_infer(ask(FLOATS.astype(np.float16), "FP16"), LIMITS)
-    assert asked.infer.inputs[0].values.dtype == np.float16
+    assert asked.inputs[0].values.dtype == np.float16
     assert set(DATATYPES) - set(CONTENTS) == {"FP16", "BF16"}
 
 
@@ -54,7 +54,7 @@ def test_every_kind_of_parameter_keeps_its_type() -> None:
     request = ask(sequence_id="s", renorm_momentum=0.25, sequence_start=True, timeout=3)
     request.parameters["priority"].uint64_param = 2**64 - 1
     request.parameters["empty"].SetInParent()
-    assert read_infer(request, LIMITS).infer.parameters == {
+    assert read_infer(request, LIMITS).parameters == {
         **{"sequence_id": "s", "renorm_momentum": 0.25, "sequence_start": True, "timeout": 3},
         **{"priority": 2**64 - 1, "empty": None},
     }
@@ -65,14 +65,14 @@ def test_outputs_that_are_asked_for() -> None:
     request.id = "42"
     request.outputs.add(name="probabilities").parameters["classification"].int64_param = 3
     request.outputs.add(name="label")
-    infer = read_infer(request, LIMITS).infer
-    assert [(one.name, one.classes) for one in infer.wanted] == [("probabilities", 3), ("label", 0)]
+    infer = read_infer(request, LIMITS)
+    assert [(one.name, one.classes) for one in infer.outputs] == [("probabilities", 3), ("label", 0)]
     assert infer.id == "42"
 
 
 @pytest.mark.parametrize(("raw", "said"), [(True, False), (False, True)])
 def test_a_parameter_says_how_outputs_are_sent(raw: bool, said: bool) -> None:
-    assert read_infer(ask(raw=raw, binary_data_output=said), LIMITS).raw is said
+    assert read_infer(ask(raw=raw, binary_data_output=said), LIMITS).binary is said
 
 
 def _no_name(request: protocol.ModelInferRequest) -> None:
@@ -143,14 +143,14 @@ def _binary(request: protocol.ModelInferRequest) -> None:
     ("spoil", "kind", "says", "location"),
     [
         (_no_name, FieldError, "must have a name", "inputs[0].name"),
-        (_short, FieldError, "takes 90 bytes, and there are 3", "raw_input_contents[0]"),
-        (_two_raw, FieldError, "1 inputs and 2 raw", "raw_input_contents"),
+        (_short, FieldError, "takes 90 bytes, got 3", "raw_input_contents[0]"),
+        (_two_raw, FieldError, "1 inputs but 2 raw", "raw_input_contents"),
         (_both, FieldError, "both contents and raw_input_contents", "inputs[0].contents"),
-        (_neither, FieldError, "data has the shape [0]", "inputs[0].contents"),
+        (_neither, FieldError, "data has shape [0]", "inputs[0].contents"),
         (_other_field, FieldError, "UINT8 belongs in uint_contents, not in int_contents", "inputs[0].contents"),
-        (_too_big, FieldError, "no whole numbers from 0 to 255", "inputs[0].contents"),
+        (_too_big, FieldError, "not integers from 0 to 255", "inputs[0].contents"),
         (_half, FieldError, "FP16 has no typed contents", "inputs[0].contents"),
-        (_negative, FieldError, "whole numbers", "inputs[0].shape"),
+        (_negative, FieldError, "integers", "inputs[0].shape"),
         (_huge, TooLargeError, "at most 3", "inputs[0].shape"),
         (_datatype, FieldError, "FP128", "inputs[0].datatype"),
         (_output, FieldError, "logits", "outputs[0]"),
@@ -173,14 +173,14 @@ def test_a_message_that_is_wrong(
 
 def test_bytes_that_are_no_message() -> None:
     assert parse(protocol.ModelInferRequest, ask().SerializeToString()) == ask()
-    with pytest.raises(FieldError, match="the message is no ModelInferRequest"):
+    with pytest.raises(FieldError, match="the message is not a valid ModelInferRequest"):
         parse(protocol.ModelInferRequest, b"\xff\xff")
 
 
 def answered(request: protocol.ModelInferRequest) -> protocol.ModelInferResponse:
     engine = FakeEngine(Settings())
     prediction = asyncio.run(engine.predict(Call([b"1", b"2"], top_k=2)))
-    body = write_answer(read_infer(request, LIMITS), prediction, "camera-7", engine.hosted)
+    body = write_response(read_infer(request, LIMITS), prediction, "camera-7", engine.hosted)
     return parse(protocol.ModelInferResponse, body)
 
 

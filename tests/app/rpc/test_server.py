@@ -185,7 +185,7 @@ def test_what_is_wrong_reaches_no_engine() -> None:
     other = ask()
     other.model_name = "other"
     for name, request, code, says in (
-        ("ModelInfer", other, Code.NOT_FOUND, "no model 'other'"),
+        ("ModelInfer", other, Code.NOT_FOUND, "model 'other' is not hosted"),
         ("ModelInfer", ask(), Code.RESOURCE_EXHAUSTED, "at most 1"),
         ("ModelInfer", ask(PIXELS[:1], sequence_id="a/b"), Code.INVALID_ARGUMENT, "without '/'"),
         ("ModelInfer", b"\xff\xff", Code.INVALID_ARGUMENT, "no ModelInferRequest"),
@@ -201,7 +201,7 @@ def test_what_is_wrong_reaches_no_engine() -> None:
 def test_calls_that_there_are_not(name: str) -> None:
     code, text, about = refused(Client(grpc_port=0), name, b"")
     assert (code, about["renorm-code"]) == (Code.UNIMPLEMENTED, "unsupported")
-    assert text.startswith(f"there is no call '{name}' of 'inference.GRPCInferenceService'; inference.GRPCInf")
+    assert text.startswith(f"service 'inference.GRPCInferenceService' has no method '{name}'; inference.GRPCInf")
     assert text.endswith(" has ModelInfer, ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady")
 
 
@@ -212,7 +212,9 @@ def test_a_stream_of_requests_is_refused_the_same_way() -> None:
             await call.read()
         return str(caught.value.details())
 
-    assert talk(Client(grpc_port=0), use).startswith("there is no call 'ModelStreamInfer'")
+    assert talk(Client(grpc_port=0), use).startswith(
+        "service 'inference.GRPCInferenceService' has no method 'ModelStreamInfer'"
+    )
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])

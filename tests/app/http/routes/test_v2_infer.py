@@ -132,7 +132,7 @@ def test_compressed_bodies(fold: Any) -> None:
 def test_compressed_bodies_that_are_refused() -> None:
     client = Client(max_decompressed_bytes=1000)
     bomb = client.post(URL, content=gzip.compress(bytes(1001)), headers={"Content-Encoding": "gzip"})
-    assert "more than 1000" in refusal(bomb, 413, "too_large", "body")
+    assert "larger than 1000" in refusal(bomb, 413, "too_large", "body")
     other = client.post(URL, content=b"x", headers={"Content-Encoding": "br"})
     refusal(other, 415, "unsupported_media_type", "body")
     damaged = client.post(URL, content=b"x", headers={"Content-Encoding": "gzip"})
@@ -188,17 +188,17 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "empty": (b"", "not valid JSON", "body"),
     "text": (b"hello", "not valid JSON", "body"),
     "list": (b"[]", "must be a JSON object", "body"),
-    "NaN": (b'{"inputs":[{"data":[NaN]}]}', "NaN is no JSON number", "body"),
+    "NaN": (b'{"inputs":[{"data":[NaN]}]}', "NaN is not a valid JSON number", "body"),
     "no inputs": (b"{}", "exactly one input", "inputs"),
     "two inputs": (message(inputs=[FILE, FILE]), "exactly one input", "inputs"),
     "other shape": (message(inputs=[{**INPUT, "shape": [1, 3, 9, 9]}]), "FP32 [n, 3, 32, 32]", "inputs[0].shape"),
     "no base64": (message(inputs=[{**FILE, "data": ["?"]}]), "is not base64", "inputs[0].data[0]"),
-    "output": (message(outputs=[{"name": "logits"}]), "there are probabilities", "outputs[0]"),
+    "output": (message(outputs=[{"name": "logits"}]), "the outputs are probabilities", "outputs[0]"),
     "reserved": (message(parameters={"triton_a": 1}), "triton_", "parameters.triton_a"),
     "unknown": (message(parameters={"renorm_a": 1}), "renorm_momentum", "parameters.renorm_a"),
     "strategy": (message(parameters={"renorm_strategy": "x", "renorm_a": 1}), "choose one of", "strategy"),
     "stream": (message(parameters={"sequence_id": "a/b"}), "without '/'", "stream"),
-    "start": (message(parameters={"sequence_start": True}), "which sequence", "parameters.sequence_id"),
+    "start": (message(parameters={"sequence_start": True}), "need a sequence_id", "parameters.sequence_id"),
 }
 
 
