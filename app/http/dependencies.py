@@ -17,7 +17,7 @@ def the_engine(request: HTTPConnection) -> Engine:
     """The open engine.
 
     Raises:
-        EngineClosedError: the server is starting or ending.
+        EngineClosedError: the server is starting or shutting down.
     """
     return engine_of(request.app.state)
 
@@ -26,7 +26,7 @@ def engine_of(state: State) -> Engine:
     """The open engine of the application whose state this is; see `the_engine`."""
     engine: Engine | None = state.engine
     if engine is None:
-        raise EngineClosedError("the server is starting or ending", hint="try again, or wait for /readyz")
+        raise EngineClosedError("the server is starting or shutting down", hint="try again, or wait for /readyz")
     return engine
 
 
@@ -42,7 +42,7 @@ async def the_ready_engine(request: Request, deadline_s: float) -> Engine:
 async def ready_engine_of(state: State, deadline_s: float) -> Engine:
     """The same of the application whose state this is; see `the_ready_engine`."""
     if state.draining:
-        raise EngineClosedError("the server is ending", hint="send to another one")
+        raise EngineClosedError("the server is shutting down", hint="send the request to another server")
     engine = engine_of(state)
     if not await engine.ping(deadline_s):
         raise EngineClosedError(

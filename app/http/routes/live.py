@@ -99,7 +99,7 @@ async def _answer(websocket: WebSocket, frames: Frames, engine: Engine, call: Ca
 def _ending(error: Exception) -> tuple[int, str] | None:
     """The close code and the reason after an error that all later frames would have too; None after others."""
     if isinstance(error, EngineClosedError):
-        return ENDING, "the server is ending"
+        return ENDING, "the server is shutting down"
     return (REFUSED, _reason(error.message)) if isinstance(error, AccessError) else None
 
 

@@ -73,9 +73,13 @@ def test_while_it_opens_and_while_it_ends() -> None:
     async def use(channel: Channel) -> None:
         state = client.app.state
         engine, state.engine = state.engine, None
-        assert await look(channel) == (True, False, "the server is starting or ending; try again, or wait for /readyz")
+        assert await look(channel) == (
+            True,
+            False,
+            "the server is starting or shutting down; try again, or wait for /readyz",
+        )
         state.engine, state.draining = engine, True
-        assert await look(channel) == (True, False, "the server is ending; send to another one")
+        assert await look(channel) == (True, False, "the server is shutting down; send the request to another server")
 
     talk(client, use)
     assert not client.engine.calls
@@ -188,8 +192,8 @@ def test_what_is_wrong_reaches_no_engine() -> None:
         ("ModelInfer", other, Code.NOT_FOUND, "model 'other' is not hosted"),
         ("ModelInfer", ask(), Code.RESOURCE_EXHAUSTED, "at most 1"),
         ("ModelInfer", ask(PIXELS[:1], sequence_id="a/b"), Code.INVALID_ARGUMENT, "without '/'"),
-        ("ModelInfer", b"\xff\xff", Code.INVALID_ARGUMENT, "no ModelInferRequest"),
-        ("ModelReady", b"\xff\xff", Code.INVALID_ARGUMENT, "no ModelReadyRequest"),
+        ("ModelInfer", b"\xff\xff", Code.INVALID_ARGUMENT, "not a valid ModelInferRequest"),
+        ("ModelReady", b"\xff\xff", Code.INVALID_ARGUMENT, "not a valid ModelReadyRequest"),
         ("ModelMetadata", protocol.ModelMetadataRequest(name=MODEL, version="2"), Code.NOT_FOUND, "no version '2'"),
     ):
         found, text, _ = refused(client, name, request)

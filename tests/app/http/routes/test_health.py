@@ -33,7 +33,7 @@ def test_readyz_when_the_server_drains() -> None:
 
     response = asyncio.run(exchange())
     assert (response.status_code, response.json()["ready"]) == (503, False)
-    assert "the server is ending" in response.json()["error"]
+    assert "the server is shutting down" in response.json()["error"]
 
 
 def test_readyz_asks_the_model_thread() -> None:
@@ -62,5 +62,5 @@ def test_readyz_when_the_engine_is_closed(started: bool) -> None:
     assert response.headers["retry-after"] == "1"
     assert response.json()["ready"] is False
     assert response.json()["error"] == (
-        "closed; restart" if started else "the server is starting or ending; try again, or wait for /readyz"
+        "closed; restart" if started else "the server is starting or shutting down; try again, or wait for /readyz"
     )
