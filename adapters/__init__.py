@@ -14,7 +14,7 @@ from adapters.base import (
     Statistics,
     rate,
 )
-from adapters.composite import Composite, Strategy, whole
+from adapters.composite import Composite, Strategy, as_composite, whole
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature
@@ -101,6 +101,7 @@ __all__ = [
     "UnsupportedModelError",
     "Weights",
     "adapter",
+    "as_composite",
     "check",
     "fit_baseline",
     "kind_of",

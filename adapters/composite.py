@@ -59,7 +59,7 @@ Strategy = AnyAdapter | Composite
 """What a user names: an adapter by itself, or with what goes with it."""
 
 
-def whole(strategy: Strategy) -> Composite:
+def as_composite(strategy: Strategy) -> Composite:
     """The strategy as parts, of which an adapter by itself has one."""
     return strategy if isinstance(strategy, Composite) else Composite(strategy)
 
@@ -69,7 +69,10 @@ def learner_of(strategy: Strategy) -> AnyLearner | None:
     return strategy.learner if isinstance(strategy, Composite) else None
 
 
-def composed(parts: list[Any]) -> Strategy:
+whole = as_composite  # the public name of earlier versions
+
+
+def from_parts(parts: list[Any]) -> Strategy:
     """The strategy of these parts: an adapter, then a learner if there is one, then correctors."""
     adapter, *others = parts
     if not others:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapters.base import AnyAdapter, Lesson
 from adapters.compilation.aot import default_cache
 from adapters.compilation.compiled import Compiled
-from adapters.composite import Strategy, learner_of, whole
+from adapters.composite import Strategy, as_composite, learner_of
 from adapters.engine.affine import Affines
 from adapters.engine.differentiable import Hosted
 from adapters.engine.drift import Baseline, fitting_baseline, read_drift
@@ -205,7 +205,7 @@ class AdaptiveModel:
         """
         if self.reach is not None and learner_of(strategy) is not None:
             self.reach.check()
-        if self._shown is not None and not self._shown.features and whole(strategy).reads_features:
+        if self._shown is not None and not self._shown.features and as_composite(strategy).reads_features:
             raise featureless()
 
     def memories(self) -> Mapping[Key, Memory]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from adapters.base import AnyAdapter
-from adapters.composite import Composite, Strategy, composed, whole
+from adapters.composite import Composite, Strategy, as_composite, from_parts
 from adapters.errors import CombinationError, ParameterError, UnknownStrategyError
 from adapters.params import build, schema
 from adapters.registry import METHODS, STRATEGIES, kind_of
@@ -39,7 +39,7 @@ def strategy(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
     """
     parts = parts_of(name)
     given = _dealt(name, parts, params or {})
-    return composed([_built(part, given[part], alone=len(parts) == 1) for part in parts])
+    return from_parts([_built(part, given[part], alone=len(parts) == 1) for part in parts])
 
 
 def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
@@ -68,8 +68,8 @@ def name_of(strategy: Strategy) -> str:
 
     The adapter is left out where it is the one that the rest goes with.
     """
-    adapter, *others = [_name(part) for part in whole(strategy)]
-    _, *parts = whole(strategy)
+    adapter, *others = [_name(part) for part in as_composite(strategy)]
+    _, *parts = as_composite(strategy)
     return "+".join(others if parts and adapter == _goes_with(parts[0]) else [adapter, *others])
 
 

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adapters import ParameterError, Strategy, Temperature, name_of, params_of, whole
+from adapters import ParameterError, Strategy, Temperature, as_composite, name_of, params_of
 from adapters import strategy as made
-from adapters.composite import composed
+from adapters.composite import from_parts
 from app.models.hosted import Hosted
 from app.settings import Settings
 from app.temperatures import CalibrationError, Temperatures, default_file
@@ -64,9 +64,9 @@ Signature = tuple[int, int, int]
 
 def in_front(strategy: Strategy) -> Strategy:
     """The parts of a strategy up to its temperature, whose scores that divides; all of it where it has none."""
-    parts = list(whole(strategy))
+    parts = list(as_composite(strategy))
     front = next((i for i, part in enumerate(parts) if isinstance(part, Temperature)), len(parts))
-    return composed(parts[:front])
+    return from_parts(parts[:front])
 
 
 def key_of(strategy: Strategy) -> str:

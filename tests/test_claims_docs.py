@@ -90,7 +90,7 @@ def test_adabn_weighs_a_request_as_the_page_says(n: int) -> None:
     assert "one of n images `1 - 0.9^(n/32)`" in PAGE
     rule = as_linear(strategy("adabn"))
     assert rule is not None
-    assert rule.weights(n).pace == pytest.approx(1 - 0.9 ** (n / 32))
+    assert rule.weights(n).momentum == pytest.approx(1 - 0.9 ** (n / 32))
 
 
 @pytest.mark.parametrize(("n", "weight"), [(1, 0.01), (2, 0.01), (4, 0.1), (16, 0.1), (64, 1.0), (100, 1.0)])
@@ -98,7 +98,7 @@ def test_tema_weighs_a_request_as_the_page_says(n: int, weight: float) -> None:
     assert "0.01\n  for one or two images, 0.1 for 4 to 16, the request alone from 64 on" in PAGE
     rule = as_linear(strategy("tema"))
     assert rule is not None
-    assert rule.weights(n).pace == pytest.approx(weight)
+    assert rule.weights(n).momentum == pytest.approx(weight)
 
 
 def test_tema_answers_large_requests_as_bn_does() -> None:
@@ -110,7 +110,7 @@ def test_robust_bn_weighs_every_request_alike() -> None:
     assert "0.05 per request, whatever its size" in PAGE
     rule = as_linear(strategy("robust_bn"))
     assert rule is not None
-    assert [rule.weights(n).pace for n in (1, 10, 200)] == [0.05] * 3
+    assert [rule.weights(n).momentum for n in (1, 10, 200)] == [0.05] * 3
 
 
 def test_a_new_stream_of_unmix_tns_answers_about_as_source() -> None:

@@ -46,7 +46,7 @@ def sites() -> list[Site]:
     ]
 
 
-def sights(site: Site) -> dict[str, Moments]:
+def example_moments(site: Site) -> dict[str, Moments]:
     """What requests may show at a site, by description: the ordinary and every edge of it."""
     generator = torch.Generator().manual_seed(2)
 
@@ -73,7 +73,7 @@ def walk(adapter: AnyAdapter) -> Iterator[Step]:
     """Several steps in a row at every synthetic site, so that later steps start from a state with a history."""
     for site in sites():
         state = adapter.init(site)
-        for shown, seen in sights(site).items():
+        for shown, seen in example_moments(site).items():
             where = f"at a site '{site.name}' with {shown}"
             try:
                 # On copies, so that the states seen by the checks are as they should be even if step writes to them.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Previous(NamedTuple):
+class CofaState(NamedTuple):
     """The last image of a stream."""
 
     logits: Tensor  # [classes] float32, the network's own; zeros before there is one
@@ -32,12 +32,12 @@ class Cofa:
 
     adapter: ClassVar[str] = "source"
 
-    def init(self, features: int, classes: int) -> Previous:
+    def init(self, features: int, classes: int) -> CofaState:
         """A stream without images."""
         del features
-        return Previous(torch.zeros(classes), torch.zeros(1))
+        return CofaState(torch.zeros(classes), torch.zeros(1))
 
-    def correct(self, state: Previous, features: Tensor, logits: Tensor) -> tuple[Tensor, Previous]:
+    def correct(self, state: CofaState, features: Tensor, logits: Tensor) -> tuple[Tensor, CofaState]:
         """The more confident of both answers for each image, ``[n, classes]``."""
         del features
         first = torch.where(state.held > 0, state.logits.to(logits.dtype), logits[0])
@@ -45,5 +45,5 @@ class Cofa:
         # Halved before they are added: the sum of two finite logits may be too large for a float.
         plain, blended = logits.softmax(-1), (0.5 * logits + 0.5 * before).softmax(-1)
         surer = blended.amax(-1, keepdim=True) > plain.amax(-1, keepdim=True)
-        after = Previous(logits[-1].to(state.logits, copy=True), torch.ones_like(state.held))
+        after = CofaState(logits[-1].to(state.logits, copy=True), torch.ones_like(state.held))
         return torch.where(surer, blended, plain), after

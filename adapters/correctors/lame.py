@@ -26,7 +26,7 @@ SIGMAS = 3.0
 WHEN = ("correlated", "always")
 
 
-class Remembered(NamedTuple):
+class LameState(NamedTuple):
     """What LAME knows of a stream; what its hyperparameters make no use of has no entries. All float32."""
 
     features: Tensor  # [M, d] unit vectors, the latest image last
@@ -86,10 +86,10 @@ class Lame:
     def __post_init__(self) -> None:
         check(self)
 
-    def init(self, features: int, classes: int) -> Remembered:
+    def init(self, features: int, classes: int) -> LameState:
         """A stream without images: frequencies are uniform."""
         m, gated = self.memory, int(self.when == "correlated")
-        return Remembered(
+        return LameState(
             features=torch.zeros(m, features),
             scores=torch.zeros(m, classes),
             held=torch.zeros(min(m, 1)),
@@ -99,7 +99,7 @@ class Lame:
             seen=torch.zeros(gated),
         )
 
-    def correct(self, state: Remembered, features: Tensor, logits: Tensor) -> tuple[Tensor, Remembered]:
+    def correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
         """Assignments ``[n, classes]`` on which alike images agree; n = 1 without memory: the network's own answer."""
         pieces, answers = self.memory or len(logits), []
         for piece in zip(torch.split(features, pieces), torch.split(logits, pieces), strict=True):
@@ -107,7 +107,7 @@ class Lame:
             answers.append(answer)
         return torch.cat(answers), state
 
-    def _correct(self, state: Remembered, features: Tensor, logits: Tensor) -> tuple[Tensor, Remembered]:
+    def _correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
         units, own = directions(features), logits.double().softmax(-1)
         after = self._remember(state, units, (own + FLOOR).log())
         if self.when == "correlated":
@@ -116,7 +116,7 @@ class Lame:
             own = self._agree(state, units, own)
         return own.to(logits.dtype), after
 
-    def _agree(self, state: Remembered, units: Tensor, own: Tensor) -> Tensor:
+    def _agree(self, state: LameState, units: Tensor, own: Tensor) -> Tensor:
         images, scores = len(units), (own + FLOOR).log()
         if self.memory:
             empty = self.memory - int(state.held)
@@ -127,10 +127,10 @@ class Lame:
         affinity = AFFINITIES[self.affinity](units, self.neighbours)
         return assign(scores, affinity, self.weight, self.iterations)[-images:]
 
-    def _remember(self, state: Remembered, units: Tensor, scores: Tensor) -> Remembered:
+    def _remember(self, state: LameState, units: Tensor, scores: Tensor) -> LameState:
         """The state with the request's rows behind the others, of which as many leave at the front."""
         if not self.memory:
-            return Remembered(*(part.clone() for part in state))
+            return LameState(*(part.clone() for part in state))
         images = len(units)
         return state._replace(
             # Cloned, so that no row that left is kept alive.
@@ -140,7 +140,7 @@ class Lame:
         )
 
 
-def count(state: Remembered, predicted: Tensor) -> Remembered:
+def count(state: LameState, predicted: Tensor) -> LameState:
     """The state after the predictions ``[n]`` of a request, counted image by image."""
     predicted = predicted.to(state.last.dtype)
     steps = state.seen + torch.arange(len(predicted), device=predicted.device)  # images before each
@@ -156,7 +156,7 @@ def count(state: Remembered, predicted: Tensor) -> Remembered:
     )
 
 
-def correlated(state: Remembered) -> bool:
+def correlated(state: LameState) -> bool:
     """Whether predictions repeat more often than those of independent images would: the rule of `Lame`."""
     pairs = state.seen - 1
     q = state.classes

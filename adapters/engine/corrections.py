@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from adapters.composite import whole
+from adapters.composite import as_composite
 from adapters.engine.plan import Turn
 from adapters.errors import UnsupportedModelError
 from adapters.state.memory import Key, Memory, State, fresh
@@ -34,7 +34,7 @@ class Corrections:
 
     def correct(self, turn: Turn, features: Tensor, logits: Tensor) -> Tensor:
         """One request's corrected logits; its stream remembers what it should."""
-        strategy = whole(turn.key.strategy)
+        strategy = as_composite(turn.key.strategy)
         if not strategy.correctors:
             return logits
         if logits.dim() != 2:

@@ -18,7 +18,7 @@ from adapters.engine.outputs import logits_of
 from adapters.engine.plan import Plan
 from adapters.engine.request import check_output
 from adapters.errors import UnsupportedModelError
-from adapters.learners.optimizers import ordinary
+from adapters.learners.optimizers import outside_inference_mode
 from adapters.sites import Sites
 
 log = logging.getLogger("renorm")
@@ -58,12 +58,12 @@ class Execution:
             logits = logits_of(self._answered(taken, images))
         check_output(logits, plan.images)
         self.reached |= taken.seen.keys()
-        features = ordinary(self._head.features(logits).detach())
-        rows = [ordinary(block.steps.rows().detach()) for block in plan.blocks]
+        features = outside_inference_mode(self._head.features(logits).detach())
+        rows = [outside_inference_mode(block.steps.rows().detach()) for block in plan.blocks]
         index, *tensors, pixels = first_site(taken.seen, taken.first)
-        moments, used = (ordinary(tensor.detach()) for tensor in tensors)
+        moments, used = (outside_inference_mode(tensor.detach()) for tensor in tensors)
         first, far = FirstSite(index, moments, used, pixels), distances(self._sites, taken.seen)
-        return Ran(ordinary(logits.detach()), first, rows, features, far, taken.adapt_s)
+        return Ran(outside_inference_mode(logits.detach()), first, rows, features, far, taken.adapt_s)
 
     def _answered(self, taken: Pass, images: Tensor) -> Any:
         if self._first is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import AnyLearner, Lesson, Start
-from adapters.composite import whole
+from adapters.composite import as_composite
 from adapters.engine.affine import Learned
 from adapters.engine.calling import SwitchesKept
 from adapters.engine.differentiable import Hosted, Taught
@@ -18,8 +18,8 @@ from adapters.engine.outputs import logits_of
 from adapters.engine.plan import Plan, Turn
 from adapters.errors import InputError
 from adapters.finite import all_finite
-from adapters.learners.descent import Descended, Descent
-from adapters.learners.optimizers import ordinary
+from adapters.learners.descent import Descent, DescentState
+from adapters.learners.optimizers import outside_inference_mode
 from adapters.state.memory import Key, Memory, State
 
 
@@ -47,7 +47,7 @@ class School:
     def _each(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         learned = {}
         for key, lesson in lessons.items():
-            network = Taught(self._hosted, whole(key.strategy).adapter)
+            network = Taught(self._hosted, as_composite(key.strategy).adapter)
             after, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
             if all_finite(row, *after):
                 learned[key] = _replaced(key, memories[key], after, row)
@@ -62,7 +62,7 @@ class School:
 
 
 def _learner(key: Key) -> AnyLearner:
-    learner = whole(key.strategy).learner
+    learner = as_composite(key.strategy).learner
     if learner is None:
         raise InputError("a lesson of a strategy without a learner: pass on what `run` gave")
     return learner
@@ -70,7 +70,7 @@ def _learner(key: Key) -> AnyLearner:
 
 def _replaced(key: Key, memory: Memory, state: State, row: Tensor) -> Memory:
     """What the stream remembers after its lesson."""
-    parts = (state, *(memory.parts[1:] or ((),) * len(whole(key.strategy).correctors)))
+    parts = (state, *(memory.parts[1:] or ((),) * len(as_composite(key.strategy).correctors)))
     return memory._replace(row=row, parts=parts)
 
 
@@ -80,10 +80,12 @@ class Together:
     def __init__(self, hosted: Hosted) -> None:
         self._hosted = hosted
 
-    def descend(self, lessons: Mapping[Key, Lesson], states: Mapping[Key, Descended]) -> dict[Key, Descended] | None:
+    def descend(
+        self, lessons: Mapping[Key, Lesson], states: Mapping[Key, DescentState]
+    ) -> dict[Key, DescentState] | None:
         """The states after the streams' steps, or None where one of them is not finite: then each has to go alone."""
         learners = {key: _descent(key) for key in lessons}
-        after = {key: Descended(*map(ordinary, state)) for key, state in states.items()}
+        after = {key: DescentState(*map(outside_inference_mode, state)) for key, state in states.items()}
         with torch.inference_mode(False), torch.no_grad():
             for _ in range(next(iter(learners.values())).steps):
                 slopes = self._slopes(lessons, [after[key].affine for key in lessons], learners)
@@ -96,10 +98,10 @@ class Together:
 
     def _slopes(self, lessons: Mapping[Key, Lesson], affines: list[Tensor], learners: Mapping[Key, Descent]) -> Tensor:
         """The slope of each stream's loss at its parameters, ``[streams, parameters]``."""
-        held = {key: Memory(ordinary(lesson.before), 0) for key, lesson in lessons.items()}
+        held = {key: Memory(outside_inference_mode(lesson.before), 0) for key, lesson in lessons.items()}
         turns = [Turn(key, len(lesson.images), True) for key, lesson in lessons.items()]
         plan = Plan(self._hosted.sites, turns, held, self._hosted.layout_of)
-        images = [ordinary(lesson.images) for lesson in lessons.values()]
+        images = [outside_inference_mode(lesson.images) for lesson in lessons.values()]
         device = affines[0].device
         batch = self._hosted.input(torch.cat([images[i] for i in plan.order]))
         order = torch.tensor(plan.order, device=device)
@@ -122,7 +124,7 @@ def groups(lessons: Mapping[Key, Lesson], most: int = 2**62) -> list[dict[Key, L
     """
     alike: dict[object, list[dict[Key, Lesson]]] = {}
     for key, lesson in lessons.items():
-        learner = whole(key.strategy).learner
+        learner = as_composite(key.strategy).learner
         together = isinstance(learner, Descent) and type(learner).learn is Descent.learn
         together = together and len(lesson.images) >= _descent(key).least_images
         form = (lesson.images.shape[1:], lesson.images.dtype, _descent(key).steps) if together else key
@@ -134,5 +136,5 @@ def groups(lessons: Mapping[Key, Lesson], most: int = 2**62) -> list[dict[Key, L
 
 
 def _descent(key: Key) -> Descent:
-    learner: Descent = whole(key.strategy).learner  # type: ignore[assignment]
+    learner: Descent = as_composite(key.strategy).learner  # type: ignore[assignment]
     return learner

@@ -57,7 +57,7 @@ def mixing(
     real, requests, rows = len(parts), requests or len(parts), rows or streams
     steps = [part.adapter.weights_at(part.images, pixels) for part in parts]
     stream = torch.tensor([-1 if part.stream is None else part.stream for part in parts])[:, None]
-    moves = [s.pace if p.update and p.stream is not None else 0.0 for s, p in zip(steps, parts, strict=True)]
+    moves = [s.momentum if p.update and p.stream is not None else 0.0 for s, p in zip(steps, parts, strict=True)]
     pace, order = torch.tensor(moves), torch.arange(real)
     # Columns: what may be held, every request and every stream's state before. Rows: what each request does to it.
     holder = torch.cat([stream[:, 0], torch.arange(streams)])
@@ -212,16 +212,16 @@ class LinearSteps:
         recipe = self._recipes.get(pixels == 1) or self._recipe(part, pixels)
         state = self._state(index, site) if self._streams else site.row
         used = recipe.used(pooled, state, site.row)
-        if recipe.pace:
-            self._after[index] = used if recipe.alike else torch.lerp(state, pooled, recipe.pace)
+        if recipe.momentum:
+            self._after[index] = used if recipe.alike else torch.lerp(state, pooled, recipe.momentum)
         mean, var = used.view(2, -1).unbind(0)
         return Statistics(mean, var)
 
     def _recipe(self, part: Part, pixels: int) -> _Recipe:
         step = part.adapter.weights_at(part.images, pixels)
         step = step if self._streams else step._replace(remembered=0.0)
-        pace = step.pace if self._streams and part.update else 0.0
-        alike = step.own == step.pace and step.remembered == 1.0 - step.own and not step.trained
+        pace = step.momentum if self._streams and part.update else 0.0
+        alike = step.own == step.momentum and step.remembered == 1.0 - step.own and not step.trained
         self._recipes[pixels == 1] = recipe = _Recipe(_summed(step), pace, alike)
         return recipe
 
@@ -246,7 +246,7 @@ class _Recipe(NamedTuple):
     """How a single request is stepped: what it uses of itself, the state and the source, and how far the state goes."""
 
     used: Callable[[Tensor, Tensor, Tensor], Tensor]
-    pace: float
+    momentum: float
     alike: bool  # whether what is used is the new state
 
 

@@ -56,7 +56,7 @@ class Dice:
         return torch.randn(like.shape, generator=self._many, device=like.device)
 
 
-def augmented(images: Tensor, seed: int, number: int, strengths: Strengths = DEFAULT) -> Tensor:
+def augment(images: Tensor, seed: int, number: int, strengths: Strengths = DEFAULT) -> Tensor:
     """Every image changed by random numbers of its own, which follow from ``seed`` and ``number``.
 
     Images are as requests hold them, and come back in the same shape and type. Pixels, uint8 ``[n, H, W, 3]``, change

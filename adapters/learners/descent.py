@@ -10,11 +10,11 @@ from torch import Tensor
 
 from adapters.base import Lesson, Network, Start
 from adapters.finite import all_finite
-from adapters.learners.optimizers import OPTIMIZERS, Trace, fresh, gradient, ordinary
+from adapters.learners.optimizers import OPTIMIZERS, Trace, gradient, outside_inference_mode, zero_trace
 from adapters.params import check, param
 
 
-class Descended(NamedTuple):
+class DescentState(NamedTuple):
     """How far a stream's affine parameters have moved, and what the optimizer remembers."""
 
     affine: Tensor  # [parameters] float32, added to the trained weights and biases
@@ -47,12 +47,12 @@ class Descent:
         """What a step makes smaller: a scalar from logits ``[n, classes]``."""
         raise NotImplementedError
 
-    def init(self, start: Start) -> Descended:
+    def init(self, start: Start) -> DescentState:
         """The trained parameters."""
         zeros = start.row.new_zeros(start.affine, dtype=torch.float32)
-        return Descended(zeros, *fresh(zeros))
+        return DescentState(zeros, *zero_trace(zeros))
 
-    def affine(self, state: Descended) -> Tensor:
+    def affine(self, state: DescentState) -> Tensor:
         """What was learned so far."""
         return state.affine
 
@@ -64,22 +64,24 @@ class Descent:
         """All of the request's, or none where they are too few."""
         return images if images >= self.least_images else 0
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         """The parameters after the steps, and the adapter's state as its own step left it."""
         if len(lesson.images) < self.least_images:
             return state, lesson.after
         # What is made under inference_mode could not be learned from later.
         with torch.inference_mode(False), torch.no_grad():
-            images, before = ordinary(lesson.images), ordinary(lesson.before)
-            return self._descended(Descended(*map(ordinary, state)), images, before, network), ordinary(lesson.after)
+            images, before = outside_inference_mode(lesson.images), outside_inference_mode(lesson.before)
+            return self._descended(
+                DescentState(*map(outside_inference_mode, state)), images, before, network
+            ), outside_inference_mode(lesson.after)
 
-    def stepped(self, state: Descended, slope: Tensor) -> Descended | None:
+    def stepped(self, state: DescentState, slope: Tensor) -> DescentState | None:
         """The state after one step down the ``slope`` ``[parameters]``, or None where the step is not finite."""
         affine, trace = OPTIMIZERS[self.optimizer](state.affine, slope, Trace(*state[1:]), self.lr)
         # A square that overflows would stay in the average for ever, so what is remembered must be finite too.
-        return Descended(affine, *trace) if all_finite(slope, affine, trace.first, trace.second) else None
+        return DescentState(affine, *trace) if all_finite(slope, affine, trace.first, trace.second) else None
 
-    def _descended(self, state: Descended, images: Tensor, before: Tensor, network: Network) -> Descended:
+    def _descended(self, state: DescentState, images: Tensor, before: Tensor, network: Network) -> DescentState:
         def loss(affine: Tensor) -> tuple[Tensor, None]:
             return self.loss(network(images, before, affine)[0]), None
 

@@ -32,7 +32,7 @@ def empty(capacity: int, image: Tensor) -> Bank:
     )
 
 
-class Rule(NamedTuple):
+class EvictionRule(NamedTuple):
     """Which images stay.
 
     A bank of N slots for K classes has a quota of N/K images for each class, which need not be whole. An item of age A
@@ -61,13 +61,13 @@ class Item(NamedTuple):
     born: int  # how many images were offered before it, so that nothing is written as it ages
 
 
-class Keeper:
+class MemoryBankUpdate:
     """A bank at work on one request: offer its images in order, then take the bank as it is after them.
 
     The bank given is never written to. Its images are copied once, and only if one of the request's was taken in.
     """
 
-    def __init__(self, bank: Bank, rule: Rule, images: Tensor) -> None:
+    def __init__(self, bank: Bank, rule: EvictionRule, images: Tensor) -> None:
         self._bank, self._rule, self._offered = bank, rule, images
         columns = zip(*(field.tolist() for field in bank[1:]), strict=True)
         self._clock = 0

@@ -22,7 +22,7 @@ class Trace(NamedTuple):
     steps: Tensor  # [] int64 on the CPU, how many steps were taken
 
 
-def fresh(values: Tensor) -> Trace:
+def zero_trace(values: Tensor) -> Trace:
     """The trace before the first step."""
     return Trace(torch.zeros_like(values), torch.zeros_like(values), torch.zeros((), dtype=torch.int64))
 
@@ -57,8 +57,8 @@ def gradient(of: Callable[[Tensor], tuple[Tensor, Any]], at: Tensor) -> tuple[Te
     """The slope of a loss at ``at``, and what else came out of it.
 
     ``of`` maps values to the loss, a scalar, and anything beside it. Works under ``no_grad``, and under
-    ``inference_mode`` where ``of`` uses no tensors made there, see `ordinary`. Zero where the loss does not depend on
-    ``at``.
+    ``inference_mode`` where ``of`` uses no tensors made there, see `outside_inference_mode`. Zero where the loss does
+    not depend on ``at``.
     """
     with torch.inference_mode(False), torch.enable_grad():
         here = at.detach().clone().requires_grad_()
@@ -69,7 +69,7 @@ def gradient(of: Callable[[Tensor], tuple[Tensor, Any]], at: Tensor) -> tuple[Te
     return slope, beside
 
 
-def ordinary(tensor: Tensor) -> Tensor:
+def outside_inference_mode(tensor: Tensor) -> Tensor:
     """The tensor, or a copy of one made under ``inference_mode``, which autograd could not keep for its way back."""
     with torch.inference_mode(False):
         return tensor.clone() if tensor.is_inference() else tensor

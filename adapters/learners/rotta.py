@@ -11,14 +11,14 @@ from torch import Tensor
 
 from adapters.base import Lesson, Network, Start
 from adapters.finite import all_finite
-from adapters.learners.augmentations import augmented
-from adapters.learners.memory_bank import Bank, Keeper, Rule, empty
-from adapters.learners.optimizers import Trace, adam, fresh, gradient, ordinary
-from adapters.normalization.frozen import still
+from adapters.learners.augmentations import augment
+from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty
+from adapters.learners.optimizers import Trace, adam, gradient, outside_inference_mode, zero_trace
+from adapters.normalization.frozen import frozen
 from adapters.params import check, param
 
 
-class Pair(NamedTuple):
+class RottaState(NamedTuple):
     """Student and teacher, and the images that they learn from. The teacher's statistics are the adapter's state."""
 
     student: Tensor  # [parameters] float32, its affine parameters less the trained ones
@@ -74,37 +74,41 @@ class RoTTA:
     def __post_init__(self) -> None:
         check(self)
 
-    def init(self, start: Start) -> Pair:
+    def init(self, start: Start) -> RottaState:
         """Student and teacher as trained, and an empty bank."""
         zeros = start.row.new_zeros(start.affine, dtype=torch.float32)
         bank = empty(self.capacity, start.image)
-        return Pair(zeros, zeros.clone(), *fresh(zeros), start.row.clone(), *bank, torch.zeros((), dtype=torch.int64))
+        return RottaState(
+            zeros, zeros.clone(), *zero_trace(zeros), start.row.clone(), *bank, torch.zeros((), dtype=torch.int64)
+        )
 
-    def affine(self, state: Pair) -> Tensor:
+    def affine(self, state: RottaState) -> Tensor:
         """The teacher's."""
         return state.teacher
 
     def answering(self, adapter: Any) -> Any:
         """The adapter held still where it is linear and remembers, see `adapters.normalization.frozen`."""
-        return still(adapter)
+        return frozen(adapter)
 
     def lesson_images(self, images: int) -> int:
         """Those of the bank, however many a request has."""
         del images
         return self.capacity
 
-    def learn(self, state: Pair, lesson: Lesson, network: Network) -> tuple[Pair, Tensor]:
+    def learn(self, state: RottaState, lesson: Lesson, network: Network) -> tuple[RottaState, Tensor]:
         """The images offered to the bank, with an update wherever one is due; the row is the teacher's statistics."""
         # What is made under inference_mode could not be learned from later.
         with torch.inference_mode(False), torch.no_grad():
-            return self._learn(Pair(*map(ordinary, state)), Lesson(*map(ordinary, lesson)), network)
+            return self._learn(
+                RottaState(*map(outside_inference_mode, state)), Lesson(*map(outside_inference_mode, lesson)), network
+            )
 
-    def _learn(self, state: Pair, lesson: Lesson, network: Network) -> tuple[Pair, Tensor]:
+    def _learn(self, state: RottaState, lesson: Lesson, network: Network) -> tuple[RottaState, Tensor]:
         images, row = lesson.images, lesson.after
         bank, seen = state.bank, int(state.seen)
         if (images.shape[1:], images.dtype) != (bank.images.shape[1:], bank.images.dtype):
             bank = empty(self.capacity, images)
-        keeper = Keeper(bank, Rule(lesson.logits.shape[1], self.lambda_t, self.lambda_u), images)
+        keeper = MemoryBankUpdate(bank, EvictionRule(lesson.logits.shape[1], self.lambda_t, self.lambda_u), images)
         for index, (label, uncertainty) in enumerate(zip(*_judged(lesson.logits), strict=True)):
             if isfinite(uncertainty):
                 keeper.offer(index, label, uncertainty)
@@ -113,7 +117,7 @@ class RoTTA:
                 state, row = self._update(state, row, keeper.bank(), network)
         return state._replace(**keeper.bank()._asdict(), seen=torch.full_like(state.seen, seen)), row
 
-    def _update(self, state: Pair, row: Tensor, bank: Bank, network: Network) -> tuple[Pair, Tensor]:
+    def _update(self, state: RottaState, row: Tensor, bank: Bank, network: Network) -> tuple[RottaState, Tensor]:
         """Student and teacher after one look at the bank, and the teacher's statistics."""
         if not bank.filled.any():
             return state, row
@@ -121,7 +125,7 @@ class RoTTA:
         images = filled.to(row.device)  # augmenting is quicker where the network is
         logits, row_after = network(images, row, state.teacher)
         target = logits.softmax(1)
-        shown = augmented(images, self.seed, int(state.updates)) if self.augment else images
+        shown = augment(images, self.seed, int(state.updates)) if self.augment else images
         weights = (-bank.ages[bank.filled] / self.capacity).sigmoid().to(target)
 
         def loss(student: Tensor) -> tuple[Tensor, Tensor]:

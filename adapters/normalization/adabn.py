@@ -13,7 +13,7 @@ from adapters.normalization.linear import Linear, Weights
 from adapters.params import check, param
 
 
-class Average(NamedTuple):
+class CumulativeState(NamedTuple):
     """Of the cumulative form: all images so far, and how many values per channel stand behind them."""
 
     mean: Tensor  # [C]
@@ -57,12 +57,12 @@ class AdaBN(Linear):
         """The running form: the statistics after the request, or before it, and how far they move."""
         pace = rate(self.momentum, images, self.reference_images)
         own = pace if self.own else 0.0
-        return Weights(own, remembered=1.0 - own, trained=0.0, pace=pace, unbiased=self.unbiased)
+        return Weights(own, remembered=1.0 - own, trained=0.0, momentum=pace, unbiased=self.unbiased)
 
     def init(self, site: Site) -> Any:
         """The trained statistics, with nothing seen."""
         state: Statistics = super().init(site)
-        return Average(*state, torch.zeros_like(site.mean[:1])) if self.cumulative else state
+        return CumulativeState(*state, torch.zeros_like(site.mean[:1])) if self.cumulative else state
 
     def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
         """The stream's statistics, before or after this request; single values are answered, not learned from."""
@@ -74,10 +74,10 @@ class AdaBN(Linear):
         after = self._merged(state, seen)
         return (Statistics(after.mean, after.var) if self.own else before), after
 
-    def _merged(self, state: Average, seen: Moments) -> Average:
+    def _merged(self, state: CumulativeState, seen: Moments) -> CumulativeState:
         batch = seen.pooled(unbiased=self.unbiased)
         values = state.values + seen.values
         weight = seen.values / values
         moved = Statistics(state.mean, state.var).toward(batch, weight)
         between = weight * (1 - weight) * (batch.mean - state.mean).square()
-        return Average(moved.mean, moved.var + between, values)
+        return CumulativeState(moved.mean, moved.var + between, values)

@@ -43,7 +43,7 @@ class AlphaBN(Linear):
     def weights(self, images: int) -> Weights:
         """The mixture of request and trained statistics."""
         trained = self._of_source(images)
-        return Weights(own=1.0 - trained, remembered=0.0, trained=trained, pace=0.0, unbiased=self.unbiased)
+        return Weights(own=1.0 - trained, remembered=0.0, trained=trained, momentum=0.0, unbiased=self.unbiased)
 
     def _of_source(self, images: int) -> float:
         if self.source_weight is not None:

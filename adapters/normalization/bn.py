@@ -24,4 +24,4 @@ class BN(Linear):
     def weights(self, images: int) -> Weights:
         """All weight on the request."""
         del images
-        return Weights(own=1.0, remembered=0.0, trained=0.0, pace=0.0)
+        return Weights(own=1.0, remembered=0.0, trained=0.0, momentum=0.0)

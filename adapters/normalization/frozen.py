@@ -1,4 +1,4 @@
-"""Still: what was remembered, without remembering more."""
+"""Frozen: what was remembered, without remembering more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adapters.normalization.linear import Linear, Weights, as_linear
 
 
 @dataclass(frozen=True)
-class Still(Linear):
+class Frozen(Linear):
     """Normalize with what a linear adapter remembers and leave it as it is.
 
     For learners that move the statistics themselves: RoTTA's teacher answers in evaluation mode. States are those of
@@ -27,14 +27,14 @@ class Still(Linear):
     def weights(self, images: int) -> Weights:
         """All weight on what is remembered."""
         del images
-        return Weights(own=0.0, remembered=1.0, trained=0.0, pace=0.0)
+        return Weights(own=0.0, remembered=1.0, trained=0.0, momentum=0.0)
 
     def init(self, site: Site) -> Any:
         """What a new stream of the adapter remembers."""
         return self.of.init(site)
 
 
-def still(adapter: Any) -> Any:
+def frozen(adapter: Any) -> Any:
     """The adapter held still where that is possible, otherwise as it is."""
     linear = as_linear(adapter)
-    return Still(linear) if linear is not None and linear.remembers else adapter
+    return Frozen(linear) if linear is not None and linear.remembers else adapter

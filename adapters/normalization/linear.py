@@ -17,7 +17,7 @@ class Weights(NamedTuple):
     own: float
     remembered: float
     trained: float
-    pace: float
+    momentum: float
     unbiased: bool = False
 
 
@@ -57,12 +57,12 @@ class Linear:
     def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
         """The weighted sums for one request."""
         weights = self.weights_at(seen.images, seen.pixels)
-        own, moves = bool(weights.own), bool(weights.pace) and self.remembers
+        own, moves = bool(weights.own), bool(weights.momentum) and self.remembers
         shown = seen.pooled(unbiased=weights.unbiased) if own or moves else site.trained
         parts = [(weights.own, shown), (weights.trained, site.trained)]
         if self.remembers:
             parts.append((weights.remembered, Statistics(*state)))
-        return _summed(parts), state.toward(shown, weights.pace) if moves else state
+        return _summed(parts), state.toward(shown, weights.momentum) if moves else state
 
 
 def as_linear(adapter: object) -> Linear | None:

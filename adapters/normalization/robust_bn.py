@@ -26,4 +26,4 @@ class RobustBN(Linear):
     def weights(self, images: int) -> Weights:
         """The moving average after the request, used and remembered."""
         del images
-        return Weights(own=self.momentum, remembered=1.0 - self.momentum, trained=0.0, pace=self.momentum)
+        return Weights(own=self.momentum, remembered=1.0 - self.momentum, trained=0.0, momentum=self.momentum)

@@ -20,4 +20,4 @@ class Source(Linear):
     def weights(self, images: int) -> Weights:
         """All weight on the trained statistics, whatever was seen."""
         del images
-        return Weights(own=0.0, remembered=0.0, trained=1.0, pace=0.0)
+        return Weights(own=0.0, remembered=0.0, trained=1.0, momentum=0.0)

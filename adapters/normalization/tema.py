@@ -42,7 +42,7 @@ class Tema(Linear):
     def weights(self, images: int) -> Weights:
         """The moving average after the request, used and remembered."""
         pace = self.momentum(images)
-        return Weights(own=pace, remembered=1.0 - pace, trained=0.0, pace=pace, unbiased=self.unbiased)
+        return Weights(own=pace, remembered=1.0 - pace, trained=0.0, momentum=pace, unbiased=self.unbiased)
 
     def momentum(self, images: int) -> float:
         """The weight of a request of that many images."""

@@ -18,7 +18,7 @@ FEW = 2**17
 """Numbers in all blends up to which it is quicker to make them than to do without."""
 
 
-class Components(NamedTuple):
+class MixtureState(NamedTuple):
     """The K components at one site."""
 
     both: Tensor  # [..., K, 2C]: their means, then their variances
@@ -68,11 +68,11 @@ class UnMixTNS:
     def __post_init__(self) -> None:
         check(self)
 
-    def init(self, site: Site) -> Components:
+    def init(self, site: Site) -> MixtureState:
         """K components around the trained statistics, the same at every call."""
         k = self.components
         if k == 1:
-            return Components(site.row.clone())
+            return MixtureState(site.row.clone())
         # Drawn on the CPU from a generator of its own: the same on every device, whatever ran before.
         # Seed and name go into 32 bits, because the generator reads no more of its seed.
         generator = torch.Generator().manual_seed(zlib.crc32(site.name.encode(), self.seed))
@@ -81,17 +81,17 @@ class UnMixTNS:
             z = z - z.mean(0)
             z = z * ((k - 1) / k / z.square().mean(0)).sqrt()
         spread = (site.var * (0.5 * k / (k - 1))).sqrt()
-        return Components(torch.cat([site.mean + spread * z, (0.5 * site.var).expand(k, -1)], -1))
+        return MixtureState(torch.cat([site.mean + spread * z, (0.5 * site.var).expand(k, -1)], -1))
 
-    def step(self, site: Site, state: Components, seen: Moments) -> tuple[Statistics, Components]:
+    def step(self, site: Site, state: MixtureState, seen: Moments) -> tuple[Statistics, MixtureState]:
         """Each image's own mixture, and the components after the request."""
         if seen.pixels < 2:
             return site.trained, state
         shown = torch.cat([seen.mean, seen.var], -1)
         share = self._assign(state.means.mT, self._direction(seen.mean))
-        return self._mixture(state.both, shown, share), Components(self._learn(state.both, shown, share))
+        return self._mixture(state.both, shown, share), MixtureState(self._learn(state.both, shown, share))
 
-    def queue(self, site: Site, state: Components, seen: Moments) -> tuple[Statistics, Components]:
+    def queue(self, site: Site, state: MixtureState, seen: Moments) -> tuple[Statistics, MixtureState]:
         """T requests of a stream, ``[T, ..., n, C]``: only what the next one builds on is done one by one."""
         if seen.pixels < 2:
             return site.trained, state
@@ -100,11 +100,11 @@ class UnMixTNS:
         history[0] = state.both
         shares = []
         # Views are made for all requests at once, because each takes a tenth of a request's time.
-        columns, before = Components(history).means.mT.unbind(0), history.unbind(0)
+        columns, before = MixtureState(history).means.mT.unbind(0), history.unbind(0)
         for t, (request, direction) in enumerate(zip(shown.unbind(0), directions.unbind(0), strict=True)):
             shares.append(self._assign(columns[t], direction))
             self._learn(before[t], request, shares[t], out=before[t + 1])
-        return self._mixture(history[:-1], shown, torch.stack(shares)), Components(before[-1])
+        return self._mixture(history[:-1], shown, torch.stack(shares)), MixtureState(before[-1])
 
     def _direction(self, mean: Tensor) -> Tensor:
         """Of each image's mean, as long as makes a product with a component's direction the softmax's input."""

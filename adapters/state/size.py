@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from adapters.base import Start
-from adapters.composite import Strategy, whole
+from adapters.composite import Strategy, as_composite
 from adapters.errors import InputError
 from adapters.state.memory import Layout, bytes_of, evidence_bytes, fresh
 
@@ -26,7 +26,7 @@ def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: Shown | 
 
     ``layout`` is that of the adapter's state, ``affine`` the number of affine parameters.
     """
-    parts = whole(strategy)
+    parts = as_composite(strategy)
     evidence = 0 if shown is None else evidence_bytes(shown.channels)
     if parts.learner is None and not parts.correctors:
         return layout.row.nbytes + evidence

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import Start
-from adapters.composite import Strategy, whole
+from adapters.composite import Strategy, as_composite
 from adapters.errors import StateError
 from adapters.finite import all_finite
 from adapters.naming import name_of, params_of
@@ -66,7 +66,7 @@ def restored(
 
 def _parts(strategy: Strategy, fields: Sequence[Sequence[Tensor]], row: Tensor) -> tuple[State, ...]:
     """What learner and correctors remember, as their own types."""
-    known = whole(strategy)
+    known = as_composite(strategy)
     # Of any sizes: only which type a state has is asked.
     smallest = Start(0, row, torch.zeros(1, 1, 1, 1), 1)
     states = [] if known.learner is None else [known.learner.init(smallest)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from adapters import AdaptiveModel, AnyAdapter, Key, Memory, Request
 from adapters import adapter as strategy
-from adapters.normalization.unmix_tns import Components
+from adapters.normalization.unmix_tns import MixtureState
 from adapters.state.memory import join
 
 with np.load(Path(__file__).parent.parent / "golden" / "layers.npz") as archive:
@@ -93,8 +93,8 @@ def test_robust_bn_answers_from_its_final_state_as_the_authors_do(n: int) -> Non
     _near(answer, GOLDEN[f"B{n}__robustbn0.05__eval_out_after"])
 
 
-def _components(prefix: str, means: str, variances: str) -> Components:
-    return Components(torch.cat([GOLDEN[prefix + means], GOLDEN[prefix + variances]], -1))
+def _components(prefix: str, means: str, variances: str) -> MixtureState:
+    return MixtureState(torch.cat([GOLDEN[prefix + means], GOLDEN[prefix + variances]], -1))
 
 
 @pytest.mark.parametrize("n", SIZES)

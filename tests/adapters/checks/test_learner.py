@@ -12,7 +12,7 @@ from torch import Tensor
 from adapters.base import AnyLearner, Lesson, Network
 from adapters.checks.learner import CHECKS, check_learner
 from adapters.learners.core import Core
-from adapters.learners.descent import Descended
+from adapters.learners.descent import DescentState
 from adapters.learners.rotta import RoTTA
 from adapters.learners.tent import Tent
 
@@ -36,7 +36,7 @@ def test_every_learner_passes_every_check(learner: AnyLearner, check: str) -> No
 class WritesState(Tent):
     """Moves the parameters in place."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         after, row = Tent.learn(self, state, lesson, network)
         state.affine.copy_(after.affine)
         return state, row
@@ -46,7 +46,7 @@ class WritesState(Tent):
 class WritesLesson(Tent):
     """Scales the logits where they stand."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         lesson.logits.mul_(0.5)
         return Tent.learn(self, state, lesson, network)
 
@@ -55,7 +55,7 @@ class WritesLesson(Tent):
 class Random(Tent):
     """Draws from the global generator."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         after, row = Tent.learn(self, state, lesson, network)
         return after._replace(affine=after.affine + 1e-3 * torch.randn_like(after.affine)), row
 
@@ -67,7 +67,7 @@ LESSONS: list[int] = []
 class Counting(Tent):
     """Keeps something outside its state."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         LESSONS.append(1)
         after, row = Tent.learn(self, state, lesson, network)
         return after._replace(affine=after.affine + 1e-3 * len(LESSONS)), row
@@ -77,7 +77,7 @@ class Counting(Tent):
 class Whole(Tent):
     """Starts from ones, as if affine were the weights themselves."""
 
-    def affine(self, state: Descended) -> Tensor:
+    def affine(self, state: DescentState) -> Tensor:
         return 1 + state.affine
 
 
@@ -85,7 +85,7 @@ class Whole(Tent):
 class Growing(Tent):
     """Remembers every request."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         after, row = Tent.learn(self, state, lesson, network)
         return after._replace(second=torch.cat([state.second, lesson.logits.new_zeros(1)])), row
 
@@ -94,7 +94,7 @@ class Growing(Tent):
 class NotANumber(Tent):
     """Divides by the deviation of the images."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         after, row = Tent.learn(self, state, lesson, network)
         spread = lesson.images.float().flatten(1).var(1).mean()
         return after._replace(affine=after.affine * (spread / spread)), row
@@ -104,7 +104,7 @@ class NotANumber(Tent):
 class Idle(Tent):
     """Does nothing."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         return state, lesson.after
 
 
@@ -112,7 +112,7 @@ class Idle(Tent):
 class RefusesOne(Tent):
     """Raises for a request of one image."""
 
-    def learn(self, state: Descended, lesson: Lesson, network: Network) -> tuple[Descended, Tensor]:
+    def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
         if len(lesson.images) == 1:
             raise ValueError("expected more than one image")
         return Tent.learn(self, state, lesson, network)

@@ -25,7 +25,7 @@ class Blend(Linear):
     share: float = 0.25
 
     def weights(self, images: int) -> Weights:
-        return Weights(self.share, 0.5, 0.5 - self.share, pace=images / (images + 4), unbiased=images % 2 == 0)
+        return Weights(self.share, 0.5, 0.5 - self.share, momentum=images / (images + 4), unbiased=images % 2 == 0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Anchored(Linear):
     remembers: ClassVar[bool] = False
 
     def weights(self, images: int) -> Weights:
-        return Weights(own=1.25, remembered=0.0, trained=-0.25, pace=0.0, unbiased=True)
+        return Weights(own=1.25, remembered=0.0, trained=-0.25, momentum=0.0, unbiased=True)
 
 
 ADAPTERS: list[Linear] = [

@@ -206,7 +206,7 @@ def test_a_request_moves_the_first_site_no_further_than_a_loud_image(name: str, 
             continue
         assert answer.updated
         mean, var = memory.row[: 2 * site.channels].chunk(2)
-        scale, pace = site.var + site.eps, rule.weights(1).pace
+        scale, pace = site.var + site.eps, rule.weights(1).momentum
         assert ((var - site.var).abs() / scale).mean() <= pace * LOUD**2 * 1.001
         assert ((mean - site.mean).square() / scale).mean() <= (pace * LOUD) ** 2 * 1.001
     assert weights == sorted(weights, reverse=True)

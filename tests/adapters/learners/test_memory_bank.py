@@ -12,16 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.learners.memory_bank import Bank, Keeper, Rule, empty
+from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty
 from tests.adapters.by_hand import ListBank
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "golden" / "cstu.json").read_text())
 Offers = list[tuple[int, int, float]]  # id, class, uncertainty
 
 
-def _offered(bank: Bank, rule: Rule, offers: Offers) -> Bank:
+def _offered(bank: Bank, rule: EvictionRule, offers: Offers) -> Bank:
     """The bank after one request, whose images are their ids."""
-    keeper = Keeper(bank, rule, torch.tensor([[number] for number, _, _ in offers]))
+    keeper = MemoryBankUpdate(bank, rule, torch.tensor([[number] for number, _, _ in offers]))
     for index, (_, label, uncertainty) in enumerate(offers):
         keeper.offer(index, label, uncertainty)
     return keeper.bank()
@@ -41,7 +41,7 @@ def _held(bank: Bank, classes: int) -> list[list[list[int]]]:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_trace_is_the_authors(name: str, request_size: int) -> None:
     golden = GOLDEN[name]
-    rule = Rule(golden["num_class"], golden["lambda_t"], golden["lambda_u"])
+    rule = EvictionRule(golden["num_class"], golden["lambda_t"], golden["lambda_u"])
     bank = empty(golden["capacity"], torch.zeros(1, 1, dtype=torch.int64))
     snapshots = {snapshot["after"]: snapshot["per_class"] for snapshot in golden["snapshots"]}
     assert len(snapshots) == 10
@@ -71,7 +71,7 @@ def test_any_stream_is_kept_as_lists_per_class_would(
     bank = empty(capacity, torch.zeros(1, 1, dtype=torch.int64))
     for start in range(0, len(offers), size):
         request = offers[start : start + size]
-        bank = _offered(bank, Rule(classes, *lambdas), request)
+        bank = _offered(bank, EvictionRule(classes, *lambdas), request)
         for offer in request:
             lists.offer(*offer)
         assert _held(bank, classes) == [[[what, age] for what, _, age in items] for items in lists.held]
@@ -82,28 +82,28 @@ def test_any_stream_is_kept_as_lists_per_class_would(
 
 def _full() -> Bank:
     return _offered(
-        empty(4, torch.zeros(1, 1, dtype=torch.int64)), Rule(2, 1.0, 1.0), [(k, k % 2, 0.1) for k in range(4)]
+        empty(4, torch.zeros(1, 1, dtype=torch.int64)), EvictionRule(2, 1.0, 1.0), [(k, k % 2, 0.1) for k in range(4)]
     )
 
 
 def test_a_bank_is_not_written_to() -> None:
     bank = _full()
     before = [field.clone() for field in bank]
-    after = _offered(bank, Rule(2, 1.0, 1.0), [(9, 0, 0.0)])
+    after = _offered(bank, EvictionRule(2, 1.0, 1.0), [(9, 0, 0.0)])
     assert 9 in after.images
     assert all(torch.equal(now, then) for now, then in zip(bank, before, strict=True))
 
 
 def test_where_nothing_is_taken_the_images_are_not_copied() -> None:
     bank = _full()
-    after = _offered(bank, Rule(2, 0.0, 1.0), [(9, 0, 0.5), (10, 1, 0.5)])
+    after = _offered(bank, EvictionRule(2, 0.0, 1.0), [(9, 0, 0.5), (10, 1, 0.5)])
     assert after.images is bank.images
     assert after.ages.tolist() == [age + 2 for age in bank.ages.tolist()]
 
 
 def test_images_are_copied_once_however_many_are_taken() -> None:
     bank = _full()
-    keeper = Keeper(bank, Rule(2, 1.0, 1.0), torch.tensor([[9], [10]]))
+    keeper = MemoryBankUpdate(bank, EvictionRule(2, 1.0, 1.0), torch.tensor([[9], [10]]))
     keeper.offer(0, 0, 0.0)
     first = keeper.bank()
     keeper.offer(1, 1, 0.0)
@@ -113,7 +113,7 @@ def test_images_are_copied_once_however_many_are_taken() -> None:
 
 def test_more_classes_than_slots_leave_one_item_a_class() -> None:
     bank = empty(4, torch.zeros(1, 1, dtype=torch.int64))
-    bank = _offered(bank, Rule(1000, 1.0, 1.0), [(k, 7 * k % 1000, 0.5) for k in range(20)])
+    bank = _offered(bank, EvictionRule(1000, 1.0, 1.0), [(k, 7 * k % 1000, 0.5) for k in range(20)])
     assert bank.filled.all()
     assert len(set(bank.labels.tolist())) == 4
     # What is offered young and sure replaces what is old.
@@ -121,7 +121,7 @@ def test_more_classes_than_slots_leave_one_item_a_class() -> None:
 
 
 def test_an_offer_takes_microseconds() -> None:
-    rule, bank = Rule(1000, 1.0, 1.0), empty(64, torch.zeros(1, 1, dtype=torch.int64))
+    rule, bank = EvictionRule(1000, 1.0, 1.0), empty(64, torch.zeros(1, 1, dtype=torch.int64))
     offers = [(k, k % 1000, 0.5) for k in range(500)]
     fastest = 1.0
     for _ in range(5):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters.finite import all_finite
-from adapters.learners.optimizers import OPTIMIZERS, Trace, adam, fresh, gradient, ordinary
+from adapters.learners.optimizers import OPTIMIZERS, Trace, adam, gradient, outside_inference_mode, zero_trace
 
 THEIRS: dict[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
@@ -30,7 +30,7 @@ THEIRS: dict[str, Callable[[list[Tensor], float], torch.optim.Optimizer]] = {
 def test_forty_steps_are_those_of_torch(seed: int, lr: float, scale: float, name: str, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(5, generator=generator, dtype=dtype)
-    theirs, trace = values.clone().requires_grad_(), fresh(values)
+    theirs, trace = values.clone().requires_grad_(), zero_trace(values)
     optimizer, way = THEIRS[name]([theirs], lr), 0.0
     for step in range(40):
         slope = scale * torch.randn(5, generator=generator, dtype=dtype)
@@ -46,13 +46,13 @@ def test_forty_steps_are_those_of_torch(seed: int, lr: float, scale: float, name
 
 def test_the_first_step_of_adam_is_the_learning_rate_in_every_direction() -> None:
     values = torch.zeros(3)
-    moved, _ = adam(values, torch.tensor([1e-3, -5.0, 1e4]), fresh(values), 0.01)
+    moved, _ = adam(values, torch.tensor([1e-3, -5.0, 1e4]), zero_trace(values), 0.01)
     torch.testing.assert_close(moved, torch.tensor([-0.01, 0.01, -0.01]), rtol=1e-4, atol=0.0)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_nothing_is_written_to(name: str) -> None:
-    given = (torch.ones(3), torch.full((3,), 2.0), *fresh(torch.ones(3)))
+    given = (torch.ones(3), torch.full((3,), 2.0), *zero_trace(torch.ones(3)))
     before = [part.clone() for part in given]
     OPTIMIZERS[name](given[0], given[1], Trace(*given[2:]), 0.1)
     assert all(torch.equal(now, then) for now, then in zip(given, before, strict=True))
@@ -74,10 +74,10 @@ def test_a_gradient_in_every_mode(mode: Callable[[], torch.no_grad]) -> None:
 def test_tensors_of_inference_mode_can_be_used_once_they_are_ordinary() -> None:
     with torch.inference_mode():
         made = torch.ones(2)
-        slope, _ = gradient(lambda x: ((ordinary(made) * x).square().sum(), None), made)
+        slope, _ = gradient(lambda x: ((outside_inference_mode(made) * x).square().sum(), None), made)
     assert slope.tolist() == [2.0, 2.0]
     kept = torch.ones(2)
-    assert ordinary(kept) is kept
+    assert outside_inference_mode(kept) is kept
 
 
 def test_a_loss_that_does_not_depend_on_the_values_has_no_slope() -> None:

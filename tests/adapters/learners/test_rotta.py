@@ -14,11 +14,11 @@ from adapters import AdaptiveModel, UnMixTNS, strategy
 from adapters.base import AnyLearner, Lesson, Moments, Statistics
 from adapters.checks.learner import CLASSES, SmallNetwork, floating, pixels
 from adapters.errors import ParameterError
-from adapters.learners.rotta import Pair, RoTTA
+from adapters.learners.rotta import RoTTA, RottaState
 from adapters.normalization.adabn import AdaBN
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
-from adapters.normalization.frozen import Still, still
+from adapters.normalization.frozen import Frozen, frozen
 from adapters.normalization.robust_bn import RobustBN
 from tests.adapters.by_hand import Copy, ListBank, Robust, rotta_update
 
@@ -51,7 +51,7 @@ def changed(images: Tensor) -> Tensor:
 @pytest.mark.parametrize("small", [False, True])
 def test_it_is_the_literal_loop(size: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # Something must differ between what student and teacher see, or the slope is zero and Adam follows its rounding.
-    monkeypatch.setattr("adapters.learners.rotta.augmented", lambda images, seed, number: changed(images))
+    monkeypatch.setattr("adapters.learners.rotta.augment", lambda images, seed, number: changed(images))
     # A bank of 64 and an update every 64 images as published, or so small that much is evicted and learned.
     capacity, every, lr, rate = (10, 15, 0.01, 0.2) if small else (64, 64, 1e-3, 1e-3)
     learner = RoTTA(capacity=capacity, update_every=every, lr=lr, teacher_rate=rate)
@@ -184,9 +184,9 @@ def test_it_learns_the_same_under_inference_mode() -> None:
 @pytest.mark.parametrize("adapter", [RobustBN(), RobustBN(momentum=0.5), AdaBN(), AdaBN(own=False)])
 def test_adapters_that_are_linear_and_remember_stand_still(adapter: Any) -> None:
     held = RoTTA().answering(adapter)
-    assert held == Still(adapter)
+    assert held == Frozen(adapter)
     assert held.linear
-    assert hash(held) == hash(Still(dataclasses.replace(adapter)))
+    assert hash(held) == hash(Frozen(dataclasses.replace(adapter)))
     network = SmallNetwork(adapter)
     site = network.sites[0]
     state = Statistics(site.mean + 1, site.var + 1)
@@ -200,7 +200,7 @@ def test_adapters_that_are_linear_and_remember_stand_still(adapter: Any) -> None
 
 @pytest.mark.parametrize("adapter", [BN(), AlphaBN(), UnMixTNS(), AdaBN(cumulative=True)])
 def test_others_step_with_every_request_and_with_the_bank(adapter: Any) -> None:
-    assert still(adapter) is adapter
+    assert frozen(adapter) is adapter
     stream = Stream(RoTTA(update_every=8), SmallNetwork(adapter), pixels(1, 0))
     lesson = stream.lesson(pixels(4, 1))
     state, row = stream.learner.learn(stream.state, lesson, stream.network)
@@ -215,7 +215,7 @@ def test_others_step_with_every_request_and_with_the_bank(adapter: Any) -> None:
 def test_a_teacher_that_does_not_follow_answers_as_trained() -> None:
     stream = Stream(RoTTA(update_every=8, teacher_rate=0.0), SmallNetwork(RobustBN()), pixels(1, 0))
     stream.serve(pixels(32, 1))
-    state: Pair = stream.state
+    state: RottaState = stream.state
     assert state.student.any()
     assert not stream.learner.affine(state).any()
 

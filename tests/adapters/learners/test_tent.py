@@ -12,7 +12,7 @@ from torch import Tensor
 from adapters.base import Lesson
 from adapters.checks.learner import SmallNetwork, floating
 from adapters.errors import ParameterError
-from adapters.learners.descent import Descended
+from adapters.learners.descent import DescentState
 from adapters.learners.optimizers import OPTIMIZERS
 from adapters.learners.tent import Tent
 from adapters.normalization.bn import BN
@@ -52,7 +52,7 @@ def test_answers_and_parameters_are_those_of_a_literal_loop(optimizer: str, step
 
 def _lesson(
     learner: Tent, images: Tensor, network: SmallNetwork | None = None
-) -> tuple[SmallNetwork, Descended, Lesson]:
+) -> tuple[SmallNetwork, DescentState, Lesson]:
     network = network or SmallNetwork(BN())
     start = network.start(images[:1])
     state = learner.init(start)

@@ -48,7 +48,7 @@ class Whole(Linear):
     """Every weight different."""
 
     def weights(self, images: int) -> Weights:
-        return Weights(own=0.5, remembered=0.25, trained=0.125, pace=0.75)
+        return Weights(own=0.5, remembered=0.25, trained=0.125, momentum=0.75)
 
 
 def test_a_step_is_the_weighted_sum_and_a_move_toward_the_request() -> None:
@@ -95,7 +95,7 @@ class Stepping(Linear):
     """Uses what is remembered; its weights say otherwise."""
 
     def weights(self, images: int) -> Weights:
-        return Weights(own=1.0, remembered=0.0, trained=0.0, pace=1.0)
+        return Weights(own=1.0, remembered=0.0, trained=0.0, momentum=1.0)
 
     def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
         return Statistics(*state), state
@@ -106,7 +106,7 @@ class Starting(Linear):
     """Starts from zero and one instead of the trained statistics, and stays there."""
 
     def weights(self, images: int) -> Weights:
-        return Weights(own=0.0, remembered=1.0, trained=0.0, pace=0.0)
+        return Weights(own=0.0, remembered=1.0, trained=0.0, momentum=0.0)
 
     def init(self, site: Site) -> Any:
         return Statistics(torch.zeros_like(site.mean), torch.ones_like(site.var))
