@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adapters.base import AnyCorrector
 from adapters.checks import adapter
-from adapters.checks.model import close, require, same
+from adapters.checks.model import close, equal, require
 
 SIZES = {"a small head": (6, 4), "a wide head": (3, 40), "two classes": (5, 2), "one feature and one class": (1, 1)}
 """Features and classes of the synthetic networks."""
@@ -27,13 +27,13 @@ SIZES = {"a small head": (6, 4), "a wide head": (3, 40), "two classes": (5, 2), 
 class Correction(NamedTuple):
     """One request of a stream, corrected."""
 
-    where: str
+    case: str
     size: tuple[int, int]  # features and classes
     state: Any
     features: Tensor
     logits: Tensor
     probabilities: Tensor
-    after: Any
+    new_state: Any
 
 
 def requests(features: int, classes: int) -> dict[str, tuple[Tensor, Tensor]]:
@@ -41,20 +41,20 @@ def requests(features: int, classes: int) -> dict[str, tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(4)
 
     def draw(images: int, spread: float = 2.0) -> tuple[Tensor, Tensor]:
-        drawn = torch.randn(images, features, generator=generator)
-        return drawn, spread * torch.randn(images, classes, generator=generator)
+        values = torch.randn(images, features, generator=generator)
+        return values, spread * torch.randn(images, classes, generator=generator)
 
-    ordinary, many = draw(5), draw(24)
+    typical, many = draw(5), draw(24)
     likeness, scores = draw(6)
     certain = 80.0 * torch.nn.functional.one_hot(torch.zeros(8, dtype=torch.long), classes)
     return {
         "n=1": draw(1),
-        "n=5": ordinary,
+        "n=5": typical,
         "n=24": many,
         "n=2": draw(2),
         "n=6, all images the same": (likeness[:1].repeat(6, 1), scores[:1].repeat(6, 1)),
         "n=6, all features the same": (likeness[:1].repeat(6, 1), scores),
-        "n=10, each image twice": (ordinary[0].repeat(2, 1), ordinary[1].repeat(2, 1)),
+        "n=10, each image twice": (typical[0].repeat(2, 1), typical[1].repeat(2, 1)),
         "n=4, features of zero": (torch.zeros(4, features), draw(4)[1]),
         "n=1, features of zero": (torch.zeros(1, features), draw(1)[1]),
         "n=8, certain of one class": (draw(8)[0], certain),
@@ -68,25 +68,25 @@ def requests(features: int, classes: int) -> dict[str, tuple[Tensor, Tensor]]:
 def walk(corrector: AnyCorrector) -> Iterator[Correction]:
     """The requests of one stream in order for every synthetic network, so that later ones meet a state."""
     for network, size in SIZES.items():
-        state = corrector.init(*_asked(corrector, size))
-        for shown, (features, logits) in requests(*size).items():
-            given = features if _reads(corrector) else features.new_empty(len(features), 0)
-            where = f"with {network} and a request of {shown}"
+        state = corrector.init(*_sizes(corrector, size))
+        for description, (features, logits) in requests(*size).items():
+            inputs = features if _reads_features(corrector) else features.new_empty(len(features), 0)
+            case = f"with {network} and a request of {description}"
             try:
                 # On copies, so that the states seen by the checks are as they should be even if correct writes to them.
-                answer, after = corrector.correct(*copy.deepcopy((state, given, logits)))
+                answer, new_state = corrector.correct(*copy.deepcopy((state, inputs, logits)))
             except Exception as error:
                 raise AssertionError(
-                    f"correct must accept any request of n >= 1 images, but {where} it raised"
+                    f"correct must accept any request of n >= 1 images, but {case} it raised"
                 ) from error
-            yield Correction(where, size, state, given, logits, answer, after)
-            state = after
+            yield Correction(case, size, state, inputs, logits, answer, new_state)
+            state = new_state
 
 
 def check_docstring(corrector: AnyCorrector) -> None:
     """The class says what it does: the server shows its docstring to users."""
-    described: Any = corrector
-    adapter.check_docstring(described)
+    documented: Any = corrector
+    adapter.check_docstring(documented)
 
 
 def check_hyperparameters(corrector: AnyCorrector) -> None:
@@ -98,77 +98,85 @@ def check_hyperparameters(corrector: AnyCorrector) -> None:
 def check_init(corrector: AnyCorrector) -> None:
     """A new stream always starts alike, from tensors of its own, and starting one draws nothing."""
     for size in SIZES.values():
-        random = torch.get_rng_state()
-        first = corrector.init(*_asked(corrector, size))
-        require(torch.equal(random, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
-        second = corrector.init(*_asked(corrector, size))
-        require(same(first, second), "init must give the same at every call, whatever ran before")
-        require(not _shares(first, second), "init gave the same tensors twice: streams must not share memory")
+        rng = torch.get_rng_state()
+        first = corrector.init(*_sizes(corrector, size))
+        require(torch.equal(rng, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
+        second = corrector.init(*_sizes(corrector, size))
+        require(equal(first, second), "init must give the same at every call, whatever ran before")
+        require(not _shares_memory(first, second), "init gave the same tensors twice: streams must not share memory")
 
 
 def check_purity(corrector: AnyCorrector) -> None:
     """A correction writes to none of its arguments, draws nothing and keeps nothing."""
     for step in walk(corrector):
-        given = (step.state, step.features, step.logits)
-        before, random = copy.deepcopy(given), torch.get_rng_state()
-        answer, after = corrector.correct(*given)
-        for name, now, then in (
-            ("the state", step.state, before[0]),
-            ("the features", [step.features], [before[1]]),
-            ("the logits", [step.logits], [before[2]]),
+        arguments = (step.state, step.features, step.logits)
+        originals, rng = copy.deepcopy(arguments), torch.get_rng_state()
+        answer, new_state = corrector.correct(*arguments)
+        for name, value, original in (
+            ("the state", step.state, originals[0]),
+            ("the features", [step.features], [originals[1]]),
+            ("the logits", [step.logits], [originals[2]]),
         ):
-            require(same(now, then), f"{step.where}, correct wrote to {name}: return new tensors instead")
-        require(torch.equal(random, torch.get_rng_state()), f"{step.where}, correct used torch's global generator")
-        again = same([answer], [step.probabilities]) and same(after, step.after)
-        require(again, f"{step.where}, the same request got another answer: correct must keep nothing and draw nothing")
+            require(equal(value, original), f"{step.case}, correct wrote to {name}: return new tensors instead")
+        require(torch.equal(rng, torch.get_rng_state()), f"{step.case}, correct used torch's global generator")
+        is_repeatable = equal([answer], [step.probabilities]) and equal(new_state, step.new_state)
+        require(
+            is_repeatable,
+            f"{step.case}, the same request got another answer: keep nothing, draw nothing",
+        )
 
 
 def check_memory(corrector: AnyCorrector) -> None:
     """What is returned shares no memory with what was given, and keeps no more of it than the state needs."""
     for step in walk(corrector):
-        given = (*step.state, step.features, step.logits)
-        answer, after = corrector.correct(step.state, step.features, step.logits)
-        shared = _shares((answer, *after), given) or _shares((answer,), after)
-        require(not shared, f"{step.where}, what is returned shares memory with what was given: clone it")
-        spare = any(field.untyped_storage().nbytes() > field.numel() * field.element_size() for field in after)
-        require(not spare, f"{step.where}, the state is a view of something larger, which it keeps alive: clone it")
+        arguments = (*step.state, step.features, step.logits)
+        answer, new_state = corrector.correct(step.state, step.features, step.logits)
+        shares_memory = _shares_memory((answer, *new_state), arguments) or _shares_memory((answer,), new_state)
+        require(not shares_memory, f"{step.case}, what is returned shares memory with what was given: clone it")
+        is_view = any(field.untyped_storage().nbytes() > field.numel() * field.element_size() for field in new_state)
+        require(not is_view, f"{step.case}, the state is a view of something larger, which it keeps alive: clone it")
 
 
 def check_shapes(corrector: AnyCorrector) -> None:
     """Answers are float32 probabilities ``[n, classes]``; the state keeps the types and shapes of the initial one."""
     for step in walk(corrector):
-        answer, new = step.probabilities, corrector.init(*_asked(corrector, step.size))
+        answer, initial = step.probabilities, corrector.init(*_sizes(corrector, step.size))
         require(
             answer.shape == step.logits.shape and answer.dtype == torch.float32 and not answer.requires_grad,
-            f"{step.where}, the answer must be float32 {list(step.logits.shape)}, "
+            f"{step.case}, the answer must be float32 {list(step.logits.shape)}, "
             f"not {answer.dtype} {list(answer.shape)}",
         )
-        sums = bool((answer >= 0).all()) and close(answer.sum(-1), torch.ones(len(answer)))
-        require(sums, f"{step.where}, each row must be probabilities: none negative, of sum 1")
-        require(type(step.after) is type(new), f"{step.where}, correct must return a {type(new).__name__} as init does")
-        kept = [(f.shape, f.dtype) for f in step.after] == [(f.shape, f.dtype) for f in new]
-        require(kept, f"{step.where}, the fields of the state must keep the shapes and types that init gave them")
+        is_distribution = bool((answer >= 0).all()) and close(answer.sum(-1), torch.ones(len(answer)))
+        require(is_distribution, f"{step.case}, each row must be probabilities: none negative, of sum 1")
+        require(
+            type(step.new_state) is type(initial),
+            f"{step.case}, correct must return a {type(initial).__name__} as init does",
+        )
+        is_preserved = [(f.shape, f.dtype) for f in step.new_state] == [(f.shape, f.dtype) for f in initial]
+        require(
+            is_preserved, f"{step.case}, the fields of the state must keep the shapes and types that init gave them"
+        )
 
 
 def check_finite(corrector: AnyCorrector) -> None:
     """Finite features and logits give finite answers and states."""
     for step in walk(corrector):
-        finite = all(bool(part.isfinite().all()) for part in (step.probabilities, *step.after))
-        require(finite, f"{step.where}, not all values are finite")
+        is_finite = all(bool(part.isfinite().all()) for part in (step.probabilities, *step.new_state))
+        require(is_finite, f"{step.case}, not all values are finite")
 
 
 def check_stream(corrector: AnyCorrector) -> None:
     """A stream is its state: one stored after every request, and read back beside another stream, goes on alike."""
-    size, state, other = (0, 0), None, None
+    size, state, other_state = (0, 0), None, None
     for step in walk(corrector):
         if step.size != size:
             size = step.size
-            state, other = (corrector.init(*_asked(corrector, size)) for _ in range(2))
-        answer, after = copy.deepcopy(corrector).correct(state, step.features, step.logits)
-        alike = same([answer], [step.probabilities]) and same(after, step.after)
-        require(alike, f"{step.where}, a stream read back beside another got another answer: keep all in the state")
-        state = type(after)(*(torch.from_numpy(field.numpy().copy()) for field in after))
-        _, other = corrector.correct(other, step.features.flip(0), step.logits.flip(0))
+            state, other_state = (corrector.init(*_sizes(corrector, size)) for _ in range(2))
+        answer, new_state = copy.deepcopy(corrector).correct(state, step.features, step.logits)
+        is_equal = equal([answer], [step.probabilities]) and equal(new_state, step.new_state)
+        require(is_equal, f"{step.case}, a stream read back beside another got another answer: keep all in the state")
+        state = type(new_state)(*(torch.from_numpy(field.numpy().copy()) for field in new_state))
+        _, other_state = corrector.correct(other_state, step.features.flip(0), step.logits.flip(0))
 
 
 def check_corrector(corrector: AnyCorrector) -> None:
@@ -197,16 +205,16 @@ CHECKS: dict[str, Callable[[AnyCorrector], None]] = {
 """Every check of a corrector by name."""
 
 
-def _reads(corrector: AnyCorrector) -> bool:
+def _reads_features(corrector: AnyCorrector) -> bool:
     return getattr(corrector, "features", False)
 
 
-def _asked(corrector: AnyCorrector, size: tuple[int, int]) -> tuple[int, int]:
+def _sizes(corrector: AnyCorrector, size: tuple[int, int]) -> tuple[int, int]:
     """What `init` is told: no features where the corrector reads none."""
-    return (size[0] if _reads(corrector) else 0, size[1])
+    return (size[0] if _reads_features(corrector) else 0, size[1])
 
 
-def _shares(some: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
+def _shares_memory(tensors: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
     """Whether any tensor of one lies in the same memory as one of the others; empty ones lie nowhere."""
-    kept = {part.untyped_storage().data_ptr() for part in others if part.numel()}
-    return any(part.untyped_storage().data_ptr() in kept for part in some if part.numel())
+    addresses = {part.untyped_storage().data_ptr() for part in others if part.numel()}
+    return any(part.untyped_storage().data_ptr() in addresses for part in tensors if part.numel())

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, AnyLearner, Lesson, Moments, Site, Start
 from adapters.checks.adapter import check_docstring, check_hyperparameters
-from adapters.checks.model import require, same
+from adapters.checks.model import equal, require
 from adapters.normalization.source import Source
 from adapters.registry import STRATEGIES
 from adapters.state.memory import Layout, join
@@ -75,28 +75,28 @@ class SmallNetwork:
         """Logits ``[n, 4]``, and the adapter's state after the images."""
         x = network_input(images).to(self.dtype)
         channels = [site.channels for site in self.sites]
-        added = torch.split(affine, [*channels, *channels])
-        after = []
+        offsets = torch.split(affine, [*channels, *channels])
+        new_states = []
         for layer, (site, state) in enumerate(zip(self.sites, self._layout.split(row), strict=True)):
             x = F.conv2d(x, self.filters[layer], padding=1)
-            seen = Moments(x.mean((2, 3)), x.var((2, 3), correction=0), x[0, 0].numel())
-            used, moved = self.adapter.step(site, state, seen)
-            mean, var = (part.reshape(-1, site.channels, 1, 1) for part in used)
-            weight = (site.weight + added[layer]).view(-1, 1, 1)
-            bias = (site.bias + added[layer + len(channels)]).view(-1, 1, 1)
+            moments = Moments(x.mean((2, 3)), x.var((2, 3), correction=0), x[0, 0].numel())
+            statistics, new_state = self.adapter.step(site, state, moments)
+            mean, var = (part.reshape(-1, site.channels, 1, 1) for part in statistics)
+            weight = (site.weight + offsets[layer]).view(-1, 1, 1)
+            bias = (site.bias + offsets[layer + len(channels)]).view(-1, 1, 1)
             x = torch.relu((x - mean) / (var + site.eps).sqrt() * weight + bias)
-            after.append(moved)
-        return x.mean((2, 3)) @ self.head.mT + self.bias, join(after).detach()
+            new_states.append(new_state)
+        return x.mean((2, 3)) @ self.head.mT + self.bias, join(new_states).detach()
 
 
-class Taught(NamedTuple):
+class LessonResult(NamedTuple):
     """One lesson at its place among others."""
 
-    where: str
+    case: str
     network: SmallNetwork
     state: Any
     lesson: Lesson
-    after: Any
+    new_state: Any
     row: Tensor
 
 
@@ -130,38 +130,38 @@ def network_of(learner: AnyLearner) -> SmallNetwork:
     return SmallNetwork(STRATEGIES[str(name)]())
 
 
-def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor] = pixels) -> Iterator[Taught]:
+def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor] = pixels) -> Iterator[LessonResult]:
     """Lessons of 1, 2, 5 and 128 images in turn, each from the state that the one before left."""
     network = network_of(learner)
     answering = SmallNetwork(learner.answering(network.adapter))
     start = network.start(images(1, 0))
     state, row = learner.init(start), start.row
     for number, n in enumerate(islice(cycle(SIZES), lessons)):
-        where = f"in lesson {number + 1}, of {n} {images.__name__} images"
-        shown = images(n, number)
+        case = f"in lesson {number + 1}, of {n} {images.__name__} images"
+        batch = images(n, number)
         with torch.no_grad():
-            logits, moved = answering(shown, row, learner.affine(state))
-        lesson = Lesson(shown, logits, row, moved)
+            logits, adapter_state = answering(batch, row, learner.affine(state))
+        lesson = Lesson(batch, logits, row, adapter_state)
         try:
             # On copies, so that the states seen by the checks are as they should be even if learn writes to them.
-            after, row_after = learner.learn(*copy.deepcopy((state, lesson)), network)
+            new_state, new_row = learner.learn(*copy.deepcopy((state, lesson)), network)
         except Exception as error:
-            raise AssertionError(f"learn must accept any request of n >= 1 images, but {where} it raised") from error
-        yield Taught(where, network, state, lesson, after, row_after)
-        state, row = after, row_after
+            raise AssertionError(f"learn must accept any request of n >= 1 images, but {case} it raised") from error
+        yield LessonResult(case, network, state, lesson, new_state, new_row)
+        state, row = new_state, new_row
 
 
 def check_init(learner: AnyLearner) -> None:
     """A new stream always starts alike, with the network as it is hosted, and starting one changes nothing."""
     network, image = network_of(learner), pixels(1, 0)
     start = network.start(image)
-    before, random = copy.deepcopy(start), torch.get_rng_state()
+    original, rng = copy.deepcopy(start), torch.get_rng_state()
     first = learner.init(start)
-    require(same((start.row, start.image), (before.row, before.image)), "init wrote to what it was given")
-    require(torch.equal(random, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
+    require(equal((start.row, start.image), (original.row, original.image)), "init wrote to what it was given")
+    require(torch.equal(rng, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        require(same(first, learner.init(start)), "init must give the same at every call, whatever ran before")
+        require(equal(first, learner.init(start)), "init must give the same at every call, whatever ran before")
     require(all(_is_plain(field) for field in first), "a state is a NamedTuple of tensors without gradient")
     affine = learner.affine(first)
     require(affine.shape == (network.parameters,), f"affine must be [{network.parameters}], not {list(affine.shape)}")
@@ -173,59 +173,62 @@ def check_answering(learner: AnyLearner) -> None:
     network = network_of(learner)
     answering = learner.answering(network.adapter)
     for site in network.sites:
-        ours, theirs = ([field.shape for field in adapter.init(site)] for adapter in (answering, network.adapter))
-        require(ours == theirs, f"answering gave an adapter with states of shapes {ours} in place of {theirs}")
+        shapes, expected = ([field.shape for field in adapter.init(site)] for adapter in (answering, network.adapter))
+        require(shapes == expected, f"answering gave an adapter with states of shapes {shapes} in place of {expected}")
 
 
 def check_purity(learner: AnyLearner) -> None:
     """A lesson writes to none of its arguments, draws nothing that is not seeded and keeps nothing."""
-    for taught in walk(learner, 2 * len(SIZES)):
-        given = (taught.state, taught.lesson)
-        before, random = copy.deepcopy(given), torch.get_rng_state()
-        after, row = learner.learn(*given, taught.network)
-        require(same(taught.state, before[0]), f"{taught.where}, learn wrote to the state: return new tensors instead")
-        require(same(taught.lesson, before[1]), f"{taught.where}, learn wrote to the lesson")
-        require(torch.equal(random, torch.get_rng_state()), f"{taught.where}, learn used torch's global generator")
-        again = same((*after, row), (*taught.after, taught.row))
-        require(again, f"{taught.where}, the same lesson taught something else: keep nothing and draw nothing")
+    for result in walk(learner, 2 * len(SIZES)):
+        arguments = (result.state, result.lesson)
+        originals, rng = copy.deepcopy(arguments), torch.get_rng_state()
+        new_state, row = learner.learn(*arguments, result.network)
+        require(
+            equal(result.state, originals[0]), f"{result.case}, learn wrote to the state: return new tensors instead"
+        )
+        require(equal(result.lesson, originals[1]), f"{result.case}, learn wrote to the lesson")
+        require(torch.equal(rng, torch.get_rng_state()), f"{result.case}, learn used torch's global generator")
+        is_repeatable = equal((*new_state, row), (*result.new_state, result.row))
+        require(is_repeatable, f"{result.case}, the same lesson taught something else: keep nothing and draw nothing")
 
 
 def check_shapes(learner: AnyLearner) -> None:
     """The state keeps type, shapes and types of numbers over a hundred lessons, and so does the adapter's."""
     kinds: list[Any] = []
-    for taught in walk(learner, 100):
-        kinds = kinds or [_kind(field) for field in taught.state]
-        require(type(taught.after) is type(taught.state), f"{taught.where}, learn must return a state as init does")
-        kept = [_kind(field) for field in taught.after] == kinds
+    for result in walk(learner, 100):
+        kinds = kinds or [_kind(field) for field in result.state]
+        require(type(result.new_state) is type(result.state), f"{result.case}, learn must return a state as init does")
+        is_preserved = [_kind(field) for field in result.new_state] == kinds
         require(
-            kept, f"{taught.where}, the fields of the state must keep shapes and types: a stream's bytes are counted"
+            is_preserved,
+            f"{result.case}, the fields of the state must keep shapes and types: a stream's bytes are counted",
         )
+        require(_kind(result.row) == _kind(result.lesson.after), f"{result.case}, the row must be one of the adapter's")
         require(
-            _kind(taught.row) == _kind(taught.lesson.after), f"{taught.where}, the row must be one of the adapter's"
-        )
-        require(
-            all(_is_plain(part) for part in (*taught.after, taught.row)), f"{taught.where}, detach what is returned"
+            all(_is_plain(part) for part in (*result.new_state, result.row)), f"{result.case}, detach what is returned"
         )
 
 
 def check_finite(learner: AnyLearner) -> None:
     """What is added to the network is float32 and finite, whatever images were seen, and so is the adapter's state."""
     for images in (pixels, floating, flat):
-        for taught in walk(learner, 3 * len(SIZES), images):
-            affine = learner.affine(taught.after)
-            shape, parameters = list(affine.shape), taught.network.parameters
+        for result in walk(learner, 3 * len(SIZES), images):
+            affine = learner.affine(result.new_state)
+            shape, parameters = list(affine.shape), result.network.parameters
             require(
                 shape == [parameters] and affine.dtype == torch.float32,
-                f"{taught.where}, affine must be [{parameters}] float32, not {shape} {affine.dtype}",
+                f"{result.case}, affine must be [{parameters}] float32, not {shape} {affine.dtype}",
             )
-            finite = bool(affine.isfinite().all() and taught.row.isfinite().all())
-            require(finite, f"{taught.where}, not all numbers are finite: leave the state as it is where a step is not")
+            is_finite = bool(affine.isfinite().all() and result.row.isfinite().all())
+            require(
+                is_finite, f"{result.case}, not all numbers are finite: leave the state as it is where a step is not"
+            )
 
 
 def check_learns(learner: AnyLearner) -> None:
     """Within a hundred lessons the affine parameters move."""
-    for taught in walk(learner, 100):
-        if learner.affine(taught.after).any():
+    for result in walk(learner, 100):
+        if learner.affine(result.new_state).any():
             return
     raise AssertionError("after a hundred lessons affine is still all zeros: nothing was learned")
 

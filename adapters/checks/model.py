@@ -23,7 +23,7 @@ from adapters.state.memory import Key, Memory, join
 
 OVERFLOWS = 1e6
 """The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""
-ANOTHER = RobustBN(momentum=0.3125)
+OTHER = RobustBN(momentum=0.3125)
 """A strategy to share a forward with, of hyperparameters that nobody checks."""
 BREAKS = 7
 """The small network raises for images of this width, after its first BatchNorm."""
@@ -62,12 +62,12 @@ def require(condition: object, message: str) -> None:
         raise AssertionError(message)
 
 
-def same(a: Iterable[Tensor], b: Iterable[Tensor]) -> bool:
+def equal(a: Iterable[Tensor], b: Iterable[Tensor]) -> bool:
     """Whether two sequences of tensors are bit-identical; NaN equals NaN."""
     first, second = list(a), list(b)
     pairs = zip(first, second, strict=False)
-    alike = all(x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all()) for x, y in pairs)
-    return alike and len(first) == len(second)
+    is_equal = all(x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all()) for x, y in pairs)
+    return is_equal and len(first) == len(second)
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -88,7 +88,7 @@ def history(strategy: Strategy, stream: str = "a", seed: int = 0) -> list[Reques
     return [Request(images(n, seed + n), stream, strategy) for n in (3, 1, 2)]
 
 
-def alone(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Answer], dict[Key, Memory]]:
+def run_separately(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Answer], dict[Key, Memory]]:
     """Each request in a forward of its own, in order, from nothing: the reference for everything glued."""
     answers: list[Answer] = []
     memories: dict[Key, Memory] = {}
@@ -100,33 +100,35 @@ def alone(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Answe
     return answers, memories
 
 
-def remembered(memory: Memory) -> list[Tensor]:
+def state_tensors(memory: Memory) -> list[Tensor]:
     """All that a stream remembers."""
     return [memory.row, *(field for part in memory.parts for field in part)]
 
 
 def check_one_request_one_step(strategy: Strategy) -> None:
     """One forward for many requests, mixed in stream, strategy and n, answers and remembers as one forward each."""
-    mine, other = history(strategy), history(strategy, "b", seed=10)
-    requests = [mine[0], other[0], Request(images(2, 20), "a", ANOTHER), mine[1], other[1]]
-    requests += [Request(images(1, 21), "a", Source()), Request(images(2, 22), "a", strategy, update=False), mine[2]]
+    first, second = history(strategy), history(strategy, "b", seed=10)
+    requests = [first[0], second[0], Request(images(2, 20), "a", OTHER), first[1], second[1]]
+    requests += [Request(images(1, 21), "a", Source()), Request(images(2, 22), "a", strategy, update=False), first[2]]
     model = AdaptiveModel(SmallNet(), strategy)
-    glued = model.predict(requests)
-    answers, memories = alone(model, requests)
-    for now, then in zip(glued, answers, strict=True):
+    batched = model.predict(requests)
+    answers, memories = run_separately(model, requests)
+    for actual, expected in zip(batched, answers, strict=True):
         require(
-            close(now.logits, then.logits), "glued with others a request got another answer than in its own forward"
+            close(actual.logits, expected.logits),
+            "glued with others a request got another answer than in its own forward",
         )
         require(
-            (now.step, now.updated) == (then.step, then.updated), "glued requests counted other steps than separate"
+            (actual.step, actual.updated) == (expected.step, expected.updated),
+            "glued requests counted other steps than separate",
         )
-    held = model.memories()
-    alike = held.keys() == memories.keys() and all(
-        close(ours, theirs)
-        for key, memory in held.items()
-        for ours, theirs in zip(remembered(memory), remembered(memories[key]), strict=True)
+    batched_memories = model.memories()
+    is_equal = batched_memories.keys() == memories.keys() and all(
+        close(tensor, expected)
+        for key, memory in batched_memories.items()
+        for tensor, expected in zip(state_tensors(memory), state_tensors(memories[key]), strict=True)
     )
-    require(alike, "glued requests left another state than separate ones")
+    require(is_equal, "glued requests left another state than separate ones")
 
 
 class ByStep(nn.Module):
@@ -135,12 +137,12 @@ class ByStep(nn.Module):
     def __init__(self, site: Site, adapter: AnyAdapter) -> None:
         super().__init__()
         self.site, self.adapter = site, adapter
-        self.state = self.after = adapter.init(site)
+        self.state = self.new_state = adapter.init(site)
 
     def forward(self, x: Tensor) -> Tensor:
         """The request ``x`` ``[n, C, ...]``, normalized."""
-        used, self.after = self.adapter.step(self.site, self.state, measure(x).of(slice(None)))
-        rows = Statistics(used.mean.expand(x.shape[:2]), used.var.expand(x.shape[:2]))
+        statistics, self.new_state = self.adapter.step(self.site, self.state, measure(x).of(slice(None)))
+        rows = Statistics(statistics.mean.expand(x.shape[:2]), statistics.var.expand(x.shape[:2]))
         return normalize(x, rows, Affine(self.site.weight, self.site.bias, self.site.eps))
 
 
@@ -153,65 +155,68 @@ def check_engine(adapter: AnyAdapter) -> None:
     layers = [ByStep(site, adapter) for site in Sites(network)]
     network.bn, network.bn1d = layers  # type: ignore[assignment]
     states: dict[Any, list[Any]] = {}
-    words = "otherwise than step one by one: mend weights or batched, or leave them out"
+    message = "otherwise than step one by one: mend weights or batched, or leave them out"
     for request, answer in zip(requests, model.predict(requests), strict=True):
-        held = states.get(request.stream) or [adapter.init(layer.site) for layer in layers]
-        for layer, state in zip(layers, held, strict=True):
+        old_states = states.get(request.stream) or [adapter.init(layer.site) for layer in layers]
+        for layer, state in zip(layers, old_states, strict=True):
             layer.state = state
         with torch.no_grad():
             expected = network(request.images)
-        require(close(answer.logits, expected), f"the engine answered {words}")
-        states[request.stream] = [layer.after for layer in layers] if request.update else held
+        require(close(answer.logits, expected), f"the engine answered {message}")
+        states[request.stream] = [layer.new_state for layer in layers] if request.update else old_states
     for entry in model.state_dict()["streams"]:
-        require(close(entry["row"], join(states[entry["stream"]])), f"the engine remembers {words}")
+        require(close(entry["row"], join(states[entry["stream"]])), f"the engine remembers {message}")
 
 
 def check_isolation(strategy: Strategy) -> None:
     """Other streams and strategies between a stream's requests change nothing for it, not by a bit."""
-    mine = history(strategy)
+    requests = history(strategy)
     model = AdaptiveModel(SmallNet(), strategy)
-    expected, memories = alone(model, mine)
-    others = [Request(5 * images(4, 30 + k), "a" if k % 2 else "b", a) for k, a in enumerate((strategy, ANOTHER))]
-    mixed = [request for own in mine for request in (*others, own)]
-    answers, after = alone(model, mixed)
-    require(same((a.logits for a in answers[2::3]), (a.logits for a in expected)), "other streams changed an answer")
+    expected, memories = run_separately(model, requests)
+    others = [Request(5 * images(4, 30 + k), "a" if k % 2 else "b", a) for k, a in enumerate((strategy, OTHER))]
+    interleaved = [request for turn in requests for request in (*others, turn)]
+    answers, new_memories = run_separately(model, interleaved)
+    require(equal((a.logits for a in answers[2::3]), (a.logits for a in expected)), "other streams changed an answer")
     key = Key("a", strategy)
-    require(same(remembered(after[key]), remembered(memories[key])), "other streams changed the state of a stream")
+    require(
+        equal(state_tensors(new_memories[key]), state_tensors(memories[key])),
+        "other streams changed the state of a stream",
+    )
 
 
 def check_commit(strategy: Strategy) -> None:
     """A request that fails or is not finite leaves every state as it was; its neighbours are served and committed."""
     model = AdaptiveModel(SmallNet(), strategy)
     model.predict(history(strategy))
-    before = _rows(model)
+    old_rows = _rows(model)
     try:
         model.predict([Request(images(2, 40, size=BREAKS), "a", strategy)])
     except RuntimeError:
-        require(same(_rows(model), before), "a forward that raised left another state: write nothing in step")
+        require(equal(_rows(model), old_rows), "a forward that raised left another state: write nothing in step")
     else:
         raise AssertionError("an exception of the network must reach the caller")
-    bad = Request(images(2, 41).index_fill(3, torch.tensor([0]), 2 * OVERFLOWS), "a", strategy)
-    answer = model.predict([bad])[0]
+    invalid = Request(images(2, 41).index_fill(3, torch.tensor([0]), 2 * OVERFLOWS), "a", strategy)
+    answer = model.predict([invalid])[0]
     require(not (answer.finite or answer.updated), "logits that are NaN must be reported as not finite, not updated")
-    require(same(_rows(model), before), "a request that was not finite changed the state")
-    sound = [Request(images(2, 42), "a", strategy), Request(images(1, 43), "b", strategy)]
+    require(equal(_rows(model), old_rows), "a request that was not finite changed the state")
+    valid = [Request(images(2, 42), "a", strategy), Request(images(1, 43), "b", strategy)]
     later = Request(images(3, 44), "a", strategy)
-    glued = model.predict([sound[0], bad, sound[1], later])
+    batched = model.predict([valid[0], invalid, valid[1], later])
     model.reset()
-    expected = model.predict([*history(strategy), *sound, later])[3:]
-    exact = all(close(a.logits, b.logits) for a, b in zip((glued[0], *glued[2:]), expected, strict=True))
-    require(exact, "a request that was not finite changed the answers of its neighbours")
+    expected = model.predict([*history(strategy), *valid, later])[3:]
+    is_equal = all(close(a.logits, b.logits) for a, b in zip((batched[0], *batched[2:]), expected, strict=True))
+    require(is_equal, "a request that was not finite changed the answers of its neighbours")
 
 
 def check_update_false(strategy: Strategy) -> None:
     """With ``update=False`` the answer is the same and the state stays, bit by bit."""
     model = AdaptiveModel(SmallNet(), strategy)
     model.predict(history(strategy))
-    before = _rows(model)
-    looked = model.predict([Request(images(2, 50), "a", strategy, update=False)])[0]
-    require(same(_rows(model), before) and not looked.updated, "update=False changed the state")
-    learned = model.predict([Request(images(2, 50), "a", strategy)])[0]
-    require(same([looked.logits], [learned.logits]), "update=False gave another answer than update=True")
+    old_rows = _rows(model)
+    answer = model.predict([Request(images(2, 50), "a", strategy, update=False)])[0]
+    require(equal(_rows(model), old_rows) and not answer.updated, "update=False changed the state")
+    updating = model.predict([Request(images(2, 50), "a", strategy)])[0]
+    require(equal([answer.logits], [updating.logits]), "update=False gave another answer than update=True")
 
 
 def check_reset(strategy: Strategy) -> None:
@@ -220,16 +225,16 @@ def check_reset(strategy: Strategy) -> None:
     first = [answer.logits for answer in map(_single(model), history(strategy))]
     for name in ("a", None):
         model.reset(name)
-        again = [answer.logits for answer in map(_single(model), history(strategy))]
-        require(same(first, again), "after a reset the same requests got other answers: keep nothing but the state")
-    twin = [answer.logits for answer in map(_single(model), history(strategy, "never seen"))]
-    require(same(first, twin), "a stream that was never seen must answer as a reset one does")
+        repeated = [answer.logits for answer in map(_single(model), history(strategy))]
+        require(equal(first, repeated), "after a reset the same requests got other answers: keep nothing but the state")
+    new_stream = [answer.logits for answer in map(_single(model), history(strategy, "never seen"))]
+    require(equal(first, new_stream), "a stream that was never seen must answer as a reset one does")
 
 
 def check_edge_inputs(strategy: Strategy) -> None:
     """One image, a constant image, a 1x1 map, and image sizes in turn are answered with finite numbers."""
     model = AdaptiveModel(SmallNet(), strategy)
-    shown = {
+    batches = {
         "one image": images(1, 60),
         "a constant image": torch.full((1, 3, 8, 8), 0.5),
         "constant images": torch.zeros(4, 3, 8, 8),
@@ -238,9 +243,9 @@ def check_edge_inputs(strategy: Strategy) -> None:
         "a second image size": images(2, 63, size=5),
         "the first image size again": images(2, 64),
     }
-    for what, batch in shown.items():
+    for description, batch in batches.items():
         answer = model.predict([Request(batch, "a", strategy)])[0]
-        require(answer.finite and answer.updated, f"{what} must get a finite answer and leave a finite state")
+        require(answer.finite and answer.updated, f"{description} must get a finite answer and leave a finite state")
 
 
 CHECKS: dict[str, Callable[[Strategy], None]] = {
@@ -256,7 +261,7 @@ CHECKS: dict[str, Callable[[Strategy], None]] = {
 
 def _rows(model: AdaptiveModel) -> list[Tensor]:
     """Copies: what is read of a state may be written over by its next commit."""
-    return [field.clone() for memory in model.memories().values() for field in remembered(memory)]
+    return [field.clone() for memory in model.memories().values() for field in state_tensors(memory)]
 
 
 def _single(model: AdaptiveModel) -> Callable[[Request], Answer]:

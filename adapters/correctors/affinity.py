@@ -8,15 +8,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-LENGTH = 1e-12
+MIN_LENGTH = 1e-12
 """Length below which a feature vector has no direction."""
-ALIKE = 1e-12
+MIN_DISTANCE = 1e-12
 """Squared distance of unit vectors below which they are the same up to the rounding of float32."""
-SETTLED = 1e-8
+TOLERANCE = 1e-8
 """Relative change of the energy at which the iteration ends."""
-LOOKS = 5
+CHECK_EVERY = 5
 """Iterations between two looks at the energy: a look costs as much as an iteration, or waits for an accelerator."""
-MUCH = 2**13
+LARGE_ASSIGNMENT = 2**13
 """Numbers in an assignment from which on a look costs a processor less than iterations in vain."""
 
 
@@ -24,14 +24,14 @@ def directions(features: Tensor) -> Tensor:
     """Features ``[N, d]`` as unit vectors in double precision; a row of zeros stays one."""
     wide = features.double()
     lengths: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide / lengths.clamp_min(LENGTH)
+    return wide / lengths.clamp_min(MIN_LENGTH)
 
 
 def knn(units: Tensor, neighbours: int) -> Tensor:
     """``W_nj = 1`` for the nearest ``neighbours`` images j != n of each image n, else 0."""
-    apart = _squared_distances(units).fill_diagonal_(torch.inf)
-    nearest = apart.topk(min(neighbours, len(units) - 1), largest=False).indices
-    return torch.zeros_like(apart).scatter_(1, nearest, 1.0)
+    distances = _squared_distances(units).fill_diagonal_(torch.inf)
+    neighbours_of = distances.topk(min(neighbours, len(units) - 1), largest=False).indices
+    return torch.zeros_like(distances).scatter_(1, neighbours_of, 1.0)
 
 
 def rbf(units: Tensor, neighbours: int) -> Tensor:
@@ -39,9 +39,9 @@ def rbf(units: Tensor, neighbours: int) -> Tensor:
 
     Where images have so many duplicates that s is 0, duplicates have affinity 1 and others 0, the limit of the formula.
     """
-    apart = _squared_distances(units)
-    reach = apart.sqrt().topk(min(neighbours, len(units)), largest=False).values[:, -1].mean()
-    return torch.exp(apart / (-2.0 * reach.square().clamp_min(ALIKE)))
+    distances = _squared_distances(units)
+    reach = distances.sqrt().topk(min(neighbours, len(units)), largest=False).values[:, -1].mean()
+    return torch.exp(distances / (-2.0 * reach.square().clamp_min(MIN_DISTANCE)))
 
 
 def linear(units: Tensor, neighbours: int) -> Tensor:
@@ -61,26 +61,26 @@ def assign(scores: Tensor, affinity: Tensor, weight: float, iterations: int) -> 
     third iteration on, or after ``iterations``. ``scores [N, K]`` are log-probabilities, of the dtype of ``W [N, N]``.
     """
     share, energies = scores.softmax(-1), [torch.inf]
-    every = 1 if scores.device.type == "cpu" and scores.numel() > MUCH else LOOKS
-    exponents = scores.new_empty(every, *scores.shape)
+    interval = 1 if scores.device.type == "cpu" and scores.numel() > LARGE_ASSIGNMENT else CHECK_EVERY
+    exponents = scores.new_empty(interval, *scores.shape)
     shares = torch.empty_like(exponents)
     steps = list(zip(exponents.unbind(0), shares.unbind(0), strict=True))
-    for start in range(0, iterations, every):
-        taken = steps[: iterations - start]
-        for exponent, new in taken:
+    for start in range(0, iterations, interval):
+        batch = steps[: iterations - start]
+        for exponent, buffer in batch:
             torch.addmm(scores, affinity, share, alpha=weight, out=exponent)
-            share = torch.softmax(exponent, -1, out=new)
+            share = torch.softmax(exponent, -1, out=buffer)
         # The energy of a softmax of e is minus the sum of logsumexp(e), which is e - ln Y at any entry: at the largest
         # of each row, whose logarithm exists.
-        found = (shares.amax(-1).log() - exponents.amax(-1)).sum(-1)[: len(taken)]
-        energies = [energies[-1], *found.tolist()]
-        for i, (before, now) in enumerate(pairwise(energies)):
-            if start + i > 1 and abs(now - before) <= SETTLED * abs(before):
+        values = (shares.amax(-1).log() - exponents.amax(-1)).sum(-1)[: len(batch)]
+        energies = [energies[-1], *values.tolist()]
+        for i, (old, new) in enumerate(pairwise(energies)):
+            if start + i > 1 and abs(new - old) <= TOLERANCE * abs(old):
                 return shares[i].clone()
     return share.clone()
 
 
 def _squared_distances(units: Tensor) -> Tensor:
     lengths = units.square().sum(-1)
-    apart = lengths[:, None] + lengths - 2.0 * (units @ units.mT)
-    return apart.where(apart > ALIKE, 0.0)
+    distances = lengths[:, None] + lengths - 2.0 * (units @ units.mT)
+    return distances.where(distances > MIN_DISTANCE, 0.0)

@@ -13,7 +13,7 @@ class CofaState(NamedTuple):
     """The last image of a stream."""
 
     logits: Tensor  # [classes] float32, the network's own; zeros before there is one
-    held: Tensor  # [1] float32, 1 once there is one, else 0
+    filled: Tensor  # [1] float32, 1 once there is one, else 0
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Cofa:
     def correct(self, state: CofaState, features: Tensor, logits: Tensor) -> tuple[Tensor, CofaState]:
         """The more confident of both answers for each image, ``[n, classes]``."""
         del features
-        first = torch.where(state.held > 0, state.logits.to(logits.dtype), logits[0])
-        before = torch.cat([first[None], logits[:-1]])
+        predecessor = torch.where(state.filled > 0, state.logits.to(logits.dtype), logits[0])
+        predecessors = torch.cat([predecessor[None], logits[:-1]])
         # Halved before they are added: the sum of two finite logits may be too large for a float.
-        plain, blended = logits.softmax(-1), (0.5 * logits + 0.5 * before).softmax(-1)
-        surer = blended.amax(-1, keepdim=True) > plain.amax(-1, keepdim=True)
-        after = CofaState(logits[-1].to(state.logits, copy=True), torch.ones_like(state.held))
-        return torch.where(surer, blended, plain), after
+        single, blended = logits.softmax(-1), (0.5 * logits + 0.5 * predecessors).softmax(-1)
+        is_surer = blended.amax(-1, keepdim=True) > single.amax(-1, keepdim=True)
+        new_state = CofaState(logits[-1].to(state.logits, copy=True), torch.ones_like(state.filled))
+        return torch.where(is_surer, blended, single), new_state

@@ -31,11 +31,11 @@ class LameState(NamedTuple):
 
     features: Tensor  # [M, d] unit vectors, the latest image last
     scores: Tensor  # [M, K] the logarithms of the network's own probabilities
-    held: Tensor  # [1] how many of the M rows, counted from the last, are filled
+    filled: Tensor  # [1] how many of the M rows, counted from the last, are filled
     classes: Tensor  # [K] frequencies of the predicted classes
     repeats: Tensor  # [1] how often the prediction was that of the image before
     last: Tensor  # [1] the class predicted last, -1 before there is one
-    seen: Tensor  # [1] images counted, up to FREQUENCIES
+    images: Tensor  # [1] images counted, up to FREQUENCIES
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,15 @@ class Lame:
 
     def init(self, features: int, classes: int) -> LameState:
         """A stream without images: frequencies are uniform."""
-        m, gated = self.memory, int(self.when == "correlated")
+        memory, gated = self.memory, int(self.when == "correlated")
         return LameState(
-            features=torch.zeros(m, features),
-            scores=torch.zeros(m, classes),
-            held=torch.zeros(min(m, 1)),
+            features=torch.zeros(memory, features),
+            scores=torch.zeros(memory, classes),
+            filled=torch.zeros(min(memory, 1)),
             classes=torch.full((gated * classes,), 1.0 / classes),
             repeats=torch.zeros(gated),
             last=torch.full((gated,), -1.0),
-            seen=torch.zeros(gated),
+            images=torch.zeros(gated),
         )
 
     def correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
@@ -108,22 +108,22 @@ class Lame:
         return torch.cat(answers), state
 
     def _correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
-        units, own = directions(features), logits.double().softmax(-1)
-        after = self._remember(state, units, (own + FLOOR).log())
+        units, probabilities = directions(features), logits.double().softmax(-1)
+        new_state = self._remember(state, units, (probabilities + FLOOR).log())
         if self.when == "correlated":
-            after = count(after, logits.argmax(-1))
-        if self.when == "always" or correlated(after):
-            own = self._agree(state, units, own)
-        return own.to(logits.dtype), after
+            new_state = count(new_state, logits.argmax(-1))
+        if self.when == "always" or correlated(new_state):
+            probabilities = self._agree(state, units, probabilities)
+        return probabilities.to(logits.dtype), new_state
 
-    def _agree(self, state: LameState, units: Tensor, own: Tensor) -> Tensor:
-        images, scores = len(units), (own + FLOOR).log()
+    def _agree(self, state: LameState, units: Tensor, probabilities: Tensor) -> Tensor:
+        images, scores = len(units), (probabilities + FLOOR).log()
         if self.memory:
-            empty = self.memory - int(state.held)
+            empty = self.memory - int(state.filled)
             units = torch.cat([state.features[empty:].double(), units])
             scores = torch.cat([state.scores[empty:].double(), scores])
         if len(units) < 2:
-            return own
+            return probabilities
         affinity = AFFINITIES[self.affinity](units, self.neighbours)
         return assign(scores, affinity, self.weight, self.iterations)[-images:]
 
@@ -136,38 +136,38 @@ class Lame:
             # Cloned, so that no row that left is kept alive.
             features=torch.cat([state.features, units.float()])[images:].clone(),
             scores=torch.cat([state.scores, scores.float()])[images:].clone(),
-            held=(state.held + images).clamp(max=self.memory),
+            filled=(state.filled + images).clamp(max=self.memory),
         )
 
 
 def count(state: LameState, predicted: Tensor) -> LameState:
     """The state after the predictions ``[n]`` of a request, counted image by image."""
     predicted = predicted.to(state.last.dtype)
-    steps = state.seen + torch.arange(len(predicted), device=predicted.device)  # images before each
-    before = torch.cat([state.last, predicted[:-1]])
-    kept, weights = _averaged(1.0 / (steps + PRIOR + 1).clamp(max=FREQUENCIES))
+    steps = state.images + torch.arange(len(predicted), device=predicted.device)  # images before each
+    previous = torch.cat([state.last, predicted[:-1]])
+    decay, weights = _moving_average(1.0 / (steps + PRIOR + 1).clamp(max=FREQUENCIES))
     # A stream's first image, of weight 1, makes no pair; the first pair has weight 1 as well and replaces it.
-    pairs_kept, pair_weights = _averaged(1.0 / steps.clamp(1, REPEATS))
+    pair_decay, pair_weights = _moving_average(1.0 / steps.clamp(1, REPEATS))
     return state._replace(
-        classes=(kept * state.classes).index_add(0, predicted.long(), weights),
-        repeats=pairs_kept * state.repeats + (pair_weights * (predicted == before)).sum(),
+        classes=(decay * state.classes).index_add(0, predicted.long(), weights),
+        repeats=pair_decay * state.repeats + (pair_weights * (predicted == previous)).sum(),
         last=predicted[-1:].clone(),
-        seen=(state.seen + len(predicted)).clamp(max=FREQUENCIES),
+        images=(state.images + len(predicted)).clamp(max=FREQUENCIES),
     )
 
 
 def correlated(state: LameState) -> bool:
     """Whether predictions repeat more often than those of independent images would: the rule of `Lame`."""
-    pairs = state.seen - 1
+    pairs = state.images - 1
     q = state.classes
     chance = q.square().sum()
     variance = (chance + 2.0 * q.pow(3).sum() - 3.0 * chance.square()).clamp_min(0.0)
     error = (variance / pairs.clamp(1, 2 * REPEATS - 1)).sqrt()
-    beyond = state.repeats - chance - SIGMAS * error - SIGMAS**2 / 6.0 / pairs.clamp(1, REPEATS)
-    return bool(beyond > 0)
+    excess = state.repeats - chance - SIGMAS * error - SIGMAS**2 / 6.0 / pairs.clamp(1, REPEATS)
+    return bool(excess > 0)
 
 
-def _averaged(weights: Tensor) -> tuple[Tensor, Tensor]:
+def _moving_average(weights: Tensor) -> tuple[Tensor, Tensor]:
     """For steps ``x <- (1 - w) x + w new`` in a row: what is left of x ``[1]``, and the weight of each new one."""
-    left = (1.0 - weights).flip(0).cumprod(0).flip(0)
-    return left[:1], torch.cat([left[1:], left.new_ones(1)]) - left
+    remainder = (1.0 - weights).flip(0).cumprod(0).flip(0)
+    return remainder[:1], torch.cat([remainder[1:], remainder.new_ones(1)]) - remainder

@@ -90,7 +90,7 @@ class Together:
             for _ in range(next(iter(learners.values())).steps):
                 slopes = self._slopes(lessons, [after[key].affine for key in lessons], learners)
                 for (key, learner), slope in zip(learners.items(), slopes.unbind(0), strict=True):
-                    stepped = learner.stepped(after[key], slope)
+                    stepped = learner.take_step(after[key], slope)
                     if stepped is None:
                         return None
                     after[key] = stepped

@@ -35,7 +35,7 @@ DEVIATIONS = 4.0
 """The range of pixels in standard deviations of usual images: what noise is measured by where the range is unknown."""
 
 
-class Dice:
+class Draws:
     """Random numbers for n images, the same for the same seed and number whatever ran before."""
 
     def __init__(self, images: Tensor, seed: int, number: int) -> None:
@@ -46,10 +46,10 @@ class Dice:
         self._few = torch.Generator().manual_seed(start)
         self._many = torch.Generator(images.device).manual_seed(start + 1)
 
-    def around(self, centre: float, strength: float) -> Tensor:
+    def uniform(self, centre: float, strength: float) -> Tensor:
         """One number per image from ``centre - strength`` to ``centre + strength``: ``[n, 1, 1, 1]``."""
-        drawn = 2 * torch.rand(len(self._images), 1, 1, 1, generator=self._few) - 1
-        return (centre + strength * drawn).to(self._images.device)
+        sample = 2 * torch.rand(len(self._images), 1, 1, 1, generator=self._few) - 1
+        return (centre + strength * sample).to(self._images.device)
 
     def noise(self, like: Tensor) -> Tensor:
         """Standard normal numbers, one for each of ``like``."""
@@ -68,56 +68,58 @@ def augment(images: Tensor, seed: int, number: int, strengths: Strengths = DEFAU
     Paper: Wang et al. 2022, "Continual Test-Time Domain Adaptation" (CoTTA), whose list RoTTA took over with other
     strengths. There the image is padded, moved and cut out again, and colours change in random order.
     """
-    dice = Dice(images, seed, number)
+    draws = Draws(images, seed, number)
     if images.dtype == torch.uint8:
-        return _pixels(images, dice, strengths) if images.dim() == 4 and images.shape[3] == 3 else images
+        return _augment_pixels(images, draws, strengths) if images.dim() == 4 and images.shape[3] == 3 else images
     x = images.float()
     if x.dim() == 4:
-        x = _flipped(_blurred(_moved(x, dice, strengths), dice, strengths.blur), dice, strengths.flip)
-    x = x + DEVIATIONS * strengths.noise * x.std(correction=0) * dice.noise(x)
+        x = _flip(_blur(_transform(x, draws, strengths), draws, strengths.blur), draws, strengths.flip)
+    x = x + DEVIATIONS * strengths.noise * x.std(correction=0) * draws.noise(x)
     return x.to(images.dtype)
 
 
-def _pixels(images: Tensor, dice: Dice, strengths: Strengths) -> Tensor:
-    x = _coloured(images.permute(0, 3, 1, 2).contiguous() / 255, dice, strengths)
-    x = _flipped(_blurred(_moved(x, dice, strengths), dice, strengths.blur), dice, strengths.flip)
-    x = x.add_(dice.noise(x), alpha=strengths.noise).clamp_(0, 1)
+def _augment_pixels(images: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
+    x = _jitter_colours(images.permute(0, 3, 1, 2).contiguous() / 255, draws, strengths)
+    x = _flip(_blur(_transform(x, draws, strengths), draws, strengths.blur), draws, strengths.flip)
+    x = x.add_(draws.noise(x), alpha=strengths.noise).clamp_(0, 1)
     return x.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def _coloured(x: Tensor, dice: Dice, strengths: Strengths) -> Tensor:
+def _jitter_colours(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
     """Brightness, contrast, saturation, hue and gamma of images ``[n, 3, H, W]`` from 0 to 1."""
-    x = (x * dice.around(1, strengths.brightness)).clamp_(0, 1)
-    contrast = dice.around(1, strengths.contrast)
+    x = (x * draws.uniform(1, strengths.brightness)).clamp_(0, 1)
+    contrast = draws.uniform(1, strengths.contrast)
     grey = x.mean((2, 3)) @ x.new_tensor(LUMA)
     x = torch.addcmul((1 - contrast) * grey.view(-1, 1, 1, 1), x, contrast).clamp_(0, 1)
     # Saturation and hue mix the channels of a pixel alike everywhere: one small product instead of ten passes.
-    mixing = _turning(2 * math.pi * dice.around(0, strengths.hue)) @ _fading(dice.around(1, strengths.saturation))
+    mixing = _hue_matrix(2 * math.pi * draws.uniform(0, strengths.hue)) @ _saturation_matrix(
+        draws.uniform(1, strengths.saturation)
+    )
     x = (mixing @ x.flatten(2)).view(x.shape).clamp_(0, 1)
-    return x.pow_(dice.around(1, strengths.gamma))
+    return x.pow_(draws.uniform(1, strengths.gamma))
 
 
-def _fading(saturation: Tensor) -> Tensor:
+def _saturation_matrix(saturation: Tensor) -> Tensor:
     """Channels between grey (0) and as they are (1): ``[n, 3, 3]``."""
     share = saturation.view(-1, 1, 1)
     return share * torch.eye(3).to(share) + (1 - share) * share.new_tensor(LUMA)
 
 
-def _turning(angle: Tensor) -> Tensor:
+def _hue_matrix(angle: Tensor) -> Tensor:
     """Colours turned around the axis of greys by Rodrigues' formula: hue changes, the mean of the channels stays."""
     cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
-    one = torch.eye(3).to(angle)
-    across = (one.roll(1, 0) - one.roll(-1, 0)) / math.sqrt(3)
-    return cos * one + (1 - cos) / 3 + sin * across
+    identity = torch.eye(3).to(angle)
+    across = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)
+    return cos * identity + (1 - cos) / 3 + sin * across
 
 
-def _moved(x: Tensor, dice: Dice, strengths: Strengths) -> Tensor:
+def _transform(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
     """Images ``[n, C, H, W]`` turned, shifted and scaled; beyond the border the border goes on."""
     height, width = x.shape[2:]
-    angle = math.radians(1) * dice.around(0, strengths.degrees)
+    angle = math.radians(1) * draws.uniform(0, strengths.degrees)
     # A shift is a share of the side, which is 2 long in the coordinates of the grid.
-    right, down = 2 * dice.around(0, strengths.shift), 2 * dice.around(0, strengths.shift)
-    size = dice.around(1, strengths.scale)
+    right, down = 2 * draws.uniform(0, strengths.shift), 2 * draws.uniform(0, strengths.shift)
+    size = draws.uniform(1, strengths.scale)
     cos, sin = angle.cos() / size, angle.sin() / size
     # The grid is a square whatever the image is, so a rotation of pixels is skewed there by the ratio of the sides.
     rows = torch.cat([cos, -sin * height / width, right, sin * width / height, cos, down], 1)
@@ -125,10 +127,10 @@ def _moved(x: Tensor, dice: Dice, strengths: Strengths) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def _blurred(x: Tensor, dice: Dice, strength: float) -> Tensor:
+def _blur(x: Tensor, draws: Draws, strength: float) -> Tensor:
     """Gaussian blur with five taps each way."""
     # Below this nothing of a neighbour is left in float32, and zero would divide by zero.
-    deviation = dice.around(strength / 2, strength / 2).clamp_min(1e-3)
+    deviation = draws.uniform(strength / 2, strength / 2).clamp_min(1e-3)
     taps = [torch.exp(-0.5 * (k / deviation).square()) for k in range(3)]
     total = taps[0] + 2 * (taps[1] + taps[2])
     for axis in (2, 3):
@@ -140,6 +142,6 @@ def _blurred(x: Tensor, dice: Dice, strength: float) -> Tensor:
     return x
 
 
-def _flipped(x: Tensor, dice: Dice, probability: float) -> Tensor:
+def _flip(x: Tensor, draws: Draws, probability: float) -> Tensor:
     """Some images mirrored left to right."""
-    return torch.where(dice.around(0.5, 0.5) < probability, x.flip(3), x)
+    return torch.where(draws.uniform(0.5, 0.5) < probability, x.flip(3), x)

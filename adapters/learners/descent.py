@@ -70,24 +70,24 @@ class Descent:
             return state, lesson.after
         # What is made under inference_mode could not be learned from later.
         with torch.inference_mode(False), torch.no_grad():
-            images, before = outside_inference_mode(lesson.images), outside_inference_mode(lesson.before)
-            return self._descended(
-                DescentState(*map(outside_inference_mode, state)), images, before, network
+            images, row = outside_inference_mode(lesson.images), outside_inference_mode(lesson.before)
+            return self._descend(
+                DescentState(*map(outside_inference_mode, state)), images, row, network
             ), outside_inference_mode(lesson.after)
 
-    def stepped(self, state: DescentState, slope: Tensor) -> DescentState | None:
+    def take_step(self, state: DescentState, slope: Tensor) -> DescentState | None:
         """The state after one step down the ``slope`` ``[parameters]``, or None where the step is not finite."""
         affine, trace = OPTIMIZERS[self.optimizer](state.affine, slope, Trace(*state[1:]), self.lr)
         # A square that overflows would stay in the average for ever, so what is remembered must be finite too.
         return DescentState(affine, *trace) if all_finite(slope, affine, trace.first, trace.second) else None
 
-    def _descended(self, state: DescentState, images: Tensor, before: Tensor, network: Network) -> DescentState:
+    def _descend(self, state: DescentState, images: Tensor, row: Tensor, network: Network) -> DescentState:
         def loss(affine: Tensor) -> tuple[Tensor, None]:
-            return self.loss(network(images, before, affine)[0]), None
+            return self.loss(network(images, row, affine)[0]), None
 
         for _ in range(self.steps):
-            after = self.stepped(state, gradient(loss, state.affine)[0])
-            if after is None:
+            new_state = self.take_step(state, gradient(loss, state.affine)[0])
+            if new_state is None:
                 break
-            state = after
+            state = new_state
         return state

@@ -43,11 +43,11 @@ class EvictionRule(NamedTuple):
     lambda_t: float  # t, how much age counts
     lambda_u: float  # u, how much uncertainty counts
 
-    def timely(self, age: int, capacity: int) -> float:
+    def age_score(self, age: int, capacity: int) -> float:
         """The first term of H."""
         return self.lambda_t / (1 + math.exp(-age / capacity))
 
-    def unsure(self, uncertainty: float) -> float:
+    def uncertainty_score(self, uncertainty: float) -> float:
         """The second term of H; with a single class nothing is uncertain."""
         return self.lambda_u * uncertainty / math.log(self.classes) if self.classes > 1 else 0.0
 
@@ -57,8 +57,8 @@ class Item(NamedTuple):
 
     label: int
     uncertainty: float
-    unsure: float  # what it adds to H
-    born: int  # how many images were offered before it, so that nothing is written as it ages
+    uncertainty_score: float  # what it adds to H
+    birth: int  # how many images were offered before it, so that nothing is written as it ages
 
 
 class MemoryBankUpdate:
@@ -68,16 +68,16 @@ class MemoryBankUpdate:
     """
 
     def __init__(self, bank: Bank, rule: EvictionRule, images: Tensor) -> None:
-        self._bank, self._rule, self._offered = bank, rule, images
+        self._bank, self._rule, self._images = bank, rule, images
         columns = zip(*(field.tolist() for field in bank[1:]), strict=True)
         self._clock = 0
         self._items = [
-            Item(label, uncertainty, rule.unsure(uncertainty), -age) if filled else None
+            Item(label, uncertainty, rule.uncertainty_score(uncertainty), -age) if filled else None
             for label, uncertainty, age, filled in columns
         ]
         self._counts = Counter(item.label for item in self._items if item)
         self._unwritten: dict[int, int] = {}  # slot: which of the request's images goes there
-        self._copied: Tensor | None = None
+        self._new_images: Tensor | None = None
 
     def offer(self, index: int, label: int, uncertainty: float) -> None:
         """Take in the request's image of that index, in place of another if need be, or refuse it; then all age.
@@ -88,12 +88,12 @@ class MemoryBankUpdate:
 
         Paper: Yuan, Xie and Li 2023, "Robust Test-Time Adaptation in Dynamic Scenarios", section 3.
         """
-        item = Item(label, uncertainty, self._rule.unsure(uncertainty), self._clock)
+        item = Item(label, uncertainty, self._rule.uncertainty_score(uncertainty), self._clock)
         slot = self._slot(item)
         if slot is not None:
-            before = self._items[slot]
-            if before is not None:
-                self._counts[before.label] -= 1
+            old = self._items[slot]
+            if old is not None:
+                self._counts[old.label] -= 1
             self._counts[label] += 1
             self._items[slot] = item
             self._unwritten[slot] = index
@@ -102,34 +102,34 @@ class MemoryBankUpdate:
     def bank(self) -> Bank:
         """The bank as it is now; what was taken before may be written to when more is offered."""
         if self._unwritten:
-            if self._copied is None:
-                self._copied = self._bank.images.clone()
-            slots, indices = (torch.tensor(list(part)) for part in zip(*self._unwritten.items(), strict=True))
-            taken = self._offered[indices.to(self._offered.device)]
-            self._copied[slots.to(self._copied.device)] = taken.to(self._copied.device)
+            if self._new_images is None:
+                self._new_images = self._bank.images.clone()
+            slots, indices = (torch.tensor(list(values)) for values in zip(*self._unwritten.items(), strict=True))
+            additions = self._images[indices.to(self._images.device)]
+            self._new_images[slots.to(self._new_images.device)] = additions.to(self._new_images.device)
             self._unwritten = {}
-        images = self._bank.images if self._copied is None else self._copied
+        images = self._bank.images if self._new_images is None else self._new_images
         rows = [
-            (item.label, item.uncertainty, self._clock - item.born, True) if item else (0, 0.0, 0, False)
+            (item.label, item.uncertainty, self._clock - item.birth, True) if item else (0, 0.0, 0, False)
             for item in self._items
         ]
         pairs = zip(zip(*rows, strict=True), self._bank[1:], strict=True)
         return Bank(images, *(torch.tensor(column, dtype=old.dtype, device=old.device) for column, old in pairs))
 
-    def _slot(self, new: Item) -> int | None:
+    def _slot(self, item: Item) -> int | None:
         capacity = len(self._items)
-        if self._counts[new.label] < capacity / self._rule.classes:
+        if self._counts[item.label] < capacity / self._rule.classes:
             if None in self._items:
                 return self._items.index(None)
-            most = max(self._counts.values())
-            rivals = {label for label, count in self._counts.items() if count == most}
+            largest = max(self._counts.values())
+            rivals = {label for label, count in self._counts.items() if count == largest}
         else:
-            rivals = {new.label}
-        timely, now = self._rule.timely, self._clock
+            rivals = {item.label}
+        age_score, clock = self._rule.age_score, self._clock
         # The first of a tuple that differs decides: the most expendable, of the highest class, the latest.
         score, _, _, slot = max(
-            (timely(now - item.born, capacity) + item.unsure, item.label, item.born, slot)
-            for slot, item in enumerate(self._items)
-            if item is not None and item.label in rivals
+            (age_score(clock - entry.birth, capacity) + entry.uncertainty_score, entry.label, entry.birth, slot)
+            for slot, entry in enumerate(self._items)
+            if entry is not None and entry.label in rivals
         )
-        return slot if score > timely(0, capacity) + new.unsure else None
+        return slot if score > age_score(0, capacity) + item.uncertainty_score else None

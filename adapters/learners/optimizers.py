@@ -53,7 +53,7 @@ OPTIMIZERS: dict[str, Callable[[Tensor, Tensor, Trace, float], tuple[Tensor, Tra
 """Each by the name that a user gives it."""
 
 
-def gradient(of: Callable[[Tensor], tuple[Tensor, Any]], at: Tensor) -> tuple[Tensor, Any]:
+def gradient(function: Callable[[Tensor], tuple[Tensor, Any]], values: Tensor) -> tuple[Tensor, Any]:
     """The slope of a loss at ``at``, and what else came out of it.
 
     ``of`` maps values to the loss, a scalar, and anything beside it. Works under ``no_grad``, and under
@@ -61,12 +61,12 @@ def gradient(of: Callable[[Tensor], tuple[Tensor, Any]], at: Tensor) -> tuple[Te
     not depend on ``at``.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        here = at.detach().clone().requires_grad_()
-        loss, beside = of(here)
+        leaf = values.detach().clone().requires_grad_()
+        loss, extra = function(leaf)
         if not loss.requires_grad:
-            return torch.zeros_like(at), beside
-        (slope,) = torch.autograd.grad(loss, here, materialize_grads=True)
-    return slope, beside
+            return torch.zeros_like(values), extra
+        (slope,) = torch.autograd.grad(loss, leaf, materialize_grads=True)
+    return slope, extra
 
 
 def outside_inference_mode(tensor: Tensor) -> Tensor:

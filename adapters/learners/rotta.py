@@ -32,7 +32,7 @@ class RottaState(NamedTuple):
     uncertainties: Tensor
     ages: Tensor
     filled: Tensor
-    seen: Tensor  # [] int64 on the CPU, how many images the stream has had
+    images_seen: Tensor  # [] int64 on the CPU, how many images the stream has had
 
     @property
     def bank(self) -> Bank:
@@ -105,17 +105,19 @@ class RoTTA:
 
     def _learn(self, state: RottaState, lesson: Lesson, network: Network) -> tuple[RottaState, Tensor]:
         images, row = lesson.images, lesson.after
-        bank, seen = state.bank, int(state.seen)
+        bank, images_seen = state.bank, int(state.images_seen)
         if (images.shape[1:], images.dtype) != (bank.images.shape[1:], bank.images.dtype):
             bank = empty(self.capacity, images)
-        keeper = MemoryBankUpdate(bank, EvictionRule(lesson.logits.shape[1], self.lambda_t, self.lambda_u), images)
-        for index, (label, uncertainty) in enumerate(zip(*_judged(lesson.logits), strict=True)):
+        update = MemoryBankUpdate(bank, EvictionRule(lesson.logits.shape[1], self.lambda_t, self.lambda_u), images)
+        for index, (label, uncertainty) in enumerate(zip(*_labels_and_entropies(lesson.logits), strict=True)):
             if isfinite(uncertainty):
-                keeper.offer(index, label, uncertainty)
-            seen += 1
-            if seen % self.update_every == 0:
-                state, row = self._update(state, row, keeper.bank(), network)
-        return state._replace(**keeper.bank()._asdict(), seen=torch.full_like(state.seen, seen)), row
+                update.offer(index, label, uncertainty)
+            images_seen += 1
+            if images_seen % self.update_every == 0:
+                state, row = self._update(state, row, update.bank(), network)
+        return state._replace(
+            **update.bank()._asdict(), images_seen=torch.full_like(state.images_seen, images_seen)
+        ), row
 
     def _update(self, state: RottaState, row: Tensor, bank: Bank, network: Network) -> tuple[RottaState, Tensor]:
         """Student and teacher after one look at the bank, and the teacher's statistics."""
@@ -123,27 +125,32 @@ class RoTTA:
             return state, row
         filled = bank.images if bank.filled.all() else bank.images[bank.filled.to(bank.images.device)]
         images = filled.to(row.device)  # augmenting is quicker where the network is
-        logits, row_after = network(images, row, state.teacher)
+        logits, new_row = network(images, row, state.teacher)
         target = logits.softmax(1)
-        shown = augment(images, self.seed, int(state.updates)) if self.augment else images
+        views = augment(images, self.seed, int(state.updates)) if self.augment else images
         weights = (-bank.ages[bank.filled] / self.capacity).sigmoid().to(target)
 
         def loss(student: Tensor) -> tuple[Tensor, Tensor]:
-            logits, after = network(shown, state.row, student)
-            return -(weights * (target * logits.log_softmax(1)).sum(1)).mean(), after
+            logits, row = network(views, state.row, student)
+            return -(weights * (target * logits.log_softmax(1)).sum(1)).mean(), row
 
-        slope, own_row = gradient(loss, state.student)
+        slope, student_row = gradient(loss, state.student)
         student, trace = adam(state.student, slope, Trace(state.first, state.second, state.updates), self.lr)
         teacher = state.teacher.lerp(student, self.teacher_rate)
-        if not all_finite(slope, student, trace.first, trace.second, teacher, own_row, row_after):
+        if not all_finite(slope, student, trace.first, trace.second, teacher, student_row, new_row):
             return state, row
-        moved = state._replace(
-            student=student, teacher=teacher, first=trace.first, second=trace.second, updates=trace.steps, row=own_row
+        new_state = state._replace(
+            student=student,
+            teacher=teacher,
+            first=trace.first,
+            second=trace.second,
+            updates=trace.steps,
+            row=student_row,
         )
-        return moved, row_after
+        return new_state, new_row
 
 
-def _judged(logits: Tensor) -> tuple[list[int], list[float]]:
+def _labels_and_entropies(logits: Tensor) -> tuple[list[int], list[float]]:
     """The class that each answer names, and its entropy in nats."""
     shares = logits.softmax(1)
     labels: list[int] = shares.argmax(1).tolist()

@@ -50,34 +50,34 @@ class AdaBN(Linear):
     @property
     def linear(self) -> bool:
         """Only the running form: how much a request adds to a cumulative average depends on what came before."""
-        own = type(self).step is AdaBN.step and type(self).init is AdaBN.init
-        return own and type(self).weights_at is Linear.weights_at and not self.cumulative
+        is_unchanged = type(self).step is AdaBN.step and type(self).init is AdaBN.init
+        return is_unchanged and type(self).weights_at is Linear.weights_at and not self.cumulative
 
     def weights(self, images: int) -> Weights:
         """The running form: the statistics after the request, or before it, and how far they move."""
-        pace = rate(self.momentum, images, self.reference_images)
-        own = pace if self.own else 0.0
-        return Weights(own, remembered=1.0 - own, trained=0.0, momentum=pace, unbiased=self.unbiased)
+        momentum = rate(self.momentum, images, self.reference_images)
+        own_weight = momentum if self.own else 0.0
+        return Weights(own_weight, remembered=1.0 - own_weight, trained=0.0, momentum=momentum, unbiased=self.unbiased)
 
     def init(self, site: Site) -> Any:
         """The trained statistics, with nothing seen."""
         state: Statistics = super().init(site)
         return CumulativeState(*state, torch.zeros_like(site.mean[:1])) if self.cumulative else state
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
         """The stream's statistics, before or after this request; single values are answered, not learned from."""
         if not self.cumulative:
-            return super().step(site, state, seen)
-        before = Statistics(state.mean, state.var)
-        if seen.values < 2:
-            return before, state
-        after = self._merged(state, seen)
-        return (Statistics(after.mean, after.var) if self.own else before), after
+            return super().step(site, state, moments)
+        old = Statistics(state.mean, state.var)
+        if moments.values < 2:
+            return old, state
+        new = self._merged(state, moments)
+        return (Statistics(new.mean, new.var) if self.own else old), new
 
-    def _merged(self, state: CumulativeState, seen: Moments) -> CumulativeState:
-        batch = seen.pooled(unbiased=self.unbiased)
-        values = state.values + seen.values
-        weight = seen.values / values
+    def _merged(self, state: CumulativeState, moments: Moments) -> CumulativeState:
+        batch = moments.pooled(unbiased=self.unbiased)
+        values = state.values + moments.values
+        weight = moments.values / values
         moved = Statistics(state.mean, state.var).toward(batch, weight)
         between = weight * (1 - weight) * (batch.mean - state.mean).square()
         return CumulativeState(moved.mean, moved.var + between, values)

@@ -42,10 +42,10 @@ class AlphaBN(Linear):
 
     def weights(self, images: int) -> Weights:
         """The mixture of request and trained statistics."""
-        trained = self._of_source(images)
+        trained = self._source_weight(images)
         return Weights(own=1.0 - trained, remembered=0.0, trained=trained, momentum=0.0, unbiased=self.unbiased)
 
-    def _of_source(self, images: int) -> float:
+    def _source_weight(self, images: int) -> float:
         if self.source_weight is not None:
             return self.source_weight
         prior = DEFAULT_PRIOR if self.prior is None else self.prior

@@ -47,26 +47,26 @@ class IABN:
         """The trained statistics."""
         return Statistics(site.mean.clone(), site.var.clone())
 
-    def step(self, site: Site, state: Statistics, seen: Moments) -> tuple[Statistics, Statistics]:
+    def step(self, site: Site, state: Statistics, moments: Moments) -> tuple[Statistics, Statistics]:
         """Each image's own statistics, and the stream's after the request."""
-        used = state if seen.pixels < 2 else self._corrected(state, seen, site.eps)
-        if seen.values < 2:
-            return used, state
-        pace = rate(self.momentum, seen.images, self.reference_images)
-        return used, state.toward(seen.pooled(unbiased=True), pace)
+        statistics = state if moments.pixels < 2 else self._corrected(state, moments, site.eps)
+        if moments.values < 2:
+            return statistics, state
+        momentum = rate(self.momentum, moments.images, self.reference_images)
+        return statistics, state.toward(moments.pooled(unbiased=True), momentum)
 
-    def _corrected(self, state: Statistics, seen: Moments, eps: float) -> Statistics:
+    def _corrected(self, state: Statistics, moments: Moments, eps: float) -> Statistics:
         """The statistics of each image, ``[..., n, C]``."""
-        mean, var, free = state.mean.unsqueeze(-2), state.var.unsqueeze(-2), seen.pixels - 1
-        of_mean = ((var + eps) / seen.pixels).sqrt()
-        of_var = (var + eps) * math.sqrt(2 / free)
-        own = seen.var * (seen.pixels / free)
+        mean, var, degrees = state.mean.unsqueeze(-2), state.var.unsqueeze(-2), moments.pixels - 1
+        mean_error = ((var + eps) / moments.pixels).sqrt()
+        var_error = (var + eps) * math.sqrt(2 / degrees)
+        unbiased = moments.var * (moments.pixels / degrees)
         return Statistics(
-            mean + _shrunk(seen.mean - mean, self.k * of_mean),
-            (var + _shrunk(own - var, self.k * of_var)).clamp_min(0.0),
+            mean + _soft_threshold(moments.mean - mean, self.k * mean_error),
+            (var + _soft_threshold(unbiased - var, self.k * var_error)).clamp_min(0.0),
         )
 
 
-def _shrunk(difference: Tensor, threshold: Tensor) -> Tensor:
+def _soft_threshold(difference: Tensor, threshold: Tensor) -> Tensor:
     """What is left of each difference when it moves toward zero by the threshold."""
     return difference - difference.clamp(-threshold, threshold)

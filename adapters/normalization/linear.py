@@ -54,15 +54,15 @@ class Linear:
         """The trained statistics, or nothing."""
         return Statistics(site.mean.clone(), site.var.clone()) if self.remembers else Nothing()
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
         """The weighted sums for one request."""
-        weights = self.weights_at(seen.images, seen.pixels)
-        own, moves = bool(weights.own), bool(weights.momentum) and self.remembers
-        shown = seen.pooled(unbiased=weights.unbiased) if own or moves else site.trained
-        parts = [(weights.own, shown), (weights.trained, site.trained)]
+        weights = self.weights_at(moments.images, moments.pixels)
+        reads_request, moves = bool(weights.own), bool(weights.momentum) and self.remembers
+        request = moments.pooled(unbiased=weights.unbiased) if reads_request or moves else site.trained
+        parts = [(weights.own, request), (weights.trained, site.trained)]
         if self.remembers:
             parts.append((weights.remembered, Statistics(*state)))
-        return _summed(parts), state.toward(shown, weights.momentum) if moves else state
+        return _weighted_sum(parts), state.toward(request, weights.momentum) if moves else state
 
 
 def as_linear(adapter: object) -> Linear | None:
@@ -70,11 +70,11 @@ def as_linear(adapter: object) -> Linear | None:
     return adapter if isinstance(adapter, Linear) and adapter.linear else None
 
 
-def _summed(parts: list[tuple[float, Statistics]]) -> Statistics:
+def _weighted_sum(parts: list[tuple[float, Statistics]]) -> Statistics:
     """Parts that weigh nothing are left out, so that what is not finite in them does no harm."""
-    kept = [(weight, part) for weight, part in parts if weight]
-    if len(kept) == 1 and kept[0][0] == 1.0:
-        return kept[0][1]
-    mean = sum((weight * part.mean for weight, part in kept[1:]), kept[0][0] * kept[0][1].mean)
-    var = sum((weight * part.var for weight, part in kept[1:]), kept[0][0] * kept[0][1].var)
+    terms = [(weight, part) for weight, part in parts if weight]
+    if len(terms) == 1 and terms[0][0] == 1.0:
+        return terms[0][1]
+    mean = sum((weight * part.mean for weight, part in terms[1:]), terms[0][0] * terms[0][1].mean)
+    var = sum((weight * part.var for weight, part in terms[1:]), terms[0][0] * terms[0][1].var)
     return Statistics(mean, var)

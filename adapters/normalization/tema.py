@@ -41,21 +41,21 @@ class Tema(Linear):
 
     def weights(self, images: int) -> Weights:
         """The moving average after the request, used and remembered."""
-        pace = self.momentum(images)
-        return Weights(own=pace, remembered=1.0 - pace, trained=0.0, momentum=pace, unbiased=self.unbiased)
+        momentum = self.momentum(images)
+        return Weights(own=momentum, remembered=1.0 - momentum, trained=0.0, momentum=momentum, unbiased=self.unbiased)
 
     def momentum(self, images: int) -> float:
         """The weight of a request of that many images."""
-        small, medium, still_medium, large = SIZES[self.sizes]
+        small, medium, last_medium, large = SIZES[self.sizes]
         if images < medium:
-            return _between(images, (small, self.small), (medium, self.medium))
-        return _between(images, (still_medium, self.medium), (large, self.large))
+            return _interpolate(images, (small, self.small), (medium, self.medium))
+        return _interpolate(images, (last_medium, self.medium), (large, self.large))
 
 
-def _between(images: int, low: tuple[int, float], high: tuple[int, float]) -> float:
+def _interpolate(images: int, low: tuple[int, float], high: tuple[int, float]) -> float:
     """On the straight line in logarithms through two points (size, weight), and level outside them."""
     (n, p), (m, q) = low, high
     if images <= n or images >= m:
         return p if images <= n else q
-    part = math.log(images / n) / math.log(m / n)
-    return float(p ** (1 - part) * q**part)
+    fraction = math.log(images / n) / math.log(m / n)
+    return float(p ** (1 - fraction) * q**fraction)

@@ -14,7 +14,7 @@ from adapters.params import check, param
 
 TINY = 1e-8
 """Length below which a mean has no direction."""
-FEW = 2**17
+BLENDS_LIMIT = 2**17
 """Numbers in all blends up to which it is quicker to make them than to do without."""
 
 
@@ -83,28 +83,28 @@ class UnMixTNS:
         spread = (site.var * (0.5 * k / (k - 1))).sqrt()
         return MixtureState(torch.cat([site.mean + spread * z, (0.5 * site.var).expand(k, -1)], -1))
 
-    def step(self, site: Site, state: MixtureState, seen: Moments) -> tuple[Statistics, MixtureState]:
+    def step(self, site: Site, state: MixtureState, moments: Moments) -> tuple[Statistics, MixtureState]:
         """Each image's own mixture, and the components after the request."""
-        if seen.pixels < 2:
+        if moments.pixels < 2:
             return site.trained, state
-        shown = torch.cat([seen.mean, seen.var], -1)
-        share = self._assign(state.means.mT, self._direction(seen.mean))
-        return self._mixture(state.both, shown, share), MixtureState(self._learn(state.both, shown, share))
+        request = torch.cat([moments.mean, moments.var], -1)
+        share = self._assign(state.means.mT, self._direction(moments.mean))
+        return self._mixture(state.both, request, share), MixtureState(self._learn(state.both, request, share))
 
-    def queue(self, site: Site, state: MixtureState, seen: Moments) -> tuple[Statistics, MixtureState]:
+    def queue(self, site: Site, state: MixtureState, moments: Moments) -> tuple[Statistics, MixtureState]:
         """T requests of a stream, ``[T, ..., n, C]``: only what the next one builds on is done one by one."""
-        if seen.pixels < 2:
+        if moments.pixels < 2:
             return site.trained, state
-        shown, directions = torch.cat([seen.mean, seen.var], -1), self._direction(seen.mean)
-        history = state.both.new_empty(len(shown) + 1, *state.both.shape)
+        rows, directions = torch.cat([moments.mean, moments.var], -1), self._direction(moments.mean)
+        history = state.both.new_empty(len(rows) + 1, *state.both.shape)
         history[0] = state.both
         shares = []
         # Views are made for all requests at once, because each takes a tenth of a request's time.
-        columns, before = MixtureState(history).means.mT.unbind(0), history.unbind(0)
-        for t, (request, direction) in enumerate(zip(shown.unbind(0), directions.unbind(0), strict=True)):
+        columns, states = MixtureState(history).means.mT.unbind(0), history.unbind(0)
+        for t, (request, direction) in enumerate(zip(rows.unbind(0), directions.unbind(0), strict=True)):
             shares.append(self._assign(columns[t], direction))
-            self._learn(before[t], request, shares[t], out=before[t + 1])
-        return self._mixture(history[:-1], shown, torch.stack(shares)), MixtureState(before[-1])
+            self._learn(states[t], request, shares[t], out=states[t + 1])
+        return self._mixture(history[:-1], rows, torch.stack(shares)), MixtureState(states[-1])
 
     def _direction(self, mean: Tensor) -> Tensor:
         """Of each image's mean, as long as makes a product with a component's direction the softmax's input."""
@@ -121,14 +121,16 @@ class UnMixTNS:
         share: Tensor = (direction @ means / lengths).softmax(-1).to(columns.dtype)
         return share
 
-    def _mixture(self, components: Tensor, shown: Tensor, p: Tensor) -> Statistics:
+    def _mixture(self, components: Tensor, request: Tensor, p: Tensor) -> Statistics:
         """The mean and variance of each image's mixture, ``[..., n, C]``."""
-        if shown.shape[-2] == 1 or (not torch.compiler.is_compiling() and shown.numel() * self.components <= FEW):
-            return self._mixture_of_few(components, shown, p)
+        if request.shape[-2] == 1 or (
+            not torch.compiler.is_compiling() and request.numel() * self.components <= BLENDS_LIMIT
+        ):
+            return self._mixture_from_blends(components, request, p)
         # The sums over k in closed form, as one product [2n, K] @ [K, 3C]; no [n, K, C] array is made. Measured from
         # the mean of the components and with q = p - 1/K, or the squares of an image far from them all would cancel.
         means, variances = components.chunk(2, -1)
-        mean, var = shown.chunk(2, -1)
+        mean, var = request.chunk(2, -1)
         k = self.components
         centre = means.mean(-2, keepdim=True)
         x, m, q = mean - centre, means - centre, p - 1 / k
@@ -138,26 +140,26 @@ class UnMixTNS:
         q_m, q_vars, q_m2 = first.chunk(3, -1)
         q2_m, _, q2_m2 = second.chunk(3, -1)
         _, vars_mean, m2_mean = terms.mean(-2, keepdim=True).chunk(3, -1)
-        pull, rest = q_m / k, 1 - 1 / k
-        within = rest * vars_mean + (var - q_vars) / k
-        own = (x * (x * q2.sum(-1, keepdim=True) - 2 * q2_m) + q2_m2) / k
-        shared = rest**2 * m2_mean + 2 * rest * (x * pull - q_m2 / k)
-        return Statistics(x / k - pull + centre, (within + own + shared - pull.square()).clamp_min(0.0))
+        pull, remainder = q_m / k, 1 - 1 / k
+        within = remainder * vars_mean + (var - q_vars) / k
+        squares = (x * (x * q2.sum(-1, keepdim=True) - 2 * q2_m) + q2_m2) / k
+        shared = remainder**2 * m2_mean + 2 * remainder * (x * pull - q_m2 / k)
+        return Statistics(x / k - pull + centre, (within + squares + shared - pull.square()).clamp_min(0.0))
 
-    def _mixture_of_few(self, components: Tensor, shown: Tensor, p: Tensor) -> Statistics:
+    def _mixture_from_blends(self, components: Tensor, request: Tensor, p: Tensor) -> Statistics:
         """The same from the blends themselves: an array ``[..., n, K, 2C]``, but few operations."""
         # Measured from the image: blends themselves would be rounded to the size of their means.
-        blends = (components.unsqueeze(-3) - shown.unsqueeze(-2)) * (1 - p).unsqueeze(-1)
+        blends = (components.unsqueeze(-3) - request.unsqueeze(-2)) * (1 - p).unsqueeze(-1)
         middle = blends.mean(-2, keepdim=True)
-        mean, within = (shown + middle.squeeze(-2)).chunk(2, -1)
+        mean, within = (request + middle.squeeze(-2)).chunk(2, -1)
         between = (blends - middle).narrow(-1, 0, mean.shape[-1]).square().mean(-2)
         return Statistics(mean, within + between)
 
-    def _learn(self, components: Tensor, shown: Tensor, p: Tensor, out: Tensor | None = None) -> Tensor:
+    def _learn(self, components: Tensor, request: Tensor, p: Tensor, out: Tensor | None = None) -> Tensor:
         """The components after a request."""
-        images = shown.shape[-2]
+        images = request.shape[-2]
         weight = rate(self.momentum, images, self.reference_images)
         if images == 1:
-            return torch.lerp(components, shown, (weight * p).mT, out=out)
+            return torch.lerp(components, request, (weight * p).mT, out=out)
         weighted = (weight / images) * p.mT
-        return torch.addcmul(weighted @ shown, components, 1 - weighted.sum(-1, keepdim=True), out=out)
+        return torch.addcmul(weighted @ request, components, 1 - weighted.sum(-1, keepdim=True), out=out)

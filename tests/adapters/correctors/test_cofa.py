@@ -73,7 +73,7 @@ def test_the_first_image_of_a_stream_is_as_the_network_saw_it() -> None:
     answer, state = Cofa().correct(Cofa().init(0, 4), EMPTY, logits)
     torch.testing.assert_close(answer, logits.softmax(-1))
     assert torch.equal(state.logits, logits[0])
-    assert state.held.tolist() == [1.0]
+    assert state.filled.tolist() == [1.0]
 
 
 def test_a_predecessor_helps_only_where_the_answer_becomes_surer() -> None:

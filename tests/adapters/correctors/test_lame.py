@@ -124,7 +124,7 @@ def test_a_loop(seed: int, images: int, kind: str, neighbours: int, weight: floa
 def test_it_ends_at_the_iteration_where_the_published_rule_ends(
     most: int, much: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(affinity, "MUCH", much)
+    monkeypatch.setattr(affinity, "LARGE_ASSIGNMENT", much)
     features, logits = _draw(3, 8)
     expected, taken = _loop(_knn(_units(features), 3), logits.tolist(), 1.0, most)
     scores, w = (logits.softmax(-1) + 1e-10).log(), AFFINITIES["knn"](directions(features), 3)

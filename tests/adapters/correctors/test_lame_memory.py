@@ -73,7 +73,7 @@ def test_the_latest_images_are_remembered_and_the_oldest_leave_first(seed: int, 
         _, state = lame.correct(state, features, logits)
     features, logits = (torch.cat(parts)[-memory:] for parts in zip(*requests, strict=True))
     held = len(features)
-    assert state.held.tolist() == [held]
+    assert state.filled.tolist() == [held]
     torch.testing.assert_close(state.features[memory - held :], torch.nn.functional.normalize(features))
     torch.testing.assert_close(state.scores[memory - held :], logits.log_softmax(-1), atol=1e-5, rtol=1e-5)
     assert not bool(state.features[: memory - held].any())
@@ -168,7 +168,7 @@ def test_the_gate_is_that_of_the_loop_however_the_stream_is_cut(classes: int, st
         state = count(state, torch.tensor(request))
         torch.testing.assert_close(state.classes.double(), torch.tensor(loop.q).double(), atol=1e-5, rtol=1e-4)
         assert float(state.repeats) == pytest.approx(loop.rate, abs=1e-5)
-        assert (state.last.tolist(), state.seen.tolist()) == ([loop.last], [min(loop.images, 1000)])
+        assert (state.last.tolist(), state.images.tolist()) == ([loop.last], [min(loop.images, 1000)])
         if abs(loop.excess()) > 1e-4:
             assert correlated(state) == (loop.excess() > 0)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapters import AdaBN, AnyAdapter, Key, Nothing, RobustBN, Site, Source, StateError, UnMixTNS, names
 from adapters import adapter as strategy
-from adapters.checks.model import same
+from adapters.checks.model import equal
 from adapters.sites import Sites
 from adapters.state.memory import Layout, initial, join
 from tests.nets import PreActivation, Twice, seeded
@@ -34,7 +34,7 @@ def test_a_state_comes_back_from_its_row_bit_by_bit(name: str) -> None:
     assert torch.equal(row, layout.row)
     for old, new in zip(states, layout.split(row), strict=True):
         assert type(new) is type(old)
-        assert same(old, new)
+        assert equal(old, new)
 
 
 @pytest.mark.parametrize("name", names("adapter"))
@@ -44,7 +44,7 @@ def test_many_states_come_back_from_their_rows_as_each_from_its_own(name: str) -
     together = layout.split(rows)
     for stream, row in enumerate(rows):
         for site, alone in zip(together, layout.split(row), strict=True):
-            assert same([field[stream] for field in site], alone)
+            assert equal([field[stream] for field in site], alone)
     assert torch.equal(join(together, leading=1), rows) or not len(layout)
 
 
@@ -67,7 +67,7 @@ def test_fields_of_any_number_of_axes_come_back() -> None:
     assert len(layout) == 7 * CHANNELS + len(SITES)
     for old, new in zip(states, layout.split(layout.row), strict=True):
         assert [field.shape for field in new] == [field.shape for field in old]
-        assert same(old, new)
+        assert equal(old, new)
     rows = torch.stack([layout.row, layout.row + 1])
     assert torch.equal(join(layout.split(rows), leading=1), rows)
 
@@ -108,9 +108,9 @@ def test_a_row_that_ends_where_a_site_does_is_completed_by_new_sites() -> None:
     short = join(states[:2]) + 1
     restored = layout.split(layout.complete(short))
     assert len(restored) == len(states)
-    assert same(restored[1], [field + 1 for field in states[1]])
-    assert same(restored[2], states[2])
-    assert same(restored[3], states[3])
+    assert equal(restored[1], [field + 1 for field in states[1]])
+    assert equal(restored[2], states[2])
+    assert equal(restored[3], states[3])
     assert torch.equal(layout.complete(torch.empty(0)), layout.row)
     assert layout.complete(layout.row) is layout.row
 
@@ -161,7 +161,7 @@ def test_sites_without_a_state_may_lie_between_others() -> None:
     assert len(layout) == 16
     first, second = layout.split(layout.row)
     assert first == Nothing()
-    assert same(second, sites[1].trained)
+    assert equal(second, sites[1].trained)
 
 
 def test_equal_hyperparameters_are_one_key_and_others_another() -> None:
