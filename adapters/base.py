@@ -1,4 +1,4 @@
-"""The contract of what a strategy is made of: adapters, and the correctors and learners that may go with them."""
+"""The contract of adapters, correctors and learners, of which strategies are made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ State = TypeVar("State", bound=tuple[Any, ...])
 
 
 class Moments(NamedTuple):
-    """What one request showed at a site: each image's own mean and variance over its positions.
+    """The mean and variance of each image of one request at a site, over its positions.
+
+    >>> moments = Moments(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.5], [0.5]]), pixels=16)
+    >>> moments.pooled()
+    Statistics(mean=tensor([2.]), var=tensor([1.5000]))
 
     Variances are biased (divided by the number of positions) everywhere in Renorm. By the law of total variance
     these moments hold the batch statistics exactly: see `pooled`.
@@ -25,12 +29,12 @@ class Moments(NamedTuple):
 
     @property
     def images(self) -> int:
-        """How many images the request has: n."""
+        """The number of images in the request: n."""
         return self.mean.shape[-2]
 
     @property
     def values(self) -> int:
-        """How many values stand behind each pooled channel: n * pixels. Fewer than two show no variance."""
+        """The number of values behind each pooled channel: n * pixels. Fewer than two have no variance."""
         return self.images * self.pixels
 
     def pooled(self, *, unbiased: bool = False) -> Statistics:
@@ -45,19 +49,19 @@ class Moments(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What is used to normalize, or remembered: one row ``[C]``, or one per image ``[n, C]``."""
+    """A mean and a variance to normalize with or to remember: one row ``[C]``, or one per image ``[n, C]``."""
 
     mean: Tensor
     var: Tensor
 
-    def toward(self, other: Statistics, weight: float | Tensor) -> Statistics:
-        """The step ``self + weight * (other - self)``: 0 stays here, 1 arrives."""
-        return Statistics(self.mean + weight * (other.mean - self.mean), self.var + weight * (other.var - self.var))
+    def toward(self, target: Statistics, weight: float | Tensor) -> Statistics:
+        """Return ``self + weight * (target - self)``."""
+        return Statistics(self.mean + weight * (target.mean - self.mean), self.var + weight * (target.var - self.var))
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One BatchNorm position of a network with what training left there. Never written to.
+    """One BatchNorm position of a network, with its trained statistics and affine parameters. Never written to.
 
     ``name`` is the module's dotted name; a module called more than once in a forward is one site per call, the
     later ones named ``name#2``, ``name#3`` and so on, because each call sees activations of its own.
@@ -76,7 +80,7 @@ class Site:
 
     @property
     def channels(self) -> int:
-        """How many channels the site normalizes: C."""
+        """The number of channels that the site normalizes: C."""
         return self.mean.shape[0]
 
     @property
@@ -94,9 +98,9 @@ class Adapter(Protocol[State]):
 
     There are two ways to make that batching cheap, both optional. A strategy that is linear in mean and variance
     subclasses `adapters.Linear`. Another may set the class attribute ``batched = True`` and promise that ``step`` also
-    takes leading axes, ``seen`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap` adds
-    them. Such a one may also have a method ``queue(site, state, seen)``, the steps of T requests of which each
-    continues the one before, ``seen`` ``[T, ..., n, C]``, if it can do that with less than T steps' work.
+    takes leading axes, ``moments`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap`
+    adds them. It may also have a method ``queue(site, state, moments)``, the steps of T successive requests of one
+    stream, ``moments`` ``[T, ..., n, C]``, if it can do that with less than T steps' work.
     """
 
     def __hash__(self) -> int:
@@ -104,13 +108,13 @@ class Adapter(Protocol[State]):
         ...
 
     def init(self, site: Site) -> State:
-        """What a new stream remembers at ``site``. A reset stream is a new stream."""
+        """Return the state of a new stream at ``site``. A reset stream is a new stream."""
         ...
 
-    def step(self, site: Site, state: State, seen: Moments) -> tuple[Statistics, State]:
-        """The statistics that normalize this request at ``site``, and what the stream remembers after it.
+    def step(self, site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
+        """Return the statistics that normalize this request at ``site``, and the stream's state after it.
 
-        ``seen`` holds the n >= 1 images of one request of one stream, and nothing else that shared the forward.
+        ``moments`` holds the n >= 1 images of one request of one stream, and nothing else that shared the forward.
         """
         ...
 
@@ -123,15 +127,18 @@ class Nothing(NamedTuple):
 
 
 def rate(momentum: float, images: int, reference: int | None) -> float:
-    """The weight of a request of n images: ``1 - (1 - momentum) ** (n / reference)``, or ``momentum`` as it is.
+    """Return the weight of a request of n images: ``1 - (1 - momentum) ** (n / reference)``, or ``momentum`` as it is.
+
+    >>> rate(0.1, images=64, reference=32), rate(0.1, images=64, reference=None)
+    (0.18999999999999995, 0.1)
 
     With a ``reference`` the horizon is counted in images, so one request of 64 moves the state about as far as 64
     requests of one (UnMix-TNS, Tomar et al. 2024, batch-size correction, from the request's actual n).
     """
     if reference is None:
         return momentum
-    kept: float = (1.0 - momentum) ** (images / reference)
-    return 1.0 - kept
+    remainder: float = (1.0 - momentum) ** (images / reference)
+    return 1.0 - remainder
 
 
 class Corrector(Protocol[State]):
@@ -151,11 +158,11 @@ class Corrector(Protocol[State]):
         ...
 
     def init(self, features: int, classes: int) -> State:
-        """What a new stream remembers, where a network has that many features (0: not asked for) and classes."""
+        """Return the state of a new stream; ``features`` is 0 where the class does not ask for them."""
         ...
 
     def correct(self, state: State, features: Tensor, logits: Tensor) -> tuple[Tensor, State]:
-        """Probabilities ``[n, classes]`` for one request of n >= 1 images, and what the stream remembers after it.
+        """Return probabilities ``[n, classes]`` for one request of n >= 1 images, and the stream's state after it.
 
         ``features`` ``[n, d]`` float32 (``[n, 0]`` where the class does not ask for them), ``logits`` ``[n, classes]``
         float32, finite: the network's, or logarithms of the probabilities of the corrector before this one.
@@ -164,16 +171,16 @@ class Corrector(Protocol[State]):
 
 
 class Start(NamedTuple):
-    """What a learner's first state is made from."""
+    """The facts from which a learner makes its first state."""
 
-    affine: int  # how many affine parameters the network's BatchNorm layers have: weights, then biases
+    affine: int  # number of affine parameters the network's BatchNorm layers have: weights, then biases
     row: Tensor  # the adapter's state of a new stream
     image: Tensor  # [1, ...] an image as requests hold it
     classes: int
 
 
 class Lesson(NamedTuple):
-    """One answered request, to be learned from."""
+    """One answered request to learn from."""
 
     images: Tensor  # [n, ...] as the request held them: uint8 [n, H, W, 3] pixels, or the network's floating input
     logits: Tensor  # [n, classes] float32, the network's answer, before any corrector
@@ -212,19 +219,19 @@ class Learner(Protocol[State]):
         ...
 
     def init(self, start: Start) -> State:
-        """What a new stream remembers."""
+        """Return the state of a new stream."""
         ...
 
     def affine(self, state: State) -> Tensor:
-        """What answers add to the trained weights and biases: ``[parameters]`` float32."""
+        """Return the offsets that answers add to the trained weights and biases: ``[parameters]`` float32."""
         ...
 
     def answering(self, adapter: Any) -> Any:
-        """The adapter that requests are answered with: itself, or one with states of the same shapes."""
+        """Return the adapter that answers requests: ``adapter`` itself, or one with states of the same shapes."""
         ...
 
     def learn(self, state: State, lesson: Lesson, network: Network) -> tuple[State, Tensor]:
-        """What the stream remembers after a lesson, and the adapter's state, which is ``lesson.after`` or a new one."""
+        """Return the stream's state after a lesson, and the adapter's, which is ``lesson.after`` or a new one."""
         ...
 
 

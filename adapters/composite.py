@@ -14,7 +14,11 @@ from adapters.errors import CombinationError
 
 @dataclass(frozen=True)
 class Composite:
-    """What a user names with a plus sign: ``unmix_tns+tent+lame`` normalizes, learns and corrects.
+    """A strategy named with plus signs: ``unmix_tns+tent+lame`` normalizes, learns and corrects.
+
+    >>> from adapters import Composite, Lame, UnMixTNS
+    >>> [type(part).__name__ for part in Composite(UnMixTNS(), correctors=(Lame(),))]
+    ['UnMixTNS', 'Lame']
 
     Raises:
         CombinationError: a corrector twice, or one behind a corrector whose answers no other can go on from.
@@ -30,10 +34,10 @@ class Composite:
             raise CombinationError("each corrector can be used once in a strategy: leave out the second")
         for first, second in pairwise(self.correctors):
             if getattr(first, "last", False):
-                ours, theirs = type(first).__name__, type(second).__name__
+                first_name, second_name = type(first).__name__, type(second).__name__
                 raise CombinationError(
-                    f"{ours} gives probabilities that are no scores of the network any more, which {theirs} needs: "
-                    f"name {theirs} before {ours}"
+                    f"{first_name} gives probabilities, and {second_name} needs the network's scores: "
+                    f"name {second_name} before {first_name}"
                 )
 
     @cached_property
@@ -44,7 +48,7 @@ class Composite:
 
     @cached_property
     def reads_features(self) -> bool:
-        """Whether a corrector asks for the input of the network's last layer."""
+        """True if a corrector reads the input of the network's last layer."""
         return any(getattr(corrector, "features", False) for corrector in self.correctors)
 
     def __iter__(self) -> Iterator[Any]:
@@ -56,16 +60,16 @@ class Composite:
 
 
 Strategy = AnyAdapter | Composite
-"""What a user names: an adapter by itself, or with what goes with it."""
+"""An adapter by itself, or one with a learner and correctors."""
 
 
 def as_composite(strategy: Strategy) -> Composite:
-    """The strategy as parts, of which an adapter by itself has one."""
+    """Return the strategy as a composite; an adapter by itself is its only part."""
     return strategy if isinstance(strategy, Composite) else Composite(strategy)
 
 
 def learner_of(strategy: Strategy) -> AnyLearner | None:
-    """What the strategy learns with, if it does."""
+    """Return the learner of the strategy, if it has one."""
     return strategy.learner if isinstance(strategy, Composite) else None
 
 
@@ -73,10 +77,10 @@ whole = as_composite  # the public name of earlier versions
 
 
 def from_parts(parts: list[Any]) -> Strategy:
-    """The strategy of these parts: an adapter, then a learner if there is one, then correctors."""
-    adapter, *others = parts
-    if not others:
-        alone: AnyAdapter = adapter
-        return alone
-    learner = others.pop(0) if hasattr(others[0], "learn") else None
-    return Composite(adapter, learner, tuple(others))
+    """Return the strategy of these parts: an adapter, then a learner if there is one, then correctors."""
+    adapter, *extras = parts
+    if not extras:
+        single: AnyAdapter = adapter
+        return single
+    learner = extras.pop(0) if hasattr(extras[0], "learn") else None
+    return Composite(adapter, learner, tuple(extras))

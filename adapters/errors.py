@@ -1,4 +1,4 @@
-"""What can go wrong in the library, as one tree.
+"""The exceptions of the library, as one tree.
 
 AdapterError
 ├── UnknownStrategyError      no strategy of that name is registered

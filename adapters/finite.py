@@ -6,18 +6,18 @@ from torch import Tensor
 
 
 def finite_rows(values: Tensor) -> list[bool]:
-    """For each row of ``[n, ...]`` whether all its numbers are finite.
+    """Return for each row of ``[n, ...]`` if all its numbers are finite.
 
     A sum with NaN or an infinite term is never finite, and summing takes a single pass that keeps nothing: only where
     a sum is not finite, which may come of large numbers too, is each number looked at.
     """
     rows = values.reshape(len(values), -1)
-    found: list[bool] = rows.sum(1).isfinite().tolist()
-    if not all(found):
-        found = rows.isfinite().all(1).tolist()
-    return found
+    finite: list[bool] = rows.sum(1).isfinite().tolist()
+    if not all(finite):
+        finite = rows.isfinite().all(1).tolist()
+    return finite
 
 
 def all_finite(*tensors: Tensor) -> bool:
-    """Whether every number in every tensor of floating numbers is finite."""
+    """Return true if every number in every floating-point tensor is finite."""
     return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())

@@ -139,9 +139,9 @@ class AdaptiveModel:
         return together_or_one_by_one(self._forward, requests, [self._key(request) for request in requests], memories)
 
     def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
-        """What streams remember after their lessons; pure. ``memories`` hold what they do since the requests' commit.
+        """Return the streams' memories after their lessons; pure. ``memories`` are those after the requests' commit.
 
-        A stream is missing where not all that it would have learned is finite: it goes on as it is.
+        A stream is missing where an outcome of its lesson is not finite: it keeps its memory.
         """
         with full_precision(self.device):
             return self._school.learn(lessons, memories)
@@ -174,7 +174,7 @@ class AdaptiveModel:
         """Moments of each image at the first site ``[n, 2C]``, which `fit_baseline` takes; no stream learns."""
         requests = [Request(images, strategy=Source(), update=False)]
         check_requests(requests, raw=self._prepare is not None)
-        return self._ran(requests, {})[1].first.moments
+        return self._run_network(requests, {})[1].first.moments
 
     @property
     def unreached(self) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ class AdaptiveModel:
             del self._memories[key]
 
     def state_bytes(self, strategy: Strategy | None = None) -> int:
-        """How many bytes a stream's state takes with ``strategy``, or with the model's own (drift's: after a forward).
+        """Return the bytes of a stream's state with ``strategy``, or the model's own (drift's: after a forward).
 
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
@@ -209,7 +209,7 @@ class AdaptiveModel:
             raise featureless()
 
     def memories(self) -> Mapping[Key, Memory]:
-        """What all streams remember, until the next request."""
+        """Return the memories of all streams, valid until the next request."""
         return self._memories
 
     def state_dict(self) -> dict[str, Any]:
@@ -264,23 +264,25 @@ class AdaptiveModel:
             self.reach = find_reach(self._hosted, images[:2])
 
     def _named(self, name: str, params: Mapping[str, Any]) -> Strategy:
-        own = self.strategy  # which needs no registration
-        return own if name == name_of(own) and params == params_of(own) else named(name, params)
+        default = self.strategy  # which needs no registration
+        return default if name == name_of(default) and params == params_of(default) else named(name, params)
 
     def _layout(self, adapter: AnyAdapter) -> Layout:
         return self._layout_of(adapter, len(self.sites))
 
     def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
-        plan, ran = self._ran(requests, memories)
-        ran = held_back(plan, ran, self._bound)
-        ordered, site = [plan.turns[index] for index in plan.order], self.sites[ran.first.site]
+        plan, output = self._run_network(requests, memories)
+        output = held_back(plan, output, self._bound)
+        ordered, site = [plan.turns[index] for index in plan.order], self.sites[output.first.site]
         if site.name not in self._baselines:  # a network may begin elsewhere, with images of another size
-            self._baselines[site.name] = fitting_baseline(None if self._baselines else self._baseline, site, ran.first)
+            self._baselines[site.name] = fitting_baseline(
+                None if self._baselines else self._baseline, site, output.first
+            )
         with full_precision(self.device):
-            reading = read_drift(site, ran.first, self._baselines[site.name], ordered, memories)
-            return settle(plan, ran, reading, memories)
+            reading = read_drift(site, output.first, self._baselines[site.name], ordered, memories)
+            return settle(plan, output, reading, memories)
 
-    def _ran(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> tuple[Plan, Ran]:
+    def _run_network(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> tuple[Plan, Ran]:
         turns = [Turn(self._key(request), len(request.images), request.update, request.images) for request in requests]
         plan = Plan(self.sites, turns, memories, self._layout, self._affines)
         batch = placed([requests[index].images for index in plan.order], self.device)
@@ -289,12 +291,12 @@ class AdaptiveModel:
             images = innermost(batch if self._prepare is None else self._prepare(batch), self._dtype)
             if images.data_ptr() == requests[0].images.data_ptr():
                 images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
-            ran = (self._compiled and self._compiled.run(plan, images)) or self._execution.run(plan, images)
+            output = (self._compiled and self._compiled.run(plan, images)) or self._execution.run(plan, images)
             if self._shown is None:
-                image, channels = requests[0].images[:1].clone(), self.sites[ran.first.site].channels
-                self._shown = Shown(self._execution.features, ran.logits.shape[-1], image, channels)
+                image, channels = requests[0].images[:1].clone(), self.sites[output.first.site].channels
+                self._shown = Shown(self._execution.features, output.logits.shape[-1], image, channels)
             if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)
                 self._compiled = Compiled(self._network, self.sites, self.adapter, layout, default_cache())
-        return plan, ran
+        return plan, output

@@ -1,4 +1,4 @@
-"""From names to strategies and back: ``unmix_tns+tent+lame``, and the hyperparameters of each part."""
+"""Names of strategies to strategies and back: ``unmix_tns+tent+lame``, and the hyperparameters of each part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDER = tuple(METHODS)
 """Of the parts in a name: what normalizes, what learns, what corrects."""
 # In an address a plus sign stands for a space, unless the client has written it as %2B.
 _PLUS = re.compile(r" *\+ *| +")
-_MANY = {
+_DUPLICATE_REASONS = {
     "adapter": "both normalize, and a strategy normalizes once: name one of them",
     "learner": "both learn the same affine parameters: name one of them",
 }
@@ -38,8 +38,8 @@ def strategy(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
         ParameterError: a hyperparameter that is unknown, given twice, of the wrong type or out of range.
     """
     parts = parts_of(name)
-    given = _dealt(name, parts, params or {})
-    return from_parts([_built(part, given[part], alone=len(parts) == 1) for part in parts])
+    part_params = _params_by_part(name, parts, params or {})
+    return from_parts([_build_part(part, part_params[part], is_single=len(parts) == 1) for part in parts])
 
 
 def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
@@ -48,10 +48,10 @@ def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
     Raises:
         UnknownStrategyError, CombinationError, ParameterError: see `strategy`; also for a name of more than an adapter.
     """
-    found = strategy(name, params)
-    if isinstance(found, Composite):
+    result = strategy(name, params)
+    if isinstance(result, Composite):
         raise CombinationError(f"'{name}' is more than an adapter: it has the parts {', '.join(parts_of(name))}")
-    return found
+    return result
 
 
 def parts_of(name: str) -> list[str]:
@@ -68,9 +68,9 @@ def name_of(strategy: Strategy) -> str:
 
     The adapter is left out where it is the one that the rest goes with.
     """
-    adapter, *others = [_name(part) for part in as_composite(strategy)]
+    adapter, *extras = [_name(part) for part in as_composite(strategy)]
     _, *parts = as_composite(strategy)
-    return "+".join(others if parts and adapter == _goes_with(parts[0]) else [adapter, *others])
+    return "+".join(extras if parts and adapter == _default_adapter(parts[0]) else [adapter, *extras])
 
 
 def params_of(strategy: Strategy) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def schema_of(name: str) -> dict[str, Any]:
     parts = parts_of(name)
     if len(parts) == 1:
         return schema(STRATEGIES[parts[0]])
-    each = {part: schema(STRATEGIES[part])["properties"] for part in parts}
-    properties = {f"{part}.{key}": rules for part, known in each.items() for key, rules in known.items()}
+    schemas = {part: schema(STRATEGIES[part])["properties"] for part in parts}
+    properties = {f"{part}.{key}": rules for part, part_fields in schemas.items() for key, rules in part_fields.items()}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -100,18 +100,18 @@ def _complete(name: str, parts: list[str]) -> list[str]:
         if part not in STRATEGIES:
             raise _unknown(name, part)
     if len(set(parts)) < len(parts):
-        twice = next(part for part in parts if parts.count(part) > 1)
-        raise CombinationError(f"'{name}' cannot be: it names {twice} twice; leave one out")
-    for kind, reason in _MANY.items():
-        same = [part for part in parts if _kind(part) == kind]
-        if len(same) > 1:
-            raise CombinationError(f"'{name}' cannot be: {same[0]} and {same[1]} {reason}")
+        duplicate = next(part for part in parts if parts.count(part) > 1)
+        raise CombinationError(f"'{name}' cannot be combined: it names {duplicate} twice; leave one out")
+    for kind, reason in _DUPLICATE_REASONS.items():
+        duplicates = [part for part in parts if _kind(part) == kind]
+        if len(duplicates) > 1:
+            raise CombinationError(f"'{name}' cannot be combined: {duplicates[0]} and {duplicates[1]} {reason}")
     # Stable: correctors keep the order in which they were named, which means something.
     ordered = sorted(parts, key=lambda part: ORDER.index(_kind(part)))
     _check_last(name, ordered)
     if _kind(ordered[0]) == "adapter":
         return ordered
-    missing = _goes_with(STRATEGIES[ordered[0]])
+    missing = _default_adapter(STRATEGIES[ordered[0]])
     if missing not in STRATEGIES:
         raise UnknownStrategyError(
             f"{ordered[0]} goes with '{missing}', which is not installed: name an adapter, such as adabn+{name}"
@@ -124,62 +124,64 @@ def _unknown(name: str, part: str) -> UnknownStrategyError:
         return UnknownStrategyError(
             f"strategy '{name}' has an empty part: write one name, or several joined by '+', such as unmix_tns+lame"
         )
-    which = f"'{part}' in '{name}'" if part != name else f"'{part}'"
+    quoted = f"'{part}' in '{name}'" if part != name else f"'{part}'"
     return UnknownStrategyError(
-        f"unknown strategy {which}: choose one of {', '.join(STRATEGIES)}, or several joined by '+'"
+        f"unknown strategy {quoted}: choose one of {', '.join(STRATEGIES)}, or several joined by '+'"
     )
 
 
 def _check_last(name: str, ordered: Sequence[str]) -> None:
     """Nothing can go on from the answers of a corrector that must be the last."""
-    ends = [part for part in ordered if getattr(STRATEGIES[part], "last", False)]
-    if len(ends) > 1:
-        raise CombinationError(f"'{name}' cannot be: {ends[0]} and {ends[1]} must both come last: name one of them")
-    if ends and ends[0] != ordered[-1]:
-        mended = "+".join([*(part for part in ordered if part not in ends), *ends])
+    final = [part for part in ordered if getattr(STRATEGIES[part], "last", False)]
+    if len(final) > 1:
         raise CombinationError(
-            f"'{name}' cannot be: {ends[0]} gives probabilities that are no scores of the network any more, which "
-            f"{ordered[-1]} needs: write {mended}"
+            f"'{name}' cannot be combined: {final[0]} and {final[1]} must both come last: name one of them"
+        )
+    if final and final[0] != ordered[-1]:
+        corrected = "+".join([*(part for part in ordered if part not in final), *final])
+        raise CombinationError(
+            f"'{name}' cannot be combined: {final[0]} gives probabilities, and {ordered[-1]} needs the network's scores: "
+            f"write {corrected}"
         )
 
 
-def _built(part: str, given: Mapping[str, Any], *, alone: bool) -> Any:
+def _build_part(part: str, params: Mapping[str, Any], *, is_single: bool) -> Any:
     try:
-        return build(STRATEGIES[part], part, given)
+        return build(STRATEGIES[part], part, params)
     except ParameterError as error:
-        if alone:
+        if is_single:
             raise
         raise ParameterError(f"{part}: {error}") from error
 
 
-def _dealt(name: str, parts: Sequence[str], params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _params_by_part(name: str, parts: Sequence[str], params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Hyperparameters by part."""
     owners = {key: _owners(key, parts) for key in params}
-    unknown = sorted(key for key, found in owners.items() if not found)
+    unknown = sorted(key for key, candidates in owners.items() if not candidates)
     if unknown:
-        shown = ", ".join(map(reprlib.repr, unknown))
-        raise ParameterError(f"strategy '{name}' has no parameter {shown}: {_offer(parts)}")
-    given: dict[str, dict[str, Any]] = {part: {} for part in parts}
-    for key, (owner, *others) in owners.items():
+        listing = ", ".join(map(reprlib.repr, unknown))
+        raise ParameterError(f"strategy '{name}' has no parameter {listing}: {_accepted_params(parts)}")
+    result: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    for key, (owner, *more) in owners.items():
         field = key.rpartition(".")[2]
-        if others:
-            choices = " or ".join(f"{one}.{field}" for one in (owner, *others))
+        if more:
+            choices = " or ".join(f"{candidate}.{field}" for candidate in (owner, *more))
             raise ParameterError(f"strategy '{name}' has several parameters {key!r}: write {choices}")
-        if field in given[owner]:
+        if field in result[owner]:
             raise ParameterError(f"strategy '{name}' was given {owner}.{field} twice: leave one out")
-        given[owner][field] = params[key]
-    return given
+        result[owner][field] = params[key]
+    return result
 
 
 def _owners(key: str, parts: Sequence[str]) -> list[str]:
     """The parts that a hyperparameter may be meant for."""
     part, dot, field = key.rpartition(".")
-    return [one for one in parts if field in _fields(one) and (not dot or one == part)]
+    return [candidate for candidate in parts if field in _fields(candidate) and (not dot or candidate == part)]
 
 
-def _offer(parts: Sequence[str]) -> str:
-    known = [f"{part}.{field}" if len(parts) > 1 else field for part in parts for field in _fields(part)]
-    return f"it takes {', '.join(known)}" if known else "it takes none"
+def _accepted_params(parts: Sequence[str]) -> str:
+    accepted = [f"{part}.{field}" if len(parts) > 1 else field for part in parts for field in _fields(part)]
+    return f"it takes {', '.join(accepted)}" if accepted else "it takes none"
 
 
 def _fields(part: str) -> list[str]:
@@ -190,7 +192,7 @@ def _kind(part: str) -> str:
     return kind_of(STRATEGIES[part])
 
 
-def _goes_with(part: Any) -> str:
+def _default_adapter(part: Any) -> str:
     return str(getattr(part, "adapter", "source"))
 
 
@@ -198,15 +200,15 @@ def _name(part: Any) -> str:
     return next((name for name, cls in STRATEGIES.items() if cls is type(part)), type(part).__name__)
 
 
-def to_strategy(given: str | Strategy, params: Mapping[str, Any]) -> Strategy:
+def to_strategy(name_or_strategy: str | Strategy, params: Mapping[str, Any]) -> Strategy:
     """The strategy of a name with hyperparameters, or the instance itself.
 
     Raises:
         TypeError: an instance, and hyperparameters beside it.
         UnknownStrategyError, ParameterError: see `strategy`.
     """
-    if isinstance(given, str):
-        return strategy(given, params)
+    if isinstance(name_or_strategy, str):
+        return strategy(name_or_strategy, params)
     if params:
         raise TypeError("give hyperparameters to the instance itself; params go with a strategy's name")
-    return given
+    return name_or_strategy

@@ -24,7 +24,7 @@ from adapters.normalization.unmix_tns import UnMixTNS
 
 GROUP = "renorm.adapters"
 METHODS = {"adapter": "step", "learner": "learn", "corrector": "correct"}
-"""What a part does, by its kind: the method that makes it one."""
+"""The method that makes a class a part of each kind."""
 _METHOD = " or ".join(METHODS.values())
 _RULE = f"it must be a frozen dataclass with init and {_METHOD}, every field of which has a default"
 
@@ -49,15 +49,18 @@ STRATEGIES: dict[str, type[Any]] = {
 
 
 def kind_of(cls: type[Any]) -> Kind:
-    """Whether a class is an adapter, a learner or a corrector.
+    """Return the kind of a class: adapter, learner or corrector.
+
+    >>> kind_of(Lame)
+    'corrector'
 
     Raises:
         PluginError: it is none of these.
     """
     for kind, method in METHODS.items():
         if callable(getattr(cls, method, None)) and callable(getattr(cls, "init", None)):
-            found: Kind = kind  # type: ignore[assignment]
-            return found
+            result: Kind = kind  # type: ignore[assignment]
+            return result
     raise PluginError(f"{cls.__qualname__} is neither adapter, learner nor corrector; {_RULE}")
 
 
@@ -105,12 +108,12 @@ def load_plugins() -> None:
 
 def _check_class(name: str, cls: type[Any]) -> None:
     try:
-        made: Any = cls()
-        hash(made)
+        instance: Any = cls()
+        hash(instance)
         kind_of(cls)
     except PluginError as error:
         raise PluginError(f"strategy '{name}': {error}") from None
     except Exception as error:
         raise PluginError(f"strategy '{name}' ({cls!r}) cannot be made from its defaults: {error}; {_RULE}") from error
-    if not dataclasses.is_dataclass(made):
+    if not dataclasses.is_dataclass(instance):
         raise PluginError(f"strategy '{name}' ({cls!r}) is not a dataclass; {_RULE}")

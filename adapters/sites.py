@@ -33,8 +33,8 @@ class Sites:
     def __init__(self, network: nn.Module) -> None:
         self._layers = _layers(network)
         self._index: dict[tuple[str, int], int] = {}
-        self._known: list[Site] = []
-        self._calling: list[str] = []
+        self._sites: list[Site] = []
+        self._call_stack: list[str] = []
         self.joined: dict[
             tuple[Site, ...], Any
         ] = {}  # what `adapters.engine.outliers` knows of the sites that forwards reach
@@ -42,13 +42,13 @@ class Sites:
             self._add(name, 1)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._sites)
 
     def __iter__(self) -> Iterator[Site]:
-        return iter(self._known)
+        return iter(self._sites)
 
     def __getitem__(self, index: int) -> Site:
-        return self._known[index]
+        return self._sites[index]
 
     @property
     def layers(self) -> Mapping[str, _BatchNorm]:
@@ -60,11 +60,11 @@ class Sites:
 
         A layer that is called all the same later is met as a new site. To be called before any stream has a state.
         """
-        gone = tuple(site.name for index, site in enumerate(self._known) if index not in indices)
-        places = {index: place for place, index in enumerate(sorted(indices))}
-        self._index = {call: places[index] for call, index in self._index.items() if index in places}
-        self._known = [site for index, site in enumerate(self._known) if index in places]
-        return gone
+        forgotten = tuple(site.name for index, site in enumerate(self._sites) if index not in indices)
+        new_indices = {index: new_index for new_index, index in enumerate(sorted(indices))}
+        self._index = {call: new_indices[index] for call, index in self._index.items() if index in new_indices}
+        self._sites = [site for index, site in enumerate(self._sites) if index in new_indices]
+        return forgotten
 
     def follow(self) -> None:
         """Know which layer is being called, also where it hands BatchNorm other tensors than its own buffers.
@@ -77,15 +77,15 @@ class Sites:
 
     def calling(self, channels: int) -> str | None:
         """The layer that is being called, if there is one and it has that many channels."""
-        name = self._calling[-1] if self._calling else None
+        name = self._call_stack[-1] if self._call_stack else None
         return name if name is not None and self._layers[name].num_features == channels else None
 
     def _call(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._calling.append(name)
+        self._call_stack.append(name)
         try:
             return forward(*args, **kwargs)
         finally:
-            self._calling.pop()
+            self._call_stack.pop()
 
     def buffers(self) -> Mapping[int, str]:
         """From the identity of each layer's running mean to the layer's name: how a forward recognises a site."""
@@ -93,17 +93,17 @@ class Sites:
 
     def position(self, name: str, call: int) -> int:
         """The index of the site that the ``call``-th call of layer ``name`` within a forward is."""
-        found = self._index.get((name, call))
-        return self._add(name, call) if found is None else found
+        index = self._index.get((name, call))
+        return self._add(name, call) if index is None else index
 
     def kind(self, index: int) -> str:
         """The class name of the layer behind a site."""
         return type(self._layers[self[index].name.split("#")[0]]).__name__
 
     def _add(self, name: str, call: int) -> int:
-        self._index[name, call] = len(self._known)
-        self._known.append(_site(name if call == 1 else f"{name}#{call}", self._layers[name]))
-        return len(self._known) - 1
+        self._index[name, call] = len(self._sites)
+        self._sites.append(_site(name if call == 1 else f"{name}#{call}", self._layers[name]))
+        return len(self._sites) - 1
 
 
 def _layers(network: nn.Module) -> dict[str, _BatchNorm]:
@@ -113,24 +113,24 @@ def _layers(network: nn.Module) -> dict[str, _BatchNorm]:
             f"{type(network).__name__} has no BatchNorm layer, so there is nothing to adapt{_other_norms(network)}. "
             "Renorm recalibrates BatchNorm1d/2d/3d and SyncBatchNorm: host a network that has them"
         )
-    bare = [name for name, layer in layers.items() if not isinstance(layer.running_mean, Tensor)]
-    if bare:
+    untracked = [name for name, layer in layers.items() if not isinstance(layer.running_mean, Tensor)]
+    if untracked:
         raise UnsupportedModelError(
-            f"{len(bare)} of {len(layers)} BatchNorm layers have no trained statistics "
-            f"(track_running_stats=False): {', '.join(bare[:5])}{', ...' if len(bare) > 5 else ''}. "
+            f"{len(untracked)} of {len(layers)} BatchNorm layers have no trained statistics "
+            f"(track_running_stats=False): {', '.join(untracked[:5])}{', ...' if len(untracked) > 5 else ''}. "
             "Build them with track_running_stats=True and load weights that contain running_mean and running_var"
         )
     return layers
 
 
 def _other_norms(network: nn.Module) -> str:
-    found = Counter(type(m).__name__ for m in network.modules() if "norm" in type(m).__name__.lower())
-    listed = ", ".join(f"{count} {name}" for name, count in found.most_common(5))
-    frozen = any("frozen" in name.lower() for name in found)
-    hint = "; frozen layers must be converted back to BatchNorm2d first" if frozen else ""
+    counts = Counter(type(m).__name__ for m in network.modules() if "norm" in type(m).__name__.lower())
+    listing = ", ".join(f"{count} {name}" for name, count in counts.most_common(5))
+    has_frozen = any("frozen" in name.lower() for name in counts)
+    hint = "; frozen layers must be converted back to BatchNorm2d first" if has_frozen else ""
     if isinstance(network, (torch.jit.ScriptModule, torch.fx.GraphModule)):
         hint = "; scripted, traced and exported networks hide their layers, so host the eager nn.Module instead"
-    return f" (normalization layers found: {listed or 'none'}{hint})"
+    return f" (normalization layers found: {listing or 'none'}{hint})"
 
 
 def _site(name: str, layer: _BatchNorm) -> Site:

@@ -180,13 +180,19 @@ def test_unknown_parts(name: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("adabn+bn", "'adabn+bn' cannot be: adabn and bn both normalize, and a strategy normalizes once: name one"),
+        (
+            "adabn+bn",
+            "'adabn+bn' cannot be combined: adabn and bn both normalize, and a strategy normalizes once: name one",
+        ),
         ("tent+adabn+source", "adabn and source both normalize"),
-        ("tent+rotta", "'tent+rotta' cannot be: tent and rotta both learn the same affine parameters: name one"),
-        ("cofa+cofa", "'cofa+cofa' cannot be: it names cofa twice; leave one out"),
+        (
+            "tent+rotta",
+            "'tent+rotta' cannot be combined: tent and rotta both learn the same affine parameters: name one",
+        ),
+        ("cofa+cofa", "'cofa+cofa' cannot be combined: it names cofa twice; leave one out"),
         ("adabn+adabn", "it names adabn twice"),
         ("cofa+temperature+cofa", "it names cofa twice"),
-        ("lame+temperature", "lame gives probabilities that are no scores of the network any more, which temperature"),
+        ("lame+temperature", "lame gives probabilities, and temperature needs the network's scores"),
         ("lame+temperature", "write temperature+lame"),
         ("lame+cofa+adabn+temperature", "write adabn+cofa+temperature+lame"),
     ],

@@ -52,7 +52,9 @@ def test_a_combination_is_explained_part_by_part() -> None:
 def test_a_combination_that_cannot_be_is_refused() -> None:
     refused = run("strategies", "tent+rotta")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("renorm: 'tent+rotta' cannot be: tent and rotta both learn the same affine")
+    assert refused.stderr.startswith(
+        "renorm: 'tent+rotta' cannot be combined: tent and rotta both learn the same affine"
+    )
 
 
 def test_a_default_of_several_parts_is_marked_where_it_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
