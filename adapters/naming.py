@@ -140,8 +140,8 @@ def _check_last(name: str, ordered: Sequence[str]) -> None:
     if final and final[0] != ordered[-1]:
         corrected = "+".join([*(part for part in ordered if part not in final), *final])
         raise CombinationError(
-            f"'{name}' cannot be combined: {final[0]} gives probabilities, and {ordered[-1]} needs the network's scores: "
-            f"write {corrected}"
+            f"'{name}' cannot be combined: {final[0]} gives probabilities, and {ordered[-1]} needs the network's "
+            f"scores: write {corrected}"
         )
 
 

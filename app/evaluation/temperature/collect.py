@@ -126,3 +126,32 @@ async def _answers(
     # Of the whole, so that each is named with its part: an adapter may have a temperature of its own.
     params = {**params_of(as_composite(strategy)), PARAMETER: WIDE}
     logits = []
+    for start in range(0, len(order), batch):
+        batch_images = images.take(order[start : start + batch])
+        answer = await engine.predict(Call(batch_images, _STREAM, name, params, top_k=1, start=start == 0))
+        with np.errstate(divide="ignore"):  # a zero is refused where all answers are looked at
+            logits.append(WIDE * np.log(answer.probabilities.double().numpy()))
+        progress(len(answer.probabilities))
+    await engine.reset(_STREAM)
+    return np.concatenate(logits)
+
+
+def _clean_arrays(folder: Path) -> Dataset:
+    clean = [domain for domain in array_domains(folder) if domain.name == CLEAN]
+    if not clean:
+        raise DataError(
+            f"{folder} has no {CLEAN}.npy", hint="a temperature is fitted on unchanged images: give them that name"
+        )
+    return Dataset(clean, [], int(clean[0].labels.max()) + 1)
+
+
+def _clean_files(folder: Path) -> Dataset:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}", hint="allow this user to read it") from error
+    if not names:
+        raise DataError(
+            f"{folder} holds no labels", hint=f"expected {CLEAN}.npy and labels.npy, or a folder of images per class"
+        )
+    return Dataset([Domain(CLEAN, None, Files(folder, tuple(names)))], [], len(names), tuple(names))
