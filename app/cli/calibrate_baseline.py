@@ -99,7 +99,7 @@ async def _measure(settings: Settings, parts: Sequence[Sequence[Path] | Tensor],
 
     engine = await open_engine(settings.model_copy(update={"strategy": "source", "max_images": sys.maxsize}))
     try:
-        with bar(count, shown=True) as advance:
+        with bar(count, visible=True) as advance:
             measured = []
             for part in parts:
                 measured.append(await engine.moments(_content(part)))

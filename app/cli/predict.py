@@ -129,7 +129,7 @@ def _answers(
         typer.echo(f"renorm: {file}: {reason}", err=True)
 
     groups = batches(files, batch)
-    with Client(**server) as client, bar(len(files), shown=len(groups) > 1) as advance:
+    with Client(**server) as client, bar(len(files), visible=len(groups) > 1) as advance:
         for answered, answer, count in answer_files(client, groups, options, report):
             advance(count)
             if answer is not None:

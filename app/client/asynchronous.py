@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from app.client import calls, connection
-from app.client.exchange import Reply, Send, Steps, exchange, is_ready, until_ready
+from app.client import calls
+from app.client.exchange import Attempt, Reply, Steps, client_options, exchange, is_ready, server_address, until_ready
 from app.client.folders import bar, batches, image_files
 from app.client.images import to_parts
 from app.client.results import Answer, ImagePrediction
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """One server. Use it as a context manager, or call `aclose`; tasks of one event loop may share it.
+    """A connection to one server. Use it as a context manager, or call `aclose`; tasks of one event loop may share it.
 
-    ``url`` is the server's address and ``key`` its key, sent as ``Authorization: Bearer``. ``timeout`` is how many
-    seconds one try may wait for the server. A try that meets no connection, a broken one or a status 429, 502, 503 or
-    504 is made again, ``retries`` times at most; several tries of a prediction take one step at most.
+    ``url`` is the server's address and ``key`` its key, sent as ``Authorization: Bearer``. ``timeout`` is the
+    seconds that one try may wait for the server. A try that cannot connect, loses its connection or gets a status 429,
+    502, 503 or 504 is repeated, ``retries`` times at most; several tries of a prediction take one step at most.
     ``transport`` replaces the network, for tests.
 
     Every method raises `RenormClientError`; its kinds are `InvalidInput`, `ServerUnreachable`, `Refused` and
@@ -44,8 +44,8 @@ class AsyncClient:
         retries: int = 3,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(**connection.arguments(url, key, timeout), transport=transport)
-        self._server, self._retries = connection.shown(url), retries
+        self._http = httpx.AsyncClient(**client_options(url, key, timeout), transport=transport)
+        self._server, self._retries = server_address(url), retries
 
     async def predict(
         self,
@@ -66,10 +66,10 @@ class AsyncClient:
         Raises:
             OSError: a path cannot be read.
         """
-        # Reading and compressing take a while, and the event loop has others to serve.
+        # Reading and compressing take a while, and the event loop serves other tasks.
         parts = await asyncio.to_thread(to_parts, images)
         options = calls.Options(stream, strategy, params, update, top_k)
-        return await self._ask(calls.predict(parts, options))
+        return await self._execute(calls.predict(parts, options))
 
     def stream(
         self,
@@ -80,7 +80,7 @@ class AsyncClient:
         top_k: int | None = None,
         release: bool = False,
     ) -> AsyncStream:
-        """A handle of one stream, with what its predictions have in common."""
+        """Return a handle of one stream, with the options that its predictions share."""
         return AsyncStream(self, name, strategy=strategy, params=params, top_k=top_k, release=release)
 
     def predict_folder(
@@ -103,8 +103,8 @@ class AsyncClient:
         """
         groups = batches(image_files(folder, pattern), batch)
 
-        async def answered() -> AsyncIterator[tuple[Path, ImagePrediction]]:
-            with bar(sum(map(len, groups)), shown=progress) as advance:
+        async def predictions() -> AsyncIterator[tuple[Path, ImagePrediction]]:
+            with bar(sum(map(len, groups)), visible=progress) as advance:
                 for paths in groups:
                     answer = await self.predict(
                         paths, stream=stream, strategy=strategy, params=params, update=update, top_k=top_k
@@ -113,43 +113,43 @@ class AsyncClient:
                     for pair in zip(paths, answer.predictions, strict=True):
                         yield pair
 
-        return answered()
+        return predictions()
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
-        """Forget a stream, a strategy, both, or everything; how many states there were. Needs the admin key."""
-        return await self._ask(calls.reset(stream, strategy))
+        """Forget a stream, a strategy, both, or everything; return the number of states. Needs the admin key."""
+        return await self._execute(calls.reset(stream, strategy))
 
     async def model(self) -> ModelResponse:
-        """What is hosted, and how it prepares images."""
-        return await self._ask(calls.model())
+        """Describe the hosted model and its preprocessing."""
+        return await self._execute(calls.model())
 
     async def strategies(self) -> list[StrategyResponse]:
-        """What a prediction may name, with the hyperparameters that each takes."""
-        return await self._ask(calls.strategies())
+        """List the strategies that a prediction may name, with their hyperparameters."""
+        return await self._execute(calls.strategies())
 
     async def strategy(self, name: str) -> CompositeResponse:
-        """What the name of a strategy means, such as ``unmix_tns+lame``: its parts, and the schema of its ``params``.
+        """Describe a strategy or combination, such as ``unmix_tns+lame``: its parts, and the schema of its ``params``.
 
         Raises:
             Refused: there is no such strategy, or its parts cannot be combined.
         """
-        return await self._ask(calls.strategy(name))
+        return await self._execute(calls.strategy(name))
 
     async def streams(self) -> StreamsResponse:
-        """What is remembered of all streams, and how full the memory is."""
-        return await self._ask(calls.streams())
+        """List the states of all streams, and how full the memory is."""
+        return await self._execute(calls.streams())
 
     async def ready(self) -> bool:
-        """Whether the model answers; False where no server does. Asks once."""
-        return await self._take(is_ready())
+        """Ask once whether the model answers; False where no server does."""
+        return await self._run(is_ready())
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109  # it ends with a message
-        """Come back when the model answers.
+        """Wait until the model answers.
 
         Raises:
             ServerUnreachable: it did not within ``timeout`` seconds.
         """
-        await self._take(until_ready(self._server, timeout))
+        await self._run(until_ready(self._server, timeout))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -163,28 +163,28 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _ask(self, ask: calls.Ask[T]) -> T:
-        return await self._take(exchange(ask, self._server, self._retries))
+    async def _execute(self, call: calls.ApiCall[T]) -> T:
+        return await self._run(exchange(call, self._server, self._retries))
 
-    async def _take(self, steps: Steps[T]) -> T:
+    async def _run(self, steps: Steps[T]) -> T:
         try:
-            step = next(steps)
+            attempt = next(steps)
             while True:
-                step = steps.send(await self._send(step))
+                attempt = steps.send(await self._send(attempt))
         except StopIteration as end:
             result: T = end.value
             return result
 
-    async def _send(self, step: Send) -> Reply:
-        await asyncio.sleep(step.after)
+    async def _send(self, attempt: Attempt) -> Reply:
+        await asyncio.sleep(attempt.delay)
         try:
-            return await self._http.request(**step.ask.arguments())
+            return await self._http.request(**attempt.call.arguments())
         except httpx.RequestError as error:
             return error
 
 
 class AsyncStream:
-    """One stream of an `AsyncClient`. As a context manager it forgets nothing, unless ``release`` was given.
+    """One stream of an `AsyncClient`. Leaving its context forgets nothing, unless ``release`` is true.
 
     ``release`` resets the stream at the end of the block, which needs the admin key.
     """
@@ -209,12 +209,12 @@ class AsyncStream:
         )
 
     async def reset(self) -> int:
-        """Forget what was learned, with this handle's strategy or, where it names none, with all; how many states."""
+        """Forget the stream's states of this handle's strategy, or of all where it names none; return their number."""
         return await self._client.reset(self.name, self.strategy)
 
     async def info(self) -> list[StreamState]:
-        """What is remembered: a state for each strategy and each set of hyperparameters; empty where there is none."""
-        return await self._client._ask(calls.states(self.name))
+        """List the states: one for each strategy and each set of hyperparameters; empty where there is none."""
+        return await self._client._execute(calls.states(self.name))
 
     async def __aenter__(self) -> AsyncStream:
         return self

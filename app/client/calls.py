@@ -1,4 +1,4 @@
-"""Each call of the client as a value: what to send, and how to read what comes back. Nothing here does I/O."""
+"""Each call of the API as a value: the request to send and the reader of its response. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _STATES = TypeAdapter(list[StreamState])
 
 
 @dataclass(frozen=True)
-class Ask(Generic[T]):
-    """One request to the server. ``read`` turns the body of its answer into what the caller gets.
+class ApiCall(Generic[T]):
+    """One request to the server. ``read`` turns the body of the response into the result for the caller.
 
-    ``repeatable`` says that a second try does no harm where the first one may have been carried out. ``absent`` is
-    what a caller gets where the stream asked for is not remembered; None means that this is an error.
+    ``repeatable`` says that a retry does no harm where the first try may have been carried out. ``absent`` makes the
+    result where the server does not remember the stream; None means that this is an error.
     """
 
     method: str
@@ -49,20 +49,20 @@ class Ask(Generic[T]):
     absent: Callable[[], T] | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """What `httpx.Client.request` takes."""
-        said: dict[str, Any] = {"method": self.method, "url": self.path, "headers": dict(self.headers)}
+        """Return the keyword arguments of `httpx.Client.request`."""
+        arguments: dict[str, Any] = {"method": self.method, "url": self.path, "headers": dict(self.headers)}
         if self.parts:
             # Names of files stay here: the server does not read them, and some cannot be written in a header.
-            said["files"] = [("files", (f"{i}", part.content, part.kind)) for i, part in enumerate(self.parts)]
-            said["data"] = dict(self.fields)
+            arguments["files"] = [("files", (f"{i}", part.content, part.kind)) for i, part in enumerate(self.parts)]
+            arguments["data"] = dict(self.fields)
         if self.body is not None:
-            said["json"] = dict(self.body)
-        return said
+            arguments["json"] = dict(self.body)
+        return arguments
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a prediction takes beside its images; None leaves the choice to the server."""
+    """The options of a prediction; None leaves the choice to the server."""
 
     stream: str = "default"
     strategy: str | None = None
@@ -71,64 +71,64 @@ class Options:
     top_k: int | None = None
 
     def fields(self) -> dict[str, str]:
-        """The fields of the form.
+        """Return the fields of the multipart form.
 
         Raises:
             InvalidInput: ``params`` cannot be written as JSON.
         """
-        said = {"stream": self.stream, "update": "true" if self.update else "false"}
+        fields = {"stream": self.stream, "update": "true" if self.update else "false"}
         if self.strategy is not None:
-            said["strategy"] = self.strategy
+            fields["strategy"] = self.strategy
         if self.params is not None:
-            said["params"] = _as_json(self.params)
+            fields["params"] = _as_json(self.params)
         if self.top_k is not None:
-            said["top_k"] = str(self.top_k)
-        return said
+            fields["top_k"] = str(self.top_k)
+        return fields
 
 
-def predict(parts: Sequence[Part], options: Options) -> Ask[Answer]:
-    """One step of a stream. Its key is the same on every try, so that several tries take one step at most."""
+def predict(parts: Sequence[Part], options: Options) -> ApiCall[Answer]:
+    """Predict images: one step of a stream. All tries send one idempotency key, so that they take one step at most."""
     key = {"Idempotency-Key": str(uuid4())}
-    return Ask("POST", "/v1/predict", ANSWER.validate_json, headers=key, fields=options.fields(), parts=parts)
+    return ApiCall("POST", "/v1/predict", ANSWER.validate_json, headers=key, fields=options.fields(), parts=parts)
 
 
-def reset(stream: str | None, strategy: str | None) -> Ask[int]:
-    """Forget a stream, a strategy, both or all; how many states there were.
+def reset(stream: str | None, strategy: str | None) -> ApiCall[int]:
+    """Forget a stream, a strategy, both or all; the result is the number of states forgotten.
 
     Not repeatable: a second reset would also forget what was learned since the first.
     """
     scope = {name: value for name, value in (("stream", stream), ("strategy", strategy)) if value is not None}
-    return Ask("POST", "/v1/admin/reset", _forgotten, body=scope or {"all": True}, repeatable=False)
+    return ApiCall("POST", "/v1/admin/reset", _forgotten_count, body=scope or {"all": True}, repeatable=False)
 
 
-def model() -> Ask[ModelResponse]:
-    """What is hosted."""
-    return Ask("GET", "/v1/model", ModelResponse.model_validate_json)
+def model() -> ApiCall[ModelResponse]:
+    """Describe the hosted model."""
+    return ApiCall("GET", "/v1/model", ModelResponse.model_validate_json)
 
 
-def strategies() -> Ask[list[StrategyResponse]]:
-    """What a prediction may name."""
-    return Ask("GET", "/v1/strategies", _STRATEGIES.validate_json)
+def strategies() -> ApiCall[list[StrategyResponse]]:
+    """List the strategies that a prediction may name."""
+    return ApiCall("GET", "/v1/strategies", _STRATEGIES.validate_json)
 
 
-def strategy(name: str) -> Ask[CompositeResponse]:
-    """What the name of a strategy means."""
-    return Ask("GET", f"/v1/strategies/{_in_path(name)}", CompositeResponse.model_validate_json)
+def strategy(name: str) -> ApiCall[CompositeResponse]:
+    """Describe one strategy or combination of strategies."""
+    return ApiCall("GET", f"/v1/strategies/{_in_path(name)}", CompositeResponse.model_validate_json)
 
 
-def streams() -> Ask[StreamsResponse]:
-    """What is remembered."""
-    return Ask("GET", "/v1/streams", StreamsResponse.model_validate_json)
+def streams() -> ApiCall[StreamsResponse]:
+    """List the states of all streams."""
+    return ApiCall("GET", "/v1/streams", StreamsResponse.model_validate_json)
 
 
-def states(stream: str) -> Ask[list[StreamState]]:
-    """What is remembered of one stream; an empty list where nothing is."""
-    return Ask("GET", f"/v1/streams/{_in_path(stream)}", _STATES.validate_json, absent=list)
+def states(stream: str) -> ApiCall[list[StreamState]]:
+    """List the states of one stream; the list is empty where there is none."""
+    return ApiCall("GET", f"/v1/streams/{_in_path(stream)}", _STATES.validate_json, absent=list)
 
 
-def ready() -> Ask[bool]:
-    """Whether the model answers."""
-    return Ask("GET", "/readyz", lambda body: ReadyResponse.model_validate_json(body).ready)
+def ready() -> ApiCall[bool]:
+    """Ask for readiness: true where the model answers."""
+    return ApiCall("GET", "/readyz", lambda body: ReadyResponse.model_validate_json(body).ready)
 
 
 def _in_path(name: str) -> str:
@@ -136,7 +136,7 @@ def _in_path(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E")
 
 
-def _forgotten(body: bytes) -> int:
+def _forgotten_count(body: bytes) -> int:
     return ResetResponse.model_validate_json(body).forgotten
 
 

@@ -1,23 +1,23 @@
-"""What a call can end with, as one tree. Nothing else is raised, but OSError where a file cannot be read.
+"""The errors of the client, as one tree. Nothing else is raised, but OSError where a file cannot be read.
 
 RenormClientError
-├── InvalidInput        what the caller gave cannot be sent; no request was made
+├── InvalidInput        an argument is not valid; no request was sent
 ├── ServerUnreachable   no server answered, or the connection broke, on every try
-├── Refused             the server said no: status, code, message and the part of the request it was about
-└── UnexpectedAnswer    something answered, but not as a Renorm server does
+├── Refused             the server refused: status, code, message and the location in the request
+└── UnexpectedAnswer    the response is not that of a Renorm server
 """
 
 from __future__ import annotations
 
-# ruff: noqa: N818  # in `except Refused` the word says it all
+# ruff: noqa: N818  # `except Refused` reads well
 
 
 class RenormClientError(Exception):
-    """The root."""
+    """The base class of all errors of the client."""
 
 
 class InvalidInput(RenormClientError, ValueError):
-    """What the caller gave cannot be sent; no request was made."""
+    """An argument is not valid; no request was sent."""
 
 
 class ServerUnreachable(RenormClientError):
@@ -25,14 +25,14 @@ class ServerUnreachable(RenormClientError):
 
 
 class UnexpectedAnswer(RenormClientError):
-    """Something answered, but not as a Renorm server does."""
+    """The response is not that of a Renorm server."""
 
 
 class Refused(RenormClientError):
-    """The server said no.
+    """The server refused the request.
 
-    ``status`` is HTTP's, ``code`` the kind of error for programs, ``message`` what was wrong and how to mend it, and
-    ``where`` which part of the request it was about, empty where none. ``source`` is the caller's own word for that
+    ``status`` is the HTTP status, ``code`` the kind of error for programs, ``message`` the problem and its remedy, and
+    ``where`` the location in the request, empty where there is none. ``source`` is the caller's own word for that
     part, such as the path of the file that could not be read.
     """
 
@@ -41,5 +41,5 @@ class Refused(RenormClientError):
         self.status, self.code, self.message, self.where, self.source = status, code, message, where, source
 
     def __str__(self) -> str:
-        about = self.source or self.where
-        return f"{about + ': ' if about else ''}{self.message} ({self.status} {self.code})"
+        location = self.source or self.where
+        return f"{location + ': ' if location else ''}{self.message} ({self.status} {self.code})"

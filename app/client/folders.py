@@ -11,23 +11,23 @@ from pathlib import Path
 from app.client.errors import InvalidInput
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-"""Of the files that the server reads."""
+"""Suffixes of the image files that the server reads."""
 
 
 def image_files(folder: str | Path, pattern: str | None = None) -> list[Path]:
-    """The image files of a folder, so that ``frame-2`` comes before ``frame-10``; hidden ones are left out.
+    """Return the image files of a folder, so that ``frame-2`` comes before ``frame-10``; hidden ones are left out.
 
-    ``pattern`` is a glob such as ``**/*.png``, which decides alone; without it all files count whose suffix is that of
-    an image, but not those in folders below.
+    ``pattern`` is a glob such as ``**/*.png``; without it, all files directly in the folder whose suffix is that of an
+    image.
 
     Raises:
-        InvalidInput: it is no folder, or no file in it counts.
+        InvalidInput: it is not a folder, or no file in it matches.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder")
-    found = [path for path in folder.glob(pattern or "*") if path.is_file() and not path.name.startswith(".")]
-    files = [path for path in found if pattern is not None or path.suffix.lower() in SUFFIXES]
+    paths = [path for path in folder.glob(pattern or "*") if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in paths if pattern is not None or path.suffix.lower() in SUFFIXES]
     if not files:
         missing = f"matches {pattern}" if pattern else f"ends in {', '.join(sorted(SUFFIXES))}"
         raise InvalidInput(f"no file in {folder} {missing}")
@@ -35,23 +35,23 @@ def image_files(folder: str | Path, pattern: str | None = None) -> list[Path]:
 
 
 def batches(paths: Sequence[Path], size: int) -> list[Sequence[Path]]:
-    """The paths in order, ``size`` at a time.
+    """Split the paths in order, ``size`` at a time.
 
     Raises:
         InvalidInput: ``size`` is less than 1.
     """
     if size < 1:
-        raise InvalidInput(f"a batch holds at least 1 image, not {size}")
+        raise InvalidInput(f"the batch size must be at least 1, not {size}")
     return [paths[i : i + size] for i in range(0, len(paths), size)]
 
 
 @contextmanager
-def bar(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A function that counts images; ``shown`` draws it on standard error, where that is a terminal."""
-    if not shown:
+def bar(total: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts images; ``visible`` draws a bar on standard error, where that is a terminal."""
+    if not visible:
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415  # only who wants a bar waits for it to load
+    from rich.console import Console  # noqa: PLC0415  # loaded only for a bar
     from rich.progress import MofNCompleteColumn, Progress  # noqa: PLC0415
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""From a response, or from none, to a result or to the error that says what happened."""
+"""Read a response: its result, or the error to raise."""
 
 from __future__ import annotations
 
@@ -8,73 +8,73 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
-from app.client.calls import Ask
+from app.client.calls import ApiCall
 from app.client.errors import Refused, RenormClientError, ServerUnreachable, UnexpectedAnswer
 
 T = TypeVar("T")
 
-SHOWN = 200
-"""Characters of an answer that is not ours, in a message about it."""
+EXCERPT_CHARACTERS = 200
+"""Characters of an unexpected response that a message quotes."""
 
 
-def read(ask: Ask[T], response: httpx.Response, server: str) -> T:
-    """What the response says.
+def read(call: ApiCall[T], response: httpx.Response, server: str) -> T:
+    """Return the result in a response.
 
     Raises:
-        Refused: the server, or a proxy before it, said no.
-        UnexpectedAnswer: it is not the answer of a Renorm server.
+        Refused: the server, or a proxy before it, refused the request.
+        UnexpectedAnswer: it is not the response of a Renorm server.
     """
     if response.is_success:
         try:
-            return ask.read(response.content)
+            return call.read(response.content)
         except ValidationError as error:
-            raise _strange(server, f"it answers {ask.method} {ask.path} with {_start(response)}") from error
+            raise _unexpected(server, f"it answers {call.method} {call.path} with {_start(response)}") from error
     if response.has_redirect_location:
-        raise _strange(server, f"it redirects to {response.headers['Location']}; use that address")
-    refused = _refusal(ask, response)
-    if refused.code == "stream_not_found" and ask.absent is not None:
-        return ask.absent()
+        raise _unexpected(server, f"it redirects to {response.headers['Location']}; use that address")
+    refused = _refusal(call, response)
+    if refused.code == "stream_not_found" and call.absent is not None:
+        return call.absent()
     raise refused
 
 
 def unreachable(error: httpx.RequestError, server: str) -> RenormClientError:
-    """The error for a request that no response came to."""
+    """Return the error for a request that got no response."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        # What is meant by far most often needs no system's words: nothing listens there.
+        # The common case, nothing listens there, needs no words of the system.
         plain = "refused" in str(error) or "All connection attempts failed" in str(error)
-        why = "" if plain else f" ({_said(error)})"
-        return ServerUnreachable(f"no server answers at {server}{why}; start one with `renorm serve`")
+        reason = "" if plain else f" ({_reason(error)})"
+        return ServerUnreachable(f"no server answers at {server}{reason}; start one with `renorm serve`")
     if isinstance(error, httpx.TimeoutException):
-        return ServerUnreachable(f"the server at {server} took too long to answer; raise the timeout, or send less")
+        return ServerUnreachable(f"the server at {server} timed out; raise the timeout, or send fewer images")
     if isinstance(error, httpx.DecodingError):
-        return _strange(server, f"its answer cannot be decoded: {_said(error)}")
-    return ServerUnreachable(f"the connection to {server} broke: {_said(error)}")
+        return _unexpected(server, f"its answer cannot be decoded: {_reason(error)}")
+    return ServerUnreachable(f"the connection to {server} was lost: {_reason(error)}")
 
 
-def _refusal(ask: Ask[T], response: httpx.Response) -> Refused:
+def _refusal(call: ApiCall[T], response: httpx.Response) -> Refused:
     status = response.status_code
     try:
-        said = response.json()
-        message, code, where = str(said["error"]), str(said["code"]), str(said.get("where", ""))
+        body = response.json()
+        message, code, location = str(body["error"]), str(body["code"]), str(body.get("where", ""))
     except (ValueError, KeyError, TypeError):
-        # Not our shape: a proxy said it.
+        # Not our shape: the response of a proxy.
         return Refused(status, response.reason_phrase.lower().replace(" ", "_"), _start(response))
-    return Refused(status, code, message, where, _source(ask, where))
+    return Refused(status, code, message, location, _source(call, location))
 
 
-def _source(ask: Ask[T], where: str) -> str:
-    """The caller's own word for a part of the request that the server calls ``files[2]``."""
-    found = re.fullmatch(r"files\[(\d+)\]", where)
-    return ask.parts[int(found[1])].name if found and int(found[1]) < len(ask.parts) else ""
+def _source(call: ApiCall[T], location: str) -> str:
+    """Return the caller's own word for a part of the request that the server calls ``files[2]``."""
+    match = re.fullmatch(r"files\[(\d+)\]", location)
+    return call.parts[int(match[1])].name if match and int(match[1]) < len(call.parts) else ""
 
 
-def _strange(server: str, what: str) -> UnexpectedAnswer:
-    return UnexpectedAnswer(f"what answers at {server} is not a Renorm server of this version: {what}")
+def _unexpected(server: str, detail: str) -> UnexpectedAnswer:
+    return UnexpectedAnswer(f"{server} is not a Renorm server of this version: {detail}")
 
 
 def _start(response: httpx.Response) -> str:
-    return response.text[:SHOWN] or "(nothing)"
+    return response.text[:EXCERPT_CHARACTERS] or "(nothing)"
 
 
-def _said(error: httpx.RequestError) -> str:
+def _reason(error: httpx.RequestError) -> str:
     return str(error) or type(error).__name__

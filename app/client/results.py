@@ -1,4 +1,4 @@
-"""What the server answers, as frozen objects."""
+"""The results of a prediction, as frozen objects."""
 
 from __future__ import annotations
 
@@ -39,17 +39,16 @@ class TimingMs:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is in the images of one request, and what the statistics of its stream did.
+    """The predictions of one request, and the state of its stream after it.
 
     ``params`` are the hyperparameters in use, defaults included. ``step`` counts the requests that the stream has
     learned from with this strategy; ``updated`` says whether this one is among them: not if it has ``outliers``,
-    images too far from all that the network was trained with. ``weight`` is how much of its usual step it moved a
-    running average: less than 1 where an image lies far out. ``drift`` is how far
-    the stream's last images are from clean ones, ``adaptation`` how far the statistics used are from the trained ones,
-    in the same units: 0 is none, and None is not finite. ``state_origin`` is "live" where the
-    stream was remembered, "new" where it was not known, and "evicted" where it had been forgotten to make room.
-    ``entropy`` is the mean over the images, in nats. ``predictions`` has one entry per image, in the order they were
-    given.
+    images too far from the training data. ``weight`` is the share of its usual step that it moved a running average:
+    less than 1 where an image lies far out. ``drift`` is the distance of the stream's last images from clean ones,
+    ``adaptation`` that of the statistics used from the trained ones, in the same units: 0 is none, and None is not
+    finite. ``state_origin`` is "live" where the stream was remembered, "new" where it was not known, and "evicted"
+    where its state had been evicted. ``entropy`` is the mean over the images, in nats. ``predictions`` has one entry
+    per image, in the order of the request.
     """
 
     model: str
@@ -62,11 +61,11 @@ class Answer:
     entropy: float
     predictions: list[ImagePrediction]
     timing_ms: TimingMs
-    adaptation: float | None = None  # also of servers that do not tell it
+    adaptation: float | None = None  # absent from older servers
     outliers: int = 0  # the same
     weight: float = 1.0  # the same
     state_origin: str | None = None  # the same
 
 
 ANSWER = TypeAdapter(Answer)
-"""Reads an `Answer` from JSON; members that it does not know, from a newer server, are left out."""
+"""Reads an `Answer` from JSON; unknown members, of a newer server, are ignored."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from app.client import calls, connection
-from app.client.exchange import Reply, Send, Steps, exchange, is_ready, until_ready
+from app.client import calls
+from app.client.exchange import Attempt, Reply, Steps, client_options, exchange, is_ready, server_address, until_ready
 from app.client.folders import bar, batches, image_files
 from app.client.images import to_parts
 from app.client.results import Answer, ImagePrediction
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class Client:
-    """One server. Use it as a context manager, or call `close`; threads may share it.
+    """A connection to one server. Use it as a context manager, or call `close`; threads may share it.
 
-    ``url`` is the server's address and ``key`` its key, sent as ``Authorization: Bearer``. ``timeout`` is how many
-    seconds one try may wait for the server. A try that meets no connection, a broken one or a status 429, 502, 503 or
-    504 is made again, ``retries`` times at most; several tries of a prediction take one step at most.
+    ``url`` is the server's address and ``key`` its key, sent as ``Authorization: Bearer``. ``timeout`` is the
+    seconds that one try may wait for the server. A try that cannot connect, loses its connection or gets a status 429,
+    502, 503 or 504 is repeated, ``retries`` times at most; several tries of a prediction take one step at most.
     ``transport`` replaces the network, for tests.
 
     Every method raises `RenormClientError`; its kinds are `InvalidInput`, `ServerUnreachable`, `Refused` and
@@ -44,8 +44,8 @@ class Client:
         retries: int = 3,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(**connection.arguments(url, key, timeout), transport=transport)
-        self._server, self._retries = connection.shown(url), retries
+        self._http = httpx.Client(**client_options(url, key, timeout), transport=transport)
+        self._server, self._retries = server_address(url), retries
 
     def predict(
         self,
@@ -67,7 +67,7 @@ class Client:
             OSError: a path cannot be read.
         """
         options = calls.Options(stream, strategy, params, update, top_k)
-        return self._ask(calls.predict(to_parts(images), options))
+        return self._execute(calls.predict(to_parts(images), options))
 
     def stream(
         self,
@@ -78,7 +78,7 @@ class Client:
         top_k: int | None = None,
         release: bool = False,
     ) -> Stream:
-        """A handle of one stream, with what its predictions have in common."""
+        """Return a handle of one stream, with the options that its predictions share."""
         return Stream(self, name, strategy=strategy, params=params, top_k=top_k, release=release)
 
     def predict_folder(
@@ -101,8 +101,8 @@ class Client:
         """
         groups = batches(image_files(folder, pattern), batch)
 
-        def answered() -> Iterator[tuple[Path, ImagePrediction]]:
-            with bar(sum(map(len, groups)), shown=progress) as advance:
+        def predictions() -> Iterator[tuple[Path, ImagePrediction]]:
+            with bar(sum(map(len, groups)), visible=progress) as advance:
                 for paths in groups:
                     answer = self.predict(
                         paths, stream=stream, strategy=strategy, params=params, update=update, top_k=top_k
@@ -110,43 +110,43 @@ class Client:
                     advance(len(paths))
                     yield from zip(paths, answer.predictions, strict=True)
 
-        return answered()
+        return predictions()
 
     def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
-        """Forget a stream, a strategy, both, or everything; how many states there were. Needs the admin key."""
-        return self._ask(calls.reset(stream, strategy))
+        """Forget a stream, a strategy, both, or everything; return the number of states. Needs the admin key."""
+        return self._execute(calls.reset(stream, strategy))
 
     def model(self) -> ModelResponse:
-        """What is hosted, and how it prepares images."""
-        return self._ask(calls.model())
+        """Describe the hosted model and its preprocessing."""
+        return self._execute(calls.model())
 
     def strategies(self) -> list[StrategyResponse]:
-        """What a prediction may name, with the hyperparameters that each takes."""
-        return self._ask(calls.strategies())
+        """List the strategies that a prediction may name, with their hyperparameters."""
+        return self._execute(calls.strategies())
 
     def strategy(self, name: str) -> CompositeResponse:
-        """What the name of a strategy means, such as ``unmix_tns+lame``: its parts, and the schema of its ``params``.
+        """Describe a strategy or combination, such as ``unmix_tns+lame``: its parts, and the schema of its ``params``.
 
         Raises:
             Refused: there is no such strategy, or its parts cannot be combined.
         """
-        return self._ask(calls.strategy(name))
+        return self._execute(calls.strategy(name))
 
     def streams(self) -> StreamsResponse:
-        """What is remembered of all streams, and how full the memory is."""
-        return self._ask(calls.streams())
+        """List the states of all streams, and how full the memory is."""
+        return self._execute(calls.streams())
 
     def ready(self) -> bool:
-        """Whether the model answers; False where no server does. Asks once."""
-        return self._take(is_ready())
+        """Ask once whether the model answers; False where no server does."""
+        return self._run(is_ready())
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Come back when the model answers.
+        """Wait until the model answers.
 
         Raises:
             ServerUnreachable: it did not within ``timeout`` seconds.
         """
-        self._take(until_ready(self._server, timeout))
+        self._run(until_ready(self._server, timeout))
 
     def close(self) -> None:
         """Close the connections."""
@@ -160,28 +160,28 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, ask: calls.Ask[T]) -> T:
-        return self._take(exchange(ask, self._server, self._retries))
+    def _execute(self, call: calls.ApiCall[T]) -> T:
+        return self._run(exchange(call, self._server, self._retries))
 
-    def _take(self, steps: Steps[T]) -> T:
+    def _run(self, steps: Steps[T]) -> T:
         try:
-            step = next(steps)
+            attempt = next(steps)
             while True:
-                step = steps.send(self._send(step))
+                attempt = steps.send(self._send(attempt))
         except StopIteration as end:
             result: T = end.value
             return result
 
-    def _send(self, step: Send) -> Reply:
-        time.sleep(step.after)
+    def _send(self, attempt: Attempt) -> Reply:
+        time.sleep(attempt.delay)
         try:
-            return self._http.request(**step.ask.arguments())
+            return self._http.request(**attempt.call.arguments())
         except httpx.RequestError as error:
             return error
 
 
 class Stream:
-    """One stream of a `Client`. As a context manager it forgets nothing, unless ``release`` was given.
+    """One stream of a `Client`. Leaving its context forgets nothing, unless ``release`` is true.
 
     ``release`` resets the stream at the end of the block, which needs the admin key.
     """
@@ -206,12 +206,12 @@ class Stream:
         )
 
     def reset(self) -> int:
-        """Forget what was learned, with this handle's strategy or, where it names none, with all; how many states."""
+        """Forget the stream's states of this handle's strategy, or of all where it names none; return their number."""
         return self._client.reset(self.name, self.strategy)
 
     def info(self) -> list[StreamState]:
-        """What is remembered: a state for each strategy and each set of hyperparameters; empty where there is none."""
-        return self._client._ask(calls.states(self.name))
+        """List the states: one for each strategy and each set of hyperparameters; empty where there is none."""
+        return self._client._execute(calls.states(self.name))
 
     def __enter__(self) -> Stream:
         return self

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.client import AsyncClient, Refused
-from app.client.connection import shown
+from app.client.exchange import server_address
 from app.engine import Engine
 from app.errors import StreamNotFoundError
 from app.models.device import device_of
@@ -197,7 +197,7 @@ def server_driver(url: str, key: str | None = None) -> ServerDriver:
     Raises:
         InvalidInput: the address is none, or the key cannot be sent.
     """
-    return ServerDriver(AsyncClient(url, key=key, timeout=TIMEOUT_S), f"the server at {shown(url)}")
+    return ServerDriver(AsyncClient(url, key=key, timeout=TIMEOUT_S), f"the server at {server_address(url)}")
 
 
 def weights_digest(network: nn.Module) -> str:

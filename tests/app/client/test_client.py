@@ -64,7 +64,7 @@ def test_key_address_and_its_path_are_used(kind: type) -> None:
     [
         ({"url": "127.0.0.1:8000"}, "must begin with http://"),
         ({"url": "localhost"}, "must begin with http://"),
-        ({"url": "http://[::1"}, "is no address"),
+        ({"url": "http://[::1"}, "is not a valid URL"),
         ({"key": ""}, "the key is empty"),
         ({"key": "a\nb"}, "line break"),
     ],

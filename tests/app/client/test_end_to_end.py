@@ -88,7 +88,7 @@ def test_without_another_try_the_step_was_taken_and_the_caller_knows_that_the_co
         breaking(url, breaks=1) as address,
         Client(address, retries=0) as broken,
     ):
-        with pytest.raises(ServerUnreachable, match="broke"):
+        with pytest.raises(ServerUnreachable, match="was lost"):
             broken.predict(SHIP, stream="lost")
         assert broken.stream("lost").info()[0].steps == 1
 

@@ -50,7 +50,7 @@ def test_where_there_is_nothing_to_predict(folder: Path) -> None:
     ):
         with pytest.raises(InvalidInput, match=says):
             image_files(where, pattern)
-    with pytest.raises(InvalidInput, match="at least 1 image, not 0"):
+    with pytest.raises(InvalidInput, match="batch size must be at least 1, not 0"):
         batches([folder], 0)
 
 
@@ -106,7 +106,7 @@ def test_a_refusal_names_the_file(folder: Path) -> None:
 
 BAR = """
 from app.client.folders import bar
-with bar(2, shown=True) as advance:
+with bar(2, visible=True) as advance:
     for i in range(2):
         advance(1)
         print("line", i)

@@ -1,4 +1,4 @@
-"""When a try is made again, and how long the client waits before it."""
+"""Retries of the client: after which replies, and after which pause."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from app.client.retrying import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_before_retry, retry_after
+from app.client.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_before_retry, retry_after
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_statuses_that_pass(status: int) -> None:
+def test_transient_statuses_are_retried(status: int) -> None:
     assert pause_before_retry(httpx.Response(status), 0, repeatable=True) is not None
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 409, 413, 415, 422, 500, 501])
-def test_statuses_that_do_not(status: int) -> None:
+def test_final_statuses_are_not_retried(status: int) -> None:
     assert pause_before_retry(httpx.Response(status, headers={"Retry-After": "1"}), 0, repeatable=True) is None
 
 
@@ -35,17 +35,17 @@ def test_statuses_that_do_not(status: int) -> None:
         (httpx.DecodingError("junk"), False, False),
     ],
 )
-def test_broken_connections(error: httpx.RequestError, repeatable: bool, once: bool) -> None:
+def test_connection_errors_are_retried_where_the_call_is_repeatable(error: httpx.RequestError, repeatable: bool, once: bool) -> None:
     assert (pause_before_retry(error, 0, repeatable=True) is not None) is repeatable
     assert (pause_before_retry(error, 0, repeatable=False) is not None) is once
 
 
 @pytest.mark.parametrize(("status", "again"), [(429, True), (503, True), (502, False), (504, False)])
-def test_what_must_happen_once_is_repeated_only_where_it_did_not_happen(status: int, again: bool) -> None:
+def test_unrepeatable_calls_are_retried_only_where_they_cannot_have_begun(status: int, again: bool) -> None:
     assert (pause_before_retry(httpx.Response(status), 0, repeatable=False) is not None) is again
 
 
-def test_pauses_double_up_to_a_limit_and_are_not_all_alike() -> None:
+def test_pauses_double_up_to_a_limit_with_jitter() -> None:
     broken = httpx.ConnectError("refused")
     for attempt, full in ((0, FIRST_PAUSE_S), (1, 2 * FIRST_PAUSE_S), (3, 8 * FIRST_PAUSE_S), (50, LONGEST_PAUSE_S)):
         pauses = [pause_before_retry(broken, attempt, repeatable=True) for _ in range(50)]
@@ -53,14 +53,14 @@ def test_pauses_double_up_to_a_limit_and_are_not_all_alike() -> None:
         assert len(set(pauses)) > 10
 
 
-def test_what_the_server_asks_for_is_waited() -> None:
+def test_retry_after_is_added_to_the_pause() -> None:
     busy = httpx.Response(503, headers={"Retry-After": "7"})
     pause = pause_before_retry(busy, 0, repeatable=True)
     assert pause is not None
     assert 7 < pause <= 7 + FIRST_PAUSE_S
 
 
-def test_a_server_that_asks_for_an_hour_is_not_waited_for() -> None:
+def test_a_retry_after_of_an_hour_is_not_waited_for() -> None:
     assert pause_before_retry(httpx.Response(503, headers={"Retry-After": "3600"}), 0, repeatable=True) is None
 
 
