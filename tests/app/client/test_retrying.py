@@ -35,7 +35,9 @@ def test_final_statuses_are_not_retried(status: int) -> None:
         (httpx.DecodingError("junk"), False, False),
     ],
 )
-def test_connection_errors_are_retried_where_the_call_is_repeatable(error: httpx.RequestError, repeatable: bool, once: bool) -> None:
+def test_connection_errors_are_retried_where_the_call_is_repeatable(
+    error: httpx.RequestError, repeatable: bool, once: bool
+) -> None:
     assert (pause_before_retry(error, 0, repeatable=True) is not None) is repeatable
     assert (pause_before_retry(error, 0, repeatable=False) is not None) is once
 
