@@ -59,13 +59,13 @@ format: $(DEV) ## Rewrite the code in the project's format
 	$(BIN)/ruff format
 
 bench: $(DEV) ## Measure what adapting costs against not adapting (about 15 minutes; ARGS=--quick: less than one)
-	$(BIN)/python benchmarks/speed.py $(ARGS)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 load: $(DEV) ## Measure the server under load, beside LitServe and MLServer (about 15 minutes; ARGS=--quick: one)
-	$(BIN)/python benchmarks/serve_load.py $(ARGS)
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
-clients: $(DEV) ## Try the clients of KServe and MLServer on a server of its own (ARGS: see benchmarks/clients.py --help)
-	$(BIN)/python benchmarks/clients.py $(ARGS)
+clients: $(DEV) ## Try the clients of KServe and MLServer on a server of its own (ARGS: see python -m benchmarks.clients --help)
+	$(BIN)/python -m benchmarks.clients $(ARGS)
 
 errors: $(DEV) ## Errors of source and adabn on shifted streams; goes on where it was stopped (DATA=folder, by default the sample; ARGS: see renorm evaluate --help)
 	$(BIN)/renorm evaluate --data "$(or $(DATA),benchmarks/sample)" --strategies source,adabn --protocol single,clean \
@@ -73,11 +73,11 @@ errors: $(DEV) ## Errors of source and adabn on shifted streams; goes on where i
 
 results: $(DEV) ## Measure every strategy, hours long, and write docs/results.md (DATA=folder with corrupted CIFAR-10)
 	@test -n "$(DATA)" || { echo 'make results needs the folder with corrupted CIFAR-10: make results DATA=path/to/cifar10c'; exit 1; }
-	$(BIN)/python benchmarks/results.py --data "$(DATA)" --out results $(ARGS)
+	$(BIN)/python -m benchmarks.results --data "$(DATA)" --out results $(ARGS)
 
 train: $(BASE) ## Train the bundled model (DATA=folder with CIFAR-10)
 	@test -n "$(DATA)" || { echo 'make train needs the folder with CIFAR-10: make train DATA=path/to/cifar10'; exit 1; }
-	$(BIN)/python benchmarks/train_cifar10.py --data "$(DATA)" $(ARGS)
+	$(BIN)/python -m benchmarks.training.train_cifar10 --data "$(DATA)" $(ARGS)
 
 clean: ## Remove .venv, caches and build outputs
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,15 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import results
-import results_long
-import results_page
-import results_readme
 import torch
 import typer
 import uvicorn
 from PIL import Image
-from results_plan import cells
 from typer.testing import CliRunner
 
 from adapters import STRATEGIES, AdaptiveModel, kind_of, name_of, names, strategy, whole
@@ -38,6 +33,11 @@ from app.configuration import configuration
 from app.evaluation.report.rows import COLUMNS, read_csv
 from app.evaluation.types import PROTOCOLS
 from app.models.resnet20 import ResNet20
+from benchmarks.results import __main__ as results
+from benchmarks.results import long_stream as results_long
+from benchmarks.results import page as results_page
+from benchmarks.results import readme_table as results_readme
+from benchmarks.results.plan import cells
 from tests.app.fakes import Client
 from tests.app.observability.test_traces import receiving
 

@@ -166,13 +166,13 @@ def test_results_asks_for_data(clone: Clone) -> None:
     clone.make("lint")
     assert "make results DATA=" in clone.run("results").stdout
     assert clone.make("results", "DATA=c10c", "ARGS=--no-run") == [
-        "python benchmarks/results.py --data c10c --out results --no-run"
+        "python -m benchmarks.results --data c10c --out results --no-run"
     ]
 
 
 def test_bench_measures_speed(clone: Clone) -> None:
     clone.make("lint")
-    assert clone.make("bench", "ARGS=--quick") == ["python benchmarks/speed.py --quick"]
+    assert clone.make("bench", "ARGS=--quick") == ["python -m benchmarks.speed --quick"]
 
 
 def test_help_lists_every_target(clone: Clone) -> None:
@@ -189,12 +189,12 @@ def test_continuous_integration_runs_make_test() -> None:
 
 def test_load_measures_the_server(clone: Clone) -> None:
     clone.make("lint")
-    assert clone.make("load", "ARGS=--quick") == ["python benchmarks/serve_load.py --quick"]
+    assert clone.make("load", "ARGS=--quick") == ["python -m benchmarks.load --quick"]
 
 
 def test_clients_tries_other_projects_clients(clone: Clone) -> None:
     clone.make("lint")
-    assert clone.make("clients", "ARGS=--only kserve") == ["python benchmarks/clients.py --only kserve"]
+    assert clone.make("clients", "ARGS=--only kserve") == ["python -m benchmarks.clients --only kserve"]
 
 
 APT = 'echo "apt-get $*" >> log'

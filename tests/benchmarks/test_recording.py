@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recording.comparison import compare, value_differences
-from recording.entries import Answer, Entry, Recording, split
+
+from benchmarks.recording.comparison import compare, value_differences
+from benchmarks.recording.entries import Answer, Entry, Recording, split
 
 
 def tensor(*values: float) -> str:

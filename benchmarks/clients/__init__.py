@@ -1,0 +1,1 @@
+"""Other projects' clients, called against the server."""

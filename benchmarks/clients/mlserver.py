@@ -1,0 +1,109 @@
+"""MLServer's batch client and types against a running server.
+
+`python -m benchmarks.clients` runs it in an environment of its own:
+
+python -m benchmarks.clients.mlserver http://127.0.0.1:8000
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlserver import types
+
+from benchmarks.clients.calls import PICTURES, Server, equal, fresh, report, same, told
+
+PATIENCE_S = 60
+
+
+def inferred(server: Server, *options: str, model: str | None = None) -> list[dict[str, Any]]:
+    """What ``mlserver infer`` writes for a file with one request for each picture, in the file's order.
+
+    Raises:
+        subprocess.CalledProcessError: it ended with an error.
+    """
+    # Its own program, because it may not be on the path.
+    program = str(Path(sys.executable).with_name("mlserver"))
+    where = ["--url", server.url.removeprefix("http://"), "--model-name", model or server.model]
+    with tempfile.TemporaryDirectory() as folder:
+        sent, written = Path(folder) / "requests.jsonl", Path(folder) / "answers.jsonl"
+        sent.write_text("".join(json.dumps(server.request_body([file])) + "\n" for file in PICTURES), encoding="utf-8")
+        paths = ["--input-data-path", str(sent), "--output-data-path", str(written)]
+        # One worker and one try: requests of a stream are sent in order, and an error is told at once.
+        command = [program, "infer", *where, *paths, "--workers", "1", "--retries", "1", *options]
+        subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        answers = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    return sorted(answers, key=lambda answer: int(answer["parameters"]["batch_index"]))
+
+
+def separately(server: Server, *options: str) -> str:
+    """Each line a request, all of one stream: the second is answered as its second step."""
+    stream = fresh()
+    expected = [server.predicted([file], stream) for file in PICTURES]
+    return equal(_probabilities(inferred(server, "-H", f"X-Stream-Id: {fresh()}", *options)), np.stack(expected))
+
+
+def together(server: Server) -> str:
+    """Two lines in one request, whose answer the client takes apart."""
+    expected = server.predicted(PICTURES, fresh())[:, np.newaxis]
+    answers = inferred(server, "-H", f"X-Stream-Id: {fresh()}", "--batch-size", str(len(PICTURES)))
+    return equal(_probabilities(answers), expected)
+
+
+def refused(server: Server) -> str:
+    """A model that is not hosted: the client writes the server's words into each line's answer."""
+    answers = inferred(server, model="other")
+    same(len(answers), len(PICTURES))
+    return told(answers[0]["error"]["msg"], "no model 'other' is hosted")
+
+
+def answers(server: Server) -> Mapping[str, Callable[[], str]]:
+    """The protocol's answers, read with this project's own types."""
+    at = f"/v2/models/{server.model}"
+    body = server.request_body(PICTURES)
+    return {
+        "type MetadataServerResponse": partial(server.checked, "GET", "/v2", types.MetadataServerResponse),
+        "type MetadataModelResponse": partial(server.checked, "GET", at, types.MetadataModelResponse),
+        "type MetadataModelErrorResponse": partial(
+            server.checked, "GET", "/v2/models/other", types.MetadataModelErrorResponse, 404
+        ),
+        "type InferenceResponse": partial(server.checked, "POST", f"{at}/infer", types.InferenceResponse, json=body),
+        "type InferenceErrorResponse": partial(
+            server.checked, "POST", f"{at}/infer", types.InferenceErrorResponse, 400, json={"inputs": []}
+        ),
+        "type RepositoryIndexResponse": partial(
+            server.checked, "POST", "/v2/repository/index", types.RepositoryIndexResponse, json={"ready": True}
+        ),
+    }
+
+
+def main(url: str) -> None:
+    """Try every call and report it."""
+    server = Server(url)
+    report(
+        {
+            "mlserver infer": partial(separately, server),
+            "mlserver infer --binary-data": partial(separately, server, "--binary-data"),
+            "mlserver infer --batch-size 2": partial(together, server),
+            "mlserver infer, a model that is not hosted": partial(refused, server),
+            **answers(server),
+        }
+    )
+
+
+def _probabilities(answers: list[dict[str, Any]]) -> list[list[list[float]]]:
+    outputs = [{output["name"]: output for output in answer["outputs"]} for answer in answers]
+    found = [output["probabilities"] for output in outputs]
+    return [np.reshape(output["data"], output["shape"]).tolist() for output in found]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""The server under load, beside other servers that host the same network."""

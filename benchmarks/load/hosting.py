@@ -1,0 +1,52 @@
+"""The servers of the comparison, started alike: the same threads, and asleep until they are measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from benchmarks.load.peers import Options, Peer
+from benchmarks.load.plan import OURS, Plan
+from benchmarks.load.servers import ROOT, Server, started
+
+START_S = 60.0
+COMPILE_S = 900.0  # a server that compiles does so before it is ready
+
+
+def renorm(plan: Plan) -> AbstractContextManager[Server]:
+    """``renorm serve`` with the bundled network.
+
+    Raises:
+        LoadError: it does not start.
+    """
+    options = ["--host", "127.0.0.1", "--threads", str(plan.threads), *["--compile"] * plan.compiled, *plan.arguments]
+    return started(
+        OURS,
+        lambda port: [sys.executable, "-m", "app", "serve", "--port", str(port), *options],
+        "/readyz",
+        COMPILE_S if plan.compiled else START_S,
+        {"OMP_NUM_THREADS": str(plan.threads)},
+    )
+
+
+def hosting(peer: Peer, options: Options, python: Path, threads: int) -> AbstractContextManager[Server]:
+    """A peer with the same network, not adapted; its workers share ``threads`` out among themselves.
+
+    Raises:
+        LoadError: it does not start.
+    """
+    threads = max(1, threads // max(1, options.workers))
+    known = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    return started(peer.title, peer.command(python, options, threads), peer.ready, START_S, known)
+
+
+@contextmanager
+def awake(server: Server) -> Iterator[None]:
+    """Let a sleeping server run while the block lasts."""
+    server.wake()
+    try:
+        yield
+    finally:
+        server.sleep()

@@ -1,0 +1,164 @@
+"""A run of `python -m benchmarks.load` as tables: the targets first, then every figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from benchmarks.common import markdown
+from benchmarks.load.plan import OURS, name_of
+from benchmarks.load.results import Results, Row
+
+Rows = list[list[str]]
+
+ADDED_MS = 1.5
+THROUGHPUT = 1.0
+IDLE_PERCENT = 1.0
+
+EXPLAINED = """\
+Written by `make load ARGS="--out docs"` (`benchmarks/load/`); `load.json` beside it holds every round. Each
+server runs as its own process on loopback, hosts the bundled ResNet-20 and gets the same images, encoded, in the form
+that suits it best: Renorm the image itself (several as a form), LitServe whichever of a form and base64 in JSON it
+answers faster, MLServer base64 in JSON. Peers host the plain `model.eval()` with Renorm's preprocessing, and do not
+adapt. Servers take turns, round after round, while the others are stopped; a figure is the median of the rounds, a
+ratio the median of the ratios of the rounds. Every answer is read and checked; anything but a plausible one is an
+error. The clients run in a process of their own, on the same cores as the server, with an HTTP client of about 12 µs a
+request.
+"""
+
+CLOSED = """\
+Each client sends its next request when the last is answered, for a stream of its own unless said otherwise. Cells:
+images per second / median latency in ms / 99th percentile.
+"""
+
+OPEN = """\
+Requests of one image, for 32 streams, come when they are due (random, Poisson, the same moments for every server)
+whether or not earlier ones were answered, and latency counts from that moment: a server that falls behind cannot hide
+it. Cells as above.
+"""
+
+TRIED = """\
+All ways of a peer that were tried, under the heaviest load of single images (images per second), and with one client
+(median ms). The best of the first column is what the other tables show.
+"""
+
+
+def targets(results: Results) -> Rows:
+    """One row per target: what was measured, the bound, whether it holds."""
+    return [
+        ["what", "measured", "target", "reached"],
+        _added(results),
+        *_throughputs(results),
+        _idle_share(results),
+    ]
+
+
+def loads(results: Results, *, closed: bool) -> Rows:
+    """One row per load, one column per contender."""
+    measured = results.loads(closed=closed)
+    found = dict.fromkeys(row.contender for row in results.rows if row.load in measured)
+    contenders = sorted(found, key=lambda name: not name.startswith(OURS))
+    rows = [["load", *contenders]]
+    return rows + [[load.label, *(_cell(results.row(one, load)) for one in contenders)] for load in measured]
+
+
+def servers(results: Results) -> Rows:
+    """One row per server: what it takes while it idles, and for an image under the heaviest load."""
+    rows = [["server", "idle CPU, % of a core", "memory, MB", "CPU per image, ms", "same answers as `source`"]]
+    for name, idle in results.idle.items():
+        load, contender = results.heaviest, name_of(results.strategy) if name == OURS else name
+        row = load and results.row(contender, load)
+        same = f"{100 * results.agreement[name]:.0f} %" if name in results.agreement else "-"
+        rows.append([name, f"{idle.cpu:.1f}", f"{idle.memory / 1e6:.0f}", _number(row, "cpu_ms"), same])
+    return rows
+
+
+def tried(results: Results) -> Rows:
+    """One row per way to run a peer."""
+    rows = [["peer", "run with", "images as", "many clients, images/s", "one client, ms"]]
+    for one in results.tried:
+        cell = f"{one.many.images_per_s:.0f}" + _errors(one.many.errors)
+        rows.append([one.peer, one.options, one.body, cell, f"{one.one.p50:.2f}" + _errors(one.one.errors)])
+    return rows
+
+
+def page(results: Results, picture: str) -> str:
+    """The whole run as Markdown; ``picture`` is where the page finds it."""
+    facts = "".join(f"- {name}: {value}\n" for name, value in results.machine.items())
+    parts = ["# A server under load\n", facts, markdown(targets(results)), *_notes(results)]
+    parts += [f"![Throughput and latency of each server]({picture})\n", EXPLAINED]
+    for closed, heading, text in ((True, "Clients that wait", CLOSED), (False, "Requests at fixed rates", OPEN)):
+        if results.loads(closed=closed):
+            parts += [f"## {heading}\n", text, markdown(loads(results, closed=closed))]
+    parts += ["## Servers\n", markdown(servers(results))]
+    if results.tried:
+        parts += ["## How peers were run\n", TRIED, markdown(tried(results))]
+    return "\n".join(parts)
+
+
+def faults(results: Results) -> list[str]:
+    """The first error of everything that had errors."""
+    return [
+        f"{row.contender}, {row.load.label}: {row.errors} errors, the first: {fault}"
+        for row in results.rows
+        if (fault := next((tally.fault for tally in row.rounds if tally.errors), None)) is not None
+    ]
+
+
+def _added(results: Results) -> list[str]:
+    what = f"adding an idle server: one client, one image, {results.strategy}, p50 over the in-process call"
+    found, bound = results.addition, f"<= +{ADDED_MS} ms"
+    if found is None:
+        return [what, "-", bound, "not measured"]
+    return [what, f"{found.added:+.2f} ms", bound, _yes(round(found.added, 2) <= ADDED_MS)]
+
+
+def _throughputs(results: Results) -> Rows:
+    load, ours = results.heaviest, name_of(results.strategy)
+    if load is None:
+        return []
+    rows = []
+    for peer in ("LitServe", "MLServer"):
+        for contender in (ours, f"{ours}, form"):
+            ratio = results.ratio(contender, peer, load)
+            what = f"throughput at {load.clients} clients, {contender}, against {peer} without adaptation"
+            bound = f">= {THROUGHPUT:.1f}" if (contender, peer) == (ours, "LitServe") else "-"
+            if ratio is None and bound != "-":
+                rows.append([what, "-", bound, "not measured"])
+            elif ratio is not None:
+                reached = _yes(round(ratio, 2) >= THROUGHPUT) if bound != "-" else ""
+                rows.append([what, f"{ratio:.2f}", bound, reached])
+    return rows
+
+
+def _idle_share(results: Results) -> list[str]:
+    found, bound = results.idle.get(OURS), f"< {IDLE_PERCENT:g} %"
+    if found is None:
+        return ["idle CPU of the server", "-", bound, "not measured"]
+    return ["idle CPU of the server", f"{found.cpu:.1f} %", bound, _yes(found.cpu < IDLE_PERCENT)]
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or not row.rounds:
+        return "-"
+    return " / ".join(_number(row, name) for name in ("images_per_s", "p50", "p99")) + _errors(row.errors)
+
+
+def _number(row: Row | None, name: str) -> str:
+    value = math.nan if row is None or not row.rounds else row.middle(name)
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _errors(count: int) -> str:
+    return f" ({count} errors)" if count else ""
+
+
+def _notes(results: Results) -> Sequence[str]:
+    lines = [f"- not measured: {name}: {why}\n" for name, why in results.notes.items()]
+    return ["".join(lines + [f"- {fault}\n" for fault in faults(results)])] if lines or faults(results) else []
+
+
+def _yes(reached: bool) -> str:
+    return "yes" if reached else "**no**"

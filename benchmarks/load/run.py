@@ -1,0 +1,171 @@
+"""A run of `python -m benchmarks.load`: servers are started, and measured in turn, round after round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+
+from rich.progress import Progress
+
+from benchmarks.load.drive import ask, drive
+from benchmarks.load.hosting import awake, hosting, renorm
+from benchmarks.load.job import Job, Load, Tally
+from benchmarks.load.overhead import Comparison, addition
+from benchmarks.load.payloads import Dialect
+from benchmarks.load.peers import PEERS, environment
+from benchmarks.load.plan import OURS, Contender, Plan, ours
+from benchmarks.load.results import Idle, Results, Row, machine
+from benchmarks.load.servers import HOST, LoadError, Server, others_cpu_s
+from benchmarks.load.tuning import Best, best, likeliest, steps
+
+CHECKED = 64  # images that every server is asked about before it is measured
+AGREED = 0.95  # share of them that all must answer alike: rounding may turn one that is near a border
+SETTLE_S = 1.0
+
+
+class Run:
+    """Measures everything in a plan; ``results`` are filled as they come."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan, self.progress = plan, progress
+        self.results = Results(machine(plan.threads), plan.strategies[0])
+        self._task = progress.add_task("starting", total=None)
+
+    def everything(self) -> None:
+        """Run it all.
+
+        Raises:
+            LoadError: Renorm itself cannot be measured. What is wrong with a peer becomes a note instead.
+        """
+        with ExitStack() as stack:
+            # Processes of their own: for the clients, and for the call without a server, which needs torch.
+            fresh = get_context("spawn")
+            self._clients = stack.enter_context(ProcessPoolExecutor(1, fresh))
+            chosen = list(self._chosen())
+            contenders = self._started(chosen, stack)
+            self._begin(self._steps(contenders), "idle servers")
+            self._idle({contender.server for contender in contenders})
+            with ProcessPoolExecutor(1, fresh) as local:
+                self._add(contenders[0], local)
+            self._loads(contenders)
+
+    def _chosen(self) -> Iterator[Best]:
+        """Each peer that works, run as it does best."""
+        folder = self.plan.peers
+        if folder is None:
+            return
+        for peer in PEERS:
+            self._begin(steps(peer) if self.plan.tuned else 1, f"installing {peer.title}")
+            try:
+                python = environment(peer, folder)
+                if not self.plan.tuned:
+                    yield likeliest(peer, python)
+                    continue
+                found, tried, failed = best(self.plan, peer, python, self._drive)
+            except LoadError as error:
+                self.results.notes[peer.title] = str(error)
+                continue
+            self.results.tried += tried
+            self.results.notes |= failed
+            yield found
+
+    def _started(self, chosen: Sequence[Best], stack: ExitStack) -> list[Contender]:
+        """All servers, running and asleep."""
+        self._begin(1 + len(chosen), "starting servers")
+        server = stack.enter_context(renorm(self.plan))
+        expected = self._classes(server, Dialect(OURS, "raw", "source"))
+        server.sleep()
+        contenders = ours(self.plan, server)
+        for one in chosen:
+            self.progress.advance(self._task)
+            try:
+                contenders.append(self._peer(one, expected, stack))
+            except LoadError as error:
+                self.results.notes[one.peer.title] = str(error)
+        return contenders
+
+    def _peer(self, one: Best, expected: Sequence[int], stack: ExitStack) -> Contender:
+        """A peer, asleep, that answers as our network does without adaptation.
+
+        Raises:
+            LoadError: it does not start, does not answer, or hosts another network.
+        """
+        title = one.peer.title
+        server = stack.enter_context(hosting(one.peer, one.options, one.python, self.plan.threads))
+        found = self._classes(server, one.dialect)
+        same = sum(a == b for a, b in zip(found, expected, strict=True)) / len(expected)
+        self.results.agreement[title] = same
+        server.sleep()
+        if same < AGREED:
+            raise LoadError(f"it answers only {100 * same:.0f} % of images as Renorm's source does")
+        loads = [load for load in (*self.plan.closed, *self.plan.open) if not load.shared]
+        return Contender(title, server, one.dialect, loads)
+
+    def _classes(self, server: Server, dialect: Dialect) -> list[int]:
+        try:
+            return self._clients.submit(ask, HOST, server.port, dialect, CHECKED).result()
+        except (OSError, ValueError) as error:
+            raise LoadError(f"{server.title} does not answer: {error}") from error
+
+    def _idle(self, servers: set[Server]) -> None:
+        for server in sorted(servers, key=lambda server: server.title != OURS):
+            self._say(f"{server.title}, idle")
+            with awake(server):
+                time.sleep(SETTLE_S)
+                begun, used = time.perf_counter(), server.cpu_s
+                time.sleep(self.plan.idle_s)
+                share = (server.cpu_s - used) / (time.perf_counter() - begun)
+                self.results.idle[server.title] = Idle(100 * share, server.memory)
+            self.progress.advance(self._task)
+
+    def _add(self, contender: Contender, local: ProcessPoolExecutor) -> None:
+        plan, server = self.plan, contender.server
+        self._say("one client, with a server and without")
+        what = Comparison(HOST, server.port, plan.strategies[0], plan.threads, plan.compiled, plan.blocks, plan.calls)
+        with awake(server):
+            try:
+                self.results.addition = local.submit(addition, what).result()
+            except (OSError, ValueError) as error:
+                raise LoadError(f"{server.title} does not answer: {error}") from error
+        self.progress.advance(self._task)
+
+    def _loads(self, contenders: Sequence[Contender]) -> None:
+        begun, others = time.perf_counter(), others_cpu_s()
+        for load in [*self.plan.closed, *self.plan.open]:
+            self._load(load, [one for one in contenders if load in one.loads])
+        share = (others_cpu_s() - others) / (time.perf_counter() - begun)
+        self.results.machine["other programs meanwhile"] = f"{100 * share:.0f} % of a core"
+
+    def _load(self, load: Load, contenders: Sequence[Contender]) -> None:
+        """All contenders under one load, A B A B, so that whatever slows the machine slows all of them."""
+        rows = [Row(contender.title, load, []) for contender in contenders]
+        self.results.rows += rows
+        for i in range(self.plan.rounds):
+            for contender, row in zip(contenders, rows, strict=True):
+                with awake(contender.server):
+                    row.rounds.append(self._drive(self._job(contender, load, i)))
+
+    def _job(self, contender: Contender, load: Load, seed: int) -> Job:
+        plan, server = self.plan, contender.server
+        return Job(
+            HOST, server.port, server.pid, contender.dialect, load, plan.seconds, plan.warm_s, plan.pictures, seed
+        )
+
+    def _drive(self, job: Job) -> Tally:
+        self._say(f"{job.dialect.server} {job.dialect.strategy or job.dialect.body}, {job.load.label}")
+        tally = self._clients.submit(drive, job).result()
+        self.progress.advance(self._task)
+        return tally
+
+    def _steps(self, contenders: Sequence[Contender]) -> int:
+        measured = sum(len(contender.loads) for contender in contenders) * self.plan.rounds
+        return measured + len({contender.server for contender in contenders}) + 1
+
+    def _begin(self, steps: int, what: str) -> None:
+        self.progress.reset(self._task, total=steps, description=what)
+
+    def _say(self, what: str) -> None:
+        self.progress.update(self._task, description=what)

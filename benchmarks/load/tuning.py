@@ -1,0 +1,69 @@
+"""The best that a peer can do: every way to run it and to send images, under the heaviest load of single images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.load.hosting import hosting
+from benchmarks.load.job import Job, Load, Tally
+from benchmarks.load.payloads import Dialect
+from benchmarks.load.peers import Options, Peer
+from benchmarks.load.plan import Plan
+from benchmarks.load.results import Tried
+from benchmarks.load.servers import HOST, LoadError, Server
+
+Drive = Callable[[Job], Tally]
+
+
+class Best(NamedTuple):
+    """How a peer is run and asked."""
+
+    peer: Peer
+    python: Path
+    options: Options
+    dialect: Dialect
+
+
+def likeliest(peer: Peer, python: Path) -> Best:
+    """What was the best where it was tried: for a quick look."""
+    return Best(peer, python, peer.options[0], peer.dialects()[0])
+
+
+def steps(peer: Peer) -> int:
+    """How many measurements finding the best takes."""
+    return 2 * len(peer.options) * len(peer.bodies)
+
+
+def best(plan: Plan, peer: Peer, python: Path, drive: Drive) -> tuple[Best, list[Tried], dict[str, str]]:
+    """The way with the highest throughput, all that were tried, and why some could not be.
+
+    Raises:
+        LoadError: none works; the message says what was wrong with the last.
+    """
+    dialects = peer.dialects()
+    tried: list[tuple[Tried, Best]] = []
+    failed: dict[str, str] = {}
+    for one in peer.options:
+        try:
+            with hosting(peer, one, python, plan.threads) as server:
+                found = [_try(plan, peer, one, dialect, server, drive) for dialect in dialects]
+        except LoadError as error:
+            failed[f"{peer.title}, {one.label}"] = str(error)
+            continue
+        tried += [(each, Best(peer, python, one, dialect)) for each, dialect in zip(found, dialects, strict=True)]
+    working = [pair for pair in tried if not pair[0].many.errors]
+    if not working:
+        reasons = [each.many.fault for each, _ in tried] + list(failed.values())
+        raise LoadError(f"{peer.title} answers no load: {reasons[-1]}")
+    chosen = max(working, key=lambda pair: pair[0].many.images_per_s)[1]
+    return chosen, [each for each, _ in tried], failed
+
+
+def _try(plan: Plan, peer: Peer, options: Options, dialect: Dialect, server: Server, drive: Drive) -> Tried:
+    many, one = (
+        drive(Job(HOST, server.port, server.pid, dialect, load, plan.seconds, plan.warm_s, plan.pictures))
+        for load in (plan.heaviest, Load())
+    )
+    return Tried(peer.title, options.label, dialect.body, many, one)

@@ -1,0 +1,1 @@
+"""The errors of every strategy, and the pages that are made of them."""

@@ -1,0 +1,154 @@
+"""Measure every strategy, and write docs/results.md, docs/results.csv and the table of strategies in README.md.
+
+    python -m benchmarks.results --data path/to/cifar10c
+
+What was interrupted goes on at the next call. DATA is laid out as CIFAR-10-C, with clean.npy beside the corruptions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from app.errors import RenormError
+from app.evaluation.datasets.data import open_data
+from app.evaluation.metrics import measure_all, summarize
+from app.evaluation.plots.curves import draw_errors
+from app.evaluation.plots.heatmap import draw_differences
+from app.evaluation.plots.reliability import draw_reliability
+from app.evaluation.report.rows import read_csv, write_rows
+from app.evaluation.running.cells import MANIFEST, Folder
+from app.evaluation.running.speed import with_speeds
+from app.evaluation.types import Result
+from benchmarks.results import long_stream as results_long
+from benchmarks.results import page as results_page
+from benchmarks.results import readme_table as results_readme
+from benchmarks.results.plan import STUDY, Plan, cells
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+READING = ROOT / "benchmarks" / "results" / "reading.md"
+
+
+class Measured(NamedTuple):
+    """What there is of an evaluation."""
+
+    results: list[Result]
+    kept: dict[str, str]  # its settings
+    missing: int  # cells
+
+
+def run(plan: Plan, data: Path, out: Path, processes: int) -> int:
+    """Run an evaluation to its end, with its own progress; the exit status."""
+    # One thread for each process: results must not depend on how many cores are idle.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    command = plan.command(str(data), out, processes)
+    return subprocess.run([sys.executable, "-m", "app", *command], env=environment, check=False).returncode
+
+
+def read(plans: Sequence[Plan], out: Path) -> Measured:
+    """The finished cells of plans that share a folder, in their order.
+
+    Raises:
+        FileNotFoundError: nothing was run yet.
+        ValueError: no cell is finished.
+        EvaluationError: a file is broken.
+    """
+    place, wanted = out / plans[0].name, cells(plans)
+    if not (place / MANIFEST).exists():
+        raise FileNotFoundError(f"{place} holds no evaluation: leave --no-run out")
+    kept: dict[str, str] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    folder = Folder(place, kept)
+    done = [cell for cell in wanted if folder.file(cell).exists()]
+    if not done:
+        raise ValueError(f"{place} holds no finished cell: leave --no-run out")
+    results = with_speeds(map(folder.load, done), folder.speeds())
+    return Measured(results, kept, len(wanted) - len(done))
+
+
+def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
+    """Write pictures, the CSV files, the page and the table of ``readme``. Texts are made of what the CSV files say.
+
+    ``domains`` are the names of the corruptions, by index.
+
+    Raises:
+        EvaluationError, FileNotFoundError, ValueError: as `read`, or the page has no markers.
+        MissingPackageError: matplotlib is not installed.
+        OSError: a file cannot be written.
+    """
+    found = read(STUDY, out)
+    long = results_long.followed(found.results)
+    _draw(docs / "images" / "results", found.results, long, domains)
+    write_rows(docs / "results.csv", measure_all(found.results))
+    results_long.write(docs / "results-long.csv", results_long.reaches(long))
+    told = results_page.about(found.kept, os.cpu_count() or 1, _unfinished(found))
+    (docs / "results.md").write_text(make_page(docs, told), encoding="utf-8")
+    page = readme.read_text(encoding="utf-8")
+    readme.write_text(results_readme.put(page, make_table(docs)), encoding="utf-8")
+
+
+def make_page(docs: Path, told: dict[str, str]) -> str:
+    """docs/results.md of the CSV files beside it."""
+    figures, long = read_csv(docs / "results.csv"), results_long.read(docs / "results-long.csv")
+    choice = read_csv(docs / "results-choice.csv") if (docs / "results-choice.csv").exists() else []
+    return results_page.page(figures, long, choice, told, READING.read_text(encoding="utf-8"))
+
+
+def make_table(docs: Path) -> str:
+    """The table of README.md."""
+    return results_readme.table(read_csv(docs / "results.csv"))
+
+
+def _draw(folder: Path, results: Sequence[Result], long: Sequence[Result], domains: Sequence[str]) -> None:
+    figures = measure_all(results)
+    draw_differences(folder, summarize(figures), "overview")
+    draw_reliability(folder, figures)
+    shown = [one for one in long if one.cell.strategy in results_long.DRAWN]
+    for drawn in draw_errors(folder, shown, domains):
+        shutil.move(drawn, folder / "stream.png")
+
+
+def _unfinished(found: Measured) -> str:
+    every = found.missing + len(found.results)
+    return f"{found.missing:,} of {every:,} cells are missing" if found.missing else ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="laid out as CIFAR-10-C")
+    made.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where evaluations are kept")
+    made.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the page goes")
+    made.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="whose table is written")
+    made.add_argument("--processes", type=int, default=1, metavar="NUMBER", help="processes, each on one core")
+    made.add_argument(
+        "--no-run", action="store_true", help="run nothing: write what is there, even if cells are missing"
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write; the exit status."""
+    given = parser().parse_args(arguments)
+    for plan in () if given.no_run else STUDY:
+        if status := run(plan, given.data, given.out, given.processes):
+            print(f"results: the evaluation '{plan.name}' ended with status {status}", file=sys.stderr)
+            return status
+    try:
+        domains = [domain.title for domain in open_data(given.data).domains]
+        write(given.out, given.docs, given.readme, domains)
+    except (RenormError, OSError, ValueError) as error:
+        print(f"results: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {given.docs / 'results.md'} and the table of {given.readme}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

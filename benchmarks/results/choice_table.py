@@ -1,0 +1,61 @@
+"""Values of hyperparameters that are compared on held-out corruptions, and the table that compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.evaluation.metrics import CLEAN, Figures, Summary, mean, summarize
+from app.evaluation.report.tables import code, markdown, number, points
+from benchmarks.results.plan import ORDERS, Plan
+
+VALUES: dict[str, tuple[str, ...]] = {
+    "the pace of `adabn`": ("adabn", *(f"adabn:momentum={value:g}" for value in (0.025, 0.05, 0.2, 0.4))),
+    "the memory and the gate of `lame`": (
+        "adabn+lame",
+        *(f"adabn+lame:memory={value}" for value in (4, 8, 32, 64)),
+        "adabn+lame:when=always",
+    ),
+    "the k of `iabn`": ("iabn", *(f"iabn:k={value}" for value in (4, 8, 32, 64))),
+}
+"""The values that are compared, by what they are of; the default is first."""
+
+CHOICE = Plan(
+    name="choice",
+    strategies=("source", *(strategy for group in VALUES.values() for strategy in group)),
+    protocols=("continual", "mixed", CLEAN),
+    orders=ORDERS,
+    batches=(1, 64),
+    seeds=1,
+    limit=500,
+)
+
+CLEARLY = 1.0
+"""Points by which a value must be better in the mean than the default, and may nowhere be worse, to be proposed."""
+
+
+def better(own: Sequence[Summary], default: Sequence[Summary]) -> bool:
+    """Whether a value is clearly better than the default: see `CLEARLY`. Clean places count as places only."""
+    before = {one.place: one.error for one in default}
+    gains = {one.place: before[one.place] - one.error for one in own if one.place in before}
+    shifted = [gain for place, gain in gains.items() if place.protocol != CLEAN]
+    return bool(shifted) and mean(shifted) >= CLEARLY and min(gains.values()) > -CLEARLY
+
+
+def table(figures: Sequence[Figures]) -> str:
+    """A row for each value: its mean error, that at each place, and what it does to clean images."""
+    found: dict[str, list[Summary]] = {}
+    for one in summarize(figures):
+        found.setdefault(one.strategy, []).append(one)
+    places = [one.place for one in found["source"] if one.place.protocol != CLEAN]
+    head = ["", "mean", *(", ".join(map(str, place)) for place in places), "clean", "clearly better"]
+    rows = [_row("source", found["source"], [])]
+    for group in VALUES.values():
+        rows += [_row(name, found[name], found.get(group[0], [])) for name in group if name in found]
+    return markdown(head, rows)
+
+
+def _row(name: str, own: Sequence[Summary], default: Sequence[Summary]) -> list[str]:
+    shifted = [one.error for one in own if one.place.protocol != CLEAN]
+    clean = mean([one.difference for one in own if one.place.protocol == CLEAN])
+    verdict = "" if own is default or not default else "yes" if better(own, default) else "no"
+    return [code(name), number(mean(shifted)), *map(number, shifted), points(clean), verdict or "(the default)"]

@@ -1,0 +1,126 @@
+"""docs/results.md: what was measured, how to read it, and every figure that a person may want."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from app.evaluation.metrics import Figures, summarize
+from app.evaluation.report.report import about_table, at_place, explained, harm_list, section
+from app.evaluation.report.tables import Study, overview_table
+from benchmarks.results import long_stream as results_long
+from benchmarks.results import published as results_published
+from benchmarks.results.choice_table import table
+from benchmarks.results.long_stream import Reach
+from benchmarks.results.plan import STUDY
+
+DATA = "path/to/cifar10c"
+"""What the page has instead of the folder on the machine that measured."""
+
+PICTURES = {
+    "overview": "Error minus that of source at every place: blue is better, red is worse",
+    "stream": "Error over the long streams",
+    "reliability": "Accuracy by confidence",
+}
+"""The pictures in docs/images/results, by the names of their files."""
+
+TOP = """\
+# Measured errors
+
+<!-- Made by `make results` from results*.csv and benchmarks/results/reading.md: do not edit. -->
+
+The bundled network with every strategy, by [`renorm evaluate`](evaluate.md), which explains protocols and orders.
+Images are the first 1,000 CIFAR-10 test images with the fifteen corruptions of CIFAR-10-C at severity 5, made with
+their published parameters: 15,000 images a stream, 1,000 a clean one. Strategies have their defaults but where another
+value is shown; learners and correctors stand on the adapter that they go with ([strategies.md](strategies.md)). Every
+figure, cell by cell, is in [results.csv](results.csv), those of the long streams in
+[results-long.csv](results-long.csv), those that hyperparameters were chosen by in
+[results-choice.csv](results-choice.csv).
+
+```sh
+make results DATA=path/to/cifar10c
+```
+
+makes this page again, with README's table of strategies and the pictures; it runs the commands at the end of the page,
+about an hour on one core that has nothing else to do, goes on where it was stopped, and the page says what is missing
+until then.
+"""
+
+STREAM = """\
+All corruptions, one after another, in requests of 64. Errors over the first images of the stream, and the rank among
+the strategies that were run on it.
+"""
+
+CHOICE = """\
+Nothing was tuned on the images above. Values were compared on the four corruptions that are kept for this (speckle
+noise, Gaussian blur, spatter, saturation) of 500 other test images, by
+`python -m benchmarks.results.choice --cifar FOLDER`: streams of all four, one after another and mixed, in requests of 1
+and 64, and clean ones, whose column is the difference to `source`. A value is *clearly better* than the default if its mean is lower by a point or more and it is
+nowhere worse by as much.
+"""
+
+
+def about(kept: Mapping[str, str], cores: int, unfinished: str) -> dict[str, str]:
+    """What is told at the top: ``kept`` are the settings in the manifest of the evaluation.
+
+    ``unfinished`` says which cells are missing; empty where none are.
+    """
+    images = "all images" if kept["limit"] == "all" else f"{kept['limit']} images"
+    told = {
+        "model": f"{kept['model']} ({kept['architecture']}, {kept['type']}, weights {kept['weights']})",
+        "data": f"{DATA} ({kept['data']}), severity {kept['severity']}, {images} of each domain",
+        "answered by": f"the engine in this process, Renorm {kept['renorm']}, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {cores} cores, {platform.system()}",
+    }
+    return {**told, "unfinished": unfinished} if unfinished else told
+
+
+def commands() -> str:
+    """What was run, as a person would type it."""
+    typed = [["renorm", *plan.command(DATA, Path("results"))] for plan in STUDY]
+    # An option and its value a line: the strategies alone fill one.
+    lines = [shlex.join(words).replace(" --", " \\\n  --") for words in typed]
+    return "```sh\n{}\n```\n".format("\n\n".join(lines))
+
+
+def told_about(page: str) -> dict[str, str]:
+    """What a page tells at its top, as `about` made it."""
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", page.partition("\n## ")[0], re.MULTILINE)
+    return {name: value for name, value in rows if name != "---"}
+
+
+def page(
+    figures: Sequence[Figures],
+    long: Sequence[Reach],
+    choice: Sequence[Figures],
+    told: Mapping[str, str],
+    reading: str,
+) -> str:
+    """The whole page. ``reading`` stands in it as it is; ``choice`` may be empty."""
+    study = Study(summarize(figures), ())
+    parts = [
+        TOP,
+        about_table(told),
+        reading,
+        section("Overview", explained(figures, study), overview_table(study), picture("overview")),
+        section("Where it hurts", harm_list(study)),
+        section("Beside published figures", results_published.section_of(figures)),
+        section("The long streams", *_long(long), picture("stream")),
+        *(section(", ".join(way), *at_place(study, *way)) for way in study.ways),
+        section("How hyperparameters were chosen", CHOICE, table(choice)) if choice else "",
+        section("Confidence", picture("reliability")),
+        section("What was run", commands()),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def picture(name: str, folder: str = "images/results") -> str:
+    """A picture of `PICTURES` as Markdown."""
+    return f"![{PICTURES[name]}]({folder}/{name}.png)\n"
+
+
+def _long(rows: Sequence[Reach]) -> list[str]:
+    return [STREAM, *(results_long.table(rows, order) for order in dict.fromkeys(row.order for row in rows))]

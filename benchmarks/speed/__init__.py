@@ -1,0 +1,1 @@
+"""The time of an adapting forward against one that does not adapt."""

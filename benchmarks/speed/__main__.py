@@ -1,0 +1,156 @@
+"""What adapting costs: forwards of `AdaptiveModel` against the same network that does not adapt, timed in turn.
+
+    python -m benchmarks.speed --quick                        # a look, in less than a minute
+    python -m benchmarks.speed --out results                  # everything: about 15 minutes on two cores
+    python -m benchmarks.speed --models resnet50 --batch 16 --no-compile --rounds 21
+    python -m benchmarks.speed --device cuda --out results
+
+Prints the targets with what was measured, and writes speed.md, images/speed.png and speed.json to the folder --out.
+Leave the machine alone meanwhile: ratios are taken within a round, but a busy machine still blurs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from adapters import names
+from benchmarks.common import markdown
+from benchmarks.speed.models import MODELS
+from benchmarks.speed.plot import draw
+from benchmarks.speed.report import notes, page, targets
+from benchmarks.speed.results import Results, write
+from benchmarks.speed.run import Plan, Run
+
+PICTURE = "images/speed.png"
+
+
+def report(results: Results, out: Path | None) -> None:
+    """Print the targets, drawn in a terminal and as Markdown elsewhere, and write everything to ``out``."""
+    table = targets(results)
+    for name, value in results.machine.items():
+        print(f"{name}: {value}")
+    if sys.stdout.isatty():
+        drawn = Table(*table[0])
+        for line in table[1:]:
+            drawn.add_row(*line)
+        Console().print(drawn)
+    else:
+        sys.stdout.write(markdown(table))
+    for note in notes(results):
+        print(f"not measured: {note}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write(results, out / "speed.json")
+        (out / "speed.md").write_text(page(results, PICTURE), encoding="utf-8")
+        draw(results, out / PICTURE)
+        print(f"wrote {out / 'speed.md'}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="few rounds, small forwards, nothing compiled")
+    made.add_argument("--models", nargs="+", choices=MODELS, metavar="NAME", help=f"of {', '.join(MODELS)}")
+    made.add_argument("--batch", nargs="+", type=_positive, default=[], metavar="N", help="default: those of the model")
+    made.add_argument("--rounds", type=_positive, metavar="N", help="default: 7, with --quick 3")
+    made.add_argument("--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="default: all")
+    made.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="time what torch.compile makes of the network, adapting and not, too (default, but with --quick not)",
+    )
+    made.add_argument(
+        "--compile-strategies",
+        nargs="+",
+        choices=names("adapter"),
+        metavar="NAME",
+        help="those to time compiled (default: --strategies)",
+    )
+    made.add_argument("--threads", type=_positive, metavar="N", help="of torch (default: its own choice)")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    made.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write speed.md, images/speed.png and speed.json there"
+    )
+    return made
+
+
+def planned(given: argparse.Namespace) -> Plan:
+    """What the command line asks for, the rest from one of two sets of defaults."""
+    quick: bool = given.quick
+    models = given.models or [name for name, model in MODELS.items() if model.quick or not quick]
+    compiling = not quick if given.compile is None else given.compile
+    strategies = given.strategies or names("adapter")
+    return Plan(
+        models=models,
+        batches=given.batch or ([1] if quick else []),
+        # A forward of many large images is no quick look.
+        many=[name for name in models if MODELS[name].many and not (quick and MODELS[name].size > 32)],
+        rounds=given.rounds or (3 if quick else 7),
+        strategies=strategies,
+        compiled=(given.compile_strategies or strategies) if compiling else [],
+        memory=next((name for name in models if MODELS[name].memory), None),
+        held=300 if quick else 1000,
+        least=0.02 if quick else 0.1,
+        device=given.device,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the exit status."""
+    given = parser().parse_args(arguments)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print("speed: no GPU that this build of torch can use: leave out --device cuda", file=sys.stderr)
+        return 1
+    if given.threads is not None:
+        torch.set_num_threads(given.threads)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        run = Run(planned(given), progress)
+        options = shlex.join(sys.argv[1:] if arguments is None else arguments)
+        run.results.machine["command"] = f"python -m benchmarks.speed {options}"
+        status = _finished(run, progress.console)
+    if run.results.groups:
+        report(run.results, given.out)
+    return status
+
+
+def _finished(run: Run, console: Console) -> int:
+    """Run to the end, or as far as it goes: what was found before is worth keeping."""
+    try:
+        run.everything()
+    except KeyboardInterrupt:
+        run.results.notes["rest"] = "interrupted"
+    except ModuleNotFoundError as error:
+        run.results.notes["rest"] = f"{error}"
+        console.print(f"speed: {error}: install renorm with its extras timm and bench")
+        return 1
+    except Exception as error:
+        run.results.notes["rest"] = f"stopped by {type(error).__name__}: {error}"
+        console.print_exception()
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Draw `speed.json`: for each model and batch the time of a forward relative to plain eval.
+
+python -m benchmarks.speed.plot docs/speed.json docs/images/speed.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters import names
+from benchmarks.speed.cases import FROZEN, PLAIN
+from benchmarks.speed.report import title_of
+from benchmarks.speed.results import Group, Results, of_kind, read
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+REFERENCE, TEXTBOOK, EAGER, COMPILED = "#9aa0a6", "#e37400", "#1a73e8", "#188038"
+LEGEND = {
+    REFERENCE: "not adapting",
+    TEXTBOOK: "as research code writes it",
+    EAGER: "Renorm",
+    COMPILED: "Renorm, compiled",
+}
+
+
+def bars(results: Results, group: Group) -> list[tuple[str, float, str]]:
+    """Names, ratios to plain eval and colours of one model and batch, eager and compiled, from top to bottom."""
+    found = [(case, group.ratio(case, PLAIN), _colour(case)) for case in group.seconds]
+    for other in of_kind(results.groups, "compiled"):
+        if (other.model, other.batch) == (group.model, group.batch):
+            cases = [case for case in other.seconds if case != PLAIN]
+            found += [(_compiled(case), other.ratio(case, PLAIN), _colour(_compiled(case))) for case in cases]
+    return found
+
+
+def draw(results: Results, out: Path) -> None:
+    """Write the picture; its format follows from the name of ``out``.
+
+    Raises:
+        ValueError: the run timed no model by itself.
+    """
+    # Without a window: this may run where there is no screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
+    groups = of_kind(results.groups, "eager")
+    if not groups:
+        raise ValueError(
+            "the run holds no time of a model: run python -m benchmarks.speed with at least one of --models"
+        )
+    models = list(dict.fromkeys(group.model for group in groups))
+    columns = max(sum(group.model == model for group in groups) for model in models)
+    tallest = max(len(bars(results, group)) for group in groups)
+    size = (min(13.3, 1.5 + 4.2 * columns), 0.8 + (0.9 + 0.2 * tallest) * len(models))
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(models), columns, squeeze=False)
+    for row, model in zip(grid, models, strict=True):
+        own = [group for group in groups if group.model == model]
+        for axes, group in zip(row, own, strict=False):
+            _panel(axes, bars(results, group), f"{title_of(group)}, batch {group.batch}")
+        for axes in row[len(own) :]:
+            axes.set_visible(False)
+    drawn = {colour for group in groups for _, _, colour in bars(results, group)}
+    handles = [Patch(color=colour, label=label) for colour, label in LEGEND.items() if colour in drawn]
+    figure.legend(handles=handles, frameon=False, ncols=2 * columns, loc="outside lower center", fontsize=8)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+
+
+def _panel(axes: Axes, found: list[tuple[str, float, str]], title: str) -> None:
+    names, ratios, colours = zip(*found, strict=True)
+    drawn = axes.barh(range(len(names)), ratios, 0.78, color=colours)
+    labels = axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=7)
+    for label in labels:
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.axvline(1, color="#202124", linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, 1.15 * max(ratios))
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel("time, plain eval = 1", fontsize=7)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _compiled(case: str) -> str:
+    return case if case == FROZEN else f"{case}, compiled"
+
+
+def _colour(case: str) -> str:
+    if case.startswith("textbook"):
+        return TEXTBOOK
+    if case.endswith(", compiled"):
+        return COMPILED
+    return EAGER if case in names("adapter") else REFERENCE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read, draw, write; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="the speed.json of python -m benchmarks.speed")
+    parser.add_argument("out", type=Path, help="the picture: .png or .svg")
+    given = parser.parse_args(arguments)
+    try:
+        draw(read(given.results), given.out)
+    except (OSError, ValueError) as error:
+        print(f"speed_plot: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {given.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""What a run of `python -m benchmarks.speed` found, as it is kept in ``speed.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that were timed in turn: one model, one number of images in a forward.
+
+    ``seconds`` holds a value per round for each case; ``notes`` why a case has none.
+    """
+
+    kind: str  # eager, streams or compiled
+    model: str
+    title: str
+    size: int
+    batch: int
+    seconds: dict[str, list[float]]
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def ratio(self, case: str, *references: str) -> float:
+        """How many times as long a case takes as ``references`` do in the mean: the median over the rounds.
+
+        Taken round by round, where both ran under the same conditions, and not from two medians.
+        """
+        rounds = zip(*(self.seconds[reference] for reference in references), strict=True)
+        others: list[float] = [mean(row) for row in rounds]
+        ratios: list[float] = [own / other for own, other in zip(self.seconds[case], others, strict=True)]
+        return median(ratios)
+
+    def milliseconds(self, case: str) -> float:
+        """The median time of a call."""
+        return 1000 * median(self.seconds[case])
+
+
+@dataclass(frozen=True)
+class Held:
+    """How much memory grew by while ``streams`` streams of ``state_bytes`` each were added."""
+
+    model: str
+    title: str
+    size: int
+    streams: int
+    state_bytes: int
+    grown: int
+
+    @property
+    def ratio(self) -> float:
+        """Growth against the exact size of the states."""
+        return self.grown / (self.streams * self.state_bytes)
+
+
+@dataclass
+class Results:
+    """A whole run."""
+
+    machine: dict[str, str]
+    groups: list[Group] = field(default_factory=list)
+    held: Held | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def machine(device: str, rounds: int) -> dict[str, str]:
+    """What figures depend on, for people: the processor, versions, threads, memory formats."""
+    where = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return {
+        "machine": f"{where}, {os.cpu_count()} cores, {platform.system()}",
+        "torch": f"{torch.__version__}, Python {platform.python_version()}",
+        "threads": f"{torch.get_num_threads()}",
+        "memory format": "channels_last in Renorm and where a reference says so, elsewhere the default",
+        "rounds": f"{rounds}, with many streams {(rounds + 1) // 2}; medians",
+        "load of the machine before": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (named or [platform.processor() or platform.machine()])[0]
+
+
+def write(results: Results, path: Path) -> None:
+    """Everything as JSON, each sample included."""
+    path.write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Results:
+    """What `write` wrote.
+
+    Raises:
+        ValueError: the file is something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        groups = [Group(**group) for group in found["groups"]]
+        held = None if found["held"] is None else Held(**found["held"])
+        return Results(found["machine"], groups, held, found["notes"])
+    except (KeyError, TypeError, ValueError) as error:
+        hint = "write one with python -m benchmarks.speed --out FOLDER"
+        raise ValueError(f"{path} is not a result of benchmarks.speed: {hint}") from error
+
+
+def of_kind(groups: Sequence[Group], kind: str) -> list[Group]:
+    """The groups of one kind."""
+    return [group for group in groups if group.kind == kind]
