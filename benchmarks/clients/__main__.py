@@ -109,7 +109,9 @@ def table(found: Sequence[tuple[Guest, Call]]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     names = [client.name for client in CLIENTS]
     made.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {' '.join(names)}")
     made.add_argument("--url", help="of a server that runs already (by default one is started)")

@@ -56,7 +56,9 @@ def report(results: Results, out: Path | None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--quick", action="store_true", help="one short round of few loads, peers as they run best here")
     made.add_argument("--clients", nargs="+", type=_positive, metavar="N", help="that wait (default: 1 8 32)")
     made.add_argument("--images", nargs="+", type=_positive, metavar="N", help="in a request (default: 1 8)")

@@ -76,7 +76,9 @@ def report(first: Path, second: Path) -> bool:
 
 def main() -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.recording", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     recorder = commands.add_parser("record", help="record the answers of a checkout's server")
     recorder.add_argument("file", type=Path)

@@ -121,7 +121,9 @@ def _unfinished(found: Measured) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="laid out as CIFAR-10-C")
     made.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where evaluations are kept")
     made.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the page goes")

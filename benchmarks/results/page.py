@@ -58,8 +58,8 @@ CHOICE = """\
 Nothing was tuned on the images above. Values were compared on the four corruptions that are kept for this (speckle
 noise, Gaussian blur, spatter, saturation) of 500 other test images, by
 `python -m benchmarks.results.choice --cifar FOLDER`: streams of all four, one after another and mixed, in requests of 1
-and 64, and clean ones, whose column is the difference to `source`. A value is *clearly better* than the default if its mean is lower by a point or more and it is
-nowhere worse by as much.
+and 64, and clean ones, whose column is the difference to `source`. A value is *clearly better* than the default if its
+mean is lower by a point or more and it is nowhere worse by as much.
 """
 
 

@@ -51,9 +51,7 @@ def draw(results: Results, out: Path) -> None:
 
     groups = of_kind(results.groups, "eager")
     if not groups:
-        raise ValueError(
-            "the run holds no time of a model: run python -m benchmarks.speed with at least one of --models"
-        )
+        raise ValueError("the run holds no time of a model: run it with at least one of --models")
     models = list(dict.fromkeys(group.model for group in groups))
     columns = max(sum(group.model == model for group in groups) for model in models)
     tallest = max(len(bars(results, group)) for group in groups)

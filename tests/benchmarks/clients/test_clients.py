@@ -71,10 +71,8 @@ def test_calls_of_the_real_server_are_compared_with_its_own_interface(
 
 
 def test_a_page_is_written_and_all_passed_is_success(guest: Guest, tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        """from benchmarks.clients.calls import report\nreport({"one": lambda: print("noise") or "a | b\\nc"})""",
-    )
+    calls = r"""{"one": lambda: print("noise") or "a | b\nc"}"""
+    write(tmp_path, f"from benchmarks.clients.calls import report\nreport({calls})")
     assert run("--out", str(tmp_path / "page.md")) == 0
     page = (tmp_path / "page.md").read_text()
     assert "| Fake 1.2 | one | passed | a \\| b c |" in page

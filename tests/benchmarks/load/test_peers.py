@@ -18,7 +18,7 @@ from benchmarks.load.__main__ import parser, planned
 from benchmarks.load.job import Job, Load, Tally
 from benchmarks.load.peers import PEERS, Options, Peer, environment
 from benchmarks.load.plan import Plan
-from benchmarks.load.servers import LoadError, Server
+from benchmarks.load.servers import ROOT, LoadError, Server
 
 PEER = PEERS[0]
 
@@ -72,9 +72,10 @@ def test_an_install_that_failed_is_told_and_tried_again(
 def test_a_peer_is_run_by_its_own_python_with_its_options() -> None:
     command = PEER.command(Path("python"), PEER.options[0], 3)(8123)
     assert command[0] == "python"
-    assert Path(command[1]).is_file()
-    assert command[2] == "8123"
-    assert json.loads(command[3]) == {"batch": 16, "timeout": 0.002, "workers": 2, "zmq": False, "threads": 3}
+    assert command[1] == "-m"
+    assert Path(ROOT, *command[2].split(".")).with_suffix(".py").is_file()
+    assert command[3] == "8123"
+    assert json.loads(command[4]) == {"batch": 16, "timeout": 0.002, "workers": 2, "zmq": False, "threads": 3}
 
 
 @pytest.mark.parametrize(
