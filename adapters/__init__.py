@@ -49,7 +49,8 @@ from adapters.normalization.unmix_tns import UnMixTNS
 from adapters.params import check, param, schema
 from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
 from adapters.state.arena import Arena
-from adapters.state.memory import Key, Memory
+from adapters.state.memory import Memory
+from adapters.state.memory import StateKey as Key
 
 __all__ = [
     "BN",

@@ -13,16 +13,16 @@ from adapters.base import AnyAdapter, Lesson
 from adapters.compilation.aot import default_cache
 from adapters.compilation.compiled import Compiled
 from adapters.composite import Strategy, as_composite, learner_of
-from adapters.engine.affine import Affines
-from adapters.engine.differentiable import Hosted
+from adapters.engine.affine import AffineLayout
+from adapters.engine.differentiable import LearningContext
 from adapters.engine.drift import Baseline, fitting_baseline, read_drift
 from adapters.engine.execution import Execution
 from adapters.engine.features import featureless
-from adapters.engine.lessons import School
-from adapters.engine.network import eager, full_precision, innermost, placed, taken_over
-from adapters.engine.outcome import Ran, held_back, settle, together_or_one_by_one
+from adapters.engine.lessons import LessonRunner
+from adapters.engine.network import channels_last, eager, full_precision, prepare_network, to_batch
+from adapters.engine.outcome import ForwardOutput, held_back, to_outcome, together_or_one_by_one
 from adapters.engine.outliers import BOUND
-from adapters.engine.plan import Plan, Turn
+from adapters.engine.plan import Plan, PlannedRequest
 from adapters.engine.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
 from adapters.errors import InputError
 from adapters.naming import name_of, params_of, to_strategy
@@ -33,8 +33,8 @@ from adapters.probes.lesson_memory import LessonMemory
 from adapters.probes.reach import Reach, find_reach
 from adapters.sites import Sites
 from adapters.state.arena import Arena
-from adapters.state.memory import Key, Layout, Memory, initial
-from adapters.state.size import Shown, state_bytes
+from adapters.state.memory import Layout, Memories, Memory, StateKey, initial
+from adapters.state.size import NetworkShape, state_bytes
 from adapters.state.snapshot import exported, restored
 
 
@@ -57,13 +57,12 @@ class AdaptiveModel:
         device: where the network runs; by default where it is.
         dtype: type of weights and activations, such as ``torch.bfloat16``; statistics and states stay float32.
         copy: with false the network itself is taken over, for callers who have no other use for it.
-        compile: whether forwards run as machine code of their own, see `adapters.compilation.compiled.Compiled`. It is
-        made at the
-            first forward of each kind, which takes its time, or by `warm_up`, and kept on disk for the next process.
+        compile: whether forwards are compiled, see `adapters.compilation.compiled`: at the first forward of each kind,
+            which takes its time, or by `warm_up`. Graphs are kept on disk for the next process.
         baseline: moments of clean images, the zero and the unit of `Answer.drift`: see `moments` and `fit_baseline`. By
             default they are assumed from the trained statistics of the first layer, which is less exact.
-        bound: trained deviations beyond which nothing is learned from a request, see `adapters.engine.outliers`; inf:
-        none. params: hyperparameters of a strategy given by name.
+        bound: trained deviations beyond which no request is learned from, see `adapters.engine.outliers`; inf: none.
+        params: hyperparameters of a strategy given by name.
 
     Raises:
         UnsupportedModelError: no BatchNorm layer, or layers without trained statistics.
@@ -87,11 +86,11 @@ class AdaptiveModel:
         self.strategy = to_strategy(strategy, params)
         Sites(eager(model))  # refuses before anything is copied
         self._prepare, self._dtype, self._compile = prepare, dtype, compile
-        self._network = taken_over(model, None if device is None else torch.device(device), dtype, copied=copy)
+        self._network = prepare_network(model, None if device is None else torch.device(device), dtype, copied=copy)
         self.sites = Sites(self._network)
         self.device = self.sites[0].mean.device
         self._execution = Execution(self._network, self.sites)
-        self._shown: Shown | None = None
+        self._shown: NetworkShape | None = None
         self._memories = Arena()
         self._baseline, self._baselines, self._bound = baseline, dict[str, Baseline](), bound
         # Keyed by the number of known sites too, because that number can grow.
@@ -124,7 +123,7 @@ class AdaptiveModel:
             answers += outcome.answers
         return answers
 
-    def run(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
+    def run(self, requests: Sequence[Request], memories: Memories) -> Outcome:
         """The pure form of `predict`, for callers with a memory of their own: what to answer, commit and `learn`.
 
         Raises:
@@ -135,10 +134,10 @@ class AdaptiveModel:
             raise InputError("a stream that learns is ready for its next request after its lesson: run that one later")
         return self._run(requests, memories)
 
-    def _run(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
+    def _run(self, requests: Sequence[Request], memories: Memories) -> Outcome:
         return together_or_one_by_one(self._forward, requests, [self._key(request) for request in requests], memories)
 
-    def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
+    def learn(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
         """Return the streams' memories after their lessons; pure. ``memories`` are those after the requests' commit.
 
         A stream is missing where an outcome of its lesson is not finite: it keeps its memory.
@@ -165,10 +164,7 @@ class AdaptiveModel:
         self.lessons.measure(self._hosted, image)
         if self._compiled is not None:
             self._compiled.progress = progress or self._compiled.progress
-            with torch.no_grad():
-                image = placed([image], self.device)
-                prepared = innermost(image if self._prepare is None else self._prepare(image), self._dtype)
-            self._compiled.make_all(prepared)
+            self._compiled.make_all(self._hosted.input(image))
 
     def moments(self, images: Tensor) -> Tensor:
         """Moments of each image at the first site ``[n, 2C]``, which `fit_baseline` takes; no stream learns."""
@@ -193,7 +189,7 @@ class AdaptiveModel:
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
         """
-        key = Key("", strategy or self.strategy)
+        key = StateKey("", strategy or self.strategy)
         return state_bytes(key.strategy, self._layout(key.adapter), self._affines.size, self._shown)
 
     def check(self, strategy: Strategy) -> None:
@@ -208,7 +204,7 @@ class AdaptiveModel:
         if self._shown is not None and not self._shown.features and as_composite(strategy).reads_features:
             raise featureless()
 
-    def memories(self) -> Mapping[Key, Memory]:
+    def memories(self) -> Memories:
         """Return the memories of all streams, valid until the next request."""
         return self._memories
 
@@ -216,7 +212,7 @@ class AdaptiveModel:
         """All streams, as plain types and tensors: safe for ``torch.save`` and ``torch.load(weights_only=True)``."""
         return self.exported(self._memories)
 
-    def exported(self, memories: Mapping[Key, Memory]) -> dict[str, Any]:
+    def exported(self, memories: Memories) -> dict[str, Any]:
         """The same of states that a caller keeps."""
         return exported(memories, self.sites)
 
@@ -233,10 +229,10 @@ class AdaptiveModel:
     @property
     def adapter(self) -> AnyAdapter:
         """The adapter that requests are answered with where they name no strategy."""
-        return Key("", self.strategy).adapter
+        return StateKey("", self.strategy).adapter
 
-    def _key(self, request: Request) -> Key:
-        return Key(request.stream, request.strategy or self.strategy)
+    def _key(self, request: Request) -> StateKey:
+        return StateKey(request.stream, request.strategy or self.strategy)
 
     def _check(self, requests: Sequence[Request]) -> None:
         check_requests(requests, raw=self._prepare is not None)
@@ -255,9 +251,11 @@ class AdaptiveModel:
 
     def _teach(self) -> None:
         """Everything that lessons need, for the sites that are known."""
-        self._affines = Affines(self.sites)
-        self._hosted = Hosted(self._network, self.sites, self._affines, self._layout, self._prepare, self._dtype)
-        self._school = School(self._hosted, lambda: self.lessons.together)
+        self._affines = AffineLayout(self.sites)
+        self._hosted = LearningContext(
+            self._network, self.sites, self._affines, self._layout, self._prepare, self._dtype
+        )
+        self._school = LessonRunner(self._hosted, lambda: self.lessons.together)
 
     def _find_reach(self, images: Tensor) -> None:
         if self.reach is None:
@@ -270,31 +268,30 @@ class AdaptiveModel:
     def _layout(self, adapter: AnyAdapter) -> Layout:
         return self._layout_of(adapter, len(self.sites))
 
-    def _forward(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> Outcome:
+    def _forward(self, requests: Sequence[Request], memories: Memories) -> Outcome:
         plan, output = self._run_network(requests, memories)
         output = held_back(plan, output, self._bound)
-        ordered, site = [plan.turns[index] for index in plan.order], self.sites[output.first.site]
+        ordered, site = [plan.requests[index] for index in plan.order], self.sites[output.first.site]
         if site.name not in self._baselines:  # a network may begin elsewhere, with images of another size
-            self._baselines[site.name] = fitting_baseline(
-                None if self._baselines else self._baseline, site, output.first
-            )
+            baseline = None if self._baselines else self._baseline
+            self._baselines[site.name] = fitting_baseline(baseline, site, output.first)
         with full_precision(self.device):
             reading = read_drift(site, output.first, self._baselines[site.name], ordered, memories)
-            return settle(plan, output, reading, memories)
+            return to_outcome(plan, output, reading, memories)
 
-    def _run_network(self, requests: Sequence[Request], memories: Mapping[Key, Memory]) -> tuple[Plan, Ran]:
-        turns = [Turn(self._key(request), len(request.images), request.update, request.images) for request in requests]
-        plan = Plan(self.sites, turns, memories, self._layout, self._affines)
-        batch = placed([requests[index].images for index in plan.order], self.device)
+    def _run_network(self, requests: Sequence[Request], memories: Memories) -> tuple[Plan, ForwardOutput]:
+        planned = [PlannedRequest(self._key(r), len(r.images), r.update, r.images) for r in requests]
+        plan = Plan(self.sites, planned, memories, self._layout, self._affines)
+        batch = to_batch([requests[index].images for index in plan.order], self.device)
         check_finite(batch)
         with torch.no_grad():
-            images = innermost(batch if self._prepare is None else self._prepare(batch), self._dtype)
+            images = channels_last(batch if self._prepare is None else self._prepare(batch), self._dtype)
             if images.data_ptr() == requests[0].images.data_ptr():
                 images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
             output = (self._compiled and self._compiled.run(plan, images)) or self._execution.run(plan, images)
             if self._shown is None:
                 image, channels = requests[0].images[:1].clone(), self.sites[output.first.site].channels
-                self._shown = Shown(self._execution.features, output.logits.shape[-1], image, channels)
+                self._shown = NetworkShape(self._execution.features, output.logits.shape[-1], image, channels)
             if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)

@@ -19,7 +19,7 @@ from adapters.model import AdaptiveModel
 from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
 from adapters.sites import Sites
-from adapters.state.memory import Key, Memory, join
+from adapters.state.memory import Memory, StateKey, join
 
 OVERFLOWS = 1e6
 """The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""
@@ -88,10 +88,10 @@ def history(strategy: Strategy, stream: str = "a", seed: int = 0) -> list[Reques
     return [Request(images(n, seed + n), stream, strategy) for n in (3, 1, 2)]
 
 
-def run_separately(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Answer], dict[Key, Memory]]:
+def run_separately(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Answer], dict[StateKey, Memory]]:
     """Each request in a forward of its own, in order, from nothing: the reference for everything glued."""
     answers: list[Answer] = []
-    memories: dict[Key, Memory] = {}
+    memories: dict[StateKey, Memory] = {}
     for request in requests:
         outcome = model.run([request], memories)
         answers += outcome.answers
@@ -177,7 +177,7 @@ def check_isolation(strategy: Strategy) -> None:
     interleaved = [request for turn in requests for request in (*others, turn)]
     answers, new_memories = run_separately(model, interleaved)
     require(equal((a.logits for a in answers[2::3]), (a.logits for a in expected)), "other streams changed an answer")
-    key = Key("a", strategy)
+    key = StateKey("a", strategy)
     require(
         equal(state_tensors(new_memories[key]), state_tensors(memories[key])),
         "other streams changed the state of a stream",

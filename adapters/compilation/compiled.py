@@ -16,8 +16,8 @@ from adapters.base import AnyAdapter
 from adapters.compilation.aot import Graph, compile_to, kept, loaded, traced
 from adapters.compilation.exportable import Grouped, Linears, Traceable
 from adapters.engine.drift import FirstSite
-from adapters.engine.linear_steps import LinearSteps, widened
-from adapters.engine.outcome import Ran
+from adapters.engine.linear_steps import LinearSteps, padded
+from adapters.engine.outcome import ForwardOutput
 from adapters.engine.plan import Plan
 from adapters.normalization.linear import as_linear
 from adapters.sites import Sites
@@ -32,7 +32,7 @@ TOLERANCE = 1e-2
 """How far a graph's answers may be from the eager ones, in units of the largest: rounding is less in any precision."""
 
 
-class Variant(NamedTuple):
+class GraphKey(NamedTuple):
     """Which graph a forward takes; everything else about it is an input, or an axis of any size."""
 
     adapter: AnyAdapter | None  # None: all linear strategies
@@ -41,7 +41,7 @@ class Variant(NamedTuple):
     shape: tuple[int, ...]  # of an image
 
 
-class Ready(NamedTuple):
+class CompiledGraph(NamedTuple):
     """A graph, and what its outputs mean."""
 
     graph: Graph
@@ -68,28 +68,28 @@ class Compiled:
     def __init__(self, network: nn.Module, sites: Sites, own: AnyAdapter, layout: Layout, folder: Path) -> None:
         self._network, self._sites, self._own, self._layout, self._folder = network, sites, own, layout, folder
         self.known = len(sites)
-        self._ready: dict[Variant, Ready | None] = {}
+        self._ready: dict[GraphKey, CompiledGraph | None] = {}
         self._told: set[str] = set()
         self.made = 0  # graphs, those that were found on disk included
         self.sealed = False  # whether no further graphs are made
         self.progress: Callable[[str], None] = log.info
 
-    def run(self, plan: Plan, images: Tensor) -> Ran | None:
+    def run(self, plan: Plan, images: Tensor) -> ForwardOutput | None:
         """The forward as a graph, or None if it has to be run eagerly."""
         variant = self._variant(plan, tuple(images.shape[1:]))
         ready = None if variant is None else self._find(variant, images)
         if ready is None:
             return None
-        steps = plan.blocks[0].steps
+        steps = plan.groups[0].steps
         if isinstance(steps, LinearSteps):
-            inputs = widened(steps.parts, steps.inputs.rows, self._width())
+            inputs = padded(steps.parts, steps.inputs.rows, self._width())
             given: Sequence[Tensor] = Linears.flattened(inputs)
         else:
             given = [steps.given]
         logits, moments, used, rows, far = ready.graph((images, *given))
-        count = len(plan.blocks[0].keys)
+        count = len(plan.groups[0].keys)
         none = logits.new_empty(len(logits), 0)
-        return Ran(logits, FirstSite(ready.site, moments, used, ready.pixels), [rows[:count]], none, far)
+        return ForwardOutput(logits, FirstSite(ready.site, moments, used, ready.pixels), [rows[:count]], none, far)
 
     def make_all(self, image: Tensor) -> None:
         """Make every graph there can be for images like ``image`` ``[1, ...]``, and none afterwards."""
@@ -97,29 +97,29 @@ class Compiled:
             self._make(variant, image)
         self.sealed = True
 
-    def _variants(self, shape: tuple[int, ...]) -> list[Variant]:
-        kinds = [Variant(None, one, one, shape) for one in (True, False)]
+    def _variants(self, shape: tuple[int, ...]) -> list[GraphKey]:
+        kinds = [GraphKey(None, one, one, shape) for one in (True, False)]
         if as_linear(self._own) is None:
             pairs = product((True, False), repeat=2)
-            kinds += [Variant(self._own, image, stream, shape) for image, stream in pairs]
+            kinds += [GraphKey(self._own, image, stream, shape) for image, stream in pairs]
         return kinds
 
-    def _variant(self, plan: Plan, shape: tuple[int, ...]) -> Variant | None:
-        steps, one = plan.blocks[0].steps, plan.images == 1
-        if plan.learned is not None or plan.reads_features:
+    def _variant(self, plan: Plan, shape: tuple[int, ...]) -> GraphKey | None:
+        steps, one = plan.groups[0].steps, plan.images == 1
+        if plan.offsets is not None or plan.reads_features:
             return self._refused("forwards of streams that have learned, or whose features are read, are not compiled")
-        if len(plan.blocks) > 1:
+        if len(plan.groups) > 1:
             return self._refused("forwards that mix strategies which are not linear with others are not compiled")
         if isinstance(steps, LinearSteps):
-            return Variant(None, one, one, shape)
+            return GraphKey(None, one, one, shape)
         if steps.adapter != self._own:
             return self._refused(f"only linear strategies and the model's own are compiled, not {steps.adapter}")
         if len(steps.groups) > 1 or steps.groups[0].rounds > 1:
             return self._refused("forwards with requests of different sizes, or several of a stream, are not compiled")
-        streams = len(plan.blocks[0].keys)
-        return Variant(self._own, plan.images == streams, streams == 1, shape)
+        streams = len(plan.groups[0].keys)
+        return GraphKey(self._own, plan.images == streams, streams == 1, shape)
 
-    def _find(self, variant: Variant, images: Tensor) -> Ready | None:
+    def _find(self, variant: GraphKey, images: Tensor) -> CompiledGraph | None:
         if variant not in self._ready:
             shapes = {known.shape for known in self._ready}
             if self.sealed or (variant.shape not in shapes and len(shapes) >= SHAPES):
@@ -128,11 +128,11 @@ class Compiled:
             self._make(variant, images)
         return self._ready[variant]
 
-    def _make(self, variant: Variant, images: Tensor) -> None:
+    def _make(self, variant: GraphKey, images: Tensor) -> None:
         if variant not in self._ready:
             self._ready[variant] = self._made(variant, images[:1])
 
-    def _made(self, variant: Variant, example: Tensor) -> Ready | None:
+    def _made(self, variant: GraphKey, example: Tensor) -> CompiledGraph | None:
         try:
             module, examples, axes = self._examples(variant, example)
             program = traced(module, examples[0], axes)
@@ -142,7 +142,7 @@ class Compiled:
                 started = time.perf_counter()
                 compile_to(program, path)
                 self.progress(f"compiled {_words(variant)} in {time.perf_counter() - started:.0f} s")
-            ready = Ready(loaded(path), module.told.site, module.told.pixels)
+            ready = CompiledGraph(loaded(path), module.told.site, module.told.pixels)
             for inputs in examples:
                 _compare(ready.graph(inputs), module(inputs))
         except Exception as error:
@@ -153,7 +153,9 @@ class Compiled:
         self.made += 1
         return ready
 
-    def _examples(self, variant: Variant, image: Tensor) -> tuple[Traceable, list[tuple[Tensor, ...]], list[list[int]]]:
+    def _examples(
+        self, variant: GraphKey, image: Tensor
+    ) -> tuple[Traceable, list[tuple[Tensor, ...]], list[list[int]]]:
         """What to compile, inputs to trace and to try it with, and which of their axes may have any size.
 
         The numbers of requests, streams and images to trace with all differ, as do their sums: sizes that are equal
@@ -177,7 +179,7 @@ class Compiled:
     def _width(self) -> int:
         return sum(2 * site.channels for site in self._sites)
 
-    def _refused(self, why: str) -> Variant | None:
+    def _refused(self, why: str) -> GraphKey | None:
         self._say(why)
         return None
 
@@ -197,7 +199,7 @@ def _compare(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
             )
 
 
-def _words(variant: Variant) -> str:
+def _words(variant: GraphKey) -> str:
     who = "linear strategies" if variant.adapter is None else type(variant.adapter).__name__
     single, request = variant.image, variant.stream
     what = (

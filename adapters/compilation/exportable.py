@@ -8,25 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapters.base import AnyAdapter, Site, Statistics
+from adapters.base import AnyAdapter
 from adapters.engine.calling import SwitchesKept
 from adapters.engine.drift import first_site
-from adapters.engine.forward import Pass
+from adapters.engine.forward import AdaptingForward
 from adapters.engine.grouped_steps import Group, GroupedSteps
-from adapters.engine.linear_steps import LinearInputs, LinearSteps, Mixing, Part, Pooling, widened
-from adapters.engine.moments import Seen
-from adapters.engine.network import innermost
+from adapters.engine.linear_steps import LinearInputs, LinearRequest, LinearSteps, MixingWeights, Pooling, padded
+from adapters.engine.network import channels_last
 from adapters.engine.outliers import distances
 from adapters.engine.outputs import logits_of
+from adapters.engine.plan import SingleGroupPlan, Steps
 from adapters.normalization.robust_bn import RobustBN
 from adapters.sites import Sites
 from adapters.state.memory import Layout
 
-Steps = LinearSteps | GroupedSteps
-
 
 @dataclass
-class Told:
+class TraceInfo:
     """Which site a forward reached first, and how many positions an image had there."""
 
     site: int = 0
@@ -44,7 +42,7 @@ class Traceable(nn.Module):
         super().__init__()
         self.network, self._all = network, sites
         # An object of its own, because tracing gives the module back with the attributes that it had.
-        self.told = Told()
+        self.told = TraceInfo()
 
     def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
         """The steps that the inputs tell of."""
@@ -54,7 +52,7 @@ class Traceable(nn.Module):
         """One forward."""
         images, *given = tensors
         steps = self.steps(images.shape[0], given)
-        taken = Pass(self._all, _Only(steps, images.shape[0]))
+        taken = AdaptingForward(self._all, SingleGroupPlan(steps, images.shape[0], None))
         with SwitchesKept(), taken:
             logits = logits_of(self.network(images))
         first = first_site(taken.seen, taken.first)
@@ -62,39 +60,27 @@ class Traceable(nn.Module):
         return logits, first.moments, first.used, steps.rows(), distances(self._all, taken.seen)
 
 
-class _Only:
-    """A plan of one block."""
-
-    learned = None
-
-    def __init__(self, steps: Steps, images: int) -> None:
-        self._steps, self.images = steps, images
-
-    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
-        return self._steps.step(index, site, seen)
-
-
 class Linears(Traceable):
     """The forward of any requests of linear strategies."""
 
     @staticmethod
     def flattened(given: LinearInputs) -> list[Tensor]:
-        """The inputs as `adapters.engine.linear_steps.widened` gives them, as a list."""
+        """The inputs as `adapters.engine.linear_steps.padded` gives them, as a list."""
         mixings = [tensor for mixing in (given.several, given.single) for tensor in mixing if tensor is not None]
         return [*mixings, given.sizes, given.rows, *(given.how or ())]
 
     def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
         """The steps of the inputs in the order of `flattened`."""
         del images
-        several, single = Mixing(*given[:3]), Mixing(*given[3:6])
+        several, single = MixingWeights(*given[:3]), MixingWeights(*given[3:6])
         how = Pooling(*given[8:]) if len(given) > 8 else None
         return LinearSteps((), LinearInputs(several, single, how, given[6], given[7]), list(self._all))
 
     def example(self, image: Tensor, sizes: Sequence[int], streams: int) -> list[Tensor]:
         """Inputs for requests of those sizes, dealt out among the streams."""
-        parts = [Part(RobustBN(), images, index % streams, update=True) for index, images in enumerate(sizes)]
+        parts = [LinearRequest(RobustBN(), images, index % streams, update=True) for index, images in enumerate(sizes)]
         row = torch.cat([site.row for site in self._all], 1)
-        given = widened(parts, row.repeat(streams, 1), row.shape[1])
+        given = padded(parts, row.repeat(streams, 1), row.shape[1])
         # Each a tensor of its own, or tracing would take two inputs for one.
         return [_varied(image, sum(sizes)), *(tensor.clone() for tensor in self.flattened(given))]
 
@@ -123,4 +109,4 @@ class Grouped(Traceable):
 def _varied(image: Tensor, images: int) -> Tensor:
     """Images ``[images, ...]`` like this one, of which no two are alike."""
     noise = torch.randn(images, *image.shape[1:], generator=torch.Generator().manual_seed(images))
-    return innermost((image + noise.to(image)), None)
+    return channels_last((image + noise.to(image)), None)

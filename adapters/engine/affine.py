@@ -11,70 +11,72 @@ from adapters.engine.moments import Affine
 from adapters.sites import Sites
 
 
-class Place(NamedTuple):
-    """Where in the vector a layer's parameters are."""
+class AffineSlices(NamedTuple):
+    """The slices of the vector that hold a layer's parameters."""
 
     weights: slice
     biases: slice
 
 
-class Affines:
-    """All weights in the order of the layers, then all biases. Layers without an affine have no place.
+class AffineLayout:
+    """All weights in the order of the layers, then all biases. Layers without an affine take none of it.
 
-    A layer that is called several times in a forward has one place: its calls share their parameters.
+    A layer that is called several times in a forward has one pair of slices: its calls share their parameters.
     """
 
     def __init__(self, sites: Sites) -> None:
-        known = {site.name for site in sites}
-        layers = {name: layer for name, layer in sites.layers.items() if name in known}
+        names = {site.name for site in sites}
+        layers = {name: layer for name, layer in sites.layers.items() if name in names}
         sizes = {name: layer.num_features for name, layer in layers.items() if layer.weight is not None}
         half = sum(sizes.values())
-        self.places: dict[str, Place] = {}
+        self.slices: dict[str, AffineSlices] = {}
         start = 0
         for name, size in sizes.items():
-            self.places[name] = Place(slice(start, start + size), slice(half + start, half + start + size))
+            self.slices[name] = AffineSlices(slice(start, start + size), slice(half + start, half + start + size))
             start += size
         self.size = 2 * half
 
 
-class Learned:
-    """What the streams of a forward have added to the trained parameters.
+class AffineOffsets:
+    """The offsets that the streams of a forward have added to the trained parameters.
 
     Args:
-        places: see `Affines`.
-        rows: ``[streams, size]``, what each has added; one may be all zeros.
-        which: ``[images]``, the stream of each image; None where there is one only.
+        slices: see `AffineLayout`.
+        rows: ``[streams, size]``, the offsets of each; a row may be all zeros.
+        streams: ``[images]``, the stream of each image; None where there is only one.
     """
 
-    def __init__(self, places: dict[str, Place], rows: Tensor, which: Tensor | None = None) -> None:
-        self._places, self._rows, self._which = places, rows, which
+    def __init__(self, slices: dict[str, AffineSlices], rows: Tensor, streams: Tensor | None = None) -> None:
+        self._slices, self._rows, self._streams = slices, rows, streams
 
-    def added(self, layer: str, affine: Affine) -> Affine:
+    def apply(self, layer: str, affine: Affine) -> Affine:
         """The affine of a call of that layer, with weight and bias ``[images, C]`` or ``[1, C]``."""
-        place = self._places.get(layer)
-        if place is None:
+        slices = self._slices.get(layer)
+        if slices is None:
             return affine
         rows = self._rows
-        weight, bias = rows[:, place.weights], rows[:, place.biases]
-        if self._which is not None:
-            weight, bias = weight.index_select(0, self._which), bias.index_select(0, self._which)
+        weight, bias = rows[:, slices.weights], rows[:, slices.biases]
+        if self._streams is not None:
+            weight, bias = weight.index_select(0, self._streams), bias.index_select(0, self._streams)
         trained = 1.0 if affine.weight is None else affine.weight.float()
         return Affine(trained + weight, bias if affine.bias is None else affine.bias.float() + bias, affine.eps)
 
 
-def learned(places: dict[str, Place], added: list[Tensor | None], images: list[int]) -> Learned | None:
-    """What the requests of a forward, of that many ``images`` each, add to the trained parameters; None: nothing.
+def affine_offsets(
+    slices: dict[str, AffineSlices], offsets: list[Tensor | None], images: list[int]
+) -> AffineOffsets | None:
+    """Return the offsets for the requests of a forward, of that many ``images`` each, or None where all are zero.
 
-    ``added`` is the vector of each request's stream, or None where there is none.
+    ``offsets`` holds the vector of each request's stream, or None where it has learned nothing.
     """
-    rows = [row for row in added if row is not None]
+    rows = [row for row in offsets if row is not None]
     if not rows:
         return None
-    if len(added) == 1:
-        return Learned(places, rows[0][None])
+    if len(offsets) == 1:
+        return AffineOffsets(slices, rows[0][None])
     distinct = {id(row): row for row in rows}
-    index = {key: place for place, key in enumerate(distinct, start=1)}
-    which = [0 if row is None else index[id(row)] for row in added]
+    index = {key: slices for slices, key in enumerate(distinct, start=1)}
+    streams = [0 if row is None else index[id(row)] for row in offsets]
     table = torch.stack([torch.zeros_like(rows[0]), *distinct.values()])
     counts = torch.tensor(images, device=table.device)
-    return Learned(places, table, torch.tensor(which, device=table.device).repeat_interleave(counts))
+    return AffineOffsets(slices, table, torch.tensor(streams, device=table.device).repeat_interleave(counts))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from adapters.composite import as_composite
-from adapters.engine.plan import Turn
+from adapters.engine.plan import PlannedRequest
 from adapters.errors import UnsupportedModelError
-from adapters.state.memory import Key, Memory, State, fresh
+from adapters.state.memory import Memory, State, StateKey, fresh
 
 Parts = tuple[State, ...]
 
@@ -22,17 +22,17 @@ class Corrections:
     need not know of correctors.
     """
 
-    def __init__(self, memories: Mapping[Key, Memory]) -> None:
+    def __init__(self, memories: Mapping[StateKey, Memory]) -> None:
         self._memories = memories
-        self._parts: dict[Key, Parts] = {}
+        self._parts: dict[StateKey, Parts] = {}
 
-    def of(self, key: Key) -> Parts:
+    def of(self, key: StateKey) -> Parts:
         """What the parts of a key's strategy remember."""
         if key not in self._parts:
             self._parts[key] = self._memories[key].parts if key in self._memories else ()
         return self._parts[key]
 
-    def correct(self, turn: Turn, features: Tensor, logits: Tensor) -> Tensor:
+    def correct(self, turn: PlannedRequest, features: Tensor, logits: Tensor) -> Tensor:
         """One request's corrected logits; its stream remembers what it should."""
         strategy = as_composite(turn.key.strategy)
         if not strategy.correctors:

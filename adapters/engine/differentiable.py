@@ -8,24 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adapters.base import AnyAdapter, Site, Statistics
-from adapters.engine.affine import Affines, Learned
+from adapters.base import AnyAdapter
+from adapters.engine.affine import AffineLayout, AffineOffsets
 from adapters.engine.calling import SwitchesKept
-from adapters.engine.forward import Pass
+from adapters.engine.forward import AdaptingForward
 from adapters.engine.grouped_steps import Group, GroupedSteps
-from adapters.engine.moments import Seen
-from adapters.engine.network import innermost
+from adapters.engine.network import channels_last
 from adapters.engine.outputs import logits_of
+from adapters.engine.plan import SingleGroupPlan
 from adapters.sites import Sites
 from adapters.state.memory import Layouts
 
 
-class Hosted(NamedTuple):
+class LearningContext(NamedTuple):
     """A network and what lessons need of it."""
 
     network: nn.Module  # in ``eval()``, its own parameters without gradients
     sites: Sites
-    affines: Affines
+    affine_layout: AffineLayout
     layout_of: Layouts
     prepare: Callable[[Tensor], Tensor] | None  # from images as requests hold them to the network's input
     dtype: torch.dtype | None  # of that input; None: as it is
@@ -33,8 +33,8 @@ class Hosted(NamedTuple):
     def input(self, images: Tensor) -> Tensor:
         """The network's input, where the network is: a tensor of its own, because networks may write to their input."""
         with torch.no_grad():
-            placed = images.to(self.sites[0].mean.device)
-            prepared = innermost(placed if self.prepare is None else self.prepare(placed), self.dtype)
+            moved = images.to(self.sites[0].mean.device)
+            prepared = channels_last(moved if self.prepare is None else self.prepare(moved), self.dtype)
             return prepared.clone(memory_format=torch.preserve_format) if _shared(prepared, images) else prepared
 
 
@@ -42,31 +42,20 @@ def _shared(one: Tensor, other: Tensor) -> bool:
     return one.data_ptr() == other.data_ptr()
 
 
-class Taught:
+class DifferentiableNetwork:
     """One network with one adapter, see `adapters.base.Network`."""
 
-    def __init__(self, hosted: Hosted, adapter: AnyAdapter) -> None:
+    def __init__(self, hosted: LearningContext, adapter: AnyAdapter) -> None:
         self._hosted, self._adapter, self._layout = hosted, adapter, hosted.layout_of(adapter)
 
     def __call__(self, images: Tensor, row: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the images, and the adapter's state after them, see `adapters.base.Network`."""
         everyone = Group([0], None, slice(0, len(images)), update=True)
         steps = GroupedSteps(self._adapter, self._layout, self._layout.complete(row)[None], [everyone])
-        plan = Lone(steps, len(images), Learned(self._hosted.affines.places, affine[None]))
+        plan = SingleGroupPlan(steps, len(images), AffineOffsets(self._hosted.affine_layout.slices, affine[None]))
         prepared = self._hosted.input(images)
-        with torch.enable_grad(), SwitchesKept(), Pass(self._hosted.sites, plan):
+        with torch.enable_grad(), SwitchesKept(), AdaptingForward(self._hosted.sites, plan):
             logits = logits_of(self._hosted.network(prepared))
         after = steps.rows()[0].detach()
         # A strategy that remembers nothing leaves the row that it was given.
         return logits.float(), after.clone() if _shared(after, row) else after
-
-
-class Lone:
-    """A plan of one request."""
-
-    def __init__(self, steps: GroupedSteps, images: int, learned: Learned | None) -> None:
-        self._steps, self.images, self.learned = steps, images, learned
-
-    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
-        """What normalizes each image at a site."""
-        return self._steps.step(index, site, seen)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from adapters.base import Site, Statistics
-from adapters.engine.moments import Seen
+from adapters.engine.moments import BatchMoments
+from adapters.engine.plan import PlannedRequest
 from adapters.errors import UnsupportedModelError
-from adapters.state.memory import Key, Memory
+from adapters.state.memory import Memory, StateKey
 
 HORIZON = 32
 """Images that a stream's drift is about: an image n images ago weighs ``(1 - 1 / 32) ** n``."""
@@ -48,34 +49,15 @@ class FirstSite(NamedTuple):
     pixels: int  # positions of an image
 
 
-class Turn(Protocol):
-    """What is asked of a request."""
-
-    @property
-    def key(self) -> Key:
-        """Whose it is."""
-        ...
-
-    @property
-    def images(self) -> int:
-        """How many it has."""
-        ...
-
-    @property
-    def update(self) -> bool:
-        """Whether its stream remembers it."""
-        ...
-
-
 class Reading(NamedTuple):
     """What a forward tells of each request, in the order of the images, and what streams remember for the next."""
 
     drift: list[float]
     adaptation: list[float]
-    evidence: dict[Key, Tensor]  # none is a part of a larger tensor, all of which would be kept with it
+    evidence: dict[StateKey, Tensor]  # none is a part of a larger tensor, all of which would be kept with it
 
 
-def first_site(seen: Mapping[int, Seen], used: Statistics | None) -> FirstSite:
+def first_site(seen: Mapping[int, BatchMoments], used: Statistics | None) -> FirstSite:
     """The first site that a forward reached, of all that were seen.
 
     Raises:
@@ -128,9 +110,13 @@ def fitting_baseline(baseline: Baseline | None, site: Site, first: FirstSite) ->
 
 
 def read_drift(
-    site: Site, first: FirstSite, baseline: Baseline, turns: Sequence[Turn], memories: Mapping[Key, Memory]
+    site: Site,
+    first: FirstSite,
+    baseline: Baseline,
+    requests: Sequence[PlannedRequest],
+    memories: Mapping[StateKey, Memory],
 ) -> Reading:
-    """Drift and adaptation of each request of ``turns``, which are in the order of the images.
+    """Drift and adaptation of each of the ``requests``, which are in the order of the images.
 
     With ``z`` an image's moments less the baseline's mean, in units of its spread, the drift is ``sqrt(mean over
     channels of m^2 - q)``, at least 0: ``m`` is the mean of the stream's last images, the request's own included, each
@@ -141,20 +127,22 @@ def read_drift(
     The adaptation is the distance of the statistics that normalized the request from the trained ones, in the same
     units: 0 is `source`, and about the drift where a strategy has followed it.
     """
-    streams: dict[Key, int] = {}
-    parts = tuple((streams.setdefault(turn.key, len(streams)), turn.images, turn.update) for turn in turns)
+    streams: dict[StateKey, int] = {}
+    parts = tuple(
+        (streams.setdefault(request.key, len(streams)), request.images, request.update) for request in requests
+    )
     channels = len(baseline.mean)
     plan = _weigh(parts, channels)
     distance = first.moments.cpu().double().sub_(baseline.mean).div_(baseline.spread)
     z = distance.nan_to_num_(FARTHEST).clamp_(-FARTHEST, FARTHEST)
-    before = torch.stack([_evidence(memories.get(turn.key), channels) for turn in turns])
+    before = torch.stack([_evidence(memories.get(request.key), channels) for request in requests])
     after = torch.cat([plan.images @ z, plan.sums], 1).add_(plan.kept * before)
     # A variance of one position is 0 by definition, and tells nothing.
     used = slice(channels if first.pixels > 1 else channels // 2)
     square, count = after[:, used].square().mean(1), after[:, -2]
     drift = square.sub_(after[:, -1]).div_(count.square()).clamp_min_(0.0).sqrt_()
     moved = ((first.used.cpu().double() - site.row.cpu()) / baseline.spread)[:, used]
-    moved = (plan.share @ moved if len(moved) > 1 else moved).square().mean(1).sqrt().expand(len(turns))
+    moved = (plan.share @ moved if len(moved) > 1 else moved).square().mean(1).sqrt().expand(len(requests))
     rows: Sequence[Tensor] = torch.unbind_copy(after.float())  # type: ignore[func-returns-value,assignment]
     evidence = {key: rows[plan.last[stream]] for key, stream in streams.items() if plan.last[stream] >= 0}
     return Reading(drift.tolist(), moved.tolist(), evidence)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from adapters.engine.calling import SwitchesKept
 from adapters.engine.drift import FirstSite, first_site
 from adapters.engine.features import Head
-from adapters.engine.forward import NORMALIZATIONS, Direct, Pass
+from adapters.engine.forward import NORMALIZATIONS, AdaptingForward, Direct
 from adapters.engine.inplace import Watch, unread
-from adapters.engine.outcome import Ran
+from adapters.engine.outcome import ForwardOutput
 from adapters.engine.outliers import distances
 from adapters.engine.outputs import logits_of
 from adapters.engine.plan import Plan
@@ -44,7 +44,7 @@ class Execution:
         """How many features the last layer reads; 0 where it is not linear, and before the first forward."""
         return self._head.width
 
-    def run(self, plan: Plan, images: Tensor) -> Ran:
+    def run(self, plan: Plan, images: Tensor) -> ForwardOutput:
         """One forward.
 
         What comes out is made ordinary: a network may turn on autocast, gradients or inference mode in its own forward,
@@ -53,19 +53,19 @@ class Execution:
         Raises:
             UnsupportedModelError: no site was reached, or the output is not one row per image.
         """
-        taken = Pass(self._sites, plan, self._unread)
+        taken = AdaptingForward(self._sites, plan, self._unread)
         with self._head.watched(asked=plan.reads_features), SwitchesKept():
             logits = logits_of(self._answered(taken, images))
         check_output(logits, plan.images)
         self.reached |= taken.seen.keys()
         features = outside_inference_mode(self._head.features(logits).detach())
-        rows = [outside_inference_mode(block.steps.rows().detach()) for block in plan.blocks]
+        rows = [outside_inference_mode(group.steps.rows().detach()) for group in plan.groups]
         index, *tensors, pixels = first_site(taken.seen, taken.first)
         moments, used = (outside_inference_mode(tensor.detach()) for tensor in tensors)
         first, far = FirstSite(index, moments, used, pixels), distances(self._sites, taken.seen)
-        return Ran(outside_inference_mode(logits.detach()), first, rows, features, far, taken.adapt_s)
+        return ForwardOutput(outside_inference_mode(logits.detach()), first, rows, features, far, taken.adapt_s)
 
-    def _answered(self, taken: Pass, images: Tensor) -> Any:
+    def _answered(self, taken: AdaptingForward, images: Tensor) -> Any:
         if self._first is not None:
             return self._watched(taken, images, *self._first)
         if self._direct is None:
@@ -77,7 +77,7 @@ class Execution:
         finally:
             self._direct.taken = None
 
-    def _watched(self, taken: Pass, images: Tensor, proven: frozenset[str], direct: Direct) -> Any:
+    def _watched(self, taken: AdaptingForward, images: Tensor, proven: frozenset[str], direct: Direct) -> Any:
         """The first forward: it shows what the network's code alone cannot."""
         watch = Watch(self._sites.buffers(), NORMALIZATIONS)
         with taken, watch:

@@ -15,13 +15,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from adapters.base import Site, Statistics
-from adapters.engine.affine import Learned
-from adapters.engine.moments import Affine, Seen, measure, normalize
+from adapters.engine.affine import AffineOffsets
+from adapters.engine.moments import Affine, BatchMoments, measure, normalize
 from adapters.errors import UnsupportedModelError
 from adapters.sites import EXACT, Sites
 
 
-class Call(NamedTuple):
+class BatchNormCall(NamedTuple):
     """A call of BatchNorm as the network makes it.
 
     The affine is taken from here, not from the layer: subclasses may change it on the way, or apply it themselves.
@@ -32,22 +32,22 @@ class Call(NamedTuple):
     affine: Affine
 
 
-class Planned(Protocol):
+class ForwardPlan(Protocol):
     """What a forward asks of a plan."""
 
     images: int
 
     @property
-    def learned(self) -> Learned | None:
-        """What streams add to the trained affine parameters."""
+    def offsets(self) -> AffineOffsets | None:
+        """The offsets that streams add to the trained affine parameters."""
         ...
 
-    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+    def step(self, index: int, site: Site, seen: BatchMoments) -> Statistics:
         """What normalizes each image at a site: one row per image, or one row for all."""
         ...
 
 
-class Pass(TorchFunctionMode):
+class AdaptingForward(TorchFunctionMode):
     """While entered, every call of BatchNorm at a known site is answered by the steps of ``plan``.
 
     The network's modules are not touched, so activations fused into BatchNorm subclasses stay.
@@ -58,11 +58,11 @@ class Pass(TorchFunctionMode):
         unread: sites whose input nothing else reads: their output is written over it.
     """
 
-    def __init__(self, sites: Sites, plan: Planned, unread: Set[str] = frozenset()) -> None:
+    def __init__(self, sites: Sites, plan: ForwardPlan, unread: Set[str] = frozenset()) -> None:
         super().__init__()
         self._sites, self._plan, self._unread = sites, plan, unread
         self._calls: Counter[str] = Counter()
-        self.seen: dict[int, Seen] = {}
+        self.seen: dict[int, BatchMoments] = {}
         self.first: Statistics | None = None  # what normalized the images at the first site
         self.adapt_s = 0.0  # seconds that BatchNorm's calls took, all that adapting does included
 
@@ -116,8 +116,8 @@ class Pass(TorchFunctionMode):
                 f"layer {site.name} sees {x.shape[0]} rows for {self._plan.images} images: networks that fold other "
                 "axes (frames, patches, tokens) into the batch before BatchNorm cannot be adapted per image"
             )
-        if self._plan.learned is not None:
-            affine = self._plan.learned.added(layer, affine)
+        if self._plan.offsets is not None:
+            affine = self._plan.offsets.apply(layer, affine)
         seen = measure(x)
         self.seen[index] = seen
         used = self._plan.step(index, site, seen)
@@ -135,10 +135,10 @@ def _of_functional(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Call:
+) -> BatchNormCall:
     """``F.batch_norm``, however its arguments are passed."""
     del running_var, training, momentum
-    return Call(input, running_mean, Affine(weight, bias, eps))
+    return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
 def _of_builtin(
@@ -151,10 +151,10 @@ def _of_builtin(
     momentum: float,
     eps: float,
     cudnn_enabled: bool,
-) -> Call:
+) -> BatchNormCall:
     """``torch.batch_norm``, which some layers call directly."""
     del running_var, training, momentum, cudnn_enabled
-    return Call(input, running_mean, Affine(weight, bias, eps))
+    return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
 def _of_native(
@@ -165,11 +165,11 @@ def _of_native(
     running_var: Tensor | None,
     *rest: Any,
     **named: Any,
-) -> Call:
+) -> BatchNormCall:
     """``torch.native_batch_norm`` and the forms of it in torch's own set of operations, which end in eps."""
     del running_var
     eps = named.get("eps", rest[-1] if rest else 1e-5)
-    return Call(input, running_mean, Affine(weight, bias, eps))
+    return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
 _ATEN = torch.ops.aten
@@ -182,7 +182,7 @@ NATIVE: frozenset[Callable[..., Any]] = frozenset(
 )
 """Those that return what a backward pass would need beside the output."""
 
-NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., Call]] = {
+NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., BatchNormCall]] = {
     F.batch_norm: _of_functional,
     **dict.fromkeys((torch.batch_norm, _ATEN.batch_norm, _ATEN.batch_norm.default), _of_builtin),
     **dict.fromkeys(NATIVE, _of_native),
@@ -198,7 +198,7 @@ class Direct:
     """
 
     def __init__(self, layers: Mapping[str, _BatchNorm]) -> None:
-        self.taken: Pass | None = None
+        self.taken: AdaptingForward | None = None
         self.calls = 0
         for name, layer in layers.items():
             if type(layer) in EXACT:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import AnyAdapter, Moments, Site, Statistics
-from adapters.engine.moments import Seen
+from adapters.engine.moments import BatchMoments
 from adapters.state.memory import Layout, State, join
 
 TOGETHER = 2**17
@@ -74,7 +74,7 @@ class GroupedSteps:
         self._streams = None if rows.shape[0] == 1 else rows.shape[0]
         self._states = layout.split(rows[0] if self._streams is None else rows)
 
-    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+    def step(self, index: int, site: Site, seen: BatchMoments) -> Statistics:
         """Step all groups at a site; one row per image."""
         if index == len(self._states):  # a site that was met in this very forward: every stream is new there
             fresh = self.adapter.init(site)

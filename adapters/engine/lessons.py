@@ -10,79 +10,81 @@ from torch import Tensor
 
 from adapters.base import AnyLearner, Lesson, Start
 from adapters.composite import as_composite
-from adapters.engine.affine import Learned
+from adapters.engine.affine import AffineOffsets
 from adapters.engine.calling import SwitchesKept
-from adapters.engine.differentiable import Hosted, Taught
-from adapters.engine.forward import Pass
+from adapters.engine.differentiable import DifferentiableNetwork, LearningContext
+from adapters.engine.forward import AdaptingForward
 from adapters.engine.outputs import logits_of
-from adapters.engine.plan import Plan, Turn
+from adapters.engine.plan import Plan, PlannedRequest
 from adapters.errors import InputError
 from adapters.finite import all_finite
 from adapters.learners.descent import Descent, DescentState
 from adapters.learners.optimizers import outside_inference_mode
-from adapters.state.memory import Key, Memory, State
+from adapters.state.memory import Memory, State, StateKey
 
 
-class School:
+class LessonRunner:
     """Runs the lessons of one network's streams, of at most ``limit()`` images together; keeps nothing."""
 
-    def __init__(self, hosted: Hosted, limit: Callable[[], int]) -> None:
-        self._hosted, self._limit, self._descending = hosted, limit, Together(hosted)
+    def __init__(self, hosted: LearningContext, limit: Callable[[], int]) -> None:
+        self._hosted, self._limit, self._descending = hosted, limit, BatchedDescent(hosted)
 
-    def learn(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
+    def learn(self, lessons: Mapping[StateKey, Lesson], memories: Mapping[StateKey, Memory]) -> dict[StateKey, Memory]:
         """What streams remember after their lessons, see `adapters.AdaptiveModel.learn`."""
-        learned: dict[Key, Memory] = {}
+        learned: dict[StateKey, Memory] = {}
         known = {key: lesson for key, lesson in lessons.items() if key in memories}
         for group in groups(known, self._limit()):
             learned |= (self._together(group, memories) if len(group) > 1 else None) or self._each(group, memories)
         return learned
 
-    def _together(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory] | None:
+    def _together(
+        self, lessons: Mapping[StateKey, Lesson], memories: Mapping[StateKey, Memory]
+    ) -> dict[StateKey, Memory] | None:
         states = {key: self._state(key, lesson, memories[key]) for key, lesson in lessons.items()}
         after = self._descending.descend(lessons, states)
         if after is None:
             return None
         return {key: _replaced(key, memories[key], after[key], lesson.after) for key, lesson in lessons.items()}
 
-    def _each(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
+    def _each(self, lessons: Mapping[StateKey, Lesson], memories: Mapping[StateKey, Memory]) -> dict[StateKey, Memory]:
         learned = {}
         for key, lesson in lessons.items():
-            network = Taught(self._hosted, as_composite(key.strategy).adapter)
+            network = DifferentiableNetwork(self._hosted, as_composite(key.strategy).adapter)
             after, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
             if all_finite(row, *after):
                 learned[key] = _replaced(key, memories[key], after, row)
         return learned
 
-    def _state(self, key: Key, lesson: Lesson, memory: Memory) -> Any:
+    def _state(self, key: StateKey, lesson: Lesson, memory: Memory) -> Any:
         """What the stream's learner remembers."""
         known = memory.parts[0] if memory.parts else ()
         row = self._hosted.layout_of(key.adapter).row
-        start = Start(self._hosted.affines.size, row, lesson.images[:1], lesson.logits.shape[-1])
+        start = Start(self._hosted.affine_layout.size, row, lesson.images[:1], lesson.logits.shape[-1])
         return known or _learner(key).init(start)
 
 
-def _learner(key: Key) -> AnyLearner:
+def _learner(key: StateKey) -> AnyLearner:
     learner = as_composite(key.strategy).learner
     if learner is None:
         raise InputError("a lesson of a strategy without a learner: pass on what `run` gave")
     return learner
 
 
-def _replaced(key: Key, memory: Memory, state: State, row: Tensor) -> Memory:
+def _replaced(key: StateKey, memory: Memory, state: State, row: Tensor) -> Memory:
     """What the stream remembers after its lesson."""
     parts = (state, *(memory.parts[1:] or ((),) * len(as_composite(key.strategy).correctors)))
     return memory._replace(row=row, parts=parts)
 
 
-class Together:
+class BatchedDescent:
     """Lessons of one network's streams whose learners descend, with images of one form and one number of steps."""
 
-    def __init__(self, hosted: Hosted) -> None:
+    def __init__(self, hosted: LearningContext) -> None:
         self._hosted = hosted
 
     def descend(
-        self, lessons: Mapping[Key, Lesson], states: Mapping[Key, DescentState]
-    ) -> dict[Key, DescentState] | None:
+        self, lessons: Mapping[StateKey, Lesson], states: Mapping[StateKey, DescentState]
+    ) -> dict[StateKey, DescentState] | None:
         """The states after the streams' steps, or None where one of them is not finite: then each has to go alone."""
         learners = {key: _descent(key) for key in lessons}
         after = {key: DescentState(*map(outside_inference_mode, state)) for key, state in states.items()}
@@ -96,20 +98,22 @@ class Together:
                     after[key] = stepped
         return after
 
-    def _slopes(self, lessons: Mapping[Key, Lesson], affines: list[Tensor], learners: Mapping[Key, Descent]) -> Tensor:
+    def _slopes(
+        self, lessons: Mapping[StateKey, Lesson], affines: list[Tensor], learners: Mapping[StateKey, Descent]
+    ) -> Tensor:
         """The slope of each stream's loss at its parameters, ``[streams, parameters]``."""
         held = {key: Memory(outside_inference_mode(lesson.before), 0) for key, lesson in lessons.items()}
-        turns = [Turn(key, len(lesson.images), True) for key, lesson in lessons.items()]
-        plan = Plan(self._hosted.sites, turns, held, self._hosted.layout_of)
+        requests = [PlannedRequest(key, len(lesson.images), True) for key, lesson in lessons.items()]
+        plan = Plan(self._hosted.sites, requests, held, self._hosted.layout_of)
         images = [outside_inference_mode(lesson.images) for lesson in lessons.values()]
         device = affines[0].device
         batch = self._hosted.input(torch.cat([images[i] for i in plan.order]))
         order = torch.tensor(plan.order, device=device)
-        counts = torch.tensor([turns[i].images for i in plan.order], device=device)
+        counts = torch.tensor([requests[i].images for i in plan.order], device=device)
         with torch.enable_grad():
             rows = torch.stack(affines).requires_grad_()
-            plan.learned = Learned(self._hosted.affines.places, rows, order.repeat_interleave(counts))
-            with SwitchesKept(), Pass(self._hosted.sites, plan):
+            plan.offsets = AffineOffsets(self._hosted.affine_layout.slices, rows, order.repeat_interleave(counts))
+            with SwitchesKept(), AdaptingForward(self._hosted.sites, plan):
                 logits = logits_of(self._hosted.network(batch)).float()
             losses = [learner.loss(logits[part]) for learner, part in zip(learners.values(), plan.rows, strict=True)]
             total = torch.stack(losses).sum()
@@ -118,11 +122,11 @@ class Together:
             return torch.autograd.grad(total, rows, materialize_grads=True)[0]
 
 
-def groups(lessons: Mapping[Key, Lesson], most: int = 2**62) -> list[dict[Key, Lesson]]:
+def groups(lessons: Mapping[StateKey, Lesson], most: int = 2**62) -> list[dict[StateKey, Lesson]]:
     """Lessons that can take their steps together, of at most ``most`` images unless one alone has more; those of other
     learners each by themselves.
     """
-    alike: dict[object, list[dict[Key, Lesson]]] = {}
+    alike: dict[object, list[dict[StateKey, Lesson]]] = {}
     for key, lesson in lessons.items():
         learner = as_composite(key.strategy).learner
         together = isinstance(learner, Descent) and type(learner).learn is Descent.learn
@@ -135,6 +139,6 @@ def groups(lessons: Mapping[Key, Lesson], most: int = 2**62) -> list[dict[Key, L
     return [part for parts in alike.values() for part in parts]
 
 
-def _descent(key: Key) -> Descent:
+def _descent(key: StateKey) -> Descent:
     learner: Descent = as_composite(key.strategy).learner  # type: ignore[assignment]
     return learner

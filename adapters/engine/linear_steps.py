@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from adapters.base import Site, Statistics
-from adapters.engine.moments import Seen
+from adapters.engine.moments import BatchMoments
 from adapters.normalization.linear import Linear, Weights
 
 CACHED = 32
 """Forwards look alike for long: a single request, or the same streams one image each."""
 
 
-class Part(NamedTuple):
+class LinearRequest(NamedTuple):
     """A request as far as its weights go: whose state it continues (None: it remembers nothing), and whether it may."""
 
     adapter: Linear
@@ -26,7 +26,7 @@ class Part(NamedTuple):
     update: bool
 
 
-class Mixing(NamedTuple):
+class MixingWeights(NamedTuple):
     """What requests use and streams keep, as weights of ``[requests | streams | trained]``, ``[.., R + K + 1]``.
 
     The first R rows say what each request is normalized with, the last K what each stream's state becomes.
@@ -38,16 +38,16 @@ class Mixing(NamedTuple):
     unbiased: Tensor | None
     ignored: Tensor | None
 
-    def to(self, device: torch.device) -> Mixing:
+    def to(self, device: torch.device) -> MixingWeights:
         """The same, where the activations are."""
         parts = [part if part is None else part.to(device) for part in self]
-        return Mixing(self.weights.to(device), *parts[1:])
+        return MixingWeights(self.weights.to(device), *parts[1:])
 
 
 @lru_cache(CACHED)
-def mixing(
-    parts: tuple[Part, ...], streams: int, pixels: int, requests: int | None = None, rows: int | None = None
-) -> Mixing:
+def mixing_weights(
+    parts: tuple[LinearRequest, ...], streams: int, pixels: int, requests: int | None = None, rows: int | None = None
+) -> MixingWeights:
     """The weights at sites with that many positions per image, with room for more ``requests`` and ``rows`` of states.
 
     Requests of one stream are followed in their order: what a later one continues is itself a sum of the earlier ones.
@@ -76,7 +76,7 @@ def mixing(
     )
     used = [bool(step.own or pace) for step, pace in zip(steps, moves, strict=True)]
     corrected = [step.unbiased and use for step, use in zip(steps, used, strict=True)]
-    return Mixing(
+    return MixingWeights(
         weights,
         _column(corrected, requests).float() if any(corrected) else None,
         None if all(used) else _column([not use for use in used], requests),
@@ -127,24 +127,24 @@ class LinearInputs(NamedTuple):
     There may be more requests and streams than `Part`s, which then weigh nothing.
     """
 
-    several: Mixing  # at sites where an image has several positions
-    single: Mixing  # where it has one
+    several: MixingWeights  # at sites where an image has several positions
+    single: MixingWeights  # where it has one
     how: Pooling | None  # None: every request is a single image
     sizes: Tensor  # [R, 1]: images of each request
     rows: Tensor  # [K, size]
 
 
-def linear_inputs(parts: Sequence[Part], rows: Tensor) -> LinearInputs:
+def linear_inputs(parts: Sequence[LinearRequest], rows: Tensor) -> LinearInputs:
     """The inputs for these requests and the states of their streams."""
     parts, sizes, streams = tuple(parts), [part.images for part in parts], rows.shape[0]
-    several = mixing(parts, streams, pixels=2).to(rows.device)
+    several = mixing_weights(parts, streams, pixels=2).to(rows.device)
     # A request of several images has several values at every site.
-    single = mixing(parts, streams, pixels=1).to(rows.device) if min(sizes) == 1 else several
+    single = mixing_weights(parts, streams, pixels=1).to(rows.device) if min(sizes) == 1 else several
     how = None if max(sizes) == 1 else pooling(sizes, rows.device)
     return LinearInputs(several, single, how, torch.tensor(sizes, device=rows.device).float()[:, None], rows)
 
 
-def widened(parts: Sequence[Part], rows: Tensor, width: int) -> LinearInputs:
+def padded(parts: Sequence[LinearRequest], rows: Tensor, width: int) -> LinearInputs:
     """The same inputs with all that may be there, and at least two requests and streams, unless all is a single image.
 
     Compilers treat the number one, and what is missing, as cases of their own: so two graphs fit everything. What is
@@ -155,10 +155,10 @@ def widened(parts: Sequence[Part], rows: Tensor, width: int) -> LinearInputs:
     requests, streams = max(least, len(parts)), max(least, rows.shape[0])
     mixed = []
     for pixels in (2, 1):
-        weights, unbiased, ignored = mixing(parts, rows.shape[0], pixels, requests, streams)
+        weights, unbiased, ignored = mixing_weights(parts, rows.shape[0], pixels, requests, streams)
         unbiased = torch.zeros(requests, 1) if unbiased is None else unbiased
         ignored = torch.zeros(requests, 1, dtype=torch.bool) if ignored is None else ignored
-        mixed.append(Mixing(weights, unbiased, ignored).to(rows.device))
+        mixed.append(MixingWeights(weights, unbiased, ignored).to(rows.device))
     missing = rows.new_zeros(streams - rows.shape[0], width)
     counts = torch.tensor(sizes + [1] * (requests - len(sizes)), device=rows.device)
     return LinearInputs(
@@ -179,14 +179,14 @@ class LinearSteps:
         sites: the known sites.
     """
 
-    def __init__(self, parts: Sequence[Part], inputs: LinearInputs, sites: Sequence[Site]) -> None:
+    def __init__(self, parts: Sequence[LinearRequest], inputs: LinearInputs, sites: Sequence[Site]) -> None:
         self.parts, self.inputs = parts, inputs
         self._requests, self._streams = inputs.sizes.shape[0], inputs.rows.shape[0]
         self._before = list(torch.split(inputs.rows, [2 * site.channels for site in sites], 1)) if self._streams else []
         self._after: dict[int, Tensor] = {}
         self._recipes: dict[bool, _Recipe] = {}
 
-    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+    def step(self, index: int, site: Site, seen: BatchMoments) -> Statistics:
         """Step all requests at a site; one row per image, or a single row for a single request."""
         given, requests = self.inputs, self._requests
         how = given.single if seen.pixels == 1 else given.several
@@ -207,7 +207,7 @@ class LinearSteps:
         mean, var = mixed.chunk(2, 1)
         return Statistics(mean, var)
 
-    def _one(self, part: Part, index: int, site: Site, pooled: Tensor, pixels: int) -> Statistics:
+    def _one(self, part: LinearRequest, index: int, site: Site, pooled: Tensor, pixels: int) -> Statistics:
         """The step of a single request: the same sums, in fewer operations than a product takes."""
         recipe = self._recipes.get(pixels == 1) or self._recipe(part, pixels)
         state = self._state(index, site) if self._streams else site.row
@@ -217,7 +217,7 @@ class LinearSteps:
         mean, var = used.view(2, -1).unbind(0)
         return Statistics(mean, var)
 
-    def _recipe(self, part: Part, pixels: int) -> _Recipe:
+    def _recipe(self, part: LinearRequest, pixels: int) -> _Recipe:
         step = part.adapter.weights_at(part.images, pixels)
         step = step if self._streams else step._replace(remembered=0.0)
         pace = step.momentum if self._streams and part.update else 0.0

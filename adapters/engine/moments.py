@@ -18,7 +18,7 @@ ONE_OPERATION = 2**17
 """Values up to which a new tensor by one operation is quicker than writing in place by several."""
 
 
-class Seen(NamedTuple):
+class BatchMoments(NamedTuple):
     """Moments of all images of a forward at one site, in one tensor."""
 
     both: Tensor  # [n, 2C] float32: the means, then the biased variances
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
         return Moments(mean, var, self.pixels)
 
 
-def measure(x: Tensor) -> Seen:
+def measure(x: Tensor) -> BatchMoments:
     """Each image's moments per channel. ``x`` is ``[n, C, ...]`` of any floating type; it is only read.
 
     Variances are computed from centred values, so nothing cancels where the mean is large beside the deviation, and
@@ -39,21 +39,21 @@ def measure(x: Tensor) -> Seen:
     pixels = math.prod(x.shape[2:])
     if pixels == 1:
         mean = x.reshape(x.shape[:2]).float()
-        return Seen(torch.cat([mean, torch.zeros_like(mean)], 1), 1)
+        return BatchMoments(torch.cat([mean, torch.zeros_like(mean)], 1), 1)
     x = x.float()
     if x.requires_grad:
-        return Seen(_differentiable(x), pixels)
+        return BatchMoments(_differentiable(x), pixels)
     if torch.compiler.is_compiling():
-        return Seen(_in_one_pass(x), pixels)
+        return BatchMoments(_in_one_pass(x), pixels)
     if x.is_cpu and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         if x.shape[0] == 1 and pixels <= FEW:
-            return Seen(torch.cat(torch.batch_norm_update_stats(x, None, None, 0.0))[None], pixels)
+            return BatchMoments(torch.cat(torch.batch_norm_update_stats(x, None, None, 0.0))[None], pixels)
         if x[0].numel() > SMALL:
-            return Seen(_large(x), pixels)
+            return BatchMoments(_large(x), pixels)
     positions = tuple(range(2, x.dim()))
     mean = x.mean(positions, keepdim=True)
     var = (x - mean).square_().mean(positions)
-    return Seen(torch.cat([mean.flatten(1), var], 1), pixels)
+    return BatchMoments(torch.cat([mean.flatten(1), var], 1), pixels)
 
 
 def _differentiable(x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def _in_one_pass(x: Tensor) -> Tensor:
     """
     positions = tuple(range(2, x.dim()))
     origin = x.flatten(2)[:, :, :1]
-    shifted = x - spread(origin[:, :, 0], x)
+    shifted = x - broadcast_over_positions(origin[:, :, 0], x)
     mean, square = shifted.mean(positions), shifted.square().mean(positions)
     return torch.cat([origin[:, :, 0] + mean, (square - mean.square()).clamp_min(0.0)], 1)
 
@@ -118,7 +118,7 @@ def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = F
         shift = -used.mean * scale
     else:
         shift = torch.addcmul(affine.bias.float(), used.mean, scale, value=-1)
-    scale, shift = spread(scale, x), spread(shift, x)
+    scale, shift = broadcast_over_positions(scale, x), broadcast_over_positions(shift, x)
     in_place = in_place and not x.requires_grad
     if x.dtype != torch.float32:
         return torch.addcmul(shift, x.float(), scale).to(x.dtype)
@@ -135,6 +135,6 @@ def _small(x: Tensor) -> bool:
     return x.numel() <= ONE_OPERATION and x.dtype == torch.float32 and not x.is_cuda
 
 
-def spread(rows: Tensor, like: Tensor) -> Tensor:
+def broadcast_over_positions(rows: Tensor, like: Tensor) -> Tensor:
     """``[n, C]`` (or ``[C]``) as a view that broadcasts over the positions of ``like``, ``[n, C, ...]``."""
     return rows.reshape(-1, rows.shape[-1], *(1 for _ in like.shape[2:]))

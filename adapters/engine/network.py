@@ -15,7 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from adapters.errors import UnsupportedModelError
 
 
-def taken_over(model: nn.Module, device: torch.device | None, dtype: torch.dtype | None, *, copied: bool) -> nn.Module:
+def prepare_network(
+    model: nn.Module, device: torch.device | None, dtype: torch.dtype | None, *, copied: bool
+) -> nn.Module:
     """The network in ``eval()``, without gradients and not compiled by others, its weights with channels innermost.
 
     ``dtype`` is the type of weights and activations; BatchNorm layers keep float32, for their numbers are few and what
@@ -55,7 +57,7 @@ def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
-def placed(batch: list[Tensor], device: torch.device) -> Tensor:
+def to_batch(batch: list[Tensor], device: torch.device) -> Tensor:
     """Requests' images as one batch on the device; from pinned memory and without waiting where that is a GPU."""
     if device.type != "cuda" or batch[0].device == device:
         return (batch[0] if len(batch) == 1 else torch.cat(batch)).to(device)
@@ -64,7 +66,7 @@ def placed(batch: list[Tensor], device: torch.device) -> Tensor:
     return torch.cat(batch, out=staged).to(device, non_blocking=True)
 
 
-def innermost(images: Tensor, dtype: torch.dtype | None) -> Tensor:
+def channels_last(images: Tensor, dtype: torch.dtype | None) -> Tensor:
     """The network's input in its type, channels innermost where it has two spatial axes."""
     if dtype is not None and images.is_floating_point():
         images = images.to(dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import Site
-from adapters.engine.moments import Seen
+from adapters.engine.moments import BatchMoments
 from adapters.sites import Sites
 
 BOUND = 6.0
@@ -44,7 +44,7 @@ class _Trained(NamedTuple):
     first: int  # channels of the first site
 
 
-def distances(sites: Sites, seen: Mapping[int, Seen]) -> Tensor:
+def distances(sites: Sites, seen: Mapping[int, BatchMoments]) -> Tensor:
     """How far each image of a forward lies from the trained statistics, ``[n, 3]``: first, at most, and loudest.
 
     In trained deviations, at the first site and where it is most: with ``r_c = ((m_c - mu_c)^2 + v_c) / (var_c + eps)``

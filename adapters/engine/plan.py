@@ -11,19 +11,19 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.composite import Composite, learner_of
-from adapters.engine.affine import Affines, Learned, learned
+from adapters.engine.affine import AffineLayout, AffineOffsets, affine_offsets
 from adapters.engine.grouped_steps import GroupedSteps, in_turn
-from adapters.engine.linear_steps import LinearSteps, Part, linear_inputs
-from adapters.engine.moments import Seen
+from adapters.engine.linear_steps import LinearRequest, LinearSteps, linear_inputs
+from adapters.engine.moments import BatchMoments
 from adapters.normalization.linear import Linear, as_linear
 from adapters.sites import Sites
-from adapters.state.memory import Key, Layouts, Memory
+from adapters.state.memory import Layouts, Memory, StateKey
 
 
-class Turn(NamedTuple):
+class PlannedRequest(NamedTuple):
     """A request as far as planning goes."""
 
-    key: Key
+    key: StateKey
     images: int
     update: bool
     pixels: Tensor = torch.empty(0)  # its images themselves, for those who learn from them later
@@ -40,42 +40,45 @@ class Turn(NamedTuple):
         return self.update and learner_of(self.key.strategy) is not None
 
 
-class Block(NamedTuple):
+Steps = LinearSteps | GroupedSteps
+
+
+class StepGroup(NamedTuple):
     """Requests that are stepped together: where their images lie in the forward, and whose states they have."""
 
-    steps: LinearSteps | GroupedSteps
+    steps: Steps
     images: slice
-    keys: list[Key]
+    keys: list[StateKey]
 
 
 class Plan:
     """The order of a forward's images, and the steps to take at each site.
 
-    The requests of all linear strategies are one block, those of every other strategy one block each. Images are
-    ordered block by block, so that every block finds its own side by side.
+    The requests of all linear strategies are one group, those of every other strategy one group each. Images are
+    ordered group by group, so that every group finds its own side by side.
     """
 
     def __init__(
         self,
         sites: Sites,
-        turns: Sequence[Turn],
-        memories: Mapping[Key, Memory],
+        requests: Sequence[PlannedRequest],
+        memories: Mapping[StateKey, Memory],
         layout_of: Layouts,
-        affines: Affines | None = None,
+        affine_layout: AffineLayout | None = None,
     ) -> None:
-        self.sites, self.turns = sites, list(turns)
-        self.outliers = [0] * len(self.turns)  # images of each request that nothing is learned from
-        self.weights = [1.0] * len(self.turns)  # how much of its usual step each request moves a running average
+        self.sites, self.requests = sites, list(requests)
+        self.outliers = [0] * len(self.requests)  # images of each request that nothing is learned from
+        self.weights = [1.0] * len(self.requests)  # how much of its usual step each request moves a running average
         self._memories, self._layout_of = memories, layout_of
         self.order: list[int] = []  # the requests, as their images lie in the forward
-        self.blocks: list[Block] = []
+        self.groups: list[StepGroup] = []
         self.images = 0
         linear: dict[int, Linear] = {}
         others: dict[AnyAdapter, list[int]] = defaultdict(list)
-        for index, turn in enumerate(turns):
-            rule = as_linear(turn.key.adapter)
+        for index, request in enumerate(requests):
+            rule = as_linear(request.key.adapter)
             if rule is None:
-                others[turn.key.adapter].append(index)
+                others[request.key.adapter].append(index)
             else:
                 linear[index] = rule
         if linear:
@@ -84,23 +87,23 @@ class Plan:
             self._add_grouped(adapter, indices)
         self.rows = self._rows()
         # Most forwards have none, and then nothing more is asked about them.
-        self.composites = any(isinstance(turn.key.strategy, Composite) for turn in turns)
-        self.learned = self._learned(affines) if affines is not None and self.composites else None
+        self.composites = any(isinstance(request.key.strategy, Composite) for request in requests)
+        self.offsets = self._offsets(affine_layout) if affine_layout is not None and self.composites else None
 
     @property
     def reads_features(self) -> bool:
         """Whether a corrector asks for the input of the network's last layer."""
-        strategies = (turn.key.strategy for turn in self.turns) if self.composites else ()
+        strategies = (request.key.strategy for request in self.requests) if self.composites else ()
         return any(isinstance(strategy, Composite) and strategy.reads_features for strategy in strategies)
 
-    def step(self, index: int, site: Site, seen: Seen) -> Statistics:
+    def step(self, index: int, site: Site, seen: BatchMoments) -> Statistics:
         """What normalizes each image of the forward at a site: one row per image, or one row for all."""
-        if len(self.blocks) == 1:
-            return self.blocks[0].steps.step(index, site, seen)
+        if len(self.groups) == 1:
+            return self.groups[0].steps.step(index, site, seen)
         used = []
-        for block in self.blocks:
-            part = block.steps.step(index, site, Seen(seen.both[block.images], seen.pixels))
-            images = block.images.stop - block.images.start
+        for group in self.groups:
+            part = group.steps.step(index, site, BatchMoments(seen.both[group.images], seen.pixels))
+            images = group.images.stop - group.images.start
             used.append([tensor.expand(images, site.channels) for tensor in part])
         mean, var = zip(*used, strict=True)
         return Statistics(torch.cat(mean), torch.cat(var))
@@ -114,10 +117,10 @@ class Plan:
         for index, rows in enumerate(self.rows if any(far) else ()):
             self.outliers[index] = sum(far[rows])
             if self.outliers[index]:
-                self.turns[index], self.weights[index] = self.turns[index]._replace(update=False), 0.0
+                self.requests[index], self.weights[index] = self.requests[index]._replace(update=False), 0.0
 
     def faded(self, states: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
-        """The blocks' ``states`` where images have those ``weights``, which lie as the plan orders the images.
+        """Return the groups' ``states`` where images have those ``weights``, which lie as the plan orders the images.
 
         A request weighs what its lightest image does. Only running averages, the states of linear strategies, can be
         moved a part of the way. Later requests of a stream have to run again, as in `hold_back`.
@@ -125,23 +128,23 @@ class Plan:
         after = list(states)
         if min(weights) == 1.0:
             return after
-        for place, block in enumerate(self.blocks):
-            if not isinstance(block.steps, LinearSteps) or not block.keys:
+        for place, group in enumerate(self.groups):
+            if not isinstance(group.steps, LinearSteps) or not group.keys:
                 continue
-            share = dict.fromkeys(block.keys, 1.0)
-            for index, (turn, rows) in enumerate(zip(self.turns, self.rows, strict=True)):
-                if turn.key in share and turn.update:
+            share = dict.fromkeys(group.keys, 1.0)
+            for index, (request, rows) in enumerate(zip(self.requests, self.rows, strict=True)):
+                if request.key in share and request.update:
                     self.weights[index] = min(weights[rows])
-                    share[turn.key] = min(share[turn.key], self.weights[index])
+                    share[request.key] = min(share[request.key], self.weights[index])
             parts = states[place].new_tensor(list(share.values()))[:, None]
-            after[place] = torch.where(parts < 1, torch.lerp(block.steps.before(), states[place], parts), states[place])
+            after[place] = torch.where(parts < 1, torch.lerp(group.steps.before(), states[place], parts), states[place])
         return after
 
-    def _learned(self, affines: Affines) -> Learned | None:
-        added = [self._added(self.turns[index].key) for index in self.order]
-        return learned(affines.places, added, [self.turns[index].images for index in self.order])
+    def _offsets(self, affine_layout: AffineLayout) -> AffineOffsets | None:
+        added = [self._affine_offset(self.requests[index].key) for index in self.order]
+        return affine_offsets(affine_layout.slices, added, [self.requests[index].images for index in self.order])
 
-    def _added(self, key: Key) -> Tensor | None:
+    def _affine_offset(self, key: StateKey) -> Tensor | None:
         """What a stream has learned to add to the affine parameters, or None if it has learned nothing."""
         learner = learner_of(key.strategy)
         if learner is None or key not in self._memories:
@@ -151,44 +154,57 @@ class Plan:
 
     def _rows(self) -> list[slice]:
         """Where each request's images lie in the forward, by request."""
-        rows = [slice(0)] * len(self.turns)
+        rows = [slice(0)] * len(self.requests)
         start = 0
         for index in self.order:
-            rows[index] = slice(start, start + self.turns[index].images)
+            rows[index] = slice(start, start + self.requests[index].images)
             start = rows[index].stop
         return rows
 
     def _add_linear(self, rules: Mapping[int, Linear]) -> None:
-        turns = [(self.turns[index], rule) for index, rule in rules.items()]
-        keys = list(dict.fromkeys(turn.key for turn, rule in turns if rule.remembers))
+        requests = [(self.requests[index], rule) for index, rule in rules.items()]
+        keys = list(dict.fromkeys(request.key for request, rule in requests if rule.remembers))
         stream = {key: index for index, key in enumerate(keys)}
-        parts = [Part(rule, turn.images, stream.get(turn.key), turn.update) for turn, rule in turns]
+        parts = [
+            LinearRequest(rule, request.images, stream.get(request.key), request.update) for request, rule in requests
+        ]
         steps = LinearSteps(parts, linear_inputs(parts, self._gather(keys)), list(self.sites))
-        self._add(steps, list(rules), sum(turn.images for turn, _ in turns), keys)
+        self._add(steps, list(rules), sum(request.images for request, _ in requests), keys)
 
     def _add_grouped(self, adapter: AnyAdapter, indices: list[int]) -> None:
-        keys = list(dict.fromkeys(self.turns[index].key for index in indices))
+        keys = list(dict.fromkeys(self.requests[index].key for index in indices))
         stream = {key: index for index, key in enumerate(keys)}
-        turns = [(stream[self.turns[i].key], self.turns[i].images, self.turns[i].update) for i in indices]
+        requests = [(stream[self.requests[i].key], self.requests[i].images, self.requests[i].update) for i in indices]
         rows = self._gather(keys)
-        groups = in_turn(turns, len(keys), rows.device)
+        groups = in_turn(requests, len(keys), rows.device)
         steps = GroupedSteps(adapter, self._layout_of(adapter), rows, groups)
         order = [indices[member] for group in groups for member in group.requests]
-        self._add(steps, order, sum(images for _, images, _ in turns), keys)
+        self._add(steps, order, sum(images for _, images, _ in requests), keys)
 
-    def before(self, key: Key) -> Tensor:
+    def before(self, key: StateKey) -> Tensor:
         """The row of a stream before the forward; a missing one is the row of a new stream."""
         layout = self._layout_of(key.adapter)
         return layout.complete(self._memories[key].row) if key in self._memories else layout.row
 
-    def _gather(self, keys: Sequence[Key]) -> Tensor:
+    def _gather(self, keys: Sequence[StateKey]) -> Tensor:
         """The rows of ``keys``."""
         rows = [self.before(key) for key in keys]
         if len(rows) == 1:
             return rows[0][None]
         return torch.stack(rows) if rows else self.sites[0].mean.new_empty(0, 0)
 
-    def _add(self, steps: LinearSteps | GroupedSteps, order: list[int], images: int, keys: list[Key]) -> None:
+    def _add(self, steps: Steps, order: list[int], images: int, keys: list[StateKey]) -> None:
         self.order += order
-        self.blocks.append(Block(steps, slice(self.images, self.images + images), keys))
+        self.groups.append(StepGroup(steps, slice(self.images, self.images + images), keys))
         self.images += images
+
+
+class SingleGroupPlan:
+    """A plan of one group of steps, for forwards outside of requests: lessons, probes and tracing."""
+
+    def __init__(self, steps: Steps, images: int, offsets: AffineOffsets | None) -> None:
+        self._steps, self.images, self.offsets = steps, images, offsets
+
+    def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
+        """Return the statistics that normalize each image at a site."""
+        return self._steps.step(index, site, moments)

@@ -13,7 +13,7 @@ from adapters.base import Lesson
 from adapters.composite import Strategy, learner_of
 from adapters.errors import InputError, UnsupportedModelError
 from adapters.finite import finite_rows
-from adapters.state.memory import Key, Memory
+from adapters.state.memory import Memory, StateKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,9 @@ class Outcome(NamedTuple):
     """
 
     answers: list[Answer]
-    memories: dict[Key, Memory]
+    memories: dict[StateKey, Memory]
     adapt_s: float | None = None
-    lessons: Mapping[Key, Lesson] = MappingProxyType({})
+    lessons: Mapping[StateKey, Lesson] = MappingProxyType({})
 
 
 def check_requests(requests: Sequence[Request], *, raw: bool) -> None:
@@ -107,10 +107,10 @@ def check_output(logits: object, images: int) -> None:
         )
 
 
-def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], Key]) -> Iterator[list[Request]]:
+def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], StateKey]) -> Iterator[list[Request]]:
     """The requests in their order, cut where one needs what its stream has yet to learn from another."""
     group: list[Request] = []
-    learning: set[Key] = set()
+    learning: set[StateKey] = set()
     for request in requests:
         key = key_of(request)
         if key in learning:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from adapters.engine.calling import SwitchesKept
-from adapters.engine.differentiable import Hosted, Lone
-from adapters.engine.forward import Pass
+from adapters.engine.differentiable import LearningContext
+from adapters.engine.forward import AdaptingForward
 from adapters.engine.grouped_steps import Group, GroupedSteps
 from adapters.engine.outputs import logits_of
+from adapters.engine.plan import SingleGroupPlan
 from adapters.errors import UnsupportedModelError
 from adapters.normalization.source import Source
 
@@ -20,7 +21,7 @@ SAME = 1e-4
 """The same for one image twice: what sums in another order differ by."""
 
 
-def check_independence(hosted: Hosted, image: Tensor) -> None:
+def check_independence(hosted: LearningContext, image: Tensor) -> None:
     """Compare what two images like ``image`` ``[1, ...]`` show alone and beside each other, in both orders.
 
     A network whose answers are random cannot be compared, and is let through.
@@ -44,12 +45,12 @@ def check_independence(hosted: Hosted, image: Tensor) -> None:
             )
 
 
-def _shown(hosted: Hosted, images: Tensor) -> dict[str, Tensor]:
+def _shown(hosted: LearningContext, images: Tensor) -> dict[str, Tensor]:
     """What the images show at each site, and the answers, with trained statistics: a row for each image."""
     layout = hosted.layout_of(Source())
     everyone = Group([0], None, slice(0, len(images)), update=False)
     steps = GroupedSteps(Source(), layout, layout.row[None], [everyone])
-    taken = Pass(hosted.sites, Lone(steps, len(images), None))
+    taken = AdaptingForward(hosted.sites, SingleGroupPlan(steps, len(images), None))
     prepared = hosted.input(images)
     with torch.no_grad(), SwitchesKept(), taken:
         logits = logits_of(hosted.network(prepared))

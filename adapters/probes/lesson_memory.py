@@ -10,10 +10,10 @@ from torch import Tensor
 
 from adapters.base import Lesson
 from adapters.composite import Strategy, learner_of
-from adapters.engine.differentiable import Hosted, Taught
+from adapters.engine.differentiable import DifferentiableNetwork, LearningContext
 from adapters.normalization.bn import BN
 from adapters.probes.reach import two_images
-from adapters.state.memory import Key
+from adapters.state.memory import StateKey
 
 UNBOUNDED = 2**62
 
@@ -28,7 +28,7 @@ class LessonMemory:
     def __init__(self) -> None:
         self.per_image, self.together = 0, UNBOUNDED
 
-    def measure(self, hosted: Hosted, images: Tensor) -> None:
+    def measure(self, hosted: LearningContext, images: Tensor) -> None:
         """Find out what an image like those of ``images`` ``[n, ...]`` takes.
 
         It is half as much again as what is kept for the way back, because gradients are made on it before what they are
@@ -52,13 +52,13 @@ class LessonMemory:
         """What a lesson from a request of so many images takes, as far as it was measured."""
         return self.per_image * self.images_of(strategy, images)
 
-    def peak_bytes(self, lessons: Mapping[Key, Lesson]) -> int:
+    def peak_bytes(self, lessons: Mapping[StateKey, Lesson]) -> int:
         """What the largest forward of lessons that are learned in one turn takes."""
         alone = [self.images_of(key.strategy, len(lesson.images)) for key, lesson in lessons.items()]
         return self.per_image * max(max(alone, default=0), min(sum(alone), self.together))
 
 
-def kept_bytes(hosted: Hosted, images: Tensor) -> int:
+def kept_bytes(hosted: LearningContext, images: Tensor) -> int:
     """Bytes that are kept for the backward pass, per image like those of ``images`` ``[n, ...]``; 0 where none passes.
 
     Counted in one forward of two images normalized by their own statistics, as tent and its kin do: every storage that
@@ -75,10 +75,12 @@ def kept_bytes(hosted: Hosted, images: Tensor) -> int:
 
     adapter = BN()
     with torch.inference_mode(False), torch.enable_grad():
-        affine = torch.zeros(hosted.affines.size, device=hosted.sites[0].mean.device, requires_grad=True)
+        affine = torch.zeros(hosted.affine_layout.size, device=hosted.sites[0].mean.device, requires_grad=True)
         try:
             with torch.autograd.graph.saved_tensors_hooks(keep, _as_it_is):
-                logits, _ = Taught(hosted, adapter)(two_images(images), hosted.layout_of(adapter).row, affine)
+                logits, _ = DifferentiableNetwork(hosted, adapter)(
+                    two_images(images), hosted.layout_of(adapter).row, affine
+                )
         except Exception:  # why no gradient passes is for `adapters.probes.reach` to say
             return 0
         # Storages stay where they are for as long as the graph does: no address was counted twice.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.engine.differentiable import Hosted, Taught
+from adapters.engine.differentiable import DifferentiableNetwork, LearningContext
 from adapters.errors import UnsupportedModelError
 from adapters.normalization.source import Source
 
@@ -32,17 +32,17 @@ class Reach(NamedTuple):
             )
 
 
-def find_reach(hosted: Hosted, images: Tensor) -> Reach:
+def find_reach(hosted: LearningContext, images: Tensor) -> Reach:
     """Try with one forward and backward of ``images`` ``[n, ...]``, normalized by the trained statistics."""
-    layers = tuple(hosted.affines.places)
+    layers = tuple(hosted.affine_layout.slices)
     if not layers:
         return Reach((), (), "its BatchNorm layers have no affine parameters (affine=False)")
     with torch.inference_mode(False), torch.enable_grad():
-        affine = torch.zeros(hosted.affines.size, device=hosted.sites[0].mean.device, requires_grad=True)
+        affine = torch.zeros(hosted.affine_layout.size, device=hosted.sites[0].mean.device, requires_grad=True)
         row = hosted.layout_of(Source()).row
         try:
             with torch.autograd.graph.disable_saved_tensors_hooks(_RECOMPUTES):
-                logits, _ = Taught(hosted, Source())(two_images(images), row, affine)
+                logits, _ = DifferentiableNetwork(hosted, Source())(two_images(images), row, affine)
             if _recomputes(logits):
                 return Reach((), layers, _RECOMPUTES)
             # Weights that differ, because the sum of what ends in a softmax is the same whatever one does.
@@ -55,7 +55,9 @@ def find_reach(hosted: Hosted, images: Tensor) -> Reach:
             return Reach((), layers, f"no gradient passes through it ({type(error).__name__}: {_first_line(error)})")
     if slope is None:
         return Reach((), layers, "its forward keeps gradients out (torch.no_grad, inference_mode or detach)")
-    moved = [bool(slope[place.weights].any() or slope[place.biases].any()) for place in hosted.affines.places.values()]
+    moved = [
+        bool(slope[place.weights].any() or slope[place.biases].any()) for place in hosted.affine_layout.slices.values()
+    ]
     reached = tuple(layer for layer, moves in zip(layers, moved, strict=True) if moves)
     missed = tuple(layer for layer, moves in zip(layers, moved, strict=True) if not moves)
     return Reach(reached, missed, "" if reached else "the gradient of its output is zero at all of them")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.state.memory import NO_EVIDENCE, Key, Memory, State, bytes_of
+from adapters.state.memory import NO_EVIDENCE, Memory, State, StateKey, bytes_of
 
 BLOCK_BYTES = 2**25
 """About how large a block is: so large that allocators ask the system for it alone, which takes no memory before it is
@@ -32,7 +32,7 @@ class _Slot(NamedTuple):
         return self.block.rows[self.place]
 
 
-class Arena(MutableMapping[Key, Memory]):
+class Arena(MutableMapping[StateKey, Memory]):
     """States by key. A missing one *is* the initial state, so deleting a key is resetting its stream.
 
     Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. Evidence
@@ -42,21 +42,21 @@ class Arena(MutableMapping[Key, Memory]):
 
     def __init__(self) -> None:
         self.bytes = 0  # of all states
-        self._steps: dict[Key, int] = {}
-        self._parts: dict[Key, tuple[State, ...]] = {}
-        self._evidence: dict[Key, Tensor] = {}
-        self._slots: dict[Key, _Slot] = {}
+        self._steps: dict[StateKey, int] = {}
+        self._parts: dict[StateKey, tuple[State, ...]] = {}
+        self._evidence: dict[StateKey, Tensor] = {}
+        self._slots: dict[StateKey, _Slot] = {}
         # Blocks with room, by what fits in.
         self._open: dict[tuple[int, torch.device], list[_Block]] = {}
 
-    def __getitem__(self, key: Key) -> Memory:
+    def __getitem__(self, key: StateKey) -> Memory:
         evidence = self._evidence.get(key, NO_EVIDENCE)
         return Memory(self._slots[key].row, self._steps[key], self._parts.get(key, ()), evidence)
 
     def __contains__(self, key: object) -> bool:
         return key in self._slots
 
-    def __setitem__(self, key: Key, memory: Memory) -> None:
+    def __setitem__(self, key: StateKey, memory: Memory) -> None:
         row, slot = memory.row, self._slots.get(key)
         if slot is None or slot.row.shape != row.shape:
             # A row grows when a layer is met that the network had not called before.
@@ -72,7 +72,7 @@ class Arena(MutableMapping[Key, Memory]):
             self._parts[key] = memory.parts
             self.bytes += bytes_of(memory.parts)
 
-    def __delitem__(self, key: Key) -> None:
+    def __delitem__(self, key: StateKey) -> None:
         block, place = slot = self._slots.pop(key)
         del self._steps[key]
         self.bytes -= self._evidence.pop(key, NO_EVIDENCE).nbytes
@@ -84,7 +84,7 @@ class Arena(MutableMapping[Key, Memory]):
         if len(block.free) == len(block.rows):
             open_blocks.remove(block)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[StateKey]:
         return iter(self._slots)
 
     def __len__(self) -> int:

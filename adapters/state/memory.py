@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ State = tuple[Any, ...]
 NO_EVIDENCE = torch.empty(0)
 
 
-class Key(NamedTuple):
+class StateKey(NamedTuple):
     """Whose state it is: each stream has one per strategy with its hyperparameters."""
 
     stream: Hashable
@@ -45,6 +45,10 @@ class Memory(NamedTuple):
     def bytes(self) -> int:
         """How many bytes it takes."""
         return self.row.nbytes + self.evidence.nbytes + bytes_of(self.parts)
+
+
+Memories = Mapping[StateKey, Memory]
+"""The states of many streams."""
 
 
 def bytes_of(parts: tuple[State, ...]) -> int:

@@ -12,7 +12,7 @@ from adapters.errors import InputError
 from adapters.state.memory import Layout, bytes_of, evidence_bytes, fresh
 
 
-class Shown(NamedTuple):
+class NetworkShape(NamedTuple):
     """How many features and classes the network has, and an image as requests hold it."""
 
     features: int  # 0 where it does not end in a linear layer
@@ -21,7 +21,7 @@ class Shown(NamedTuple):
     channels: int  # of the first site that a forward reaches
 
 
-def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: Shown | None) -> int:
+def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: NetworkShape | None) -> int:
     """How many bytes a stream's state takes, see `adapters.AdaptiveModel.state_bytes`.
 
     ``layout`` is that of the adapter's state, ``affine`` the number of affine parameters.

@@ -15,12 +15,12 @@ from adapters.errors import StateError
 from adapters.finite import all_finite
 from adapters.naming import name_of, params_of
 from adapters.sites import Sites
-from adapters.state.memory import Key, Layouts, Memory, State
+from adapters.state.memory import Layouts, Memory, State, StateKey
 
 FORMAT = 5
 
 
-def exported(memories: Mapping[Key, Memory], sites: Sites) -> dict[str, Any]:
+def exported(memories: Mapping[StateKey, Memory], sites: Sites) -> dict[str, Any]:
     """All streams: safe for ``torch.save`` and ``torch.load(weights_only=True)``."""
     streams = [
         {
@@ -42,7 +42,7 @@ def restored(
     sites: Sites,
     layout_of: Layouts,
     named: Callable[[str, Mapping[str, Any]], Strategy],
-) -> dict[Key, Memory]:
+) -> dict[StateKey, Memory]:
     """The streams in an exported state.
 
     Raises:
@@ -53,7 +53,7 @@ def restored(
     _meet(state, sites)
     memories = {}
     for entry in state["streams"]:
-        key = Key(entry["stream"], named(entry["strategy"], entry["params"]))
+        key = StateKey(entry["stream"], named(entry["strategy"], entry["params"]))
         row = entry["row"].to(sites[0].mean, copy=True)
         layout_of(key.adapter).complete(row)
         parts = _parts(key.strategy, entry["parts"], row)

@@ -11,8 +11,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from adapters import AdaptiveModel, Request, names, strategy
-from adapters.state.memory import Key, Memory
+from adapters import AdaptiveModel, Key, Request, names, strategy
+from adapters.state.memory import Memory
 from app.models.resnet20 import ResNet20
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
 

@@ -20,7 +20,7 @@ from adapters import (
     strategy,
 )
 from adapters.engine.moments import Affine, _in_one_pass, measure, normalize
-from adapters.engine.network import placed
+from adapters.engine.network import to_batch
 from app.models.resnet20 import ResNet20
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
 
@@ -111,10 +111,10 @@ def test_placed_goes_through_pinned_memory_and_leaves_what_is_there(dtype: torch
     device = torch.device("cuda", 0)
     parts = [(100 * images(n, n)).to(dtype) for n in (2, 1, 3)]
     for given in (parts, parts[:1]):
-        assert torch.equal(placed(given, device).cpu(), torch.cat(given))
+        assert torch.equal(to_batch(given, device).cpu(), torch.cat(given))
     there = parts[0].to(device)
-    assert placed([there], device).data_ptr() == there.data_ptr()
-    assert torch.equal(placed([there, parts[1].to(device)], device).cpu(), torch.cat(parts[:2]))
+    assert to_batch([there], device).data_ptr() == there.data_ptr()
+    assert torch.equal(to_batch([there, parts[1].to(device)], device).cpu(), torch.cat(parts[:2]))
 
 
 def test_many_placements_in_flight_do_not_mix() -> None:
@@ -124,7 +124,7 @@ def test_many_placements_in_flight_do_not_mix() -> None:
     for _ in range(20):
         busy = busy @ busy / 2048
     given = [torch.full((8, 3, 64, 64), float(k)) for k in range(50)]
-    there = [placed([x], device) for x in given]
+    there = [to_batch([x], device) for x in given]
     assert all(torch.equal(x.cpu(), y) for x, y in zip(there, given, strict=True))
 
 

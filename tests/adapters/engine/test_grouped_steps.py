@@ -16,7 +16,7 @@ from torch import Tensor
 from adapters import AdaBN, AdaptiveModel, AnyAdapter, Moments, Nothing, Request, Site, Statistics, UnMixTNS
 from adapters.engine import grouped_steps
 from adapters.engine.grouped_steps import GroupedSteps, in_turn, steps
-from adapters.engine.moments import Seen
+from adapters.engine.moments import BatchMoments
 from adapters.state.memory import Layout, join
 from tests.nets import Tiny, Twice, images, seeded
 
@@ -212,7 +212,7 @@ def test_grouped_steps_are_the_loop_of_steps(
         shown = [show(n, here.channels, positions, seed + 31 * k) for k, (_, n, _) in enumerate(asked)]
         expected = loop.step(index, here, shown)
         both = torch.cat([torch.cat([shown[k].mean, shown[k].var], 1) for k in order])
-        found = ours.step(index, here, Seen(both, positions))
+        found = ours.step(index, here, BatchMoments(both, positions))
         near(found.mean, torch.cat([expected[k].mean for k in order]))
         near(found.var, torch.cat([expected[k].var for k in order]))
     assert torch.equal(rows, before)

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters import BN, AdaBN, AdaptiveModel, AlphaBN, Linear, Moments, RobustBN, Site, Source, Statistics, Weights
-from adapters.engine.linear_steps import LinearSteps, Part, correct, linear_inputs, mixing, pool, pooling, widened
-from adapters.engine.moments import Seen
+from adapters.engine.linear_steps import (
+    LinearRequest,
+    LinearSteps,
+    correct,
+    linear_inputs,
+    mixing_weights,
+    padded,
+    pool,
+    pooling,
+)
+from adapters.engine.moments import BatchMoments
 from tests.nets import Tiny, images, seeded
 
 
@@ -136,18 +145,18 @@ def near(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual.double(), expected, rtol=0.0, atol=2e-6 * scale)
 
 
-def eager(parts: Sequence[Part], rows: Tensor, sites: Sequence[Site]) -> LinearSteps:
+def eager(parts: Sequence[LinearRequest], rows: Tensor, sites: Sequence[Site]) -> LinearSteps:
     return LinearSteps(parts, linear_inputs(parts, rows), sites)
 
 
-def padded(parts: Sequence[Part], rows: Tensor, sites: Sequence[Site]) -> LinearSteps:
+def padded_steps(parts: Sequence[LinearRequest], rows: Tensor, sites: Sequence[Site]) -> LinearSteps:
     """As compiled graphs take them, which know tensors alone."""
     width = sum(2 * site.channels for site in sites)
-    return LinearSteps((), widened(parts, rows, width), sites)
+    return LinearSteps((), padded(parts, rows, width), sites)
 
 
-Form = Callable[[Sequence[Part], Tensor, Sequence[Site]], LinearSteps]
-FORMS: list[Form] = [eager, padded]
+Form = Callable[[Sequence[LinearRequest], Tensor, Sequence[Site]], LinearSteps]
+FORMS: list[Form] = [eager, padded_steps]
 forms = st.sampled_from(FORMS)
 
 
@@ -162,11 +171,11 @@ def agree(form: Form, asked: Sequence[Asked], pixels: Sequence[int], seed: int, 
     given = torch.stack(rows) if rows else torch.empty(0, 0)
     before = given.clone()
     numbers = {key: index for index, key in enumerate(keys)}
-    parts = [Part(a.adapter, a.images, numbers.get((a.stream, a.adapter)), a.update) for a in asked]
+    parts = [LinearRequest(a.adapter, a.images, numbers.get((a.stream, a.adapter)), a.update) for a in asked]
     steps = form(parts, given, [single(place.site) for place in known])
     for index, (site, seen) in enumerate(shown):
         both = torch.cat([seen.mean, seen.var], 1).float()
-        used = steps.step(index, single(site), Seen(both, seen.pixels))
+        used = steps.step(index, single(site), BatchMoments(both, seen.pixels))
         assert used.mean.dtype == used.var.dtype == torch.float32
         shape = (sum(ask.images for ask in asked), site.channels)
         near(used.mean.expand(shape), torch.cat([part.mean for part in loop.used[index]]))
@@ -217,8 +226,8 @@ def test_a_single_request_is_its_step(adapter: Linear) -> None:
 
 
 def test_weights_of_a_queue_are_those_of_the_moving_average() -> None:
-    parts = (Part(RobustBN(0.5), 1, 0, True),) * 3
-    how = mixing(parts, 1, 9)
+    parts = (LinearRequest(RobustBN(0.5), 1, 0, True),) * 3
+    how = mixing_weights(parts, 1, 9)
     assert how.unbiased is None
     assert how.weights.tolist() == [
         [0.5, 0.0, 0.0, 0.5, 0.0],
@@ -233,8 +242,8 @@ def test_weights_of_a_queue_are_those_of_the_moving_average() -> None:
 def test_weights_of_strategies_that_average_sum_to_one(asked: list[Asked], pixels: int) -> None:
     keys = list(dict.fromkeys((a.stream, a.adapter) for a in asked if a.adapter.remembers))
     numbers = {key: index for index, key in enumerate(keys)}
-    parts = tuple(Part(a.adapter, a.images, numbers.get((a.stream, a.adapter)), a.update) for a in asked)
-    sums = mixing(parts, len(keys), pixels).weights.sum(1)
+    parts = tuple(LinearRequest(a.adapter, a.images, numbers.get((a.stream, a.adapter)), a.update) for a in asked)
+    sums = mixing_weights(parts, len(keys), pixels).weights.sum(1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters import Moments, Site, Statistics
-from adapters.engine.moments import Affine, Seen, measure, normalize, spread
+from adapters.engine.moments import Affine, BatchMoments, broadcast_over_positions, measure, normalize
 
 SHAPES = [(3, 4), (3, 4, 5), (3, 4, 5, 6), (3, 4, 2, 5, 6), (1, 4, 1, 1), (2, 4, 1, 1, 1), (1, 1, 2, 1)]
 
@@ -42,7 +42,9 @@ def _exact(x: Tensor) -> tuple[Tensor, Tensor]:
 def _normalized(x: Tensor, mean: Tensor, var: Tensor, site: Site) -> Tensor:
     """In double precision; mean and var are ``[n, C]`` or ``[C]``."""
     scale = site.weight.double() / (var.double() + site.eps).sqrt()
-    return (x.double() - spread(mean.double(), x)) * spread(scale, x) + spread(site.bias.double(), x)
+    return (x.double() - broadcast_over_positions(mean.double(), x)) * broadcast_over_positions(
+        scale, x
+    ) + broadcast_over_positions(site.bias.double(), x)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -61,8 +63,8 @@ def test_the_moments_of_some_images_are_theirs() -> None:
     for part in (slice(0, 1), slice(1, 4), slice(4, 5), slice(None)):
         torch.testing.assert_close(seen.of(part), _moments(x[part]), rtol=1e-6, atol=1e-6)
     both = torch.arange(12.0).view(2, 6)
-    assert Seen(both, 9).of(slice(1, 2)).mean.tolist() == [[6.0, 7.0, 8.0]]
-    assert Seen(both, 9).of(slice(1, 2)).var.tolist() == [[9.0, 10.0, 11.0]]
+    assert BatchMoments(both, 9).of(slice(1, 2)).mean.tolist() == [[6.0, 7.0, 8.0]]
+    assert BatchMoments(both, 9).of(slice(1, 2)).var.tolist() == [[9.0, 10.0, 11.0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -149,8 +151,8 @@ def test_a_call_without_affine_has_weight_one_and_bias_zero() -> None:
         out = normalize(x, site.trained, Affine(weight, bias, site.eps))
         like = Site("s", *site.trained, *(plain.weight, plain.bias), site.eps)
         exact = _normalized(x, site.mean, site.var, like)
-        exact = exact * (1 if weight is None else spread(weight.double(), x))
-        exact = exact + (0 if bias is None else spread(bias.double(), x))
+        exact = exact * (1 if weight is None else broadcast_over_positions(weight.double(), x))
+        exact = exact + (0 if bias is None else broadcast_over_positions(bias.double(), x))
         torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from adapters import Statistics
 from adapters.checks.model import equal
-from adapters.engine.moments import Affine, _in_one_pass, _large, measure, normalize, spread
+from adapters.engine.moments import Affine, _in_one_pass, _large, broadcast_over_positions, measure, normalize
 from tests.adapters.engine.test_moments import _exact
 
 U = 2.0**-24
@@ -88,7 +88,7 @@ def draw(shape: tuple[int, ...], seed: int, ratio: float, size: float = 1.0) -> 
     generator = torch.Generator().manual_seed(seed)
     offset = ratio * (2 * torch.rand(shape[1], generator=generator) - 1)
     offset[0] = ratio
-    return size * (spread(offset, torch.empty(shape)) + torch.randn(shape, generator=generator))
+    return size * (broadcast_over_positions(offset, torch.empty(shape)) + torch.randn(shape, generator=generator))
 
 
 def laid_out(x: Tensor, layout: str) -> Tensor:
@@ -215,7 +215,9 @@ def test_what_is_normalized_with_its_own_moments_is_standard(
     """The output is off by what float32 cannot hold of a value so many deviations from zero."""
     x = laid_out(draw(shape, seed, ratio), "channels_last")
     known = exact(x)
-    expected = (x.double() - spread(known.mean, x)) / spread((known.var + 1e-5).sqrt(), x)
+    expected = (x.double() - broadcast_over_positions(known.mean, x)) / broadcast_over_positions(
+        (known.var + 1e-5).sqrt(), x
+    )
     used = Statistics(*measure(x).of(slice(None))[:2])
     out = normalize(x, used, Affine(None, None, 1e-5), in_place=in_place)
     assert float((out.double() - expected).abs().max()) <= 8 * U * (ratio + 16)
@@ -226,7 +228,9 @@ def test_what_is_normalized_with_its_own_moments_is_standard(
 def test_half_precision_is_normalized_in_single_and_rounded_once(dtype: torch.dtype, in_place: bool) -> None:
     x = draw((3, 8, 9, 9), 2, 30.0).to(dtype).contiguous(memory_format=torch.channels_last)
     known, before = exact(x), x.clone()
-    expected = (x.double() - spread(known.mean, x)) / spread((known.var + 1e-5).sqrt(), x)
+    expected = (x.double() - broadcast_over_positions(known.mean, x)) / broadcast_over_positions(
+        (known.var + 1e-5).sqrt(), x
+    )
     used = Statistics(*measure(x).of(slice(None))[:2])
     out = normalize(x, used, Affine(torch.ones(8, dtype=dtype), None, 1e-5), in_place=in_place)
     assert out.dtype == dtype

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapters import AdaptiveModel, Request, names
-from adapters.engine.network import innermost, placed, taken_over
+from adapters.engine.network import channels_last, prepare_network, to_batch
 from app.models.resnet20 import ResNet20
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
 
@@ -140,10 +140,10 @@ def test_weights_and_images_have_their_channels_innermost(dtype: torch.dtype | N
     kernels = [parameter for parameter in own.parameters() if parameter.dim() == 4]
     assert kernels
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
-    made = innermost(images(2), dtype)
+    made = channels_last(images(2), dtype)
     assert made.is_contiguous(memory_format=torch.channels_last)
     assert made.dtype == (dtype or torch.float32)
-    assert innermost(torch.zeros(2, 3, 4), None).is_contiguous()
+    assert channels_last(torch.zeros(2, 3, 4), None).is_contiguous()
 
 
 class Formats(nn.Module):
@@ -151,12 +151,12 @@ class Formats(nn.Module):
 
     def __init__(self, within: nn.Sequential) -> None:
         super().__init__()
-        self.within, self.innermost = within, list[bool]()
+        self.within, self.channels_last = within, list[bool]()
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.within:
             x = layer(x)
-            self.innermost.append(x.is_contiguous(memory_format=torch.channels_last))
+            self.channels_last.append(x.is_contiguous(memory_format=torch.channels_last))
         return x
 
 
@@ -166,9 +166,9 @@ def test_channels_stay_innermost_from_end_to_end(strategy: str, dtype: torch.dty
     within = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3))
     model = AdaptiveModel(network := Formats(within), strategy, dtype=dtype, copy=False)
     for requests in ([Request(images(1))], [Request(images(2)), Request(images(1), "b")]):
-        network.innermost.clear()
+        network.channels_last.clear()
         model.predict(requests)
-        assert network.innermost == [True] * 5
+        assert network.channels_last == [True] * 5
 
 
 def test_tied_weights_stay_tied_and_integers_stay_integers() -> None:
@@ -176,7 +176,7 @@ def test_tied_weights_stay_tied_and_integers_stay_integers() -> None:
     second.weight = first.weight
     network = nn.Sequential(first, nn.BatchNorm2d(3), second)
     network.register_buffer("table", torch.arange(16).view(1, 1, 4, 4))
-    taken = taken_over(network, None, torch.bfloat16, copied=True)
+    taken = prepare_network(network, None, torch.bfloat16, copied=True)
     assert taken.get_parameter("0.weight") is taken.get_parameter("2.weight")
     assert taken.get_parameter("0.weight").dtype == torch.bfloat16
     assert taken.get_buffer("table").dtype == torch.int64
@@ -185,7 +185,7 @@ def test_tied_weights_stay_tied_and_integers_stay_integers() -> None:
 
 def test_requests_are_placed_as_one_batch_in_their_order() -> None:
     parts = [images(2, 1), images(1, 2), images(3, 3)]
-    assert torch.equal(placed(parts, CPU), torch.cat(parts))
-    assert torch.equal(placed(parts[:1], CPU), parts[0])
+    assert torch.equal(to_batch(parts, CPU), torch.cat(parts))
+    assert torch.equal(to_batch(parts[:1], CPU), parts[0])
     raw = [(255 * part).to(torch.uint8) for part in parts]
-    assert placed(raw, CPU).dtype == torch.uint8
+    assert to_batch(raw, CPU).dtype == torch.uint8

@@ -30,7 +30,7 @@ from adapters import (
     names,
 )
 from adapters import adapter as strategy
-from adapters.engine.plan import Plan, Turn
+from adapters.engine.plan import Plan, PlannedRequest
 from adapters.sites import Sites
 from adapters.state.memory import Layout, initial
 from tests.nets import Explosive, Head1d, Tiny, images, seeded
@@ -53,7 +53,7 @@ def layout_of(adapter: AnyAdapter) -> Layout:
 
 turns = st.lists(
     st.builds(
-        Turn,
+        PlannedRequest,
         st.builds(Key, st.sampled_from("abc"), st.sampled_from(ADAPTERS)),
         st.integers(1, 4),
         st.booleans(),
@@ -65,7 +65,7 @@ turns = st.lists(
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(turns)
-def test_every_image_lies_in_one_place(asked: list[Turn]) -> None:
+def test_every_image_lies_in_one_place(asked: list[PlannedRequest]) -> None:
     plan = Plan(SITES, asked, {}, layout_of)
     assert plan.images == sum(turn.images for turn in asked)
     assert sorted(plan.order) == list(range(len(asked)))
@@ -73,21 +73,21 @@ def test_every_image_lies_in_one_place(asked: list[Turn]) -> None:
     for index in plan.order:  # requests as their images lie, without a gap
         assert plan.rows[index] == slice(start, start + asked[index].images)
         start = plan.rows[index].stop
-    assert [block.images.start for block in plan.blocks] == [0, *(block.images.stop for block in plan.blocks[:-1])]
-    assert plan.blocks[-1].images.stop == plan.images
+    assert [block.images.start for block in plan.groups] == [0, *(block.images.stop for block in plan.groups[:-1])]
+    assert plan.groups[-1].images.stop == plan.images
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(turns)
-def test_all_linear_strategies_are_one_block_and_every_other_one_of_its_own(asked: list[Turn]) -> None:
+def test_all_linear_strategies_are_one_block_and_every_other_one_of_its_own(asked: list[PlannedRequest]) -> None:
     plan = Plan(SITES, asked, {}, layout_of)
     linear = {Source(), BN(), AdaBN(), RobustBN(0.4)}
     others = {turn.key.adapter for turn in asked} - linear
-    assert len(plan.blocks) == len(others) + any(turn.key.adapter in linear for turn in asked)
-    keys = [key for block in plan.blocks for key in block.keys]
+    assert len(plan.groups) == len(others) + any(turn.key.adapter in linear for turn in asked)
+    keys = [key for block in plan.groups for key in block.keys]
     assert len(keys) == len(set(keys))
     assert set(keys) == {turn.key for turn in asked if turn.key.adapter not in (Source(), BN())}
-    for block in plan.blocks:
+    for block in plan.groups:
         members = [index for index in plan.order if block.images.start <= plan.rows[index].start < block.images.stop]
         assert len({turn.key.adapter in linear or turn.key.adapter for turn in (asked[i] for i in members)}) == 1
 
@@ -105,7 +105,7 @@ def _alone(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Tens
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(turns)
-def test_answers_come_in_the_order_of_the_requests(asked: list[Turn]) -> None:
+def test_answers_come_in_the_order_of_the_requests(asked: list[PlannedRequest]) -> None:
     """Each is the answer to its own images, with its own drift, whatever the order in the forward was."""
     model = AdaptiveModel(seeded(Head1d))
     requests = [
