@@ -1,4 +1,4 @@
-"""One encoded image to the pixels that a network sees, at a cost that is bounded."""
+"""Decode one encoded image into the pixels that a network sees, at a bounded cost."""
 
 from app.images.cost import CHEAP_PIXELS, TINY_PIXELS, decode_bytes, is_cheap, is_tiny
 from app.images.cutting import cut_pixels

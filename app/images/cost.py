@@ -1,4 +1,4 @@
-"""The cost of decoding an image, told from its structure: what is not cheap needs a process of its own.
+"""The cost of decoding an image, estimated from its structure: images that are not cheap need their own process.
 
 A thread cannot be ended, so it gets only files whose work is bounded: `CHEAP_PIXELS` at most, in a format whose work is
 proportional to pixels and bytes. Everything else may take seconds within all limits: many scans of a progressive JPEG,
@@ -26,9 +26,9 @@ _SMALL_FILE = 64_000  # of formats whose work depends on how they are written
 
 def is_cheap(data: bytes) -> bool:
     """Tell whether decoding takes little time if the image has at most `CHEAP_PIXELS`."""
-    for magic, look in _LOOKS.items():
+    for magic, check in _CHECKS.items():
         if data.startswith(magic):
-            return len(data) <= _CHEAP_BYTES and look(data)
+            return len(data) <= _CHEAP_BYTES and check(data)
     return True  # refused at once
 
 
@@ -38,7 +38,7 @@ def is_tiny(data: bytes) -> bool:
 
 
 def decode_bytes(data: bytes, limits: ImageLimits) -> int:
-    """How many bytes of memory decoding takes at its peak, by the image's header: an upper bound.
+    """Return an upper bound of the bytes of memory that decoding takes at its peak, by the image's header.
 
     A pixel takes four bytes, twice while its form is changed; the coefficients of a JPEG that is not baseline, and the
     second half of 16-bit samples, come on top. The file itself is there twice. A header that cannot be read here counts
@@ -57,9 +57,9 @@ def _bytes_per_pixel(data: bytes) -> int:
 
 
 def _pixels(data: bytes) -> int:
-    """The pixels that a header tells, 0 where that is not known."""
-    tell = next((tell for magic, tell in _SIZES.items() if data.startswith(magic)), None)
-    return 0 if tell is None else tell(data)
+    """Return the number of pixels by the header, 0 where it is unknown."""
+    read_size = next((read_size for magic, read_size in _SIZES.items() if data.startswith(magic)), None)
+    return 0 if read_size is None else read_size(data)
 
 
 def _png_pixels(data: bytes) -> int:
@@ -122,7 +122,7 @@ def _never(data: bytes) -> bool:
     return not data
 
 
-_LOOKS: dict[bytes, Callable[[bytes], bool]] = {
+_CHECKS: dict[bytes, Callable[[bytes], bool]] = {
     b"\xff\xd8\xff": _is_cheap_jpeg,
     png.MAGIC: _is_cheap_png,
     b"RIFF": _is_cheap_webp,

@@ -1,4 +1,4 @@
-"""The formats that are taken, told apart by their first bytes."""
+"""The accepted image formats, recognized by their first bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACCEPTED = "JPEG, PNG, WebP, BMP, TIFF or GIF"
 
 
 class Format(NamedTuple):
-    """A format's name, how its files begin, and what opens one without reading its pixels."""
+    """A format's name, the first bytes of its files, and a function that opens one without reading its pixels."""
 
     name: str
     magic: re.Pattern[bytes]
@@ -37,17 +37,17 @@ _LOOKALIKES = (
     ("an HTML page", re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE)),
     ("an SVG drawing", re.compile(rb".*<svg", re.DOTALL | re.IGNORECASE)),
     ("JSON", re.compile(rb"\s*[\[{]\s*[\"\d\[{\]}]")),
-    ("a data URI, whose base64 part has to be decoded first", re.compile(rb"data:image/")),
-    ("base64 text, which has to be decoded first", re.compile(rb"(/9j/|iVBORw0KGgo|UklGR|R0lGOD)")),
+    ("a data URI, whose base64 part must be decoded first", re.compile(rb"data:image/")),
+    ("base64 text, which must be decoded first", re.compile(rb"(/9j/|iVBORw0KGgo|UklGR|R0lGOD)")),
     ("text", re.compile(rb"[\t\r\n\x20-\x7e]+\Z")),
 )
 
 
 def recognize(data: bytes, location: str) -> Format:
-    """The format of a file, by its first bytes.
+    """Return the format of a file, by its first bytes.
 
     Raises:
-        ImageError: none that is taken; the message says what the bytes look like.
+        ImageError: not an accepted format; the message says what the bytes look like.
     """
     for kind in _FORMATS:
         if kind.magic.match(data):

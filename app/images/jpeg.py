@@ -12,7 +12,7 @@ from itertools import islice
 from PIL import Image, ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
 
-from app.images.picture import Picture, loaded
+from app.images.picture import Picture, load_pixels
 
 END = b"\xff\xd9"
 """The marker that ends a picture."""
@@ -21,12 +21,12 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """The markers of headers that tell a picture's size and kind."""
 
 _COMMENT, _START_OF_SCAN = 0xFE, 0xDA
-_MOST_SEGMENTS = 1000  # that are looked at for the header
+_MAX_SEGMENTS = 1000  # that are looked at for the header
 _FIRST_APPLICATION, _LAST_APPLICATION = 0xE0, 0xEF
 _BARE = frozenset((1, *range(0xD0, 0xDA)))  # markers without a segment
 _read_head = struct.Struct(">BBH").unpack_from
 # What changes colours or tells which side is up; of each the first counts.
-_TELLING = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
+_DISPLAY_HEADERS = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 # Ways in which a file may go on after its last byte: zero bits, which is what the end marker is taken for, and others.
 _GUESSES = (b"", b"\xaa" * 64, b"\x55" * 64, b"\xe7\x18" * 32)
 
@@ -54,7 +54,7 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 def frame(data: bytes) -> Segment | None:
     """The header that tells the picture's size and kind, None where it is not near the beginning."""
-    return next((segment for segment in islice(segments(data), _MOST_SEGMENTS) if segment[0] in FRAMES), None)
+    return next((segment for segment in islice(segments(data), _MAX_SEGMENTS) if segment[0] in FRAMES), None)
 
 
 def frame_pixels(data: bytes) -> int:
@@ -80,7 +80,7 @@ def slim(data: bytes) -> bytes:
     for marker, start, end in segments(data):
         if marker < _FIRST_APPLICATION:
             continue
-        name = next((name for name in _TELLING if data.startswith(name, start + 4)), None)
+        name = next((name for name in _DISPLAY_HEADERS if data.startswith(name, start + 4)), None)
         if marker == _COMMENT or (marker <= _LAST_APPLICATION and (name is None or name in names)):
             omitted.append((start, end))
         elif name is not None:
@@ -104,14 +104,14 @@ def open_picture(data: bytes) -> Picture:
 def _load(image: JpegImageFile, file: bytes) -> Image.Image:
     config, tile = image.decoderconfig, list(image.tile)
     try:
-        return loaded(image)
+        return load_pixels(image)
     except OSError:
         if file.find(END, file.rfind(b"\xff\xda")) >= 0:
             raise
         # A cut-off 0xff becomes data by a zero, or else whatever follows would be a marker.
         file += b"\0" if file.endswith(b"\xff") else b""
-        guesses = (*_GUESSES, _restart(file) + _GUESSES[1])
-        continuations = (_continued(file + guess + END, image, config, tile) for guess in guesses)
+        guesses = (*_GUESSES, _next_restart_marker(file) + _GUESSES[1])
+        continuations = (_load_continued(file + guess + END, image, config, tile) for guess in guesses)
         complete = next(continuations)
         # If nothing but the end is missing, the picture does not depend on what comes next.
         if (
@@ -127,17 +127,17 @@ def _differs(complete: Image.Image, guess: Image.Image | None) -> bool:
     return guess is None or ImageChops.difference(complete, guess).getbbox() is not None
 
 
-def _continued(file: bytes, like: JpegImageFile, config: object, tile: Sequence[object]) -> Image.Image | None:
+def _load_continued(file: bytes, like: JpegImageFile, config: object, tile: Sequence[object]) -> Image.Image | None:
     image = JpegImageFile(BytesIO(file))
     image._size, image._mode = like.size, like.mode
     image.decoderconfig, image.tile = config, tile  # type: ignore[assignment]
     try:
-        return loaded(image)
+        return load_pixels(image)
     except OSError:
         return None
 
 
-def _restart(file: bytes) -> bytes:
+def _next_restart_marker(file: bytes) -> bytes:
     """The restart marker that would come next."""
     last = max(file.rfind(bytes([0xFF, 0xD0 + i])) for i in range(8))
     return bytes([0xFF, 0xD0 if last < 0 else 0xD0 + (file[last + 1] + 1) % 8])

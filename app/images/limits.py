@@ -1,4 +1,4 @@
-"""How much one image may cost, and the refusals that say so."""
+"""The limits of one image, and the errors beyond them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class ImageLimits(NamedTuple):
-    """At most these: the encoded ``bytes`` of one image, and the ``pixels`` that its header tells."""
+    """The largest accepted number of encoded ``bytes`` of one image, and of ``pixels`` by its header."""
 
     bytes: int
     pixels: int
 
     @classmethod
     def of(cls, settings: Settings) -> ImageLimits:
-        """Those of a server."""
+        """Return the limits of a server."""
         return cls(settings.max_image_bytes, settings.max_image_pixels)
 
 
@@ -26,14 +26,15 @@ def check_bytes(data: bytes, limits: ImageLimits, location: str) -> None:
     """Refuse an empty file and one with too many bytes.
 
     Raises:
-        ImageError, TooLargeError: which of the two it was.
+        ImageError: it is empty.
+        TooLargeError: it has more bytes than ``limits``.
     """
     if not data:
         raise ImageError("the image is empty (0 bytes)", hint="send the bytes of an image file", location=location)
     if len(data) > limits.bytes:
         raise TooLargeError(
             f"the image has {len(data)} bytes, at most {limits.bytes} are accepted",
-            hint="send it smaller or more compressed, or raise RENORM_MAX_IMAGE_BYTES",
+            hint="resize or compress it more, or raise RENORM_MAX_IMAGE_BYTES",
             location=location,
         )
 
@@ -42,16 +43,16 @@ def check_pixels(width: int, height: int, limits: ImageLimits, location: str) ->
     """Refuse an image of too many pixels.
 
     Raises:
-        TooLargeError: it is.
+        TooLargeError: it has more pixels than ``limits``.
     """
     if width * height > limits.pixels:
         raise too_many_pixels(f"{width} x {height}", limits, location)
 
 
 def too_many_pixels(pixels: str, limits: ImageLimits, location: str) -> TooLargeError:
-    """The refusal of an image that has ``pixels``, in words."""
+    """Return the error for an image of ``pixels``, a text such as "64 x 64"."""
     return TooLargeError(
         f"the image has {pixels} pixels, at most {limits.pixels} are accepted",
-        hint="send it scaled down, or raise RENORM_MAX_IMAGE_PIXELS",
+        hint="scale it down, or raise RENORM_MAX_IMAGE_PIXELS",
         location=location,
     )

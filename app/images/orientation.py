@@ -1,4 +1,4 @@
-"""Which side of a picture is up: the orientation that EXIF or XMP tell, read without reading the rest of them."""
+"""The orientation of a picture by EXIF or XMP, read without parsing the rest of them."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _UPRIGHT = {
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The image as a viewer shows it; unknown numbers leave it as it is."""
+    """Turn the image as a viewer shows it; unknown numbers leave it unchanged."""
     turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
 def orientation_of(info: Mapping[Any, Any]) -> int:
-    """The orientation that an image's ``info`` tells, 1 (upright) where it tells none or is damaged."""
-    exif = info.get("exif") or _unfolded(info.get("Raw profile type exif", ""))
+    """Return the orientation in an image's ``info``, 1 (upright) where it is absent or damaged."""
+    exif = info.get("exif") or _from_raw_profile(info.get("Raw profile type exif", ""))
     xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
-    orientation = _of_exif(exif) if isinstance(exif, bytes) else None
+    orientation = _from_exif(exif) if isinstance(exif, bytes) else None
     if orientation is None:
         match = _XMP.search(xmp if isinstance(xmp, bytes) else str(xmp).encode())
         orientation = int(match[1]) if match else 1
     return orientation
 
 
-def _of_exif(exif: bytes) -> int | None:
+def _from_exif(exif: bytes) -> int | None:
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None or len(tiff) < 8:
@@ -56,7 +56,7 @@ def _of_exif(exif: bytes) -> int | None:
     return None
 
 
-def _unfolded(profile: object) -> bytes:
+def _from_raw_profile(profile: object) -> bytes:
     """EXIF as ImageMagick writes it into a text: a name and a length, then hexadecimal digits in lines."""
     try:
         return bytes.fromhex("".join(str(profile).split("\n")[3:]))

@@ -20,7 +20,7 @@ class Picture(NamedTuple):
     load: Callable[[], Image.Image]
 
 
-def loaded(image: ImageFile) -> Image.Image:
+def load_pixels(image: ImageFile) -> Image.Image:
     """The same image with its pixels read."""
     image.load()
     return image

@@ -12,22 +12,22 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from app.images.picture import Picture, loaded
+from app.images.picture import Picture, load_pixels
 
 
 def open_webp(data: bytes) -> Picture:
     """A WebP file."""
     image = WebPImageFile(BytesIO(data))
-    return Picture(image, not image.is_animated, partial(loaded, image))
+    return Picture(image, not image.is_animated, partial(load_pixels, image))
 
 
 def open_gif(data: bytes) -> Picture:
     """A GIF file."""
     image = GifImageFile(BytesIO(data))
-    return Picture(image, not image.is_animated, partial(loaded, image))
+    return Picture(image, not image.is_animated, partial(load_pixels, image))
 
 
 def open_bmp(data: bytes) -> Picture:
     """A BMP file."""
     image = BmpImageFile(BytesIO(data))
-    return Picture(image, is_still=True, load=partial(loaded, image))
+    return Picture(image, is_still=True, load=partial(load_pixels, image))

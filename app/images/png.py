@@ -18,14 +18,14 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from app.images.picture import Picture, loaded
+from app.images.picture import Picture, load_pixels
 from app.images.samples import Depth, narrow_colour, narrow_gray
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 
 _PICTURE = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
 # The texts that may tell which side is up.
-_TELLING = re.compile(rb"(XML:com\.adobe\.xmp|Raw profile type exif)\0")
+_DISPLAY_TEXTS = re.compile(rb"(XML:com\.adobe\.xmp|Raw profile type exif)\0")
 _TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 LONGEST_TEXT = 1 << 20
 """Bytes that are read of an inflated text."""
@@ -96,7 +96,7 @@ def _body(data: bytes, chunk: Chunk) -> bytes:
 
 def _read_text(data: bytes, chunk: Chunk, info: dict[str, bytes | str]) -> None:
     """Note the beginning of a text that may tell an orientation, the first of its name."""
-    name = _TELLING.match(data, chunk.start + 8, chunk.end - 4)
+    name = _DISPLAY_TEXTS.match(data, chunk.start + 8, chunk.end - 4)
     if name is None or (key := name[1].decode()) in info:
         return
     text = data[name.end() : chunk.end - 4]
@@ -115,7 +115,7 @@ def _read_text(data: bytes, chunk: Chunk, info: dict[str, bytes | str]) -> None:
 
 def _load(image: PngImageFile, file: bytes, depth: Depth) -> Image.Image:
     raw = str(image.tile[0].args) if image.tile else ""
-    high = loaded(image)
+    high = load_pixels(image)
     if high.mode == "I;16":
         return narrow_gray(np.asarray(high), depth)
     return narrow_colour(high, partial(_low_bytes, file, raw), depth) if raw.endswith(";16B") else high
@@ -125,9 +125,9 @@ def _low_bytes(file: bytes, raw: str) -> Image.Image:
     """The lower bytes of a picture's 16-bit samples, read as if the file had the other order of bytes."""
     image = PngImageFile(BytesIO(file))
     if raw != "LA;16B":
-        return loaded(_reread(image, raw[:-1] + "L"))
+        return load_pixels(_reread(image, raw[:-1] + "L"))
     # Both bytes of gray and both of alpha, as four channels.
-    low = loaded(_reread(image, "RGBA")).getchannel(1)
+    low = load_pixels(_reread(image, "RGBA")).getchannel(1)
     return Image.merge("RGB", (low, low, low))
 
 

@@ -1,4 +1,4 @@
-"""How a picture becomes the input of a network. Knows no torch, so that processes that decode start at once."""
+"""The preprocessing of a picture for a network. Imports no torch, so that decoder processes start at once."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Preprocessing:
         sides = zip(pair(self.size), pair(self.resize), strict=True)
         if not all(0 < size <= resize for size, resize in sides):
             raise ValueError(
-                f"size {self.size} and resize {self.resize}: the side that is cut out must be positive and at most "
-                "the side that is resized to"
+                f"size {self.size} and resize {self.resize}: the crop must be positive and at most as large as "
+                "the resized image"
             )
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation '{self.interpolation}': expected one of {', '.join(INTERPOLATIONS)}")

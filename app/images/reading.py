@@ -1,4 +1,4 @@
-"""Bytes to pixels under explicit limits: the header is read before any pixel. Knows no HTTP, keeps no state."""
+"""Decode bytes to pixels under explicit limits; the header is read before any pixel. No HTTP, no state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import ImageError, RenormError
-from app.images.cutting import seen_pixels
+from app.images.cutting import network_pixels
 from app.images.formats import Format, recognize
 from app.images.limits import ImageLimits, check_bytes, check_pixels, too_many_pixels
 from app.images.orientation import orientation_of, upright
@@ -29,24 +29,24 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: ImageLimits, locat
         ImageError: empty, of an unknown format, animated, truncated or corrupt.
         TooLargeError: more bytes, or by its header more pixels, than ``limits``.
     """
-    with _explained(data, limits, location) as kind:
+    with _image_errors(data, limits, location) as kind:
         rgb = _upright_rgb(_open(kind, data, limits, location), location)
-    return seen_pixels(rgb, preprocessing)
+    return network_pixels(rgb, preprocessing)
 
 
 def check_header(data: bytes, limits: ImageLimits, location: str) -> None:
-    """Look at no more than an image's header.
+    """Check an image by its header alone.
 
     Raises:
         ImageError, TooLargeError: as `decode` does for what a header can tell.
     """
-    with _explained(data, limits, location) as kind:
+    with _image_errors(data, limits, location) as kind:
         _open(kind, data, limits, location)
 
 
 @contextmanager
-def _explained(data: bytes, limits: ImageLimits, location: str) -> Iterator[Format]:
-    """The format of the data; whatever goes wrong while it is read is told as an error of ours."""
+def _image_errors(data: bytes, limits: ImageLimits, location: str) -> Iterator[Format]:
+    """Yield the format of the data; any error while it is read becomes one of ours."""
     check_bytes(data, limits, location)
     kind = recognize(data, location)
     try:
@@ -62,7 +62,7 @@ def _explained(data: bytes, limits: ImageLimits, location: str) -> Iterator[Form
         # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, ValueError, struct.error ...
         raise ImageError(
             f"the {kind.name} image is truncated or corrupt ({error})",
-            hint="check that the whole file was sent, or save the image anew",
+            hint="check that the whole file was sent, or save the image again",
             location=location,
         ) from error
 
@@ -77,7 +77,7 @@ def _open(kind: Format, data: bytes, limits: ImageLimits, location: str) -> Pict
 def _upright_rgb(picture: Picture, location: str) -> Image.Image:
     pixels = picture.load()
     info = picture.image.info
-    # Nobody may hold the pixels in an earlier form while the next one is made: each takes four bytes per pixel.
+    # Nothing may hold the pixels in an earlier form while the next one is made: each takes four bytes per pixel.
     del picture
     rgb = _to_rgb(pixels, location)
     del pixels
@@ -87,8 +87,8 @@ def _upright_rgb(picture: Picture, location: str) -> Image.Image:
 def _check_still(name: str, location: str, *, is_still: bool) -> None:
     if not is_still:
         raise ImageError(
-            f"the {name} image is animated or has several pages, and one still image was expected",
-            hint="send its frames as single images, in order",
+            f"the {name} image is animated or has several pages; expected one still image",
+            hint="send its frames as separate images, in order",
             location=location,
         )
 
@@ -96,7 +96,7 @@ def _check_still(name: str, location: str, *, is_still: bool) -> None:
 def _to_rgb(image: Image.Image, location: str) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ImageError(
-            f"the image has 32-bit or signed pixels (mode {image.mode}), whose range is unknown",
+            f"the image has 32-bit or signed pixels (mode {image.mode}), which are not supported",
             hint="save it with 8 or 16 bits per channel",
             location=location,
         )

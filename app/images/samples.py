@@ -1,4 +1,4 @@
-"""From samples of 9 to 16 bits to 8: how many bits carry the picture, and which of them are kept.
+"""Convert samples of 9 to 16 bits to 8: the number of significant bits, and the choice of the bits to keep.
 
 A file of 16 bits per sample often holds numbers of a camera of 10, 12 or 14 bits. How many bits count is, in this
 order: what the file says (PNG: sBIT; TIFF: BitsPerSample, then SMaxSampleValue and MaxSampleValue), as long as no
@@ -31,7 +31,7 @@ class Depth(NamedTuple):
 
 
 def significant_bits(largest: int, depth: Depth) -> int:
-    """How many bits count in 16-bit samples of which the ``largest`` is known: 8 to 16."""
+    """Return the number of significant bits, 8 to 16, of 16-bit samples whose ``largest`` is known."""
     if depth.bits is not None:
         bits = min(max(depth.bits, 8), 16)
         return bits if largest < 1 << bits else 16
@@ -40,7 +40,7 @@ def significant_bits(largest: int, depth: Depth) -> int:
 
 def narrow(samples: NDArray[Any], bits: int, *, is_inverted: bool = False) -> NDArray[np.uint8]:
     """Samples ``[...]`` of ``bits`` bits as bytes; those of an inverted picture have white at zero."""
-    table = _table(bits, is_inverted=is_inverted)
+    table = _lookup_table(bits, is_inverted=is_inverted)
     flat = np.ascontiguousarray(samples).reshape(-1)
     out = np.empty(flat.shape, np.uint8)
     for start in range(0, len(flat), _BLOCK):
@@ -50,7 +50,7 @@ def narrow(samples: NDArray[Any], bits: int, *, is_inverted: bool = False) -> ND
 
 def narrow_gray(samples: NDArray[Any], depth: Depth, *, is_inverted: bool = False) -> Image.Image:
     """Samples ``[H, W]`` of up to 16 bits as a gray image."""
-    bits = _settled(significant_bits(int(samples.max()), depth), samples, depth)
+    bits = _final_bits(significant_bits(int(samples.max()), depth), samples, depth)
     return Image.fromarray(narrow(samples, bits, is_inverted=is_inverted))
 
 
@@ -66,11 +66,11 @@ def narrow_colour(high: Image.Image, read_low: Callable[[], Image.Image], depth:
         return high
     samples = np.asarray(high)[..., :bands].astype(np.uint16) << 8
     samples |= np.asarray(read_low())[..., :bands]
-    pixels = narrow(samples, _settled(bits, samples, depth))
+    pixels = narrow(samples, _final_bits(bits, samples, depth))
     return Image.frombytes("CMYK" if bands == 4 else "RGB", high.size, pixels.tobytes())
 
 
-def _settled(bits: int, samples: NDArray[Any], depth: Depth) -> int:
+def _final_bits(bits: int, samples: NDArray[Any], depth: Depth) -> int:
     """The bits that count after all: a dark picture whose samples were scaled must not be taken for one unscaled."""
     return 16 if bits < 16 and depth.is_scaled and _is_left_justified(samples, bits) else bits
 
@@ -82,7 +82,7 @@ def _is_left_justified(samples: NDArray[Any], bits: int) -> bool:
     return bool(np.all((low == 0) | (low == (samples >> shift) >> max(0, bits - shift))))
 
 
-def _table(bits: int, *, is_inverted: bool) -> NDArray[np.uint8]:
+def _lookup_table(bits: int, *, is_inverted: bool) -> NDArray[np.uint8]:
     largest = (1 << bits) - 1
     numbers = np.arange(largest + 1)
     # Of 16 bits the high byte is kept, as Pillow does for colours.

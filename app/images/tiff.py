@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 from PIL.TiffImagePlugin import TiffImageFile
 
 from app.errors import ImageError
-from app.images.picture import Picture, loaded
+from app.images.picture import Picture, load_pixels
 from app.images.samples import Depth, narrow_colour, narrow_gray, significant_bits
 
 MOST_PAGES = 1000
@@ -52,7 +52,7 @@ def pages(data: bytes) -> Iterator[Page]:
 
 
 class _Head:
-    """How numbers are written in a file: classic or BigTIFF, in either order of bytes."""
+    """The number format of a file: classic or BigTIFF, in either order of bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -67,7 +67,7 @@ class _Head:
         return int.from_bytes(self.data[at : at + size], self.order)  # type: ignore[arg-type]
 
     def entries(self, start: int) -> range:
-        """Where the first tags of a directory lie; they are sorted, and no ordinary one has so many."""
+        """Return the positions of the first tags of a directory; they are sorted, and valid ones have fewer."""
         count = min(self.number(start, self.count_bytes), _MOST_ENTRIES)
         first = start + self.count_bytes
         return range(first, min(first + count * self.entry_bytes, len(self.data)), self.entry_bytes)
@@ -160,7 +160,7 @@ class _Tiff(TiffImageFile):
             super()._setup()
         except SyntaxError as error:
             raise ImageError(
-                f"TIFFs of this kind are not read (bits per sample {bits}, photometric interpretation {photometric}, "
+                f"this TIFF is not supported (bits per sample {bits}, photometric interpretation {photometric}, "
                 f"compression {tags.get(_COMPRESSION, 1)}): {error}",
                 hint="save it as gray or RGB with 8 or 16 bits per channel",
             ) from error
@@ -171,7 +171,7 @@ class _Tiff(TiffImageFile):
 def _load(image: _Tiff, file: bytes) -> Image.Image:
     raw = _raw_mode(image)
     is_big_endian = image.tag_v2.prefix == b"MM" if image.tile[0].codec_name == "raw" else sys.byteorder == "big"
-    high = loaded(image)
+    high = load_pixels(image)
     if image.is_pair:
         samples = np.frombuffer(high.tobytes(), ">u2" if is_big_endian else "<u2").reshape(high.height, high.width, 2)
         return narrow_gray(samples[..., 0], image.depth, is_inverted=image.is_inverted)
@@ -181,7 +181,10 @@ def _load(image: _Tiff, file: bytes) -> Image.Image:
         high = narrow_colour(high, partial(_low_bytes, file, raw), image.depth)
     if image.is_planar and significant_bits(int(np.asarray(high)[..., :3].max()) << 8, image.depth) < 16:
         # Its lower bytes cannot be had, and the upper ones alone are nearly black.
-        raise ImageError("the TIFF image has planes of fewer than 16 bits", hint="save its channels side by side")
+        raise ImageError(
+            "the TIFF image has planes of fewer than 16 bits, which are not supported",
+            hint="save its channels interleaved",
+        )
     if high.mode == "La":  # premultiplied, which Pillow converts to nothing else
         high = high.convert("LA")
     return ImageChops.invert(high.convert("L")) if image.is_inverted else high
@@ -190,9 +193,9 @@ def _load(image: _Tiff, file: bytes) -> Image.Image:
 def _low_bytes(file: bytes, raw: str) -> Image.Image:
     """The lower bytes of a picture's 16-bit samples, read as if the file had the other order of bytes."""
     image = _Tiff(BytesIO(file))
-    swapped = raw[:-1] + _OTHER_ORDER[raw[-1]]
-    image.tile = [tile._replace(args=(swapped, *tuple(tile.args or ())[1:])) for tile in image.tile]
-    return loaded(image)
+    raw_mode = raw[:-1] + _OTHER_ORDER[raw[-1]]
+    image.tile = [tile._replace(args=(raw_mode, *tuple(tile.args or ())[1:])) for tile in image.tile]
+    return load_pixels(image)
 
 
 def _raw_mode(image: TiffImageFile) -> str:
@@ -201,7 +204,7 @@ def _raw_mode(image: TiffImageFile) -> str:
 
 
 def _depth(tags: Any) -> Depth:
-    """How many bits the samples have by BitsPerSample, or else by the largest sample that the file tells."""
+    """Return the bits of the samples by BitsPerSample, or else by the largest sample that the file declares."""
     bits = min(tags.get(_BITS, (1,)))
     if bits < 16:
         return Depth(bits)

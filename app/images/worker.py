@@ -1,6 +1,6 @@
-"""A decoder that runs in a process of its own: a decoding that takes too long can be ended only together with one.
+"""A decoder in a process of its own: a decoding that takes too long can be ended only together with its process.
 
-Requests come on standard input and answers leave on what was standard output; see `read_message`. Imports Pillow and
+Requests come on standard input and replies leave on what was standard output; see `read_message`. Imports Pillow and
 numpy, and not torch.
 """
 
@@ -38,7 +38,7 @@ def write_message(pipe: BinaryIO, head: dict[str, Any], body: bytes | memoryview
 
 
 def read_message(pipe: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    """The next message.
+    """Return the next message.
 
     Raises:
         EOFError: the other side is gone.
@@ -50,41 +50,43 @@ def read_message(pipe: BinaryIO) -> tuple[dict[str, Any], bytes]:
     return json.loads(line), body
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, read: Decode = decode) -> None:
-    """Decode what is asked for until nobody asks."""
+def serve(requests: BinaryIO, replies: BinaryIO, read: Decode = decode) -> None:
+    """Decode requests until the pipe closes."""
     while True:
         try:
             head, data = read_message(requests)
         except EOFError:
             return
-        how, limits = Preprocessing(**head["how"]), ImageLimits(*head["limits"])
+        preprocessing, limits = Preprocessing(**head["how"]), ImageLimits(*head["limits"])
         with _cpu_seconds(head["seconds"]):
-            reply, pixels = _answer(read, data, how, limits)
-        write_message(answers, reply, pixels)
+            reply, pixels = _decode_reply(read, data, preprocessing, limits)
+        write_message(replies, reply, pixels)
 
 
 def main(read: Decode = decode) -> None:
     """Serve the process that started this one. Whatever prints goes to standard error."""
-    answers = os.fdopen(os.dup(1), "wb")
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     # The limit that counts is that of the server, which has looked already.
     Image.MAX_IMAGE_PIXELS = None
-    write_message(answers, {"ready": True})
-    serve(sys.stdin.buffer, answers, read)
+    write_message(replies, {"ready": True})
+    serve(sys.stdin.buffer, replies, read)
 
 
 def limit_memory(pixels: int) -> None:
     """Let the system refuse what is far beyond the memory that an image of so many ``pixels`` takes."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         resource = importlib.import_module("resource")  # there is none on Windows
-        most = _BASE_BYTES + _BYTES_PER_PIXEL * pixels
+        limit = _BASE_BYTES + _BYTES_PER_PIXEL * pixels
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
 
 
-def _answer(read: Decode, data: bytes, how: Any, limits: ImageLimits) -> tuple[dict[str, Any], bytes | memoryview]:
+def _decode_reply(
+    read: Decode, data: bytes, preprocessing: Any, limits: ImageLimits
+) -> tuple[dict[str, Any], bytes | memoryview]:
     try:
-        pixels = np.ascontiguousarray(read(data, how, limits, ""))
+        pixels = np.ascontiguousarray(read(data, preprocessing, limits, ""))
     except RenormError as error:
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}, b""
     except MemoryError:
@@ -94,7 +96,7 @@ def _answer(read: Decode, data: bytes, how: Any, limits: ImageLimits) -> tuple[d
 
 @contextlib.contextmanager
 def _cpu_seconds(seconds: float) -> Any:
-    """The process ends when the block takes more of the processor's time than that, whatever it is busy with."""
+    """End the process when the block takes more than ``seconds`` of CPU time."""
     timer = getattr(signal, "setitimer", None)
     if timer is None:
         yield

@@ -1,4 +1,4 @@
-"""Where models come from: one dict of bundled names and one of sources. A new source is one function and one line."""
+"""The sources of models: one dict of bundled names and one of prefixes. A new source is one function and one line."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def load(settings: Settings) -> Hosted:
     """
     if settings.model in BUNDLED:
         return BUNDLED[settings.model](settings)
-    prefix, colon, rest = settings.model.partition(":")
+    prefix, colon, target = settings.model.partition(":")
     if colon and prefix in SOURCES:
-        return SOURCES[prefix](rest, settings)
+        return SOURCES[prefix](target, settings)
     raise ModelError(
-        f"there is no model '{settings.model}'",
-        hint=f"bundled are {', '.join(BUNDLED)}; others are timm:NAME (for example timm:resnet50) and "
+        f"unknown model '{settings.model}'",
+        hint=f"use a bundled model ({', '.join(BUNDLED)}), timm:NAME (such as timm:resnet50) or "
         "python:PACKAGE.MODULE:FACTORY",
     )

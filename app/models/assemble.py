@@ -1,4 +1,4 @@
-"""The last steps all sources share: the user's overrides, frozen parameters, and one forward to see it fits."""
+"""The last steps that all sources share: overrides by settings, frozen parameters, and a check by one forward."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def assemble(
     Raises:
         ModelError: preprocessing, network and class names do not fit together.
     """
-    preprocessing = overridden(_grey(preprocessing) if takes_grey(network) else preprocessing, settings)
+    preprocessing = with_overrides(_to_grey(preprocessing) if takes_grey(network) else preprocessing, settings)
     trial = try_network(network.eval(), preprocessing)
     trial.network.requires_grad_(False)
     if trial.casts and settings.dtype != "float32":
         raise ModelError(
-            f"the network cannot run in {settings.dtype}: its forward converts its input to another type itself",
-            hint="leave --dtype out: it runs in the types that it has",
+            f"the network cannot run in {settings.dtype}: its forward converts its input to another dtype",
+            hint="leave out --dtype: it runs in its own dtypes",
         )
     names = _class_names(classes, trial.classes, settings, is_binary=trial.is_binary)
     for note in trial.notes:
@@ -61,26 +61,26 @@ def assemble(
 
 
 def path_name(name: str) -> str:
-    """A model's name as one part of a path: what URLs would encode becomes a dash."""
+    """Return a model's name as one part of a URL path: other characters become a dash."""
     return re.sub(r"[^A-Za-z0-9._:-]+", "-", name).strip("-.") or "model"
 
 
 def takes_grey(network: nn.Module) -> bool:
-    """Tell whether the first convolution of a network has one input channel, and so its images are grey."""
+    """Tell whether a network takes grey images: its first convolution has one input channel."""
     kinds = nn.Conv1d, nn.Conv2d, nn.Conv3d
     first = next((module for module in network.modules() if isinstance(module, kinds)), None)
     return first is not None and first.in_channels == 1
 
 
-def _grey(preprocessing: Preprocessing) -> Preprocessing:
+def _to_grey(preprocessing: Preprocessing) -> Preprocessing:
     if preprocessing.channels == 1:
         return preprocessing
     mean, std = (round(sum(values) / 3, 4) for values in (preprocessing.mean, preprocessing.std))
     return replace(preprocessing, mean=(mean,), std=(std,))
 
 
-def overridden(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:
-    """The preprocessing with --size, --mean and --std in place; the part of the image that is cut out stays the same.
+def with_overrides(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:
+    """Return the preprocessing with --size, --mean and --std applied; the share of the image that is cropped stays.
 
     Raises:
         ModelError: a mean that is not finite or a deviation that is not positive.
@@ -90,25 +90,25 @@ def overridden(preprocessing: Preprocessing, settings: Settings) -> Preprocessin
         return replace(
             preprocessing,
             size=size,
-            resize=_resized(size, preprocessing),
+            resize=_scaled_resize(size, preprocessing),
             mean=settings.mean or preprocessing.mean,
             std=settings.std or preprocessing.std,
         )
     except ValueError as error:
-        raise ModelError(f"the preprocessing is impossible: {error}", hint="check --mean and --std") from error
+        raise ModelError(f"the preprocessing is not valid: {error}", hint="check --mean and --std") from error
 
 
-def _resized(size: Sides, preprocessing: Preprocessing) -> Sides:
-    """What is resized to, so that as large a part of the image is cut out as before."""
+def _scaled_resize(size: Sides, preprocessing: Preprocessing) -> Sides:
+    """Return the sides to resize to, so that the crop keeps its share of the image."""
     height, width = (
-        side * whole // part
-        for side, whole, part in zip(pair(size), pair(preprocessing.resize), pair(preprocessing.size), strict=True)
+        side * resize // part
+        for side, resize, part in zip(pair(size), pair(preprocessing.resize), pair(preprocessing.size), strict=True)
     )
     return height if height == width else (height, width)
 
 
 def count_outputs(network: nn.Module, size: int) -> int:
-    """How many classes a network of RGB images of that side tells apart; it is made to answer with logits.
+    """Return the number of classes of a network for RGB images of side ``size``; its output is made logits.
 
     Raises:
         ModelError: see `app.models.startup_check.try_network`.
@@ -121,18 +121,18 @@ def _class_names(
     classes: Sequence[str] | ClassNames | None, outputs: int, settings: Settings, *, is_binary: bool
 ) -> ClassNames:
     if settings.labels is not None:
-        found, origin = read_class_names(settings.labels), str(settings.labels)
+        names, origin = read_class_names(settings.labels), str(settings.labels)
     elif classes is not None:
-        found = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
-        origin = "the model's description"
+        names = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
+        origin = "the model"
     else:
         return ClassNames(tuple(f"class {i}" for i in range(outputs)))
-    if is_binary and len(found.names) == 1:
-        return ClassNames((f"not {found.names[0]}", found.names[0]))
-    if len(found.names) != outputs:
+    if is_binary and len(names.names) == 1:
+        return ClassNames((f"not {names.names[0]}", names.names[0]))
+    if len(names.names) != outputs:
         raise ModelError(
-            f"{origin} names {len(found.names)} classes, but the network has {outputs} outputs",
-            hint="give one name per output, in order, with --labels"
+            f"{origin} has {len(names.names)} class names, but the network has {outputs} outputs",
+            hint="pass one name per output, in order, with --labels"
             + (", without it and with it, or the one name alone" if is_binary else ""),
         )
-    return found
+    return names

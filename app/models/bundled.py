@@ -1,4 +1,4 @@
-"""The models inside the package: hosted without any download."""
+"""The bundled models, which need no download."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CIFAR10 = Preprocessing(
 
 
 def cifar10_resnet20(settings: Settings) -> Hosted:
-    """The CIFAR-10 ResNet-20 of the package, or other weights of the same network with --weights.
+    """Load the bundled CIFAR-10 ResNet-20, or other weights of the same network with --weights.
 
     Raises:
         ModelError: the weights are missing or do not fit.
@@ -54,7 +54,8 @@ def _load_packaged(network: ResNet20, name: str) -> None:
     packaged = resources.files("app").joinpath("weights", f"{name}.safetensors")
     if not packaged.is_file():
         raise ModelError(
-            f"the package has no weights of {name}", hint="install renorm again, or give a file with --weights"
+            f"the weights of {name} are missing from the package",
+            hint="install renorm again, or pass a file with --weights",
         )
     with resources.as_file(packaged) as path:
         load_weights(network, path)

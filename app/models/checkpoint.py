@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are the network's: found by the network's own keys, whatever is wrapped around them."""
+"""Find the network's tensors in a checkpoint by the network's own keys, under any prefix or wrapper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 _DEPTH, _WIDTH = 8, 10_000
-"""How deep, and through how many entries, a file is searched for tensors."""
+"""Limits of the search for tensors in a file: depth, and number of entries."""
 
 _WRAPPERS = frozenset({"_orig_mod", "module"})
 """Parts of keys that torch.compile, DataParallel and AveragedModel put before those of any module."""
@@ -19,12 +19,12 @@ _WRAPPERS = frozenset({"_orig_mod", "module"})
 _AVERAGED = re.compile(r"(^|[^a-z])(ema|swa|avg|averag\w*|shadow|polyak)([^a-z]|$)")
 
 _COUNTERS = ("num_batches_tracked", "n_averaged")
-"""Ends of the keys of counters, which nothing reads when a network answers."""
+"""Ends of the keys of counters, which no inference reads."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Tensors of a file under the names that the network might give them; ``label`` says where they stand in it."""
+    """Tensors of a file under the network's possible names for them; ``label`` is their position in the file."""
 
     label: str
     tensors: Mapping[str, Tensor]
@@ -32,19 +32,19 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """The label for people, also where it is empty."""
+        """The label for messages, also where it is empty."""
         return f"'{self.label}'" if self.label else "the top level ('.')"
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the name says that these are averages over the steps of training."""
+        """True where the name says that these are averages over the steps of training."""
         return _AVERAGED.search(re.sub(r"([a-z])([A-Z])", r"\1_\2", self.label).lower()) is not None
 
     def is_named(self, key: str) -> bool:
-        """Whether ``key`` names these tensors: some parts of the label in a row, or '.' for an empty one."""
-        parts, wanted = self.label.split("."), _parts(key)
-        rows = [parts[i : i + len(wanted)] for i in range(len(parts))]
-        return wanted in rows if wanted else not self.label
+        """Tell whether ``key`` names these tensors: consecutive parts of the label, or '.' for an empty one."""
+        parts, key_parts = self.label.split("."), _parts(key)
+        rows = [parts[i : i + len(key_parts)] for i in range(len(parts))]
+        return key_parts in rows if key_parts else not self.label
 
 
 class Target:
@@ -59,11 +59,11 @@ class Target:
         self.expected = {name: tensors[key] for name, key in self.names.items()}
 
     def missing(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """The expected names that are not there; a counter of batches need not be."""
+        """Return the expected names that are absent, except counters of batches."""
         return [name for name in self.expected if name not in tensors and not name.endswith(_COUNTERS)]
 
     def misshaped(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Those of another shape, with both shapes."""
+        """Return the names of tensors of another shape, with both shapes."""
         return [
             f"{name} {list(tensors[name].shape)} instead of {list(value.shape)}"
             for name, value in self.expected.items()
@@ -71,7 +71,7 @@ class Target:
         ]
 
     def unexpected(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Those that the network does not have."""
+        """Return the names that the network does not have."""
         return [name for name in tensors if name not in self.expected and not name.endswith(_COUNTERS)]
 
     def foreign(self, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -84,45 +84,49 @@ class Target:
         return [name for name in unexpected if _top(name) in tops or _top(name).isdecimal()]
 
     def fits(self, candidate: Candidate) -> bool:
-        """Whether the network can be had from these tensors."""
+        """Tell whether these tensors can be loaded into the network."""
         tensors = candidate.tensors
         return not (self.missing(tensors) or self.misshaped(tensors) or self.foreign(tensors))
 
     def matches(self, tensors: Mapping[str, Tensor]) -> int:
-        """How many of the expected names are there."""
+        """Count the expected names that are present."""
         return sum(name in tensors for name in self.expected)
 
     def candidates(self, loaded: object) -> list[Candidate]:
-        """Every place in a file that might hold the network, each once."""
-        return [found for path, tensors in mappings(loaded) for found in self._placed(path, tensors)]
+        """Return every position in a file that might hold the network, each once."""
+        return [candidate for path, tensors in mappings(loaded) for candidate in self._candidates_in(path, tensors)]
 
-    def _placed(self, path: str, tensors: Mapping[str, Tensor]) -> Iterator[Candidate]:
-        """The mapping under each prefix that makes its keys the network's; as it is where there is none."""
+    def _candidates_in(self, path: str, tensors: Mapping[str, Tensor]) -> Iterator[Candidate]:
+        """Yield the mapping under each prefix that makes its keys the network's, or the mapping itself."""
         plain = {_plain(key): value for key, value in tensors.items()}
         tensors = plain if len(plain) == len(tensors) else tensors
         prefixes = self._prefixes(tensors)
         if not prefixes or self.matches(tensors):
             prefixes |= {""}
         for prefix in sorted(prefixes):
-            others = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
-            keys = [key for key in tensors if key.startswith(prefix) and not (others and key.startswith(others))]
+            longer_prefixes = tuple(longer for longer in prefixes if longer != prefix and longer.startswith(prefix))
+            keys = [
+                key
+                for key in tensors
+                if key.startswith(prefix) and not (longer_prefixes and key.startswith(longer_prefixes))
+            ]
             inside = {key.removeprefix(prefix): tensors[key] for key in keys}
             outside = tuple(k for k in tensors if not k.startswith(tuple(prefixes)) and not k.endswith(_COUNTERS))
             yield Candidate(".".join(_parts(f"{path}.{prefix}")), self._with_twins(inside), outside)
 
     def _prefixes(self, tensors: Mapping[str, Tensor]) -> set[str]:
-        """What stands before the network's keys, where half of them or more are found behind it."""
+        """Return the prefixes behind which at least half of the network's keys are present."""
         sample = [*list(self.expected)[:2], *list(self.expected)[-2:]]
-        found = {key.removesuffix(end) for end in sample for key in tensors if key.endswith(f".{end}")}
+        prefixes = {key.removesuffix(end) for end in sample for key in tensors if key.endswith(f".{end}")}
         return {
             prefix
-            for prefix in found
+            for prefix in prefixes
             if 2 * sum(f"{prefix}{name}" in tensors for name in self.expected) >= len(self.expected)
         }
 
     @cached_property
     def _twins(self) -> list[list[str]]:
-        """The names of each tensor that has several."""
+        """The names of each tensor that has several names."""
         owners: dict[object, list[str]] = {}
         for name, value in self.expected.items():
             if not is_lazy(value) and value.numel():
@@ -130,20 +134,20 @@ class Target:
         return [names for names in owners.values() if len(names) > 1]
 
     def _with_twins(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """With every name of a tensor that the network has under several, and the file under one."""
+        """Add the missing names of tensors that the network has under several names and the file under one."""
         lent = {name: tensors[twin] for names in self._twins for twin in names if twin in tensors for name in names}
         return {**lent, **tensors}
 
 
 def mappings(loaded: object) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """Every mapping from names to tensors in a file, with where it stands: the keys to it, joined by dots."""
+    """Yield every mapping from names to tensors in a file, with its path: the keys to it, joined by dots."""
     waiting: list[tuple[tuple[str, ...], object]] = [((), loaded)]
-    seen: set[int] = set()
-    while waiting and len(seen) < _WIDTH:
+    visited: set[int] = set()
+    while waiting and len(visited) < _WIDTH:
         path, value = waiting.pop(0)
-        if id(value) in seen or len(path) > _DEPTH:
+        if id(value) in visited or len(path) > _DEPTH:
             continue
-        seen.add(id(value))
+        visited.add(id(value))
         entries = _entries(value)
         tensors = {key: entry for key, entry in entries if isinstance(key, str) and isinstance(entry, Tensor)}
         if tensors:

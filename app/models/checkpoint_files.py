@@ -1,4 +1,4 @@
-"""From a file of weights to what it holds, by its content: safetensors, or what torch.save wrote."""
+"""Read a file of weights: safetensors or a file of torch.save, recognized by content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.models.inert import PickledCodeError, read_torch
 
 
 def read_checkpoint(path: Path) -> object:
-    """All that a file holds; objects that are neither tensors nor built-in types are left as placeholders.
+    """Return the content of a file; objects that are neither tensors nor built-in types are left as placeholders.
 
     Raises:
         ModelError: no such file, another kind of file, a damaged one, or one that would run code.
@@ -25,7 +25,9 @@ def read_checkpoint(path: Path) -> object:
     try:
         return read_torch(path)
     except PickledCodeError as error:
-        raise ModelError(f"the weights {path} hold pickled code, which is not run: {error.name}", hint=EXPORT) from None
+        raise ModelError(
+            f"the weights {path} contain pickled code, which is not run: {error.name}", hint=EXPORT
+        ) from None
     except Exception:
         raise _unreadable(path, head) from None
 
@@ -34,7 +36,7 @@ def _unreadable(path: Path, head: bytes) -> ModelError:
     """One line; torch's own text would tell people to read the file without ``weights_only``."""
     if not head.startswith((b"PK\x03\x04", b"\x80")):
         return ModelError(
-            f"the weights {path} are of no known kind: they begin with the bytes {head[:8].hex(' ')}", hint=EXPORT
+            f"the weights {path} are in an unknown format: they begin with the bytes {head[:8].hex(' ')}", hint=EXPORT
         )
     return ModelError(f"the weights {path} are damaged or cut short", hint="copy or download the file again")
 
@@ -48,4 +50,6 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
         hint = "copy or download the file again"
         raise ModelError(f"the weights {path} are damaged or cut short: {error}", hint=hint) from error
     # `safetensors.torch.save_model` writes a tensor that has two names once, and the other name beside it.
-    return tensors | {name: tensors[kept] for name, kept in aliases.items() if kept in tensors and name not in tensors}
+    return tensors | {
+        name: tensors[original] for name, original in aliases.items() if original in tensors and name not in tensors
+    }

@@ -1,4 +1,4 @@
-"""Where the hosted network runs, and in which type."""
+"""The device and the dtype of the hosted network."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import torch
 from app.errors import ModelError
 
 TYPES = {"float32": None, "bfloat16": torch.bfloat16}
-"""What --dtype may say, and the type that weights and activations get; None leaves them as they are."""
+"""Values of --dtype, and the dtype of weights and activations; None leaves them unchanged."""
 
 
-def device_of(wanted: str) -> torch.device:
-    """The device that ``wanted`` means: auto, cpu, cuda or cuda:NUMBER; auto takes a GPU where there is one.
+def device_of(name: str) -> torch.device:
+    """Return the device called ``name``: auto, cpu, cuda or cuda:NUMBER; auto prefers a GPU.
 
     Raises:
         ModelError: this machine, or this build of PyTorch, does not have it.
     """
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device = torch.device(("cuda" if found else "cpu") if wanted == "auto" else wanted)
-    if device.type == "cuda" and (device.index or 0) >= found:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = torch.device(("cuda" if count else "cpu") if name == "auto" else name)
+    if device.type == "cuda" and (device.index or 0) >= count:
         raise ModelError(
-            f"there is no device {wanted}: torch {torch.__version__} finds {found} GPU{'s' * (found != 1)}",
+            f"device {name} is not available: torch {torch.__version__} finds {count} GPU{'s' * (count != 1)}",
             hint="install the build of PyTorch for your GPU's driver, or choose --device cpu",
         )
-    # With its number, because tensors on the GPU say it too, and 'cuda' alone is another device to torch.
+    # With its number, because torch takes 'cuda' and 'cuda:0' for different devices.
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device

@@ -1,4 +1,4 @@
-"""Call a user's factory, and see that a network comes back that can be adapted."""
+"""Call a user's factory, and check that it returns a network that can be adapted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _PROGRAM = "a program whose layers cannot be adapted one by one"
 _EAGER = "return the network that it was made from, an ordinary torch.nn.Module"
 _RUNTIMES = frozenset({"onnxruntime", "onnx", "tensorrt", "openvino", "tensorflow", "keras"})
 _INSTEAD: dict[type, str] = {
-    dict: "return the network itself; a state dict in a file is given with --weights",
-    OrderedDict: "return the network itself; a state dict in a file is given with --weights",
+    dict: "return the network itself; pass a state dict in a file with --weights",
+    OrderedDict: "return the network itself; pass a state dict in a file with --weights",
     tuple: "return its network alone",
     list: "return its network alone",
 }
 """What to do instead of returning something of that type."""
 
 
-def made(module: ModuleType, name: str, clash: str = "") -> nn.Module:
-    """What the factory ``name`` of ``module`` returns. ``clash`` is said where it may be in another module.
+def create_network(module: ModuleType, name: str, clash: str = "") -> nn.Module:
+    """Return the network of the factory ``name`` in ``module``. ``clash`` is the hint where a package of ours hides it.
 
     Raises:
         ModelError: there is no such factory, it fails, or it returns anything but a network.
     """
-    location = f"'{name}' of {_titled(module)}"
+    location = f"'{name}' of {_module_title(module)}"
     if not hasattr(module, name):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ModelError(f"there is no {location}", hint=clash or f"callable there: {', '.join(public) or 'nothing'}")
+        raise ModelError(f"{location} does not exist", hint=clash or f"callables in it: {', '.join(public) or 'none'}")
     factory = getattr(module, name)
     # A module is callable too, but calling it is a forward.
     if not callable(factory) or isinstance(factory, nn.Module):
@@ -46,19 +46,19 @@ def made(module: ModuleType, name: str, clash: str = "") -> nn.Module:
             f"calling {location} without arguments fails: {type(error).__name__}: {error}",
             hint="give it defaults, or name a function that needs no arguments",
         ) from error
-    kind, hint = _refused(network)
+    kind, hint = _rejection_reason(network)
     if kind:
         raise ModelError(f"{location} returned {kind}", hint=hint)
     checked: nn.Module = network
     return checked
 
 
-def _titled(module: ModuleType) -> str:
+def _module_title(module: ModuleType) -> str:
     return f"the module '{module.__name__}'" if not module.__name__.startswith("renorm_") else str(module.__file__)
 
 
-def _refused(network: object) -> tuple[str, str]:
-    """The kind of thing that came back, and the way out; both empty where it is a network."""
+def _rejection_reason(network: object) -> tuple[str, str]:
+    """Return the kind of the object and a hint; both are empty where it is a network that can be adapted."""
     kind = type(network)
     library = kind.__module__.partition(".")[0]
     if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):

@@ -1,4 +1,4 @@
-"""Files that people take for weights: told apart by their first bytes, never by their names."""
+"""Kinds of files that are mistaken for weights, recognized by their first bytes, never by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAFE = slice(5, 9)
 _LEGACY = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
 """A number that files of torch.save begin with that are no zip archives, as pickle writes it."""
 
-EXPORT = "write the network's tensors where it is made: torch.save(network.state_dict(), FILE), or safetensors"
+EXPORT = "export the network's tensors: torch.save(network.state_dict(), FILE), or safetensors"
 _COPY = "copy or download it again"
 _UNPACK = "unpack it and name the file inside"
 _REBUILD = f"it holds a program, not a network to adapt; {EXPORT}"
@@ -39,7 +39,7 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "a PDF document", "check the path given with --weights"),
     (0, b"\x7fELF", "a compiled library", _REBUILD),
 )
-"""Offset, bytes, kind of file, and the way out."""
+"""Offset, bytes, kind of file, and hint."""
 
 
 class WrongKindError(ModelError):
@@ -47,7 +47,7 @@ class WrongKindError(ModelError):
 
 
 def check_kind(path: Path) -> bytes:
-    """The first bytes of a file that may hold weights.
+    """Return the first bytes of a file that may hold weights.
 
     Raises:
         ModelError: there is no such file, it cannot be read, or it is of a known kind that holds no weights.
@@ -57,12 +57,12 @@ def check_kind(path: Path) -> bytes:
         inside = f"name a file in it: {', '.join(files)}" if files else "name a file"
         raise WrongKindError(f"the weights {path} are a folder", hint=inside)
     if not path.is_file():
-        raise WrongKindError(f"there is no weights file {path}", hint="check the path given with --weights")
+        raise WrongKindError(f"the weights file {path} does not exist", hint="check the path given with --weights")
     try:
         with path.open("rb") as stream:
             head = stream.read(HEAD)
     except OSError as error:
-        hint = "check who may read it"
+        hint = "check its permissions"
         raise WrongKindError(f"the weights {path} cannot be read: {error.strerror or error}", hint=hint) from error
     if is_safetensors(head):
         return head
@@ -73,7 +73,7 @@ def check_kind(path: Path) -> bytes:
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is one of safetensors."""
+    """Tell whether a file that begins with ``head`` is safetensors."""
     return head[_SAFE] == b"\0\0\0{"
 
 

@@ -1,4 +1,4 @@
-"""What every source of models delivers: a network, its classes and how its images are prepared."""
+"""The hosted model that every source delivers: a network, its classes and its preprocessing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Hosted:
     class_ids: tuple[str, ...] = ()  # WordNet's, one for each class; empty where the labels have none
     baseline: Baseline | None = None  # of drift; None: assumed from the trained statistics
     source: str = ""  # the model as settings name it, where that is not its name
-    weights: str = ""  # which were read from a file that a person gave
-    notes: tuple[str, ...] = ()  # of the check at start-up: what a person should know
+    weights: str = ""  # those of --weights: a line for messages
+    notes: tuple[str, ...] = ()  # findings of the check at start-up
     parameters: int = field(init=False)
 
     def __post_init__(self) -> None:

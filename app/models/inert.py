@@ -111,18 +111,18 @@ def _names(path: Path) -> set[str]:
     """Every class and function that the pickles of a file name."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as stream:
-            return set(_named(stream))
+            return set(_imports_of(stream))
     with zipfile.ZipFile(path) as archive:
         names = (name for name in archive.namelist() if name.endswith("data.pkl"))
-        return {found for name in names for found in _named_in(archive, name)}
+        return {imported_name for name in names for imported_name in _imports_in_archive(archive, name)}
 
 
-def _named_in(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
+def _imports_in_archive(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     with archive.open(name) as stream:
-        yield from _named(stream)  # type: ignore[arg-type] # it reads and reads lines, which is all
+        yield from _imports_of(stream)  # type: ignore[arg-type] # it reads and reads lines, which is all
 
 
-def _named(stream: BinaryIO) -> Iterator[str]:
+def _imports_of(stream: BinaryIO) -> Iterator[str]:
     """The names in a row of pickles: files of older versions of PyTorch hold five, then the tensors' bytes."""
     try:
         for _ in range(5):

@@ -20,7 +20,7 @@ class ClassNames(NamedTuple):
     ids: tuple[str, ...] = ()
 
 
-_Numbered: TypeAlias = dict[int, Any]
+_NamesByNumber: TypeAlias = dict[int, Any]
 
 
 def read_json(text: str) -> ClassNames:
@@ -34,7 +34,7 @@ def read_json(text: str) -> ClassNames:
         NotLabelsError: the text is no JSON, none of these forms, or lacks a class or has one twice.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_each_once)
+        value = json.loads(text, object_pairs_hook=_unique_members)
     except RecursionError as error:
         raise NotLabelsError("not valid JSON: nested too deeply") from error
     except NotLabelsError:
@@ -42,73 +42,75 @@ def read_json(text: str) -> ClassNames:
     except ValueError as error:
         raise NotLabelsError(f"not valid JSON: {error}") from error
     if isinstance(value, dict):
-        return _of_object(value)
+        return _from_object(value)
     if isinstance(value, list):
-        return _named(value)
+        return _from_names(value)
     raise NotLabelsError(_NOT_A_LIST)
 
 
-def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _unique_members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
-            raise NotLabelsError(f"JSON that has {key!r} twice")
-        found[key] = value
-    return found
+        if key in members:
+            raise NotLabelsError(f"JSON in which {key!r} appears twice")
+        members[key] = value
+    return members
 
 
-def _of_object(value: Mapping[str, Any]) -> ClassNames:
-    """Those of an object that is one of the forms, or that holds one under its usual name."""
+def _from_object(value: Mapping[str, Any]) -> ClassNames:
+    """Read an object that is one of the forms, or that holds one under its usual name."""
     forms = [(name, form) for name, form in _FORMS.items() if isinstance(value.get(name), dict | list)]
     if not forms:
-        return _of_mapping(value, "it")
-    found = [(name, form(value[name], value)) for name, form in forms]
-    (first, classes), *others = found
-    for name, other in others:
-        _check_same(first, classes, name, other)
+        return _from_mapping(value, "it")
+    results = [(name, form(value[name], value)) for name, form in forms]
+    (first, classes), *remaining = results
+    for name, second in remaining:
+        _check_same(first, classes, name, second)
     return classes
 
 
-def _check_same(first: str, classes: ClassNames, name: str, other: ClassNames) -> None:
-    """Two forms in one file say the same; where two classes share a name, a map from names has only one of them."""
-    for number, said in enumerate(other.names):
-        if number >= len(classes.names) or (said and classes.names[number] != said):
-            there = repr(classes.names[number]) if number < len(classes.names) else "nothing"
-            raise NotLabelsError(f"JSON whose {first} calls class {number} {there}, and whose {name} {said!r}")
+def _check_same(first: str, classes: ClassNames, name: str, second: ClassNames) -> None:
+    """Check that two forms in one file agree; where classes share a name, a map from names has only one of them."""
+    for number, label in enumerate(second.names):
+        if number >= len(classes.names) or (label and classes.names[number] != label):
+            label_in_first = repr(classes.names[number]) if number < len(classes.names) else "nothing"
+            raise NotLabelsError(
+                f"JSON whose {first} calls class {number} {label_in_first}, and whose {name} {label!r}"
+            )
 
 
-def _of_mapping(value: Any, what: str) -> ClassNames:
-    """Numbers to names (or to WordNet id and name), or names to numbers."""
+def _from_mapping(value: Any, subject: str) -> ClassNames:
+    """Read a map from numbers to names (or to WordNet id and name), or from names to numbers."""
     if not isinstance(value, dict) or not value:
         raise NotLabelsError(_NOT_A_LIST)
     if all(isinstance(number, int) and not isinstance(number, bool) for number in value.values()):
-        return _inverse(value, what)
+        return _from_numbers(value, subject)
     if all(_is_number(key) for key in value):
         numbers = [int(key) for key in value]
-        return _named(_in_order(dict(zip(numbers, value.values(), strict=True)), len(numbers), what))
+        return _from_names(_in_order(dict(zip(numbers, value.values(), strict=True)), len(numbers), subject))
     if all(_is_number(number) for number in value.values()):
-        return _inverse({name: int(number) for name, number in value.items()}, what)
+        return _from_numbers({name: int(number) for name, number in value.items()}, subject)
     raise NotLabelsError(_NOT_A_LIST)
 
 
-def _inverse(numbers: Mapping[str, int], what: str) -> ClassNames:
-    names: _Numbered = {}
+def _from_numbers(numbers: Mapping[str, int], subject: str) -> ClassNames:
+    names: _NamesByNumber = {}
     for name, number in numbers.items():
         if number in names:
-            raise NotLabelsError(f"JSON in which {what} calls class {number} both {names[number]!r} and {name!r}")
+            raise NotLabelsError(f"JSON in which {subject} calls class {number} both {names[number]!r} and {name!r}")
         names[number] = name
-    return _named(_in_order(names, len(numbers), what))
+    return _from_names(_in_order(names, len(numbers), subject))
 
 
-def _in_order(numbered: _Numbered, given: int, what: str) -> list[Any]:
-    missing = next((number for number in range(given) if number not in numbered), None)
+def _in_order(numbered: _NamesByNumber, count: int, subject: str) -> list[Any]:
+    missing = next((number for number in range(count) if number not in numbered), None)
     if missing is not None:
-        raise NotLabelsError(f"JSON in which {what} has {given} entries, and none for class {missing}")
-    return [numbered[number] for number in range(given)]
+        raise NotLabelsError(f"JSON in which {subject} has {count} entries, and none for class {missing}")
+    return [numbered[number] for number in range(count)]
 
 
-def _named(values: Sequence[Any]) -> ClassNames:
-    """From names, or from pairs of a WordNet id and a name."""
+def _from_names(values: Sequence[Any]) -> ClassNames:
+    """Read a list of names, or of pairs of a WordNet id and a name."""
     pairs = [value for value in values if isinstance(value, list) and len(value) == 2]
     ids: list[Any] = []
     if values and len(pairs) == len(values):
@@ -122,42 +124,42 @@ def _is_number(text: Any) -> bool:
     return isinstance(text, str) and text.isascii() and text.isdecimal()
 
 
-def _of_list(value: Any, _: Mapping[str, Any]) -> ClassNames:
+def _from_list(value: Any, _: Mapping[str, Any]) -> ClassNames:
     if isinstance(value, dict):
-        return _of_mapping(value, "it")
-    return _named(value)
+        return _from_mapping(value, "it")
+    return _from_names(value)
 
 
-def _of_id2label(value: Any, _: Mapping[str, Any]) -> ClassNames:
-    return _named(value) if isinstance(value, list) else _of_mapping(value, "id2label")
+def _from_id2label(value: Any, _: Mapping[str, Any]) -> ClassNames:
+    return _from_names(value) if isinstance(value, list) else _from_mapping(value, "id2label")
 
 
-def _of_label2id(value: Any, whole: Mapping[str, Any]) -> ClassNames:
-    """In a file that has ``id2label`` too, names that two classes share are here once, and leave a gap."""
-    if not isinstance(value, dict) or not isinstance(whole.get("id2label"), dict | list):
-        return _of_mapping(value, "label2id")
+def _from_label2id(value: Any, document: Mapping[str, Any]) -> ClassNames:
+    """Read ``label2id``; beside ``id2label``, a name that two classes share occurs once and leaves a gap."""
+    if not isinstance(value, dict) or not isinstance(document.get("id2label"), dict | list):
+        return _from_mapping(value, "label2id")
     if not all(isinstance(number, int) or _is_number(number) for number in value.values()):
         raise NotLabelsError(_NOT_A_LIST)
     names = {int(number): name for name, number in value.items()}
     return ClassNames(tuple(names.get(number, "") for number in range(max(names, default=-1) + 1)))
 
 
-def _of_timm(value: Any, whole: Mapping[str, Any]) -> ClassNames:
-    names = _of_list(value, whole)
-    described = whole.get("label_descriptions")
+def _from_timm(value: Any, document: Mapping[str, Any]) -> ClassNames:
+    names = _from_list(value, document)
+    described = document.get("label_descriptions")
     if not isinstance(described, dict):
         return names
-    return _named([[name, described.get(name, name)] for name in names.names])
+    return _from_names([[name, described.get(name, name)] for name in names.names])
 
 
 _FORMS: dict[str, Callable[[Any, Mapping[str, Any]], ClassNames]] = {
-    "id2label": _of_id2label,
-    "label2id": _of_label2id,
-    "label_names": _of_timm,
-    "class_index": _of_list,
-    "idx_to_class": _of_list,
-    "class_to_idx": _of_list,
-    "classes": _of_list,
-    "class_names": _of_list,
+    "id2label": _from_id2label,
+    "label2id": _from_label2id,
+    "label_names": _from_timm,
+    "class_index": _from_list,
+    "idx_to_class": _from_list,
+    "class_to_idx": _from_list,
+    "classes": _from_list,
+    "class_names": _from_list,
 }
-"""Members that hold class names: their names, and how they are read."""
+"""Names of members that hold class names, and their readers."""

@@ -19,7 +19,7 @@ _HINT = (
 
 
 def read_labels(path: Path) -> list[str]:
-    """The names of `read_class_names`, in the order of the network's outputs.
+    """Return the names of `read_class_names`, in the order of the network's outputs.
 
     Raises:
         ModelError: see there.
@@ -45,5 +45,5 @@ def read_class_names(path: Path) -> ClassNames:
     names = [line.strip() for line in text.splitlines()]
     if "" in names or not names:
         line = names.index("") + 1 if names else 1
-        raise ModelError(f"the labels {path} have no name in line {line}", hint=_HINT)
+        raise ModelError(f"the labels {path} have an empty line {line}", hint=_HINT)
     return ClassNames(tuple(names))

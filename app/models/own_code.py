@@ -17,7 +17,7 @@ _NUMBERS = count()
 
 
 def import_file(path: Path) -> ModuleType:
-    """The module in the file ``path``, or the package in that folder.
+    """Import the module in the file ``path``, or the package in that folder.
 
     It and what it imports from beside it live in a namespace of their own, so that a package ``app`` of the user's is
     not this one. Relative imports work where folders hold ``__init__.py``, and absolute ones from the folder around
@@ -37,7 +37,7 @@ def import_file(path: Path) -> ModuleType:
     space = Space(f"renorm_python_{next(_NUMBERS)}", [str(folder), str(Path.cwd())])
     # Last: for whatever looks for the module by its own name, such as pickle.
     sys.path.append(str(folder))
-    return space.imported(".".join(names))
+    return space.import_module(".".join(names))
 
 
 class Space:
@@ -53,14 +53,14 @@ class Space:
         sys.modules[name] = package
         sys.meta_path.insert(0, self)
 
-    def imported(self, name: str) -> ModuleType:
-        """The module called ``name`` by the user."""
+    def import_module(self, name: str) -> ModuleType:
+        """Import the module that the user calls ``name``."""
         return importlib.import_module(f"{self.name}.{name}")
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As the import system asks: modules of this namespace, which see their neighbours first."""
+        """Find modules of this namespace for the import system; they see their neighbours first."""
         if not fullname.startswith(f"{self.name}."):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -76,27 +76,27 @@ class Space:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """`__import__` of the modules of this namespace."""
+        """Replace `__import__` in the modules of this namespace."""
         top = name.partition(".")[0]
         if level > 0 or not self._holds(top):
             return builtins.__import__(name, globals, locals, fromlist or (), level)
-        module = self.imported(name)
+        module = self.import_module(name)
         if not fromlist:
             return sys.modules[f"{self.name}.{top}"]
         return builtins.__import__(module.__name__, globals, locals, fromlist, 0)
 
     def _holds(self, top: str) -> bool:
-        """Whether a module of the folders has that name, and hides no standard one nor is one that is imported."""
+        """Tell whether a module of the folders has that name, hides no standard one and is not imported already."""
         if top in sys.stdlib_module_names or (self.tops is not None and top not in self.tops):
             return False
         spec = PathFinder.find_spec(top, self.folders)
         if spec is None:
             return False
-        known = sys.modules.get(top)
+        loaded = sys.modules.get(top)
         if spec.loader is None:
             # A folder without __init__.py gives way to any package.
-            return known is None and find_spec(top) is None
-        return known is None or getattr(known, "__file__", None) != spec.origin
+            return loaded is None and find_spec(top) is None
+        return loaded is None or getattr(loaded, "__file__", None) != spec.origin
 
 
 class _Loader(SourceFileLoader):
@@ -107,7 +107,7 @@ class _Loader(SourceFileLoader):
         self._space = space
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run it."""
+        """Run the module."""
         scope: dict[str, Any] = {**vars(builtins), "__import__": self._space.import_statement}
         module.__dict__["__builtins__"] = scope
         super().exec_module(module)

@@ -19,15 +19,15 @@ class Pixels(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, how: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(how.mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(how.std).view(-1, 1, 1))
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The network's input for a batch of ``pixels``."""
         if pixels.is_floating_point():
             return pixels
-        widened = pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True)
+        batch = pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True)
         # In place, because the copy is ours: another one would cost more than the arithmetic.
-        return widened.div_(255).sub_(self.mean).div_(self.std)
+        return batch.div_(255).sub_(self.mean).div_(self.std)

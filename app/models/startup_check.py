@@ -1,4 +1,4 @@
-"""The check at start-up: two different pictures through the network, and a look at what comes out."""
+"""The check at start-up: two different pictures through the network, and tests of its output."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from app.errors import ModelError
 from app.models.hosted import Preprocessing
 from app.models.output_form import form_of, scores_of
 
-CASTS = "its forward converts its input to that itself"
+CASTS = "its forward converts its input to that dtype"
 
 
 class Trial(NamedTuple):
-    """A network as it is to be hosted, how many classes it tells apart, and what a person should know of it."""
+    """A network ready to be hosted, its number of classes, and notes for the user."""
 
     network: nn.Module
     classes: int
@@ -43,25 +43,25 @@ def try_network(network: nn.Module, preprocessing: Preprocessing) -> Trial:
     """
     network = eager(network, inside=True)
     stubborn = hold_in_eval(network)
-    notes = [f"eval() left {', '.join(stubborn[:5])} in training mode: put in evaluation mode too"] if stubborn else []
+    notes = [f"eval() left {', '.join(stubborn[:5])} in training mode: set to evaluation mode too"] if stubborn else []
     images = pictures(preprocessing)
-    kept = {name: buffer.clone() for name, buffer in network.named_buffers() if not is_lazy(buffer)}
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers() if not is_lazy(buffer)}
     output, types = _in_float32(network, images)
     check_weights(network)
     try:
         name, logits = scores_of(output, len(images))
         check_scores(logits)
-        again = scores_of(_run(network, images), len(images))[1]
+        repeated = scores_of(_try_forward(network, images), len(images))[1]
         is_alone = isinstance(output, Tensor)
-        form, meaning = form_of(lambda x: _called(network, x), logits.float(), images)
+        form, meaning = form_of(lambda x: _forward(network, x), logits.float(), images)
     except UnsupportedModelError as error:
         raise ModelError(str(error)) from error
     finally:
-        changed = _put_back(network, kept)
+        changed = _restore_buffers(network, buffers)
     if form != "logits" or not is_alone:
         network.register_forward_hook(ToLogits(form))
     notes += [*types, f"of its output, '{name}' is served" if name else "", meaning]
-    notes += [_of_answers(logits, again, changed), *_of_layers(network)]
+    notes += [_output_note(logits, repeated, changed), *_layer_notes(network)]
     is_binary = logits.shape[1] == 1
     return Trial(
         network,
@@ -93,12 +93,13 @@ def check_weights(network: nn.Module) -> None:
         wrong = ~tensor.isfinite()
         if bool(wrong.any()):
             raise ModelError(
-                f"the weights '{name}' hold {int(wrong.sum())} numbers that are not finite",
+                f"the weights '{name}' contain {int(wrong.sum())} values that are not finite (NaN or infinite)",
                 hint="the training diverged or the file is damaged: take an earlier checkpoint",
             )
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise ModelError(
-                f"the variances '{name}' are negative", hint="the file is damaged, or its keys belong to other layers"
+                f"the variances '{name}' contain negative values",
+                hint="the file is damaged, or its keys belong to other layers",
             )
 
 
@@ -116,7 +117,7 @@ def check_scores(logits: Tensor) -> None:
 
 
 def _in_float32(network: nn.Module, images: Tensor) -> tuple[object, list[str]]:
-    """What the network answers, with its weights in float32 where its forward allows that; and what is said of it."""
+    """Return the output of the network, with weights in float32 where its forward allows it, and notes."""
     places = [
         (place, name, tensor, tensor.data)
         for module in network.modules()
@@ -125,31 +126,31 @@ def _in_float32(network: nn.Module, images: Tensor) -> tuple[object, list[str]]:
         if tensor is not None and tensor.is_floating_point() and tensor.dtype != torch.float32
     ]
     if not places:
-        return _run(network, images), []
+        return _try_forward(network, images), []
     kinds = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for _, _, tensor, _ in places}))
     network.float()
     try:
         note = f"its weights were {kinds} and became float32; --dtype bfloat16 runs them in half"
-        return _run(network, images), [note]
+        return _try_forward(network, images), [note]
     except ModelError as failure:
         for place, name, tensor, data in places:
             tensor.data = data
             place[name] = tensor  # type: ignore[assignment]
         try:
-            return _run(network, images), [f"its weights stay {kinds}: {CASTS}"]
+            return _try_forward(network, images), [f"its weights stay {kinds}: {CASTS}"]
         except ModelError:
             raise failure from failure.__cause__
 
 
-def _called(network: nn.Module, images: Tensor) -> object:
+def _forward(network: nn.Module, images: Tensor) -> object:
     with SwitchesKept():
         return network(images.clone())  # networks may write to their input
 
 
-def _run(network: nn.Module, images: Tensor) -> object:
+def _try_forward(network: nn.Module, images: Tensor) -> object:
     try:
         with torch.no_grad():
-            return _called(network, images)
+            return _forward(network, images)
     except Exception as error:
         channels, height, width = images.shape[1:]
         kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
@@ -163,42 +164,42 @@ def _run(network: nn.Module, images: Tensor) -> object:
         ) from error
 
 
-def _put_back(network: nn.Module, kept: dict[str, Tensor]) -> list[str]:
-    """Undo what forwards did to a network's buffers; which they were."""
-    buffers = {name: buffer for name, buffer in network.named_buffers() if name in kept}
-    changed = [name for name, buffer in buffers.items() if not buffer.equal(kept[name].to(buffer))]
+def _restore_buffers(network: nn.Module, saved: dict[str, Tensor]) -> list[str]:
+    """Undo the changes of forwards to a network's buffers, and return the names of those changed."""
+    tensors = {name: buffer for name, buffer in network.named_buffers() if name in saved}
+    changed = [name for name, buffer in tensors.items() if not buffer.equal(saved[name].to(buffer))]
     for name in changed:
-        buffers[name].data.copy_(kept[name])
+        tensors[name].data.copy_(saved[name])
     return changed
 
 
-def _of_layers(network: nn.Module) -> list[str]:
-    """What is said of its normalization."""
+def _layer_notes(network: nn.Module) -> list[str]:
+    """Return notes on the network's normalization layers."""
     modules = dict(network.named_modules())
     buffers = {name.rpartition(".")[0] for name, _ in network.named_buffers() if name.endswith("running_var")}
-    others = [
+    unadapted = [
         f"{name} ({type(module).__name__})"
         for name, module in modules.items()
         if name in buffers and not isinstance(module, _BatchNorm)
     ]
     notes = []
-    if others:
-        listed = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        notes.append(f"{len(others)} layers with statistics are not of PyTorch's BatchNorm and not adapted: {listed}")
+    if unadapted:
+        listed = ", ".join(unadapted[:5]) + (", ..." if len(unadapted) > 5 else "")
+        notes.append(f"{len(unadapted)} layers with statistics are not PyTorch's BatchNorm and not adapted: {listed}")
     statistics = [(m.running_mean, m.running_var) for m in modules.values() if isinstance(m, _BatchNorm)]
     if statistics and all(
         mean is not None and var is not None and not mean.any() and bool((var == 1).all()) for mean, var in statistics
     ):
-        notes.append("its BatchNorm statistics are those of layers that never trained: are its weights loaded?")
+        notes.append("its BatchNorm statistics are those of untrained layers: are its weights loaded?")
     return notes
 
 
-def _of_answers(logits: Tensor, again: Tensor, changed: list[str]) -> str:
-    """What is said of how its answers come about."""
+def _output_note(logits: Tensor, repeated: Tensor, changed: list[str]) -> str:
+    """Return a note on a network whose output is random, constant or has side effects; else an empty text."""
     if changed:
-        return f"its forward writes to its own tensors ({', '.join(changed[:5])}), which were put back"
-    if not torch.equal(logits, again):
-        return "it answers the same pictures otherwise each time: there is chance or a memory in its forward"
+        return f"its forward writes to its own tensors ({', '.join(changed[:5])}), which were restored"
+    if not torch.equal(logits, repeated):
+        return "its output for the same pictures changes from call to call: its forward is random or stateful"
     if torch.equal(logits[0], logits[1]):
         return "it gives the same output for two different pictures: are these trained weights?"
     return ""

@@ -29,9 +29,9 @@ def load_timm(name: str, settings: Settings) -> Hosted:
     Raises:
         ModelError: timm is not installed or does not import, there is no such model, or its weights cannot be had.
     """
-    timm = _timm()
+    timm = _import_timm()
     _check_name(timm, name)
-    network = _created(timm, name, settings)
+    network = _create_network(timm, name, settings)
     config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     weights = "" if settings.weights is None else load_weights(network, settings.weights, settings.weights_key)
     return assemble(
@@ -46,7 +46,7 @@ def load_timm(name: str, settings: Settings) -> Hosted:
     )
 
 
-def _timm() -> ModuleType:
+def _import_timm() -> ModuleType:
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
@@ -65,28 +65,28 @@ def _check_name(timm: ModuleType, name: str) -> None:
     # Names with a colon lead to a model hub or a folder, which only timm can look into.
     if ":" in name or timm.is_model(name):
         return
-    raise _unknown(timm, name)
+    raise _unknown_name_error(timm, name)
 
 
-def _unknown(timm: ModuleType, name: str) -> ModelError:
+def _unknown_name_error(timm: ModuleType, name: str) -> ModelError:
     close = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=5)
-    hint = f"close to it are {', '.join(close)}" if close else "timm.list_models() lists what there is"
+    hint = f"similar names: {', '.join(close)}" if close else "timm.list_models() lists all names"
     return ModelError(f"timm {timm.__version__} has no model '{name}'", hint=hint)
 
 
-def _created(timm: ModuleType, name: str, settings: Settings) -> nn.Module:
+def _create_network(timm: ModuleType, name: str, settings: Settings) -> nn.Module:
     pretrained = settings.weights is None
     classes = len(read_labels(settings.labels)) if settings.labels is not None and not pretrained else None
     try:
         network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes)
     except Exception as error:
         if "Invalid pretrained tag" in str(error):
-            raise _unknown(timm, name) from error
-        what = "its pretrained weights cannot be loaded" if pretrained else "it cannot be created"
-        hint = "connect to the model hub, or give the weights with --weights FILE" if pretrained else ""
-        raise ModelError(f"timm model '{name}': {what}: {type(error).__name__}: {error}", hint=hint) from error
+            raise _unknown_name_error(timm, name) from error
+        problem = "its pretrained weights cannot be loaded" if pretrained else "it cannot be created"
+        hint = "connect to the model hub, or pass the weights with --weights FILE" if pretrained else ""
+        raise ModelError(f"timm model '{name}': {problem}: {type(error).__name__}: {error}", hint=hint) from error
     if network.num_classes == 0:
-        raise ModelError(f"timm model '{name}' has no classifier", hint="take one that was trained to classify")
+        raise ModelError(f"timm model '{name}' has no classifier", hint="choose a model trained for classification")
     return network
 
 
@@ -114,8 +114,8 @@ def _classes(timm: ModuleType, network: nn.Module, config: Mapping[str, Any]) ->
     subset = timm.data.infer_imagenet_subset(network)
     if not subset:
         return None
-    known = timm.data.ImageNetInfo(subset)
-    return ClassNames(tuple(known.label_descriptions()), _word_net(known.label_names()))
+    info = timm.data.ImageNetInfo(subset)
+    return ClassNames(tuple(info.label_descriptions()), _word_net(info.label_names()))
 
 
 def _word_net(names: Sequence[str]) -> tuple[str, ...]:
@@ -123,12 +123,12 @@ def _word_net(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _card(name: str, config: Mapping[str, Any]) -> str:
-    """What timm tells about the weights, a line each."""
-    told = {
+    """Return timm's facts about the weights, a line each."""
+    fields = {
         "description": config.get("description"),
         "license": config.get("license"),
         "paper": config.get("paper_name"),
         "origin": config.get("origin_url"),
         "weights": config.get("hf_hub_id") or config.get("url"),
     }
-    return "\n".join([f"{name} of timm", *(f"{key}: {value}" for key, value in told.items() if value)])
+    return "\n".join([f"{name} of timm", *(f"{key}: {value}" for key, value in fields.items() if value)])

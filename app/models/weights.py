@@ -18,11 +18,11 @@ from app.models.inert import Placeholder
 
 log = logging.getLogger("renorm")
 
-_SHOWN = 3
+_LISTED = 3
 
 
 def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
-    """Load the network's tensors from ``path`` into it, and say which were taken: a line for people.
+    """Load the network's tensors from ``path`` into it, and return a line for messages that names their source.
 
     Taken are safetensors, and what `torch.save` wrote, told by content; it is read with ``weights_only``. Wherever in
     the file a mapping holds every tensor of the network, under whatever prefix, it is found. Of averaged weights and
@@ -35,9 +35,11 @@ def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
     candidates = target.candidates(loaded)
     if not any(map(target.fits, candidates)):
         candidates += target.candidates(flattened(loaded))
-    if not any(target.matches(one.tensors) for one in candidates) and not (candidates and _plain(loaded)):
-        raise _not_tensors(loaded, path)
-    chosen = _chosen(target, candidates, path, key)
+    if not any(target.matches(candidate.tensors) for candidate in candidates) and not (
+        candidates and _has_no_placeholders(loaded)
+    ):
+        raise _not_tensors_error(loaded, path)
+    chosen = _choose(target, candidates, path, key)
     try:
         # What may be missing after the check is num_batches_tracked, which nothing here reads.
         network.load_state_dict(
@@ -48,19 +50,19 @@ def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
     return _report(target, chosen, candidates, path)
 
 
-def _chosen(target: Target, candidates: Sequence[Candidate], path: Path, key: str | None) -> Candidate:
-    named = [one for one in candidates if key is None or one.is_named(key)]
+def _choose(target: Target, candidates: Sequence[Candidate], path: Path, key: str | None) -> Candidate:
+    named = [candidate for candidate in candidates if key is None or candidate.is_named(key)]
     if not named:
-        places = ", ".join(one.title for one in candidates)
+        places = ", ".join(candidate.title for candidate in candidates)
         raise ModelError(f"the weights {path} have no tensors under '{key}'", hint=f"--weights-key may be: {places}")
-    fitting = _distinct(target, [one for one in named if target.fits(one)])
+    fitting = _distinct(target, [candidate for candidate in named if target.fits(candidate)])
     if not fitting:
-        raise _misfit(target, named, path)
-    averaged = [one for one in fitting if one.is_averaged]
+        raise _misfit_error(target, named, path)
+    averaged = [candidate for candidate in fitting if candidate.is_averaged]
     # Training code that keeps an average evaluates with it.
     chosen = averaged if key is None and len(averaged) == 1 else fitting
     if len(chosen) > 1:
-        places = ", ".join(one.title for one in chosen)
+        places = ", ".join(candidate.title for candidate in chosen)
         raise ModelError(
             f"the weights {path} hold {len(chosen)} different sets of tensors that fit the network: {places}",
             hint=f"choose one with --weights-key, such as --weights-key {chosen[0].label or '.'}",
@@ -69,21 +71,21 @@ def _chosen(target: Target, candidates: Sequence[Candidate], path: Path, key: st
 
 
 def _distinct(target: Target, candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Without those that hold the same numbers as one before them."""
+    """Drop candidates whose tensors equal those of an earlier one."""
     distinct: list[Candidate] = []
     for candidate in candidates:
-        if not any(_are_equal(target, candidate, other) for other in distinct):
+        if not any(_are_equal(target, candidate, earlier) for earlier in distinct):
             distinct.append(candidate)
     return distinct
 
 
-def _are_equal(target: Target, one: Candidate, other: Candidate) -> bool:
-    needed = [name for name in target.expected if name in one.tensors and name in other.tensors]
-    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in needed)
+def _are_equal(target: Target, left_candidate: Candidate, right_candidate: Candidate) -> bool:
+    needed = [name for name in target.expected if name in left_candidate.tensors and name in right_candidate.tensors]
+    return all(torch.equal(left_candidate.tensors[name], right_candidate.tensors[name]) for name in needed)
 
 
-def _misfit(target: Target, candidates: Sequence[Candidate], path: Path) -> ModelError:
-    nearest = max(candidates, key=lambda one: (target.matches(one.tensors), len(one.tensors)))
+def _misfit_error(target: Target, candidates: Sequence[Candidate], path: Path) -> ModelError:
+    nearest = max(candidates, key=lambda candidate: (target.matches(candidate.tensors), len(candidate.tensors)))
     tensors = nearest.tensors
     location = f", read at '{nearest.label}'," if nearest.label else ""
     problems = {
@@ -91,50 +93,54 @@ def _misfit(target: Target, candidates: Sequence[Candidate], path: Path) -> Mode
         "unexpected": target.unexpected(tensors),
         "of another shape": target.misshaped(tensors),
     }
-    told = "; ".join(f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in problems.items() if keys)
-    names = f"found {_first(tensors)}, expected {_first(target.expected)}"
+    summary = "; ".join(f"{len(keys)} {kind}: {_first_few(keys)}" for kind, keys in problems.items() if keys)
+    names = f"found {_first_few(tensors)}, expected {_first_few(target.expected)}"
     return ModelError(
-        f"the weights {path}{location} do not fit the network: {told}; {names}",
-        hint="give the weights of exactly this architecture and number of classes",
+        f"the weights {path}{location} do not fit the network: {summary}; {names}",
+        hint="pass weights of exactly this architecture and number of classes",
     )
 
 
 def _report(target: Target, chosen: Candidate, candidates: Sequence[Candidate], path: Path) -> str:
-    """Where the weights were, and what else was there; logged as a warning where a person may have meant that."""
+    """Return and log the position of the weights and the unread rest; a warning where the rest may have been meant."""
     half = len(target.expected) / 2
-    others = [one for one in candidates if one.label != chosen.label and target.matches(one.tensors) >= half]
+    unread = [
+        candidate
+        for candidate in candidates
+        if candidate.label != chosen.label and target.matches(candidate.tensors) >= half
+    ]
     kind = "averaged weights" if chosen.is_averaged else "weights"
     line = f"{path.name}: the {kind}" + (f" at '{chosen.label}'" if chosen.label else "")
     doubts = []
-    if others:
-        titles = (f"{one.title}{'' if target.fits(one) else ' (incomplete)'}" for one in others)
-        doubts.append(f"{', '.join(titles)} left unread; --weights-key chooses")
-    left = Counter(key.partition(".")[0] for key in (*chosen.outside, *target.unexpected(chosen.tensors)))
-    if left:
-        doubts.append(f"left out, as the network has none: {_first(f'{top} ({n})' for top, n in left.items())}")
+    if unread:
+        titles = (f"{candidate.title}{'' if target.fits(candidate) else ' (incomplete)'}" for candidate in unread)
+        doubts.append(f"{', '.join(titles)} not read; choose with --weights-key")
+    ignored = Counter(key.partition(".")[0] for key in (*chosen.outside, *target.unexpected(chosen.tensors)))
+    if ignored:
+        doubts.append(f"ignored, as the network has none: {_first_few(f'{top} ({n})' for top, n in ignored.items())}")
     line = "; ".join([line, *doubts])
     log.log(logging.WARNING if doubts else logging.INFO, "weights %s", line)
     return line
 
 
-def _plain(loaded: object) -> bool:
+def _has_no_placeholders(loaded: object) -> bool:
     return not any(isinstance(entry, Placeholder) for entry in (loaded.values() if isinstance(loaded, dict) else ()))
 
 
-def _not_tensors(loaded: object, path: Path) -> ModelError:
+def _not_tensors_error(loaded: object, path: Path) -> ModelError:
     entries = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
     objects = [entry.full_name for entry in entries if isinstance(entry, Placeholder)]
     if objects:
-        message = f"the weights {path} hold pickled code, which is not run: whole objects of {_first(objects)}"
+        message = f"the weights {path} contain pickled code, which is not run: objects of {_first_few(objects)}"
         return ModelError(message, hint=EXPORT)
-    told = f"an object of type {type(loaded).__name__}" if not isinstance(loaded, dict) else "nothing"
+    contents = f"an object of type {type(loaded).__name__}" if not isinstance(loaded, dict) else "nothing"
     if isinstance(loaded, dict) and loaded:
-        told = f"the keys {_first(map(str, loaded))}"
+        contents = f"the keys {_first_few(map(str, loaded))}"
     return ModelError(
-        f"the weights {path} are not a state dict, a mapping from names to tensors: found {told}", hint=EXPORT
+        f"the weights {path} are not a state dict, a mapping from names to tensors: found {contents}", hint=EXPORT
     )
 
 
-def _first(keys: Iterable[str]) -> str:
-    shown = list(keys)
-    return ", ".join(shown[:_SHOWN]) + (" ..." if len(shown) > _SHOWN else "")
+def _first_few(keys: Iterable[str]) -> str:
+    listed = list(keys)
+    return ", ".join(listed[:_LISTED]) + (" ..." if len(listed) > _LISTED else "")

@@ -47,7 +47,7 @@ _CLIENT = (
     "TimingMs",
     "UnexpectedAnswer",
 )
-"""The names of `app.client`, but for ``Answer``, which `adapters` has too."""
+"""The names of `app.client`, except ``Answer``, which `adapters` has too."""
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "app" / "client").is_dir())
 """The folder that holds our packages: beside this one where it is installed, above it in the repository."""
@@ -55,43 +55,43 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "
 
 def __getattr__(name: str) -> Any:
     if name == "adapters":
-        found: Any = _ours("adapters")
+        value: Any = _import_ours("adapters")
     elif name == "client":
-        found = _ours("app.client")
+        value = _import_ours("app.client")
     elif name == "__version__":
-        found = _ours("app").__version__
+        value = _import_ours("app").__version__
     elif name in _CLIENT:
-        found = getattr(_ours("app.client"), name)
+        value = getattr(_import_ours("app.client"), name)
     elif name.startswith("_"):
         raise AttributeError(f"module 'renorm' has no attribute {name!r}")
     else:
-        library = _ours("adapters")
+        library = _import_ours("adapters")
         if name not in library.__all__:
             raise AttributeError(f"module 'renorm' has no attribute {name!r}: `dir(renorm)` lists them")
-        found = getattr(library, name)
-    globals()[name] = found
-    return found
+        value = getattr(library, name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*_ours("adapters").__all__, *_CLIENT, "__version__", "adapters", "client"})
+    return sorted({*_import_ours("adapters").__all__, *_CLIENT, "__version__", "adapters", "client"})
 
 
-def _ours(name: str) -> Any:
-    """Our module of that name, in a namespace of its own where a package of somebody else's has it."""
-    others = _hidden()
-    return _space(tuple(others)).imported(name) if others else importlib.import_module(name)
+def _import_ours(name: str) -> Any:
+    """Import our module of that name, in its own namespace where another package has the name."""
+    hidden = _hidden_packages()
+    return _namespace(tuple(hidden)).import_module(name) if hidden else importlib.import_module(name)
 
 
 @cache
-def _space(hidden: tuple[str, ...]) -> Any:
+def _namespace(hidden: tuple[str, ...]) -> Any:
     # By file, because the packages around it are what cannot be imported.
-    module = _by_file("renorm_own_code", ROOT / "app" / "models" / "own_code.py")
+    module = _load_file("renorm_own_code", ROOT / "app" / "models" / "own_code.py")
     return module.Space(f"renorm_{'_'.join(hidden)}", [str(ROOT)], hidden)
 
 
-def _hidden() -> list[str]:
-    """Those of our packages whose name means another one here."""
+def _hidden_packages() -> list[str]:
+    """Return those of our packages whose name means another package here."""
     return [package for package in ("app", "adapters") if not _is_ours(package)]
 
 
@@ -103,7 +103,7 @@ def _is_ours(package: str) -> bool:
     return spec is not None and spec.origin is not None and Path(spec.origin).parent.resolve() == ROOT / package
 
 
-def _by_file(name: str, file: Path) -> Any:
+def _load_file(name: str, file: Path) -> Any:
     spec = spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is missing: install renorm again")

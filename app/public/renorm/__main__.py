@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from renorm import ROOT, _hidden
+from renorm import ROOT, _hidden_packages
 
 
 def main() -> None:
-    """Run the command line, wherever it is started: a folder ``app`` of the user's is not taken for the server."""
-    if _hidden():
+    """Run the command line; a folder ``app`` in the current directory is not mistaken for the server."""
+    if _hidden_packages():
         sys.path.insert(0, str(ROOT))
     from app.cli import main as command
 
