@@ -205,7 +205,7 @@ class ModelResponse(Wire):
         description="WordNet's, one for each class; only where the labels have them",
     )
     weights: str = Field(
-        examples=["best.pth: the averaged weights at 'state_dict_ema'; 'state_dict' left unread"],
+        examples=["best.pth: the averaged weights at 'state_dict_ema'; 'state_dict' not read"],
         description="which weights of which file; empty for those that come with the model",
     )
 

@@ -37,7 +37,7 @@ Network = Callable[[Tensor], object]
 
 
 def scores_of(output: object, images: int) -> tuple[str, Tensor]:
-    """Return the name of the scores in a network's output (empty for a bare tensor) and the scores ``[images, classes]``.
+    """Return name and scores ``[images, classes]`` of a network's output; the name of a bare tensor is empty.
 
     Raises:
         ModelError: there is no such tensor, several are candidates, or it holds no scores.

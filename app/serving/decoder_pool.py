@@ -118,7 +118,7 @@ class DecoderPool:
         if was_ended_by_timer(error.status):
             return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", location)
         log.warning("a decoder ended with signal %d", -error.status)
-        return ImageError("the decoder failed on the image", hint="save the image anew", location=location)
+        return ImageError("the decoder failed on the image", hint="save the image again", location=location)
 
     @contextmanager
     def _process(self, job: _Job) -> Iterator[DecoderProcess]:

@@ -223,7 +223,7 @@ def test_data_without_images_or_labels(data: Path, tmp_path: Path) -> None:
         (["--strategy", "adabn,bn"], 2, "--strategy must be one strategy, not 'adabn,bn'"),
         (["--strategy", "lame"], 2, "before"),
         (["--limit", "1"], 2, "of 1 images 0 would be held out"),
-        (["--model", "magic"], 1, "there is no model 'magic'"),
+        (["--model", "magic"], 1, "unknown model 'magic'"),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -165,9 +165,9 @@ def test_describe_says_which_of_several_weights_were_read(tmp_path: Path) -> Non
     options = [*TINY, "--weights", str(tmp_path / "w.pt"), "--name", "scanner", "--json"]
     said = json.loads(run("describe", *options).stdout)
     assert said["name"] == "scanner"
-    assert said["weights"].startswith("w.pt: the averaged weights at 'state_dict_ema'; 'state_dict' left unread")
+    assert said["weights"].startswith("w.pt: the averaged weights at 'state_dict_ema'; 'state_dict' not read")
     said = json.loads(run("describe", *options, "--weights-key", "state_dict").stdout)
-    assert said["weights"].startswith("w.pt: the weights at 'state_dict'; 'state_dict_ema' left unread")
+    assert said["weights"].startswith("w.pt: the weights at 'state_dict'; 'state_dict_ema' not read")
 
 
 def test_describe_counts_a_site_that_only_running_the_network_shows() -> None:

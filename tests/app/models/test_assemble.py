@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ModelError
-from app.models.assemble import assemble, count_outputs, overridden
+from app.models.assemble import assemble, count_outputs, with_overrides
 from app.models.hosted import Hosted, Preprocessing
 from app.models.startup_check import try_network
 from app.settings import Settings
@@ -63,22 +63,22 @@ def test_labels_of_the_user_win(tmp_path: Path) -> None:
 def test_a_wrong_number_of_labels_tells_both_counts(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("x\ny\n")
-    with pytest.raises(ModelError, match=r"labels\.txt names 2 classes, but the network has 3 outputs"):
+    with pytest.raises(ModelError, match=r"labels\.txt has 2 class names, but the network has 3 outputs"):
         assembled(net(), labels=path)
-    with pytest.raises(ModelError, match="names 1 classes, but the network has 3 outputs"):
+    with pytest.raises(ModelError, match="has 1 class names, but the network has 3 outputs"):
         assembled(net(), ["a"])
 
 
 def test_overrides_replace_what_they_name_and_keep_the_share_that_is_cut_out() -> None:
-    changed = overridden(IMAGENET, Settings(size=112, mean=(0.1, 0.2, 0.3)))
+    changed = with_overrides(IMAGENET, Settings(size=112, mean=(0.1, 0.2, 0.3)))
     assert changed == Preprocessing(112, 128, "bicubic", (0.1, 0.2, 0.3), IMAGENET.std)
-    assert overridden(IMAGENET, Settings(std=(1, 2, 3))).std == (1, 2, 3)
-    assert overridden(IMAGENET, Settings()) == IMAGENET
+    assert with_overrides(IMAGENET, Settings(std=(1, 2, 3))).std == (1, 2, 3)
+    assert with_overrides(IMAGENET, Settings()) == IMAGENET
 
 
 def test_an_impossible_override_is_refused() -> None:
     with pytest.raises(ModelError, match="positive deviations") as caught:
-        overridden(IMAGENET, Settings(std=(1, 0, 1)))
+        with_overrides(IMAGENET, Settings(std=(1, 0, 1)))
     assert "--std" in caught.value.hint
 
 

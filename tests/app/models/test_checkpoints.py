@@ -197,7 +197,7 @@ def test_averaged_weights_are_taken_and_the_raw_ones_named(
     found, said = outcome(AVERAGED[form](trained(1), trained(2)), tmp_path / "w.pt")
     assert holds(found, trained(2))
     assert "averaged weights at" in said
-    assert "left unread; --weights-key chooses" in said
+    assert "not read; choose with --weights-key" in said
     assert said in caplog.text
 
 
@@ -251,7 +251,7 @@ def test_an_average_that_lacks_statistics_is_named_and_not_taken(tmp_path: Path)
     mean = {key: value for key, value in trained(2).items() if "running" not in key}
     found, said = outcome({"model": trained(1), "ema": mean}, tmp_path / "w.pt")
     assert holds(found, trained(1))
-    assert "'ema' (incomplete) left unread" in said
+    assert "'ema' (incomplete) not read" in said
 
 
 def test_an_averaged_model_is_the_network_that_it_averages(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_what_is_not_the_networks_is_left_out_and_named(
 ) -> None:
     found, said = outcome({"state_dict": prefixed(trained(), prefix) | extra}, tmp_path / "w.pt")
     assert holds(found, trained())
-    assert f"left out, as the network has none: {named}" in said
+    assert f"ignored, as the network has none: {named}" in said
     assert said in caplog.text
 
 

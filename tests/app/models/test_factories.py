@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from app.errors import ModelError
-from app.models.factories import made
+from app.models.factories import create_network
 
 
 def net() -> nn.Sequential:
@@ -65,7 +65,7 @@ def module(factory: Callable[[], Any]) -> ModuleType:
 def test_what_cannot_be_adapted_is_named_with_the_way_out(kind: str) -> None:
     factory, told, way_out = REFUSED[kind]
     with pytest.raises(ModelError) as caught:
-        made(module(factory), "build")
+        create_network(module(factory), "build")
     assert f"'build' of the module 'shop' returned {told}" in caught.value.message
     assert way_out in caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
@@ -73,4 +73,4 @@ def test_what_cannot_be_adapted_is_named_with_the_way_out(kind: str) -> None:
 
 @pytest.mark.parametrize("network", [net(), torch.fx.symbolic_trace(net())], ids=["ordinary", "graph of torch.fx"])
 def test_networks_of_layers_come_through(network: nn.Module) -> None:
-    assert made(module(lambda: network), "build") is network
+    assert create_network(module(lambda: network), "build") is network

@@ -88,7 +88,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "legacy cut short": (lambda: saved(legacy=True)[:-100], "damaged or cut short", "again"),
     "safetensors cut short": (lambda: b"\x40\0\0\0\0\0\0\0{" + b" " * 20, "damaged or cut short", "again"),
     "pickle": (lambda: pickle.dumps({"a": 1}), "a pickle that torch.save did not write", "state_dict()"),
-    "garbage": (lambda: bytes(range(255, 127, -1)) * 8, "of no known kind", "state_dict()"),
+    "garbage": (lambda: bytes(range(255, 127, -1)) * 8, "in an unknown format", "state_dict()"),
 }
 
 

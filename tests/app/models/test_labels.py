@@ -72,8 +72,8 @@ def test_names_that_two_classes_share_are_in_label2id_once(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("labels.txt", b"cat\n\ndog\n", "no name in line 2"),
-        ("labels.txt", b"", "no name in line 1"),
+        ("labels.txt", b"cat\n\ndog\n", "empty line 2"),
+        ("labels.txt", b"", "empty line 1"),
         ("labels.txt", b"cat\n\xff\xfe\n", "cannot be read"),
         ("labels.json", b'["cat", ', "not valid JSON"),
         ("labels.json", b"[1, 2]", "not a list of names"),
@@ -84,7 +84,7 @@ def test_names_that_two_classes_share_are_in_label2id_once(tmp_path: Path) -> No
         ("labels.json", b'{"1": "cat", "2": "dog"}', "none for class 0"),
         ("labels.json", b'{"id2label": {"1": "cat"}}', "id2label has 1 entries, and none for class 0"),
         ("labels.json", b'{"cat": 0, "dog": 0}', "calls class 0 both 'cat' and 'dog'"),
-        ("labels.json", b'{"0": "cat", "0": "dog"}', "has '0' twice"),
+        ("labels.json", b'{"0": "cat", "0": "dog"}', "'0' appears twice"),
         ("labels.json", b'{"0": null, "1": "dog"}', "not a list of names"),
         ("labels.json", b'{"0": " ", "1": "dog"}', "not a list of names"),
         ("labels.json", b'{"a": "cat", "b": "dog"}', "not a list of names"),

@@ -18,7 +18,7 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 @pytest.mark.parametrize("name", ["resnet50", "", "hub:resnet50", "cifar10-resnet20:x", ":"])
 def test_an_unknown_name_lists_what_exists(name: str) -> None:
-    with pytest.raises(ModelError, match=f"no model '{name}'") as caught:
+    with pytest.raises(ModelError, match=f"unknown model '{name}'") as caught:
         load(Settings(model=name))
     for known in (*BUNDLED, *(f"{prefix}:" for prefix in SOURCES)):
         assert known in caught.value.hint
@@ -48,6 +48,6 @@ def test_the_bundled_network_takes_weights_of_the_users_own(tmp_path: Path) -> N
 
 def test_a_package_without_its_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.models.bundled.resources.files", lambda package: tmp_path)
-    with pytest.raises(ModelError, match="no weights of cifar10-resnet20") as caught:
+    with pytest.raises(ModelError, match="the weights of cifar10-resnet20 are missing") as caught:
         load(Settings())
     assert "--weights" in caught.value.hint

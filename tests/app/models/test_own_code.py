@@ -129,10 +129,10 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     write(tmp_path, {"nets": "build = 1", "broken": "import surely_not_there", "app/nets": "", "wrong": "def f(:"})
     (tmp_path / "weights.pt").write_bytes(b"")
-    assert "there is no file" in refused("absent.py").message
+    assert "does not exist" in refused("absent.py").message
     assert "is a folder" in refused("./app").message
     assert "nets.py" in refused("./app").hint
-    assert "no Python file" in refused("./weights.pt").message
+    assert "not a Python file" in refused("./weights.pt").message
     assert "surely_not_there" in refused("broken.py").message
     assert "SyntaxError" in refused("wrong.py").message
     assert "not a factory but of type int" in refused("nets.py").message

@@ -114,11 +114,11 @@ def test_a_target_of_another_form_is_refused(target: str) -> None:
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("absent:f", "there is no module 'absent'"),
-        ("MODULE.absent:f", "there is no module 'MODULE.absent'"),
-        ("MODULE.broken:f", "importing .* fails: ModuleNotFoundError: No module named 'surely_not_installed'"),
-        ("MODULE.wrong:f", "importing .* fails: SyntaxError"),
-        ("MODULE.nets:absent", "there is no 'absent' of the module 'MODULE.nets'"),
+        ("absent:f", "cannot import the module 'absent'"),
+        ("MODULE.absent:f", "cannot import the module 'MODULE.absent'"),
+        ("MODULE.broken:f", "cannot import .*: ModuleNotFoundError: No module named 'surely_not_installed'"),
+        ("MODULE.wrong:f", "cannot import .*: SyntaxError"),
+        ("MODULE.nets:absent", "'absent' of the module 'MODULE.nets' does not exist"),
         ("MODULE.nets:number", "not a factory but of type int"),
         ("MODULE.nets:net", "not a factory but of type Net"),
         ("MODULE.nets:needs", "without arguments fails: TypeError: .*'outputs'"),

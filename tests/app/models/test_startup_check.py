@@ -171,7 +171,7 @@ def spoiled(name: str, value: float) -> Net:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["conv.weight", "head.bias"])
 def test_weights_that_are_not_finite_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ModelError, match=f"'{name}' hold 1 numbers that are not finite"):
+    with pytest.raises(ModelError, match=f"'{name}' contain 1 values that are not finite"):
         tried(spoiled(name, value))
 
 
@@ -200,10 +200,10 @@ NONE: dict[str, tuple[int, Callable[[Tensor], Any], str]] = {
     "sigmoid_of_tanh": (5, lambda x: (x.tanh() + 1) / 2, "ends in a sigmoid"),
     "sigmoid_without_gradients": (5, lambda x: x.detach().sigmoid(), "ends in a sigmoid"),
     "log_sigmoid": (5, F.logsigmoid, "ends in a sigmoid"),
-    "one_log_sigmoid": (1, F.logsigmoid, "comes out of a logsigmoid"),
-    "one_tanh": (1, torch.tanh, "comes out of a tanh"),
-    "one_softmax": (1, lambda x: x.softmax(1), "comes out of a softmax"),
-    "one_relu": (1, F.relu, "comes out of a relu"),
+    "one_log_sigmoid": (1, F.logsigmoid, "output is that of a logsigmoid"),
+    "one_tanh": (1, torch.tanh, "output is that of a tanh"),
+    "one_softmax": (1, lambda x: x.softmax(1), "output is that of a softmax"),
+    "one_relu": (1, F.relu, "output is that of a relu"),
     "class_numbers": (5, lambda x: x.argmax(1), "int64, which holds no scores"),
     "rounded": (5, lambda x: x.round().long(), "int64, which holds no scores"),
     "booleans": (5, lambda x: x > 0, "bool, which holds no scores"),
@@ -382,7 +382,7 @@ def test_a_network_that_casts_its_input_runs_in_no_other_type(tmp_path: Path, mo
     assert "its weights stay float16" in hosted(tmp_path, body, monkeypatch).notes[0]
     with pytest.raises(ModelError, match="cannot run in bfloat16") as refused:
         hosted(tmp_path, body, monkeypatch, dtype="bfloat16")
-    assert "leave --dtype out" in refused.value.hint
+    assert "leave out --dtype" in refused.value.hint
 
 
 class Needing(Net):
@@ -437,9 +437,9 @@ NOTED: dict[str, tuple[Callable[[], Net], str]] = {
         lambda: beside(nn.InstanceNorm2d(6, track_running_stats=True)),
         r"not adapted: bn\.1 \(InstanceNorm2d\)",
     ),
-    "untrained": (untrained, "those of layers that never trained"),
-    "chance": (lambda: Net(ending=lambda x: x + torch.rand(())), "otherwise each time"),
-    "dropout": (lambda: Net(ending=lambda x: F.dropout(x, 0.3)), "otherwise each time"),
+    "untrained": (untrained, "those of untrained layers"),
+    "chance": (lambda: Net(ending=lambda x: x + torch.rand(())), "changes from call to call"),
+    "dropout": (lambda: Net(ending=lambda x: F.dropout(x, 0.3)), "changes from call to call"),
     "writing": (Learning, r"writes to its own tensors \(bn\.running_mean, bn\.running_var\)"),
 }
 
@@ -500,7 +500,7 @@ def test_describe_shows_what_the_check_found(tmp_path: Path, monkeypatch: pytest
     assert result.exit_code == 0, result.output
     info = json.loads(result.stdout)
     softmaxed, untrained, unreached, learning = info["notes"]
-    assert "never trained" in untrained
+    assert "untrained layers" in untrained
     assert "ends in a softmax" in softmaxed
     assert "1 BatchNorm layers are not reached by its forward, nor adapted: aux" in unreached
     assert "no strategy that learns can move anything" in learning

@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    assert "there is no weights file" in refusal(net(), tmp_path / "w.pt").message
+    assert "does not exist" in refusal(net(), tmp_path / "w.pt").message
 
 
 class Trap:
