@@ -81,7 +81,7 @@ class Engine:
             self._forward_stage, self._streams.forget, QueueLimits.of(settings), self._forward_stage.learn
         )
         parts = parts_of(settings)
-        self._budget = Budget(parts.decoded, is_left=True)
+        self._budget = Budget(parts.decoded, keeps_reserve=True)
         self._lesson_limit = LessonLimit(self._model.lessons, settings, device)
         allowed = settings.max_decode_seconds, parts.decoding
         self._decode_stage = DecodeStage(how, ImageLimits.of(settings), settings.input_range, *allowed)
@@ -148,7 +148,7 @@ class Engine:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not (ticket and ticket[0].begun):
+            if not (ticket and ticket[0].is_started):
                 task.cancel()
             raise
 

@@ -1,4 +1,4 @@
-"""Which of the waiting requests share the next forward."""
+"""Choose which of the waiting requests share the next forward."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from app.serving.shares import Shares
 from app.serving.streams import ResetScope
 from app.serving.tickets import Ticket
 
-EFFICIENT = 4
-"""Images that are cheaper together than one by one even where the network is large and the machine small."""
+EFFICIENT_IMAGES = 4
+"""Images that are cheaper in one batch than one by one even for a large network on a small machine."""
 
 
 class Room:
-    """How much one forward takes: images of one type, at most ``most``.
+    """The room in one forward: images of one type, at most ``max_images``.
 
-    Each stream's next request is welcome. Further ones of a stream are as long as the forward takes ``seconds`` at
-    most: what waits of one stream is not to hold up the next request of another.
+    The next request of every stream may join. Further requests of a stream may join while the forward is expected to
+    take at most ``seconds``: the backlog of one stream must not delay the next request of another.
     """
 
-    def __init__(self, most: int, seconds: float, pace: Pace) -> None:
-        self._most, self._seconds, self._pace = most, seconds, pace
+    def __init__(self, max_images: int, seconds: float, pace: Pace) -> None:
+        self._max_images, self._seconds, self._pace = max_images, seconds, pace
         self._images = 0
         self._first: Tensor | None = None
         self._streams: set[Hashable] = set()
 
     def try_add(self, ticket: Ticket) -> bool:
-        """Whether a request goes into the forward. The first one does, however large it is."""
+        """Add a request if it fits, and return whether it does. The first request always fits, however large."""
         images = ticket.images
         if images is None:
             return False
         total, further = self._images + len(images), ticket.key.stream in self._streams
         if self._first is None:
             self._first = images
-        elif total > self._most or images.dtype != self._first.dtype:
+        elif total > self._max_images or images.dtype != self._first.dtype:
             return False
-        if further and total > EFFICIENT and self._pace.forward_s(total) > self._seconds:
+        if further and total > EFFICIENT_IMAGES and self._pace.forward_s(total) > self._seconds:
             return False
         self._images = total
         self._streams.add(ticket.key.stream)
@@ -48,45 +48,45 @@ class Room:
 
 
 class BatchBuilder:
-    """A walk along the queue, in the order of arrival, that finds what may go and knows what must not be overtaken."""
+    """One pass over the queue in order of arrival that collects ready requests and keeps later ones from overtaking."""
 
     def __init__(self, learning: Iterable[Key]) -> None:
-        # Whoever has a lesson to learn is not ready for its next request, nor for a reset, which would be undone.
+        # A state with a pending lesson is not ready for its next request, nor for a reset, which the lesson would undo.
         self._waiting: set[Key] = set(learning)
         self._ready: dict[Hashable, deque[Ticket]] = {}
         self._barriers: list[ResetScope] = []
 
     def add(self, ticket: Ticket) -> None:
-        """Take up the next of the queue; if it is not ready, what comes later does not overtake it."""
-        if ticket.answer.done():  # its caller has gone, and gives the place back in a moment
+        """Add the next request of the queue; if it is not ready, later requests of its state wait behind it."""
+        if ticket.answer.done():  # its caller has left, and gives the place back in a moment
             return
         key, scope = ticket.key, ResetScope(stream=str(ticket.key.stream))
-        before = self._ready.get(key.stream, ())
-        behind = key in self._waiting or any(known.covers(key) for known in self._barriers)
+        earlier = self._ready.get(key.stream, ())
+        is_blocked = key in self._waiting or any(barrier.covers(key) for barrier in self._barriers)
         if ticket.start or ticket.end:
-            # It touches the stream's states with every strategy: all that came before it must be through, or with it.
-            behind = behind or any(scope.covers(other) for other in self._waiting)
-            behind = behind or (ticket.start and len(before) > 0)
+            # It affects the stream's states of every strategy: all earlier requests must be done, or in its forward.
+            is_blocked = is_blocked or any(scope.covers(waiting) for waiting in self._waiting)
+            is_blocked = is_blocked or (ticket.start and len(earlier) > 0)
             self._barriers.append(scope)
-        if behind or ticket.images is None:
+        if is_blocked or ticket.images is None:
             self._waiting.add(key)
             return
         self._ready.setdefault(key.stream, deque()).append(ticket)
-        if ticket.learns:
+        if ticket.has_lesson:
             self._waiting.add(key)
 
-    def clear_for(self, scope: ResetScope) -> bool:
-        """Whether nothing that came before a reset is still to be stepped; if not, it holds up what comes later."""
+    def try_reset(self, scope: ResetScope) -> bool:
+        """Return whether every step ahead of a reset is done; if not, the reset blocks later requests."""
         ready = (ticket.key for tickets in self._ready.values() for ticket in tickets)
         stepping = any(scope.covers(key) for key in (*self._waiting, *ready))
-        # Other resets, and requests that start or end a stream, forget too: each is to count what it has forgotten.
-        if stepping or any(_meet(scope, known) for known in self._barriers):
+        # Other resets, and requests that start or end a stream, drop states too: each must count its own.
+        if stepping or any(_overlap(scope, barrier) for barrier in self._barriers):
             self._barriers.append(scope)
             return False
         return True
 
     def fill(self, room: Room, shares: Shares) -> list[Ticket]:
-        """The next forward's requests, in the order of their streams' turns. Ends the walk."""
+        """Return the requests of the next forward, in the order of their streams' turns. Ends the pass."""
         group: list[Ticket] = []
         for ticket in shares.in_turn(self._ready):
             if room.try_add(ticket):
@@ -97,6 +97,6 @@ class BatchBuilder:
         return group
 
 
-def _meet(one: ResetScope, other: ResetScope) -> bool:
-    """Whether both may cover the same state."""
-    return all(a is None or b is None or a == b for a, b in zip(one, other, strict=True))
+def _overlap(scope: ResetScope, barrier: ResetScope) -> bool:
+    """Return whether both scopes can cover the same state."""
+    return all(a is None or b is None or a == b for a, b in zip(scope, barrier, strict=True))

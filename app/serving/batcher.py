@@ -1,4 +1,4 @@
-"""Waiting requests into one forward, in arrival order within a stream, in fair turns of streams, each settled alone."""
+"""Batch waiting requests into forwards: in arrival order within a stream, in fair turns between streams."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from app.serving.tickets import Barrier, Result, Ticket
 
 
 class Batcher:
-    """Send what waits into the next forward as soon as none is running.
+    """A queue of requests that starts the next forward as soon as none is running.
 
-    Used by the event loop's thread alone; ``forward`` takes a group of tickets, does its work elsewhere and returns a
-    result or an exception for each. A stream's requests never overtake each other, whichever is decoded first.
+    Used by the event loop's thread alone; ``forward`` takes a group of tickets, works in another thread and returns a
+    result or an exception for each. Requests of a stream never overtake each other, whichever is decoded first.
     """
 
     def __init__(
@@ -35,17 +35,17 @@ class Batcher:
     ) -> None:
         self._forward, self._forget, self._limits, self._learn = forward, forget, limits, learn
         self._lessons: dict[Key, Lesson] = {}
-        self._taught = True  # whether the model's last work was a lesson, or there is none to alternate with
-        # A dict for its order and for removal anywhere in constant time.
+        self._was_lesson = True  # whether the model's last job was a lesson, or there was none to alternate with
+        # A dict for its order and its removal in constant time.
         self._queue: dict[Ticket | Barrier, None] = {}
         self._pace, self._shares = Pace(), Shares()
         self._places = Places(limits, self._pace)
-        self._epoch = 0  # how many resets of more than one stream came so far
+        self._epoch = 0  # resets of more than one stream so far
         self._running: asyncio.Task[None] | None = None
         self._closed = False
 
     def __len__(self) -> int:
-        """How many requests and resets wait."""
+        """The number of waiting requests and resets."""
         return len(self._queue)
 
     def enter(self, ticket: Ticket) -> None:
@@ -53,7 +53,7 @@ class Batcher:
 
         Raises:
             EngineClosedError: the batcher is closed.
-            StreamBusyError, BusyError: as many wait as may, of this stream, of this client or in all.
+            StreamBusyError, BusyError: the queue is full: of this stream, for this client or in all.
         """
         self._check_open()
         self._places.check(ticket)
@@ -63,19 +63,19 @@ class Batcher:
         self._shares.enter(ticket.flow)
 
     async def run(self, ticket: Ticket, images: Tensor) -> Result:
-        """Fill the ticket's place and wait for its result."""
+        """Hand over the decoded images of a ticket and wait for its result."""
         ticket.images, ticket.ready = images, time.perf_counter()
         self._dispatch()
         return await ticket.answer
 
     def leave(self, place: Ticket | Barrier) -> None:
-        """Give a place back, if it is still taken: nothing is done for it, and those behind it move up."""
+        """Remove a ticket or reset that is still in the queue; those behind it move up."""
         if place in self._queue:
             self._remove(place)
             self._dispatch()
 
     async def reset(self, scope: ResetScope) -> int:
-        """Forget the states that ``scope`` covers, after what came before and ahead of what comes later."""
+        """Drop the states that ``scope`` covers, after all earlier requests and before all later ones."""
         self._check_open()
         barrier = Barrier(scope)
         self._queue[barrier] = None
@@ -87,21 +87,21 @@ class Batcher:
             self.leave(barrier)
 
     async def close(self) -> None:
-        """Let the running forward finish, and refuse what waits."""
+        """Wait for the running forward to finish, and refuse all waiting requests."""
         self._closed = True
-        for waiting in list(self._queue):
-            if not waiting.answer.done():
-                waiting.answer.set_exception(_closed())
-            # Marked as seen: a ticket whose images are still being decoded has nobody awaiting it yet.
-            waiting.answer.exception()
-        for waiting in list(self._queue):
-            self._remove(waiting)
+        for place in list(self._queue):
+            if not place.answer.done():
+                place.answer.set_exception(_closed_error())
+            # Retrieved here: no caller awaits a ticket whose images are still being decoded.
+            place.answer.exception()
+        for place in list(self._queue):
+            self._remove(place)
         if self._running is not None:
             await self._running
 
     def _check_open(self) -> None:
         if self._closed:
-            raise _closed()
+            raise _closed_error()
 
     def _remove(self, place: Ticket | Barrier) -> None:
         del self._queue[place]
@@ -112,27 +112,27 @@ class Batcher:
     def _dispatch(self) -> None:
         if self._running is not None:
             return
-        # Forwards and lessons take turns, so that neither streams that learn nor all others wait for long.
-        group = self._collect() if self._taught or not self._lessons else []
+        # Forwards and lessons alternate, so that neither learning streams nor all others wait for long.
+        group = self._collect() if self._was_lesson or not self._lessons else []
         work = self._run(group) if group else self._teach() if self._lessons else None
         if work is not None:
-            # In a context of its own: what is logged of a group is not of the request that happened to send it off.
+            # In an empty context: log lines of a group do not belong to the request that happened to start it.
             self._running = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
     def _collect(self) -> list[Ticket]:
-        """Take the next group out of the queue, applying the resets whose turn has come."""
-        gathering = BatchBuilder(self._lessons)
+        """Take the next group out of the queue, and apply the resets whose turn has come."""
+        builder = BatchBuilder(self._lessons)
         for place in list(self._queue):
             if isinstance(place, Ticket):
-                gathering.add(place)
-            elif gathering.clear_for(place.scope):
+                builder.add(place)
+            elif builder.try_reset(place.scope):
                 self._apply(place)
-        group = gathering.fill(Room(self._limits.images, self._limits.forward_s, self._pace), self._shares)
-        # In this very turn of the loop: one that is chosen and has not begun could still be called off, or run out.
+        group = builder.fill(Room(self._limits.images, self._limits.forward_s, self._pace), self._shares)
+        # In this very turn of the loop: a chosen ticket that has not started could still be cancelled or time out.
         started = time.perf_counter()
         for ticket in group:
             self._remove(ticket)
-            ticket.begin(started)
+            ticket.start_forward(started)
         return group
 
     def _apply(self, barrier: Barrier) -> None:
@@ -145,20 +145,20 @@ class Batcher:
         try:
             results: list[Result | Exception] = await self._forward(group)
         except BaseException as error:
-            # Even an exit called for on the model thread must leave nobody waiting.
-            results = [error if isinstance(error, Exception) else _closed()] * len(group)
+            # Even SystemExit on the model thread must leave no caller waiting.
+            results = [error if isinstance(error, Exception) else _closed_error()] * len(group)
         finished = time.perf_counter()
-        self._running, self._taught = None, False
+        self._running, self._was_lesson = None, False
         for ticket, result in zip(group, results, strict=True):
             if isinstance(result, Result) and result.lesson is not None:
                 self._lessons[ticket.key] = result.lesson
         self._pace.add_forward(sum(ticket.count for ticket in group), finished - started)
-        # Before anybody is answered: the next forward runs while these answers are written.
+        # Before any answer: the next forward runs while these answers are written.
         if not self._closed:
             self._dispatch()
         for ticket, result in zip(group, results, strict=True):
             ticket.finished = finished
-            # A caller may have gone: each future is settled on its own.
+            # A caller may have left: each future is resolved separately.
             if ticket.answer.done():
                 continue
             if isinstance(result, Exception):
@@ -167,7 +167,7 @@ class Batcher:
                 ticket.answer.set_result(result)
 
     async def _teach(self) -> None:
-        """The lessons that wait longest, as many as a forward takes images. Their streams' next requests come after."""
+        """Run the oldest lessons, with at most as many images as a forward. Later requests of their streams wait."""
         lessons: dict[Key, Lesson] = {}
         images, started = 0, time.perf_counter()
         for key, lesson in self._lessons.items():
@@ -182,10 +182,10 @@ class Batcher:
             for key in lessons:
                 del self._lessons[key]
             self._pace.add_lesson(time.perf_counter() - started)
-            self._running, self._taught = None, True
+            self._running, self._was_lesson = None, True
             if not self._closed:
                 self._dispatch()
 
 
-def _closed() -> EngineClosedError:
+def _closed_error() -> EngineClosedError:
     return EngineClosedError("the engine is closed", hint="wait until the server is ready again and repeat the request")

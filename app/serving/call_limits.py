@@ -1,22 +1,22 @@
-"""What a call of the engine may ask for."""
+"""Limits on one call of the engine."""
 
 from __future__ import annotations
 
 from app.errors import FieldError, TooLargeError
 
 
-def check_count(images: int, most: int) -> None:
-    """Whether one request may hold so many images.
+def check_count(images: int, limit: int) -> None:
+    """Check the number of images in one request.
 
     Raises:
-        FieldError: none.
-        TooLargeError: more than ``most``.
+        FieldError: there are no images.
+        TooLargeError: there are more than ``limit``.
     """
     if images == 0:
-        raise FieldError("the request holds no image", hint="send at least one", location="images")
-    if images > most:
+        raise FieldError("the request contains no images", hint="send at least one image", location="images")
+    if images > limit:
         raise TooLargeError(
-            f"{images} images in one request, at most {most} are accepted",
+            f"{images} images in one request, at limit {limit} are accepted",
             hint="send them in several requests, or raise RENORM_MAX_IMAGES",
             location="images",
         )

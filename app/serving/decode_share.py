@@ -1,4 +1,4 @@
-"""Some of a request's images, for one thread to decode."""
+"""The part of a request's images that one thread decodes."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ Read = Callable[[Any, str], NDArray[np.uint8]]
 
 
 class CostlyError(Exception):
-    """An image is not for a thread."""
+    """An image is too costly to decode in a thread."""
 
 
 class Share:
-    """Some of a request's images, which one thread writes where they belong."""
+    """The images of a request that one thread decodes into their places in ``pixels``."""
 
     def __init__(
-        self, read: Read, pixels: NDArray[np.uint8], files: Sequence[Any], places: range, begun: dict[int, float]
+        self, read: Read, pixels: NDArray[np.uint8], files: Sequence[Any], places: range, started_at: dict[int, float]
     ) -> None:
-        self._read, self._pixels, self._files, self._places, self._begun = read, pixels, files, places, begun
+        self._read, self._pixels, self._files, self._places, self._started_at = read, pixels, files, places, started_at
         self.is_cancelled = False
         self.failure: tuple[int, Exception] | None = None
         self.costly: list[int] = []
 
     @property
-    def left(self) -> int:
-        """How many images it is still to read."""
+    def remaining(self) -> int:
+        """The number of images still to decode."""
         return 0 if self.is_cancelled or self.failure is not None else len(self._places)
 
     def fill(self, count: int) -> float:
-        """Decode the next ``count``, until the first that fails; those that are not for a thread are noted.
+        """Decode the next ``count`` images up to the first failure, and note those too costly for a thread.
 
         Returns:
-            How many seconds of CPU it took: not those in which other threads had their turn.
+            Seconds of CPU time of this thread.
         """
         thread, started = threading.get_ident(), time.thread_time()
         places, self._places = self._places[:count], self._places[count:]
         for i in places:
             if self.is_cancelled:
                 break
-            self._begun[thread] = time.monotonic()
+            self._started_at[thread] = time.monotonic()
             try:
                 self._pixels[i] = self._read(self._files[i], f"images[{i}]")
             except CostlyError:
@@ -52,5 +52,5 @@ class Share:
             except Exception as error:
                 self.failure = i, error
                 break
-        self._begun.pop(thread, None)
+        self._started_at.pop(thread, None)
         return time.thread_time() - started

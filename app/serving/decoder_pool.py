@@ -1,4 +1,4 @@
-"""The decoders for images whose cost is not known beforehand: processes, ended when one of them takes too long."""
+"""A pool of decoder processes for images of unknown cost, killed when they take too long."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from app.errors import EngineClosedError, ImageError
 from app.images import ImageLimits, decode_bytes
 from app.models.hosted import Preprocessing
-from app.serving.budget import NOBODY, Budget
+from app.serving.budget import NO_FLOW, Budget
 from app.serving.decoder_process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
 from app.serving.shares import Flow
 
 log = logging.getLogger("renorm")
 
-PATIENCE = 4
-"""How many times the allowed CPU time may pass on the clock, on a machine that is busy with other things."""
+CLOCK_FACTOR = 4
+"""The allowed wall-clock time as a multiple of the allowed CPU time, for a machine that is busy."""
 
 START_S = 60.0
 """Seconds that a process has to start."""
@@ -33,23 +33,33 @@ _PIXEL = bytes.fromhex("424d1e000000000000001a0000000c0000000100010001001800ffff
 
 
 class DecoderPool:
-    """As many processes as there are cores, started when they are first needed and anew after one has ended."""
+    """At most one process per core, started when first needed and again after one has ended."""
 
     def __init__(
-        self, how: Preprocessing, limits: ImageLimits, seconds: float, program: str = "", memory: int = 512_000_000
+        self,
+        preprocessing: Preprocessing,
+        limits: ImageLimits,
+        seconds: float,
+        program: str = "",
+        memory: int = 512_000_000,
     ) -> None:
         self.count = os.cpu_count() or 1
         self.is_broken = False
-        self._how, self._limits, self._seconds, self._program = how, limits, seconds, program or SERVE
+        self._preprocessing, self._limits, self._seconds, self._program = (
+            preprocessing,
+            limits,
+            seconds,
+            program or SERVE,
+        )
         self._threads = ThreadPoolExecutor(self.count, "renorm-decoder")
-        # What images in all processes may take together by their headers, unless one alone takes more.
+        # Bytes that images in all processes may take by their headers, unless a single image takes more.
         self.memory = Budget(memory)
         self._turns = Budget(self.count)
         self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False
         self._jobs: set[_Job] = set()
 
-    async def decode(self, file: bytes, location: str, flow: Flow = NOBODY) -> NDArray[np.uint8]:
-        """The pixels of one image. Streams take turns. Who is cancelled ends the process that works on it.
+    async def decode(self, file: bytes, location: str, flow: Flow = NO_FLOW) -> NDArray[np.uint8]:
+        """Decode one image. Streams take turns. Cancelling the call kills the process that works on it.
 
         Raises:
             ImageError, TooLargeError: as `app.images.decode` does.
@@ -67,7 +77,7 @@ class DecoderPool:
                 raise
 
     async def check(self) -> bool:
-        """Tell whether images can be decoded; where the last process failed to start, by starting one."""
+        """Return whether images can be decoded; if the last process failed to start, try to start one."""
         if self.is_broken:
             try:
                 await self.decode(_PIXEL, "")
@@ -76,7 +86,7 @@ class DecoderPool:
         return not self.is_broken
 
     def close(self) -> None:
-        """End every process, also those at work."""
+        """Kill every process, including busy ones."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -91,15 +101,15 @@ class DecoderPool:
     def _run(self, job: _Job, file: bytes, location: str) -> NDArray[np.uint8]:
         with self._process(job) as process:
             try:
-                # Its start is not the image's fault: a short limit would be over before it has begun.
+                # Starting a process does not count against the image: a short limit would be over before it decodes.
                 with _alarm(START_S, process):
                     process.wait_until_ready()
-                with _alarm(self._seconds * PATIENCE, process):
-                    pixels = process.decode(file, self._how, self._seconds, location)
+                with _alarm(self._seconds * CLOCK_FACTOR, process):
+                    pixels = process.decode(file, self._preprocessing, self._seconds, location)
             except DecoderEndedError as error:
                 if process.is_killed and process.is_ready and not job.is_cancelled:
                     raise too_expensive(
-                        f"takes longer to decode than {self._seconds * PATIENCE:g} s", location
+                        f"takes longer to decode than {self._seconds * CLOCK_FACTOR:g} s", location
                     ) from error
                 raise self._refusal(error, job, location, is_ready=process.is_ready) from error
             except Exception:
@@ -110,19 +120,19 @@ class DecoderPool:
 
     def _refusal(self, error: DecoderEndedError, job: _Job, location: str, *, is_ready: bool) -> Exception:
         if job.is_cancelled:
-            return _unavailable("the request was called off")
+            return _unavailable("the request was cancelled")
         if not is_ready or error.status > 0:
             self.is_broken = True
-            log.error("a decoder cannot be started: it ended with status %d", error.status)
-            return _unavailable("images of this kind cannot be decoded at present")
+            log.error("a decoder process failed to start: it exited with status %d", error.status)
+            return _unavailable("images of this kind cannot be decoded at the moment")
         if was_ended_by_timer(error.status):
             return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", location)
-        log.warning("a decoder ended with signal %d", -error.status)
-        return ImageError("the decoder failed on the image", hint="save the image again", location=location)
+        log.warning("a decoder process was killed by signal %d", -error.status)
+        return ImageError("the decoder crashed on the image", hint="save the image again", location=location)
 
     @contextmanager
     def _process(self, job: _Job) -> Iterator[DecoderProcess]:
-        """A process for one job, kept for the next one if it lives."""
+        """Lend a process to one job, and reuse it for the next if it is still alive."""
         with self._lock:
             if self._closed:
                 raise _unavailable("the engine is closed")
@@ -132,8 +142,8 @@ class DecoderPool:
             process = process or DecoderProcess(self._limits, self._program)
         except OSError as error:
             self.is_broken = True
-            log.error("a decoder cannot be started: %s", error)
-            raise _unavailable("images of this kind cannot be decoded at present") from error
+            log.error("a decoder process failed to start: %s", error)
+            raise _unavailable("images of this kind cannot be decoded at the moment") from error
         try:
             job.attach(process)
             yield process
@@ -141,16 +151,16 @@ class DecoderPool:
             with self._lock:
                 self._jobs.discard(job)
                 job.detach()
-                is_kept = not (self._closed or process.is_killed or not process.is_alive)
-                if is_kept:
+                is_reusable = not (self._closed or process.is_killed or not process.is_alive)
+                if is_reusable:
                     self._idle.append(process)
-            if not is_kept:
+            if not is_reusable:
                 process.kill()
                 process.close()
 
 
 class _Job:
-    """What ties a request to the process that works for it."""
+    """The link between a request and the process that works for it."""
 
     def __init__(self) -> None:
         self.is_cancelled = False
@@ -185,5 +195,5 @@ def _alarm(seconds: float, process: DecoderProcess) -> Iterator[None]:
         timer.cancel()
 
 
-def _unavailable(words: str) -> EngineClosedError:
-    return EngineClosedError(words, hint="wait until the server is ready again and repeat the request")
+def _unavailable(message: str) -> EngineClosedError:
+    return EngineClosedError(message, hint="wait until the server is ready again and repeat the request")

@@ -1,4 +1,4 @@
-"""One process that decodes images: asked by one thread at a time, and ended by any."""
+"""One process that decodes images: used by one thread at a time, and killed by any."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OF_TIMER = 27  # SIGPROF, where there are signals
 
 
 class DecoderEndedError(Exception):
-    """The process is gone, with that ``status`` (as `subprocess` gives it), and its answer with it."""
+    """The process ended before it answered, with ``status`` as `subprocess` gives it."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the decoder ended with status {status}")
@@ -40,10 +40,10 @@ class DecoderEndedError(Exception):
 
 
 class DecoderProcess:
-    """A child that lives until it is killed, dies, or its server does.
+    """A child process that runs until it is killed, crashes, or the server ends.
 
-    It is no member of the terminal's group, so that ctrl-C reaches the server alone, and sees none of its settings.
-    Lines that libraries print go to the log ``renorm.decoder`` at level DEBUG.
+    It is not in the terminal's process group, so that ctrl-C reaches the server alone, and sees none of its settings.
+    Lines that libraries print go to the logger ``renorm.decoder`` at level DEBUG.
     """
 
     def __init__(self, limits: ImageLimits, program: str = SERVE) -> None:
@@ -66,7 +66,7 @@ class DecoderProcess:
 
     @property
     def is_alive(self) -> bool:
-        """True while it still runs."""
+        """True while the process runs."""
         return self._process.poll() is None
 
     @property
@@ -75,10 +75,10 @@ class DecoderProcess:
         return self._process.pid
 
     def wait_until_ready(self) -> None:
-        """Wait for the word that it has started, which takes a while the first time.
+        """Wait until the process reports that it has started, which takes a while the first time.
 
         Raises:
-            DecoderEndedError: the process is gone.
+            DecoderEndedError: the process has ended.
         """
         if self.is_ready:
             return
@@ -88,15 +88,15 @@ class DecoderProcess:
             raise DecoderEndedError(self._status()) from error
         self.is_ready = True
 
-    def decode(self, data: bytes, how: Preprocessing, seconds: float, location: str) -> NDArray[np.uint8]:
-        """The pixels of one image, as `app.images.decode` gives them, for at most so many seconds of CPU time.
+    def decode(self, data: bytes, preprocessing: Preprocessing, seconds: float, location: str) -> NDArray[np.uint8]:
+        """Decode one image as `app.images.decode` does, within ``seconds`` of CPU time.
 
         Raises:
             ImageError, TooLargeError: as `app.images.decode` does.
             TooExpensiveError: it took more memory than the process may have.
-            DecoderEndedError: the process is gone.
+            DecoderEndedError: the process has ended.
         """
-        head = {"how": asdict(how), "limits": list(self._limits), "seconds": seconds}
+        head = {"how": asdict(preprocessing), "limits": list(self._limits), "seconds": seconds}
         try:
             write_message(self._requests, head, data)
             reply, body = read_message(self._answers)
@@ -109,7 +109,7 @@ class DecoderProcess:
         raise _ERRORS.get(reply["error"], ImageError)(reply["message"], hint=reply["hint"], location=location)
 
     def _status(self) -> int:
-        """How a process ended that does not answer; one that does not end, either, is made to."""
+        """Return the exit status of a process that stopped answering; kill it if it does not end."""
         try:
             return self._process.wait(_DYING_S)
         except subprocess.TimeoutExpired:
@@ -117,31 +117,31 @@ class DecoderProcess:
             return self._process.wait()
 
     def kill(self) -> None:
-        """End it, at once. May be called from any thread, and again."""
+        """Kill the process at once. May be called from any thread, and repeatedly."""
         if self._process.poll() is None:
             self.is_killed = True
             self._process.kill()
 
     def close(self) -> None:
-        """Wait for the end of a killed process and let its pipes go."""
+        """Wait for the end of a killed process and close its pipes."""
         self._process.wait()
         for pipe in (self._requests, self._answers):
             try:
                 pipe.close()
             except OSError:
-                continue  # bytes that nobody will read
+                continue  # unread bytes
 
 
 def was_ended_by_timer(status: int) -> bool:
-    """Tell whether a process with this status had used up its CPU time."""
+    """Return whether a process with this exit status had used up its CPU time."""
     return status == -_OF_TIMER
 
 
-def too_expensive(words: str, location: str) -> TooExpensiveError:
-    """The refusal of an image that, in ``words``, costs too much."""
+def too_expensive(reason: str, location: str) -> TooExpensiveError:
+    """Return the error of an image that costs too much; ``reason`` completes "the image ..."."""
     return TooExpensiveError(
-        f"the image {words}",
-        hint="save it anew in a plain form (a baseline JPEG or a PNG), send it scaled down, or raise "
+        f"the image {reason}",
+        hint="save it again in a simple format (baseline JPEG or PNG), send it scaled down, or raise "
         "RENORM_MAX_DECODE_SECONDS",
         location=location,
     )
@@ -149,7 +149,7 @@ def too_expensive(words: str, location: str) -> TooExpensiveError:
 
 def _pipe(pipe: IO[bytes] | None) -> Any:
     if pipe is None:
-        raise RuntimeError("a decoder is started with pipes")
+        raise RuntimeError("the decoder process has no pipes")
     return pipe
 
 

@@ -1,4 +1,4 @@
-"""Which states had to go for want of room: remembered for a while, counted, and told in the log."""
+"""States evicted to make room: counted, logged, and remembered for a while."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from adapters import Key
 
 log = logging.getLogger("renorm")
 
-REMEMBERED = 10_000
-"""Names of evicted states that are known at most; of an earlier one "new" is all that can be said."""
+MAX_KEYS = 10_000
+"""Evicted states that are remembered at most; a state evicted earlier counts as "new"."""
 QUIET_S = 60.0
-"""Seconds between two lines in the log."""
+"""Seconds between two log lines."""
 
 
 class Evictions:
-    """The names of evicted states, the last ones, until they are held again or forgotten on purpose."""
+    """The keys of the last evicted states, until they have a state again or are reset."""
 
-    def __init__(self, most: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_keys: int = MAX_KEYS, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = 0
-        self._most, self._clock = most, clock
-        self._names: OrderedDict[Key, None] = OrderedDict()
-        self._told, self._told_at = 0, -QUIET_S
+        self._max_keys, self._clock = max_keys, clock
+        self._keys: OrderedDict[Key, None] = OrderedDict()
+        self._reported, self._reported_at = 0, -QUIET_S
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._names
+        return key in self._keys
 
-    def add(self, key: Key, client: str, held: int) -> None:
-        """The state of ``key``, a stream of ``client``, had to go; ``held`` are left."""
+    def add(self, key: Key, client: str, remaining: int) -> None:
+        """Record the eviction of the state of ``key``, created by ``client``; ``remaining`` states are left."""
         self.count += 1
-        self._names[key] = None
-        self._names.move_to_end(key)
-        if len(self._names) > self._most:
-            self._names.popitem(last=False)
-        now = self._clock()
-        if now - self._told_at >= QUIET_S:
+        self._keys[key] = None
+        self._keys.move_to_end(key)
+        if len(self._keys) > self._max_keys:
+            self._keys.popitem(last=False)
+        timestamp = self._clock()
+        if timestamp - self._reported_at >= QUIET_S:
             log.warning(
-                "no room for more states than %d: %d evicted since the last such line, the last of stream %r of %s; "
-                "RENORM_MAX_STREAMS and RENORM_MAX_STATE_BYTES are the limits",
-                held,
-                self.count - self._told,
+                "state memory is full with %d states: %d evicted since the last such line, the last of stream %r of "
+                "%s; the limits are RENORM_MAX_STREAMS and RENORM_MAX_STATE_BYTES",
+                remaining,
+                self.count - self._reported,
                 key.stream,
                 client or "an unnamed client",
             )
-            self._told, self._told_at = self.count, now
+            self._reported, self._reported_at = self.count, timestamp
 
     def drop(self, covers: Callable[[Key], bool]) -> None:
-        """Who is forgotten on purpose is new."""
-        for key in [key for key in self._names if covers(key)]:
-            del self._names[key]
+        """Forget evictions that ``covers`` selects: a stream that is reset counts as new."""
+        for key in [key for key in self._keys if covers(key)]:
+            del self._keys[key]
 
     def discard(self, key: Key) -> None:
-        """There is a state of ``key`` again."""
-        self._names.pop(key, None)
+        """Forget the eviction of ``key``, which has a state again."""
+        self._keys.pop(key, None)

@@ -1,4 +1,4 @@
-"""The forward stage: a group of requests through the network together, and their states committed."""
+"""The forward stage: run a group of requests through the network in one batch, and commit their states."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ log = logging.getLogger("renorm")
 
 
 class ForwardStage:
-    """Runs groups on the model thread; what they read and commit, they do on the event loop's."""
+    """Runs groups on the model thread; states are read and committed on the event loop's thread."""
 
     def __init__(
         self, model: AdaptiveModel, streams: Streams, thread: Worker, statistics: EngineCounters, metrics: Meter
     ) -> None:
         self._model, self._streams, self._thread = model, streams, thread
         self._statistics, self.metrics = statistics, metrics
-        self.lesson_bytes = 0  # what the lessons that are learned at this moment take
-        self.governor: Governor | None = None  # of the model thread's number of threads
+        self.lesson_bytes = 0  # bytes that the running lessons take
+        self.governor: Governor | None = None  # chooses the model thread's number of threads
 
     async def __call__(self, group: list[Ticket]) -> list[Result | Exception]:
-        """Run a group in one forward; if that fails, each request alone, so that one cannot fail the others.
+        """Run a group in one forward; if that fails, run each request separately, so that none can fail the others.
 
         Returns:
             A result or an exception for each. Nothing is committed for requests that failed.
         """
         try:
-            return await self._together(group)
+            return await self._run_group(group)
         except Exception as error:
             if len(group) == 1 or not self._thread.alive:
                 return [error] * len(group)
-            log.exception("a forward of %d requests failed: trying them one by one", len(group))
+            log.exception("a forward of %d requests failed; retrying them one by one", len(group))
         return [result for ticket in group for result in await self([ticket])]
 
     async def learn(self, lessons: Mapping[Key, Lesson]) -> None:
-        """What streams have to learn from answered requests; if that fails, it is logged and they go on as they are."""
-        begun, memories = time.perf_counter(), self._streams.memories(set(lessons))
+        """Let streams learn from answered requests; a failure is logged and leaves the states unchanged."""
+        started, memories = time.perf_counter(), self._streams.memories(set(lessons))
         self.lesson_bytes = self._model.lessons.peak_bytes(lessons)
         try:
             learned = await self._thread.run(lambda: self._model.learn(lessons, memories))
@@ -58,43 +58,45 @@ class ForwardStage:
             return
         finally:
             self.lesson_bytes = 0
-        self.metrics.record_lessons(len(lessons), time.perf_counter() - begun)
+        self.metrics.record_lessons(len(lessons), time.perf_counter() - started)
         for key, memory in learned.items():
-            # Who had to leave meanwhile, for want of room, starts anew.
+            # A stream evicted meanwhile starts from its initial state.
             if self._streams.holds(key):
                 self._streams.commit(key, memory)
 
-    async def _together(self, group: list[Ticket]) -> list[Result | Exception]:
-        begun = time.perf_counter()
-        # A stream that starts anew is one that has no state.
+    async def _run_group(self, group: list[Ticket]) -> list[Result | Exception]:
+        started = time.perf_counter()
+        # A request that starts its stream reads no state.
         memories = self._streams.memories({ticket.key for ticket in group} - {t.key for t in group if t.start})
         outcome, outputs = await self._thread.run(lambda: self._work(group, memories))
-        ran = time.perf_counter()
+        finished = time.perf_counter()
         origins = self._origins(group, outcome)
         self._commit(group, outcome, outputs)
         committed = time.perf_counter()
         images = sum(len(output.classes) for output in outputs)
         decode_ms = 1000 * sum(ticket.ready - ticket.arrived for ticket in group)
-        self._statistics.record_forward(images, ran - begun, committed - ran, decode_ms)
-        self.metrics.record_forward(len(group), images, ran - begun, committed - ran, outcome.adapt_s)
-        return self._results(group, outcome, outputs, origins, 1000 * (committed - ran))
+        self._statistics.record_forward(images, finished - started, committed - finished, decode_ms)
+        self.metrics.record_forward(len(group), images, finished - started, committed - finished, outcome.adapt_s)
+        return self._results(group, outcome, outputs, origins, 1000 * (committed - finished))
 
     def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
-        """What the model thread does for a group; it writes nothing."""
-        measured = nullcontext() if self.governor is None else self.governor.forward(sum(t.count for t in group))
-        with measured:
+        """Run the forward of a group on the model thread, without writing to any state."""
+        timing = nullcontext() if self.governor is None else self.governor.forward(sum(t.count for t in group))
+        with timing:
             outcome = self._model.run([_request(ticket) for ticket in group], memories)
-            return outcome, read_outputs([a.logits for a in outcome.answers], [ticket.top_k for ticket in group])
+            return outcome, read_outputs(
+                [answer.logits for answer in outcome.answers], [ticket.top_k for ticket in group]
+            )
 
     def _origins(self, group: list[Ticket], outcome: Outcome) -> list[Origin]:
-        """Where each request finds its stream: as it is before the commit, or as those ahead of it leave it."""
+        """Return the state origin of each request, counting the requests ahead of it in the group as committed."""
         origins: list[Origin] = []
-        begun: set[Key] = set()
+        updated: set[Key] = set()
         for ticket, answer in zip(group, outcome.answers, strict=True):
             key = ticket.key
-            origins.append("live" if key in begun else "new" if ticket.start else self._streams.origin(key))
+            origins.append("live" if key in updated else "new" if ticket.start else self._streams.origin(key))
             if answer.updated:
-                begun.add(key)
+                updated.add(key)
         return origins
 
     def _commit(self, group: list[Ticket], outcome: Outcome, outputs: list[Output]) -> None:
@@ -123,26 +125,26 @@ class ForwardStage:
         results: list[Result | Exception] = []
         for ticket, answer, output, origin in zip(group, outcome.answers, outputs, origins, strict=True):
             if math.isfinite(output.entropy):
-                lesson = outcome.lessons.get(ticket.key) if ticket.learns else None
-                said = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers, answer.weight)
-                results.append(Result(output, *said, commit_ms, origin, lesson))
+                lesson = outcome.lessons.get(ticket.key) if ticket.has_lesson else None
+                figures = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers, answer.weight)
+                results.append(Result(output, *figures, commit_ms, origin, lesson))
                 if answer.outliers and ticket.update:
                     self.metrics.record_rejection("outlier")
                 continue
             if ticket.update:
                 self.metrics.record_rejection("not_finite")
-            results.append(_unanswerable())
+            results.append(_not_finite_error())
         return results
 
 
 def _request(ticket: Ticket) -> Request:
     if ticket.images is None:
-        raise ValueError("a ticket is dispatched only when its images are there")
+        raise ValueError("a ticket is dispatched only when its images are decoded")
     return Request(ticket.images, ticket.key.stream, ticket.key.strategy, ticket.update)
 
 
-def _unanswerable() -> UnanswerableError:
+def _not_finite_error() -> UnanswerableError:
     return UnanswerableError(
-        "the network's output for these images is not finite, so nothing was learned from them",
-        hint="check preprocessing and weights; if the stream's state is the cause, reset it",
+        "the network's output for these images is not finite (NaN or infinity), so nothing was learned from them",
+        hint="check preprocessing and weights; if the stream's state is the cause, reset the stream",
     )

@@ -1,4 +1,4 @@
-"""What a lesson may take: a request that could never be learned from is refused before anything is done for it."""
+"""The memory limit of a lesson: a request too large to learn from is refused before any work on it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from app.settings import Settings
 
 
 class LessonLimit:
-    """The bounds on what learners work with; to be told when the model is warm, and its lessons are measured."""
+    """Limits on the memory of lessons; `begin` applies them once the model is warm and its lessons are measured."""
 
     def __init__(self, memory: LessonMemory, settings: Settings, device: torch.device) -> None:
         self._memory, self.shared = memory, parts_of(settings).lessons
-        self.most = settings.max_lesson_bytes or usable_bytes(device) // 2
+        self.max_bytes = settings.max_lesson_bytes or usable_bytes(device) // 2
 
     def begin(self) -> None:
-        """The model is warm: lessons of several streams share a forward as far as their part of the budget allows."""
+        """Let lessons of several streams share a forward as far as their part of the memory budget allows."""
         self._memory.limit(self.shared)
 
     def check(self, strategy: Strategy, images: int) -> None:
-        """Whether the lesson from a request of so many images is within bounds; none is, where it is not learned from.
+        """Check that the lesson from ``images`` images fits in memory; 0 images if the request is not learned from.
 
         Raises:
-            TooLargeError: it is not; the message says what it takes, and how many images would do.
+            TooLargeError: it does not; the message says what it needs, and how many images would fit.
         """
         needed = self._memory.bytes_of(strategy, images)
-        if needed <= self.most or not images:
+        if needed <= self.max_bytes or not images:
             return
-        fitting, learned = self.most // self._memory.per_image, self._memory.images_of(strategy, images)
-        location, words = "images", f"send at most {fitting} images in one request that is to be learned from"
+        fitting, learned = self.max_bytes // self._memory.per_image, self._memory.images_of(strategy, images)
+        location, advice = "images", f"send at most {fitting} images in a request to be learned from"
         if self._memory.images_of(strategy, 1) > fitting:
-            location, words = "params", f"learn from at most {fitting} images at a time (rotta: its capacity)"
+            location, advice = "params", f"learn from at most {fitting} images at a time (rotta: capacity)"
         raise TooLargeError(
-            f"learning from {learned} images at once takes {needed} bytes of memory, and it may take {self.most}",
-            hint=f"{words}; or send update=false, or raise RENORM_MAX_LESSON_BYTES",
+            f"learning from {learned} images at once needs {needed} bytes of memory, and the limit is {self.max_bytes}",
+            hint=f"{advice}; or send update=false, or raise RENORM_MAX_LESSON_BYTES",
             location=location,
         )

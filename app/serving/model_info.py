@@ -1,4 +1,4 @@
-"""What a hosted model is, for people and for clients that prepare images."""
+"""The description of the hosted model, for people and for clients that prepare images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.types import ModelInfo, SiteInfo
 
 
 def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) -> ModelInfo:
-    """What a hosted model is, and what adapting it costs."""
+    """Describe a hosted model, and the size of its adapted states."""
     sites = [SiteInfo(site.name, model.sites.kind(i), site.channels) for i, site in enumerate(model.sites)]
     return ModelInfo(
         name=hosted.name,
@@ -34,15 +34,18 @@ def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) ->
 
 
 def _notes(model: AdaptiveModel) -> list[str]:
-    """What the first forward has shown of how far the network can be adapted."""
+    """Return the limits on adapting the network that its first forward has revealed."""
     notes = []
     if model.unreached:
         listed = ", ".join(model.unreached[:5]) + (", ..." if len(model.unreached) > 5 else "")
-        notes.append(f"{len(model.unreached)} BatchNorm layers are not reached by its forward, nor adapted: {listed}")
+        notes.append(
+            f"{len(model.unreached)} BatchNorm layers are not used in the forward, so they are not adapted: {listed}"
+        )
     reach = model.reach
     if reach is not None and reach.missed:
-        what = "no strategy that learns can move anything" if not reach.reached else f"{len(reach.missed)} cannot learn"
-        notes.append(f"{what}: {reach.reason or ', '.join(reach.missed[:5])}")
+        count = len(reach.missed)
+        effect = f"{count} layers cannot be trained" if reach.reached else "learners cannot train this model"
+        notes.append(f"{effect}: {reach.reason or ', '.join(reach.missed[:5])}")
     elif reach is not None and not reach.reached:
-        notes.append(f"no strategy that learns can move anything: {reach.reason}")
+        notes.append(f"learners cannot train this model: {reach.reason}")
     return notes

@@ -1,4 +1,4 @@
-"""From the logits of a forward to what each of its requests is told, in a few operations for all of them."""
+"""From the logits of a forward to the outputs of its requests, in a few operations for all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Output(NamedTuple):
-    """What the network says about the images of one request."""
+    """The network's output for the images of one request."""
 
     probabilities: Tensor  # [n, classes] float32, on the CPU
     classes: list[list[int]]  # [n][top_k], the most probable first
@@ -19,19 +19,19 @@ class Output(NamedTuple):
 
 
 def read_outputs(logits: Sequence[Tensor], top_k: Sequence[int]) -> list[Output]:
-    """What ``logits``, ``[n, classes]`` of each request, say; ``top_k`` is how many classes each wants ranked.
+    """Convert ``logits``, ``[n, classes]`` of each request, to outputs with ``top_k`` ranked classes for each.
 
-    Ranked by one call for every number that is wanted, so that ties fall as they would if the request were alone.
+    One call of topk for each distinct k, so that ties are broken as they would be for the request alone.
     """
-    together = (logits[0] if len(logits) == 1 else torch.cat(list(logits))).float().softmax(1)
-    entropies = torch.xlogy(together, together).sum(1).neg_().tolist()
-    ranked = {k: [part.tolist() for part in together.topk(k)] for k in set(top_k)}
-    probabilities = together.cpu()
+    joined = (logits[0] if len(logits) == 1 else torch.cat(list(logits))).float().softmax(1)
+    entropies = torch.xlogy(joined, joined).sum(1).neg_().tolist()
+    ranked = {k: [part.tolist() for part in joined.topk(k)] for k in set(top_k)}
+    probabilities = joined.cpu()
     outputs, start = [], 0
     for part, k in zip(logits, top_k, strict=True):
         rows = slice(start, start := start + len(part))
         shares, classes = ranked[k]
-        # 0.0 and not -0.0 where all are certain; NaN is no smaller than 0 and stays.
+        # 0.0 and not -0.0 where all are certain; NaN passes through max.
         entropy = max(sum(entropies[rows]) / len(part), 0.0)
         outputs.append(Output(probabilities[rows], classes[rows], shares[rows], entropy))
     return outputs

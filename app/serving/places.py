@@ -1,4 +1,4 @@
-"""Who may wait for a forward, and for how long those wait who come too late."""
+"""Admission to the queue: limits on waiting requests, and the retry time of refused ones."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from app.errors import BusyError, StreamBusyError
-from app.serving.pace import Pace, shared
+from app.serving.pace import Pace, images_through
 from app.serving.tickets import Ticket
 from app.settings import Settings
 
-LEFT_FREE = 64
-"""Requests of one client that wait for each place that is free: it alone may take 64 of 65 places, two clients 128 of
-129 together. So there is one for whoever comes next, however much a client sends."""
+REQUESTS_PER_FREE_PLACE = 64
+"""Waiting requests of one client per free place: one client may take 64 of 65 places, two clients 128 of 129 together.
+So there is a place for a new client, however much another sends."""
 
 
 class QueueLimits(NamedTuple):
-    """How much a forward takes, in images and seconds, and how many requests wait: in all, and of one stream."""
+    """Limits on a forward, in images and seconds, and on waiting requests, in all and of one stream."""
 
     images: int
     waiting: int = 1024
@@ -27,13 +27,13 @@ class QueueLimits(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> QueueLimits:
-        """As the settings say."""
+        """Return the limits of the settings."""
         counts = settings.max_forward_images, settings.max_waiting, settings.max_waiting_per_stream
         return cls(*counts, settings.max_forward_seconds)
 
 
 class Places:
-    """Counts what waits, of whom."""
+    """Counts waiting requests and images by stream and by client."""
 
     def __init__(self, limits: QueueLimits, pace: Pace) -> None:
         self._limits, self._pace = limits, pace
@@ -42,43 +42,43 @@ class Places:
         self._of_client: Counter[str] = Counter()
 
     def check(self, ticket: Ticket) -> None:
-        """Refuse a request for which there is no place.
+        """Check that there is a place for a request.
 
         Raises:
-            StreamBusyError, BusyError: as many wait as may, of this stream, or of this client or in all.
+            StreamBusyError, BusyError: the queue is full: of this stream, for this client or in all.
         """
         stream, total = ticket.key.stream, self._requests.total()
         waiting, of_client = self._requests[stream], self._of_client[ticket.client]
         if waiting >= self._limits.waiting_per_stream:
             raise StreamBusyError(
-                f"{waiting} requests of stream '{stream}' wait already, as many as may",
-                hint="send more slowly, or drop frames; RENORM_MAX_WAITING_PER_STREAM is the limit",
+                f"the queue of stream '{stream}' is full ({waiting} waiting)",
+                hint="send more slowly, or drop frames; the limit is RENORM_MAX_WAITING_PER_STREAM",
                 location="stream",
                 retry_after_s=self._wait_s(self._stream_images(stream)),
             )
         if total >= self._limits.waiting:
             raise BusyError(
-                f"{total} requests wait already, as many as may",
-                hint="send more slowly, or add a server; RENORM_MAX_WAITING is the limit",
+                f"the request queue is full ({total} waiting)",
+                hint="send more slowly, or add a server; the limit is RENORM_MAX_WAITING",
                 retry_after_s=self._wait_s(self._images.total()),
             )
-        if of_client >= LEFT_FREE * (self._limits.waiting - total):
+        if of_client >= REQUESTS_PER_FREE_PLACE * (self._limits.waiting - total):
             raise BusyError(
-                f"{of_client} requests of this client wait already, and the {self._limits.waiting - total} places that "
-                "are left are for others",
-                hint="send more slowly, or add a server; RENORM_MAX_WAITING is the limit of all clients together",
+                f"the request queue is full for this client ({of_client} waiting); the {self._limits.waiting - total} "
+                "free places are for others",
+                hint="send more slowly, or add a server; the limit for all clients together is RENORM_MAX_WAITING",
                 retry_after_s=self._wait_s(self._images.total()),
             )
 
     def add(self, ticket: Ticket) -> None:
-        """One more waits."""
+        """Count a waiting request."""
         stream = ticket.key.stream
         self._requests[stream] += 1
         self._images[stream] += ticket.count
         self._of_client[ticket.client] += 1
 
     def remove(self, ticket: Ticket) -> None:
-        """One less waits."""
+        """Stop counting a waiting request."""
         stream = ticket.key.stream
         self._images[stream] -= ticket.count
         self._requests[stream] -= 1
@@ -89,8 +89,8 @@ class Places:
             del self._of_client[ticket.client]
 
     def _stream_images(self, stream: Hashable) -> int:
-        """How many images are through when those of ``stream`` are."""
-        return shared(self._images[stream], (count for other, count in self._images.items() if other != stream))
+        """Return the images processed until those of ``stream`` are."""
+        return images_through(self._images[stream], (count for name, count in self._images.items() if name != stream))
 
     def _wait_s(self, images: int) -> float:
         return self._pace.wait_s(images, self._limits.images)

@@ -1,4 +1,4 @@
-"""What a forward gave a request, as the doors get it."""
+"""Results of forwards as the predictions that doors get."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.types import Prediction, Timing
 
 
 def prediction_of(result: Result, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:
-    """The answer to a request that was asked with that strategy and those hyperparameters."""
+    """Return the prediction of a request with that strategy and those hyperparameters."""
     return Prediction(
         **result.output._asdict(),
         strategy=strategy,
@@ -26,7 +26,7 @@ def prediction_of(result: Result, strategy: str, params: dict[str, Any], timing:
 
 
 def timing_of(ticket: Ticket) -> Timing:
-    """How long a request that is through spent in each stage."""
+    """Return the time that a finished request spent in each stage."""
     decode, queue = ticket.ready - ticket.arrived, ticket.started - ticket.ready
     forward, total = ticket.finished - ticket.started, ticket.finished - ticket.arrived
     return Timing(*(round(1000 * seconds, 3) for seconds in (decode, queue, forward, total)))

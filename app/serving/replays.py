@@ -1,4 +1,4 @@
-"""Answers kept for a while, so that a request that is sent again takes no second step."""
+"""Answers kept for a while, so that a repeated request takes no second step."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from torch import Tensor
 from app.errors import FieldError
 from app.types import Call, Prediction
 
-KEPT_S = 600.0
-"""Seconds that an answer is kept: far longer than clients retry."""
-KEPT_BYTES = 64_000_000
-"""Bytes of kept answers, beyond which the oldest go."""
+MAX_AGE_S = 600.0
+"""Seconds that an answer is kept: much longer than clients retry."""
+MAX_BYTES = 64_000_000
+"""Bytes of kept answers, beyond which the oldest are dropped."""
 OVERHEAD = 1000
-"""Bytes of an answer beside its probabilities, about."""
+"""Approximate bytes of an answer besides its probabilities."""
 
 Name = tuple[str, str]
-"""A stream, and what its client calls a request."""
+"""A stream, and the request id that the client chose."""
 
 
 def fingerprint(call: Call) -> bytes:
-    """What tells a request from others, in a few bytes: all it says but its name and its patience."""
+    """Return a SHA-256 of a request: of all its fields but the request id and the timeout."""
     images = call.images
-    said = (call.stream, call.strategy, sorted(call.params.items()), call.update, call.top_k, call.start, call.end)
-    found = hashlib.sha256(repr(said).encode("utf-8", "backslashreplace"))
+    fields = (call.stream, call.strategy, sorted(call.params.items()), call.update, call.top_k, call.start, call.end)
+    digest = hashlib.sha256(repr(fields).encode("utf-8", "backslashreplace"))
     if isinstance(images, Tensor):
-        found.update(f"{images.dtype} {list(images.shape)}".encode())
-        found.update(images.contiguous().numpy().data)
+        digest.update(f"{images.dtype} {list(images.shape)}".encode())
+        digest.update(images.contiguous().numpy().data)
     else:
         for image in images:
-            found.update(len(image).to_bytes(8, "little"))
-            found.update(image)
-    return found.digest()
+            digest.update(len(image).to_bytes(8, "little"))
+            digest.update(image)
+    return digest.digest()
 
 
 @dataclass(eq=False)
@@ -50,35 +50,35 @@ class _Entry:
 
 
 class Replays:
-    """The answers of requests that were given a name, while they are made and for a while after.
+    """The answers of requests with a request id, while they are computed and for a while after.
 
     Used by the event loop's thread alone.
     """
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES, kept_s: float = KEPT_S) -> None:
-        self.kept_bytes, self.kept_s, self.bytes = kept_bytes, kept_s, 0
+    def __init__(self, max_bytes: int = MAX_BYTES, max_age_s: float = MAX_AGE_S) -> None:
+        self.max_bytes, self.max_age_s, self.bytes = max_bytes, max_age_s, 0
         self._entries: OrderedDict[Name, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     async def find(self, name: Name, content: bytes) -> Prediction | None:
-        """The answer of the request of that name, waited for if it is being made; None if the caller has to make it.
+        """Return the answer to the request of that name, awaiting it if need be; None if the caller must compute it.
 
-        Then the name is the caller's, who owes `keep` or `drop`. ``content`` is what `fingerprint` made of the request.
+        After None the caller must call `keep` or `drop`. ``content`` is the `fingerprint` of the request.
 
         Raises:
-            FieldError: another request has that name.
+            FieldError: a different request has that name.
         """
         self._expire()
         while (entry := self._entries.get(name)) is not None:
             if entry.content != content:
                 raise FieldError(
-                    f"another request of stream '{name[0]}' was sent under the name '{name[1]}'",
-                    hint="give each request a name of its own, such as a UUID, and keep it for its repetitions only",
+                    f"request id '{name[1]}' was already used for a different request of stream '{name[0]}'",
+                    hint="use a new id for each request, such as a UUID, and repeat it only to retry the same request",
                     location="request_id",
                 )
-            # Shielded: one who gives up must not take the answer from the others.
+            # Shielded: a cancelled caller must not cancel the answer of the others.
             answer = await asyncio.shield(entry.answer)
             if answer is not None:
                 return answer
@@ -86,26 +86,26 @@ class Replays:
         return None
 
     def keep(self, name: Name, prediction: Prediction) -> None:
-        """Answer all who ask for that name with this."""
+        """Keep a prediction as the answer to all requests of that name."""
         entry = self._entries[name]
         entry.since = time.monotonic()
         entry.size = OVERHEAD + prediction.probabilities.nbytes
         self.bytes += entry.size
-        # Last in the order, which is the order in which they go.
+        # Moved to the end of the order of expiry.
         self._entries.move_to_end(name)
         entry.answer.set_result(prediction)
         self._expire()
 
     def drop(self, name: Name) -> None:
-        """There is no answer: who waits for it tries by himself."""
+        """Drop a name without an answer: a caller waiting for it computes its own."""
         self._entries.pop(name).answer.set_result(None)
 
     def _expire(self) -> None:
-        now = time.monotonic()
+        timestamp = time.monotonic()
         for name, entry in list(self._entries.items()):
             if not entry.answer.done():
                 continue
-            if now - entry.since < self.kept_s and self.bytes <= self.kept_bytes:
+            if timestamp - entry.since < self.max_age_s and self.bytes <= self.max_bytes:
                 break
             self.bytes -= entry.size
             del self._entries[name]

@@ -1,4 +1,4 @@
-"""Whose turn it is: clients share alike, and the streams of a client do."""
+"""Fair turns: clients share equally, and so do the streams of a client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Flow(NamedTuple):
-    """Whose a request is. ``epoch`` counts the resets of more than one stream that came before it."""
+    """The stream and client of a request. ``epoch`` counts earlier resets of more than one stream."""
 
     stream: Hashable = ""
     client: str = ""
@@ -19,12 +19,12 @@ class Flow(NamedTuple):
 
 
 class Shares:
-    """How much each stream that waits has had of something, and its client.
+    """Fair queueing of a resource in two levels, clients and their streams.
 
-    Fair queueing in two levels, after Goyal, Vin and Cheng (Start-time Fair Queuing, 1996): next is whoever has had
-    least, and who begins to wait is taken to have had as much as is due by then, so that nobody saves up turns.
+    After Goyal, Vin and Cheng (Start-time Fair Queuing, 1996): the next turn goes to the least usage, and a stream that
+    begins to wait starts at the virtual time, so that nobody saves up turns.
 
-    A stream belongs to the client that was first to ask for it, as long as anything of it waits.
+    A stream belongs to the client that was first to ask for it, for as long as it has waiting requests.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Shares:
         self._streams: dict[str, _Level] = {}
 
     def enter(self, flow: Flow) -> None:
-        """One more of that stream waits."""
+        """Add a waiting request of a stream."""
         stream = flow.stream
         self._waiting[stream] += 1
         if self._waiting[stream] > 1:
@@ -46,7 +46,7 @@ class Shares:
         self._streams[client].join(stream)
 
     def leave(self, stream: Hashable) -> None:
-        """One less waits. Where nothing waits any more there was enough for all, and nobody owes anything."""
+        """Remove a waiting request. When the last of all leaves, every debt is forgotten."""
         self._waiting[stream] -= 1
         if self._waiting[stream]:
             return
@@ -54,26 +54,26 @@ class Shares:
         client = self._client.pop(stream)
         level = self._streams[client]
         level.leave(stream)
-        if not level.had:
+        if not level.usage:
             del self._streams[client]
             self._clients.leave(client)
 
     def charge(self, stream: Hashable, amount: float) -> None:
-        """A stream that waits has had ``amount`` of what is shared."""
+        """Charge a waiting stream for ``amount`` of the resource."""
         client = self._client[stream]
         self._clients.charge(client, amount)
         self._streams[client].charge(stream, amount)
 
     def rank(self, stream: Hashable) -> tuple[float, float]:
-        """The least of several streams' ranks is that of the next."""
+        """Return the sort key of a waiting stream: the smallest goes next."""
         client = self._client[stream]
-        return self._clients.had[client], self._streams[client].had[stream]
+        return self._clients.usage[client], self._streams[client].usage[stream]
 
     def in_turn(self, waiting: Mapping[Any, deque[T]]) -> Iterator[T]:
-        """What waits of each stream, in the order of turns; whoever takes one charges for it before the next.
+        """Yield the waiting items in the order of turns; the caller charges each one it takes before the next.
 
-        A deque that is cleared meanwhile has no further turn. Who waits and is not among them, because it is not ready,
-        saves up no turns for the time when it is.
+        A deque that is cleared meanwhile has no further turn. A stream that waits but is missing in ``waiting``,
+        because it is not ready, saves up no turns.
         """
         for client in {self._client[stream] for stream in waiting}:
             self._clients.catch_up(client)
@@ -81,46 +81,48 @@ class Shares:
         for place, stream in enumerate(waiting):
             client = self._client[stream]
             self._streams[client].catch_up(stream)
-            queues.setdefault(client, []).append((self._streams[client].had[stream], place, stream))
+            queues.setdefault(client, []).append((self._streams[client].usage[stream], place, stream))
         for queue in queues.values():
             heapq.heapify(queue)
-        clients = [(self._clients.had[client], place, client) for place, client in enumerate(queues)]
+        clients = [(self._clients.usage[client], place, client) for place, client in enumerate(queues)]
         heapq.heapify(clients)
         while clients:
             _, order, client = heapq.heappop(clients)
             _, place, stream = heapq.heappop(queues[client])
             yield waiting[stream].popleft()
             if waiting[stream]:
-                heapq.heappush(queues[client], (self._streams[client].had[stream], place, stream))
+                heapq.heappush(queues[client], (self._streams[client].usage[stream], place, stream))
             if queues[client]:
-                heapq.heappush(clients, (self._clients.had[client], order, client))
+                heapq.heappush(clients, (self._clients.usage[client], order, client))
 
 
 class _Level:
-    """How much each of one level's names has had, and the virtual time: how much one of them should have had by now."""
+    """The usage of each name of one level, and the virtual time: the usage that is due to each by now."""
 
     def __init__(self) -> None:
-        self.had: dict[Hashable, float] = {}
-        # Names that left after they had more than was their due, which they are to remember when they come back soon.
+        self.usage: dict[Hashable, float] = {}
+        # Names that left with more usage than was due, which counts again if they come back soon.
         self._debts: dict[Hashable, float] = {}
-        self._now = self._largest = 0.0
+        self._virtual_time = self._largest_charge = 0.0
 
     def join(self, name: Hashable) -> None:
-        self.had[name] = max(self._debts.pop(name, 0.0), self._now)
+        self.usage[name] = max(self._debts.pop(name, 0.0), self._virtual_time)
 
     def leave(self, name: Hashable) -> None:
-        had = self.had.pop(name)
-        if had > self._now and self.had:
-            self._debts[name] = had
-        if len(self._debts) > 2 * len(self.had) + 64 or not self.had:
-            self._debts = {name: had for name, had in self._debts.items() if had > self._now and self.had}
+        usage = self.usage.pop(name)
+        if usage > self._virtual_time and self.usage:
+            self._debts[name] = usage
+        if len(self._debts) > 2 * len(self.usage) + 64 or not self.usage:
+            self._debts = {
+                name: usage for name, usage in self._debts.items() if usage > self._virtual_time and self.usage
+            }
 
     def charge(self, name: Hashable, amount: float) -> None:
-        # Time goes on with each turn, whoever takes it: a crowd of new names cannot hold it, and others, up.
-        self._now = max(self._now, self.had[name]) + amount / len(self.had)
-        self._largest = max(self._largest, amount)
-        self.had[name] += amount
+        # Time advances with every turn: a crowd of new names cannot stop it, nor delay others.
+        self._virtual_time = max(self._virtual_time, self.usage[name]) + amount / len(self.usage)
+        self._largest_charge = max(self._largest_charge, amount)
+        self.usage[name] += amount
 
     def catch_up(self, name: Hashable) -> None:
-        # Where all are ready, nobody falls further behind than by the largest turn of another.
-        self.had[name] = max(self.had[name], self._now - self._largest)
+        # Where all are ready, none falls further behind than by the largest turn of another.
+        self.usage[name] = max(self.usage[name], self._virtual_time - self._largest_charge)

@@ -1,4 +1,4 @@
-"""The memory: every stream's state, bounded in bytes and number, and who has to go when there is no room."""
+"""The states of all streams, bounded in bytes and number, and the choice of the state to evict."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from app.strategies import ResolvedStrategy, describe_strategy
 from app.types import Origin, StreamInfo, StreamsInfo
 
 IN_USE_S = 60.0
-"""Seconds after its last request for which a stream counts as in use at least."""
+"""Seconds for which a stream counts as in use after its last request, at least."""
 LONGEST_IN_USE_S = 3600.0
-"""The same at most, however long its pauses are."""
+"""The same at most, however long the pauses between its requests."""
 
 
 class ResetScope(NamedTuple):
-    """Which states a reset means: of one stream, of one strategy, of both, or all."""
+    """The states that a reset drops: of one stream, of one strategy, of both, or all."""
 
     stream: str | None = None
     strategy: str | None = None
 
     def covers(self, key: Key) -> bool:
-        """Whether the state of ``key`` is meant."""
+        """Return whether the state of ``key`` is in the scope."""
         return self.stream in (None, key.stream) and self.strategy in (None, describe_strategy(key.strategy).name)
 
 
 @dataclass
 class StreamRecord:
-    """What is told of one state, kept beside it: looking a thousand up in the arena takes its time."""
+    """The figures shown of one state, kept beside it because looking them up in the arena is slow."""
 
-    name: ResolvedStrategy
+    strategy: ResolvedStrategy
     client: str = ""
     steps: int = 0
     bytes: int = 0
@@ -42,21 +42,21 @@ class StreamRecord:
     drift: float = 0.0
     adaptation: float = 0.0
     entropy: float = 0.0
-    used: float = 0.0
-    pause_s: float = 0.0  # between its last two requests
+    used_at: float = 0.0
+    pause_s: float = 0.0  # between the last two requests
 
-    def in_use(self, now: float) -> bool:
-        """Whether it is asked again and again: the last time no longer ago than three of its own pauses."""
+    def is_in_use(self, timestamp: float) -> bool:
+        """Return whether it gets requests regularly: the last one within three of its usual pauses."""
         patience = max(IN_USE_S, min(3 * self.pause_s, LONGEST_IN_USE_S))
-        return self.steps > 1 and now - self.used < patience
+        return self.steps > 1 and timestamp - self.used_at < patience
 
 
 class Streams:
-    """States by stream and adapter. A missing one *is* the initial state, so forgetting is resetting.
+    """States by stream and strategy. A missing state *is* the initial state, so dropping it resets the stream.
 
-    Each state belongs to the client that created it. When there is no room, a state that is not in use
-    (`StreamRecord.in_use`) is evicted: the least recently used of the client that holds the most. So a client's new
-    streams evict its own, and never, whatever their number, a stream in use or one of a client that holds fewer.
+    Each state belongs to the client that created it. When there is no room, a state that is not in use is evicted, see
+    `StreamRecord.is_in_use`: the least recently used of the client that holds the most. So a client's new streams evict
+    its own, and never, whatever their number, a stream in use or one of a client that holds fewer.
 
     Used by the event loop's thread alone.
     """
@@ -66,13 +66,13 @@ class Streams:
         self.evictions = Evictions(clock=clock)
         self._clock = clock
         self._arena = Arena()
-        self._held: OrderedDict[Key, StreamRecord] = OrderedDict()
+        self._records: OrderedDict[Key, StreamRecord] = OrderedDict()
         # The same keys by client, each in the order of use.
-        self._of: dict[str, OrderedDict[Key, None]] = {}
+        self._keys_of: dict[str, OrderedDict[Key, None]] = {}
 
     @property
     def bytes(self) -> int:
-        """Of all states."""
+        """The size of all states in bytes."""
         return self._arena.bytes
 
     @property
@@ -81,110 +81,110 @@ class Streams:
         return self._arena
 
     def holds(self, key: Key) -> bool:
-        """Whether there is a state of ``key``."""
-        return key in self._held
+        """Return whether there is a state of ``key``."""
+        return key in self._records
 
     def origin(self, key: Key) -> Origin:
-        """Whether there is a state of ``key``, or was one that had to go. After very many evictions that is unknown."""
-        return "live" if key in self._held else "evicted" if key in self.evictions else "new"
+        """Return whether ``key`` has a state (live), lost it to a recent eviction (evicted), or neither (new)."""
+        return "live" if key in self._records else "evicted" if key in self.evictions else "new"
 
     def has_room(self, key: Key, client: str) -> bool:
-        """Whether there is a state of ``key``, or ``client`` may begin one now."""
-        if key in self._held or not self._held:
+        """Return whether ``key`` has a state, or ``client`` may create one now."""
+        if key in self._records or not self._records:
             return True
-        mean = self.bytes / len(self._held)
-        fits = len(self._held) < self.capacity and self.bytes + mean <= self.capacity_bytes
+        mean = self.bytes / len(self._records)
+        fits = len(self._records) < self.capacity and self.bytes + mean <= self.capacity_bytes
         return fits or self._victim(client) is not None
 
     def memories(self, keys: set[Key]) -> Mapping[Key, Memory]:
-        """The states of those of ``keys`` that have one, until the next commit; reading them counts as use."""
-        held = [key for key in keys if key in self._held]
-        for key in held:
+        """Return the states of those of ``keys`` that have one, valid until the next commit; this counts as use."""
+        live = [key for key in keys if key in self._records]
+        for key in live:
             self._touch(key)
-        return {key: self._arena[key] for key in held}
+        return {key: self._arena[key] for key in live}
 
     def commit(self, key: Key, memory: Memory, client: str = "") -> None:
-        """Make ``memory`` the state of ``key``, and let others go if there is no room.
+        """Make ``memory`` the state of ``key``, and evict other states if there is no room.
 
-        ``client`` is whose the stream is if it begins here. If nobody has to give way, it is not remembered.
+        ``client`` becomes the owner of a new state. If no other state may be evicted, this one is not kept.
         """
         self._arena[key] = memory
-        held = self._held.get(key)
-        if held is None:
-            held = self._held[key] = StreamRecord(describe_strategy(key.strategy), client, used=self._clock())
-            self._of.setdefault(client, OrderedDict())[key] = None
+        record = self._records.get(key)
+        if record is None:
+            record = self._records[key] = StreamRecord(describe_strategy(key.strategy), client, used_at=self._clock())
+            self._keys_of.setdefault(client, OrderedDict())[key] = None
             self.evictions.discard(key)
-        held.steps, held.bytes = memory.steps, memory.bytes
+        record.steps, record.bytes = memory.steps, memory.bytes
         self._touch(key)
-        while len(self._held) > 1 and (self.bytes > self.capacity_bytes or len(self._held) > self.capacity):
-            gone = self._victim(held.client, key)
-            if gone is None:
-                # States grow while they learn: then memory is bounded all the same.
-                gone = key if held.steps <= 1 else next(iter(self._held))
-            whose = self._drop(gone)
-            self.evictions.add(gone, whose, len(self._held))
+        while len(self._records) > 1 and (self.bytes > self.capacity_bytes or len(self._records) > self.capacity):
+            victim = self._victim(record.client, key)
+            if victim is None:
+                # States can grow while they learn: memory stays bounded then too.
+                victim = key if record.steps <= 1 else next(iter(self._records))
+            owner = self._drop(victim)
+            self.evictions.add(victim, owner, len(self._records))
 
     def note(self, key: Key, images: int, drift: float, adaptation: float, entropy: float) -> None:
-        """Record what the last committed request of ``key`` looked like."""
-        held, now = self._held.get(key), self._clock()
-        if held is not None:
-            held.images += images
-            held.drift, held.adaptation, held.entropy = drift, adaptation, entropy
-            held.pause_s, held.used = now - held.used, now
+        """Record the figures of the last committed request of ``key``."""
+        record, timestamp = self._records.get(key), self._clock()
+        if record is not None:
+            record.images += images
+            record.drift, record.adaptation, record.entropy = drift, adaptation, entropy
+            record.pause_s, record.used_at = timestamp - record.used_at, timestamp
 
     def forget(self, scope: ResetScope) -> int:
-        """Drop the states that ``scope`` covers; how many there were."""
-        gone = [key for key in self._held if scope.covers(key)]
-        for key in gone:
+        """Drop the states that ``scope`` covers, and return their number."""
+        keys = [key for key in self._records if scope.covers(key)]
+        for key in keys:
             self._drop(key)
         self.evictions.drop(scope.covers)
-        return len(gone)
+        return len(keys)
 
     def info(self) -> StreamsInfo:
-        """All streams, the most recently used first."""
-        now = self._clock()
-        listed = [_told(str(key.stream), held, now) for key, held in reversed(self._held.items())]
-        return StreamsInfo(listed, self.bytes, self.capacity_bytes, self.evictions.count)
+        """Describe all states, the most recently used first."""
+        timestamp = self._clock()
+        infos = [_stream_info(str(key.stream), record, timestamp) for key, record in reversed(self._records.items())]
+        return StreamsInfo(infos, self.bytes, self.capacity_bytes, self.evictions.count)
 
     def _touch(self, key: Key) -> None:
-        self._held.move_to_end(key)
-        self._of[self._held[key].client].move_to_end(key)
+        self._records.move_to_end(key)
+        self._keys_of[self._records[key].client].move_to_end(key)
 
     def _drop(self, key: Key) -> str:
-        client = self._held.pop(key).client
-        del self._arena[key], self._of[client][key]
-        if not self._of[client]:
-            del self._of[client]
+        client = self._records.pop(key).client
+        del self._arena[key], self._keys_of[client][key]
+        if not self._keys_of[client]:
+            del self._keys_of[client]
         return client
 
-    def _victim(self, client: str, but: Key | None = None) -> Key | None:
-        """The state that has to go for a new one of ``client``; None where all that might are in use.
+    def _victim(self, client: str, spared: Key | None = None) -> Key | None:
+        """Return the state to evict for a new one of ``client``, None where all candidates are in use.
 
-        Where nobody else has any, the least recently used goes though it is in use: a client harms only itself.
+        Where no other client has states, the least recently used goes though it is in use: a client harms only itself.
         """
-        now, own = self._clock(), len(self._of.get(client, ()))
-        # Most often the first of them has one. Its own come before those of others that hold as many.
-        for holder in sorted(self._of, key=lambda other: (-len(self._of[other]), other != client)):
-            if len(self._of[holder]) < own:
+        timestamp, own_count = self._clock(), len(self._keys_of.get(client, ()))
+        # Mostly the first holder has a victim. The client's own come before those of others that hold as many.
+        for holder in sorted(self._keys_of, key=lambda name: (-len(self._keys_of[name]), name != client)):
+            if len(self._keys_of[holder]) < own_count:
                 return None
-            for key in self._of[holder]:
-                if key != but and not self._held[key].in_use(now):
+            for key in self._keys_of[holder]:
+                if key != spared and not self._records[key].is_in_use(timestamp):
                     return key
-        if self._of.keys() - {client}:
+        if self._keys_of.keys() - {client}:
             return None
-        return next((key for key in self._held if key != but), None)
+        return next((key for key in self._records if key != spared), None)
 
 
-def _told(stream: str, held: StreamRecord, now: float) -> StreamInfo:
+def _stream_info(stream: str, record: StreamRecord, timestamp: float) -> StreamInfo:
     return StreamInfo(
         stream=stream,
-        strategy=held.name.name,
-        params=held.name.params,
-        steps=held.steps,
-        images=held.images,
-        bytes=held.bytes,
-        drift=held.drift,
-        adaptation=held.adaptation,
-        entropy=held.entropy,
-        age_s=now - held.used,
+        strategy=record.strategy.name,
+        params=record.strategy.params,
+        steps=record.steps,
+        images=record.images,
+        bytes=record.bytes,
+        drift=record.drift,
+        adaptation=record.adaptation,
+        entropy=record.entropy,
+        age_s=timestamp - record.used_at,
     )

@@ -1,4 +1,4 @@
-"""Places in the queue: of requests and of resets, and what requests get."""
+"""The entries of the queue, requests and resets, and the results of requests."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from app.types import Origin
 class Ticket:
     """A request's place in the queue, taken when it arrives and filled when its images are decoded.
 
-    ``start`` makes its stream new before it, ``end`` forgets it afterwards. ``clock`` stops when its forward begins.
-    ``client`` is who asks, ``count`` how many images there are, ``epoch`` is set by the queue.
+    ``start`` resets the stream before the request, ``end`` after it. ``clock`` is stopped when the forward starts.
+    ``count`` is the number of images, ``epoch`` is set by the queue.
     """
 
     key: Key
@@ -42,29 +42,29 @@ class Ticket:
 
     @property
     def flow(self) -> Flow:
-        """Whose turn it takes."""
+        """The stream and client whose turn it takes."""
         return Flow(self.key.stream, self.client, self.epoch)
 
     @property
-    def learns(self) -> bool:
-        """Whether its stream has something to learn from it once it is answered."""
+    def has_lesson(self) -> bool:
+        """True if its stream learns from it after the answer."""
         return self.update and not self.end and learner_of(self.key.strategy) is not None
 
-    def begin(self, now: float) -> None:
-        """It is in a forward from now on: its time no longer runs, and its step can no longer be called off."""
-        self.started = now
+    def start_forward(self, timestamp: float) -> None:
+        """Mark the forward as started: the timeout no longer runs, and the step can no longer be cancelled."""
+        self.started = timestamp
         if self.clock is not None:
             self.clock.reschedule(None)
 
     @property
-    def begun(self) -> bool:
-        """Whether its forward has begun, so that its step can no longer be called off."""
+    def is_started(self) -> bool:
+        """True once its forward has started, so that its step can no longer be cancelled."""
         return self.started > 0
 
 
 @dataclass(eq=False)
 class Barrier:
-    """A reset's place in the queue: after the requests that came before it, ahead of those that came later."""
+    """A reset's place in the queue: after all earlier requests and ahead of all later ones."""
 
     scope: ResetScope
     answer: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -72,7 +72,7 @@ class Barrier:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a forward gives one request."""
+    """The result of a forward for one request."""
 
     output: Output
     drift: float
@@ -83,4 +83,4 @@ class Result:
     weight: float = 1.0
     commit_ms: float = 0.0
     state_origin: Origin = "live"
-    lesson: Lesson | None = None  # what the stream has yet to learn from the request
+    lesson: Lesson | None = None  # the pending lesson from the request

@@ -115,7 +115,7 @@ async def test_a_stream_that_had_to_leave_during_its_lesson_does_not_come_back(
     held = Held(engine, monkeypatch)
     await engine.predict(Call([png(1), png(2)], "a", LEARNS))
     await _until(held.begun)
-    key = next(iter(engine._streams._held))
+    key = next(iter(engine._streams._records))
     engine._streams.commit(Key("b", strategy("adabn")), engine._streams.memories({key})[key]._replace(parts=()))
     held.gate.set()
     # The next request of that stream waits for the lesson.
@@ -193,7 +193,7 @@ async def test_what_a_lesson_takes_is_told_while_it_is_learned(monkeypatch: pyte
 async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> None:
     each = warmed()._model.lessons.per_image
     engine = warmed(max_lesson_bytes=2 * each)
-    with pytest.raises(TooLargeError, match=f"3 images at once takes {3 * each} bytes") as refusal:
+    with pytest.raises(TooLargeError, match=f"3 images at once needs {3 * each} bytes") as refusal:
         await engine.predict(Call([png(1)] * 3, "a", LEARNS))
     assert "at most 2 images" in refusal.value.hint
     with pytest.raises(TooLargeError, match="64 images at once") as refusal:

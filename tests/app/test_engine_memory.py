@@ -30,7 +30,7 @@ async def test_bytes_per_stream_are_what_the_description_says(strategy: str) -> 
     # Behind the lessons of streams that learn.
     names = ["alone", *(f"s{i}" for i in range(5))]
     await burst(engine, [Call([png(1)], name, strategy, update=False) for name in names])
-    held = engine._streams.memories({key for key in engine._streams._held if key.stream != "first"})
+    held = engine._streams.memories({key for key in engine._streams._records if key.stream != "first"})
     assert len(held) == 6
     for memory in held.values():
         assert memory.row.is_contiguous()

@@ -177,7 +177,9 @@ async def test_bfloat16_answers_close_to_single_precision_and_remembers_in_it() 
     for call in calls:
         exact, rounded = await engine.predict(call), await half.predict(call)
         assert torch.allclose(exact.probabilities, rounded.probabilities, atol=0.05)
-    assert {memory.row.dtype for memory in half._streams.memories(set(half._streams._held)).values()} == {torch.float32}
+    assert {memory.row.dtype for memory in half._streams.memories(set(half._streams._records)).values()} == {
+        torch.float32
+    }
     assert half.stream("s")[0].bytes == half.describe().state_bytes["adabn"]
     await engine.close()
     await half.close()

@@ -170,7 +170,7 @@ def held(engine: Engine) -> dict[str, int]:
             f"streams of {name}": len(one._waiting) + len(one._client) + len(one._streams)
             for name, one in shares.items()
         }
-        | {f"clients of {name}": len(one._clients.had) + len(one._clients._debts) for name, one in shares.items()}
+        | {f"clients of {name}": len(one._clients.usage) + len(one._clients._debts) for name, one in shares.items()}
         | {
             "queue": len(batcher),
             "requests": batcher._places._requests.total() + len(batcher._places._requests),
@@ -178,7 +178,7 @@ def held(engine: Engine) -> dict[str, int]:
             "of clients": len(batcher._places._of_client),
             "lessons": len(batcher._lessons) + engine._forward_stage.lesson_bytes,
             "unanswered names": sum(not entry.answer.done() for entry in engine._replays._entries.values()),
-            "decoding threads": len(decoders._begun),
+            "decoding threads": len(decoders._started_at),
         }
     )
 
@@ -191,7 +191,7 @@ async def replayed(queue: Queue, applied: set[Barrier]) -> tuple[Engine, dict[Ti
         if isinstance(place, Barrier):
             if place in applied:
                 await quiet.reset(place.scope.stream, place.scope.strategy)
-        elif place.begun and one.call is not None:
+        elif place.is_started and one.call is not None:
             call = Call(**{**vars(one.call), "request_id": None, "timeout_s": None})
             answers[place] = await quiet.predict(call)
     return quiet, answers

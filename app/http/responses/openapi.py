@@ -121,7 +121,7 @@ _ERRORS: dict[int, dict[str, Any]] = {
     413: wire("200 images in one request, at most 128 are accepted; send them in several", "too_large", "files"),
     415: wire("bodies of type 'text/plain' are not read; send an image, a form or JSON", "unsupported_media_type"),
     422: wire("unknown strategy 'adabm': choose one of source, bn, adabn", "unknown_strategy", "strategy"),
-    429: wire("256 requests of stream 'camera-7' wait already; send more slowly", "stream_busy", "stream"),
+    429: wire("the queue of stream 'camera-7' is full (256 waiting); send more slowly", "stream_busy", "stream"),
     500: wire("internal error; the server's log tells more", "internal"),
     501: wire("shared memory is not supported; send the data in the body", "unsupported", "inputs[0].parameters"),
     503: wire("the engine is closing; try again, or see /readyz", "unavailable"),

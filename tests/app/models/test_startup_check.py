@@ -502,8 +502,8 @@ def test_describe_shows_what_the_check_found(tmp_path: Path, monkeypatch: pytest
     softmaxed, untrained, unreached, learning = info["notes"]
     assert "untrained layers" in untrained
     assert "ends in a softmax" in softmaxed
-    assert "1 BatchNorm layers are not reached by its forward, nor adapted: aux" in unreached
-    assert "no strategy that learns can move anything" in learning
+    assert "1 BatchNorm layers are not used in the forward, so they are not adapted: aux" in unreached
+    assert "learners cannot train this model" in learning
     assert [site["name"] for site in info["sites"]] == ["bn"]
     refused = CliRunner().invoke(
         cli, ["describe", "--model", "python:nets.py:Net", "--size", "16", "--strategy", "tent"]

@@ -162,7 +162,7 @@ async def test_what_is_lent_for_a_block_comes_back_however_it_ends() -> None:
     [pytest.param(1, 1, 8, id="stream"), pytest.param(16, 1, 12, id="client"), pytest.param(16, 16, 16, id="all")],
 )
 async def test_where_something_is_left_nobody_holds_all(streams: int, clients: int, most: int) -> None:
-    budget = Budget(16, is_left=True)
+    budget = Budget(16, keeps_reserve=True)
     flows = [Flow(f"s{i % streams}", f"c{i % clients}") for i in range(20)]
     tasks = [asyncio.ensure_future(budget.take(1, flow)) for flow in flows]
     await asyncio.sleep(0.01)
@@ -174,11 +174,11 @@ async def test_where_something_is_left_nobody_holds_all(streams: int, clients: i
         await asyncio.sleep(0)
         budget.give_back(1, flow)
     await asyncio.gather(*tasks)
-    assert (budget.lent, len(budget), +budget._held) == (0, 0, {})
+    assert (budget.lent, len(budget), +budget._holdings) == (0, 0, {})
 
 
 async def test_where_something_is_left_nothing_goes_ahead_of_a_reset_that_it_came_after() -> None:
-    budget = Budget(4, is_left=True)
+    budget = Budget(4, keeps_reserve=True)
     await budget.take(2, Flow("s", "c"))
     before = asyncio.ensure_future(budget.take(2, Flow("s", "c")))
     await asyncio.sleep(0)

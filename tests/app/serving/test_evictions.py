@@ -131,7 +131,7 @@ def test_a_client_with_many_streams_in_use_takes_none_from_one_with_few() -> Non
 
 
 def test_the_oldest_names_are_forgotten_first() -> None:
-    evictions = Evictions(most=3)
+    evictions = Evictions(max_keys=3)
     keys = [Key(name, Source()) for name in "abcde"]
     for key in keys:
         evictions.add(key, "", 1)
@@ -159,8 +159,8 @@ def test_whoever_comes_nobody_in_use_goes_and_the_room_is_never_exceeded(seed: i
     for _ in range(400):
         room.clock.now += float(draw.choice((0.0, 1.0, 30.0)))
         client = "xyz"[draw.integers(3)]
-        used = {str(key.stream) for key, held in room.streams._held.items() if held.in_use(room.clock.now)}
+        used = {str(key.stream) for key, record in room.streams._records.items() if record.is_in_use(room.clock.now)}
         room.ask(f"{client}{draw.integers(8)}", client)
         assert used <= room.names()
         assert len(room.names()) <= 6
-        assert sum(map(len, room.streams._of.values())) == len(room.names())
+        assert sum(map(len, room.streams._keys_of.values())) == len(room.names())

@@ -60,7 +60,7 @@ IMPOSSIBLE: dict[str, tuple[Tensor, str]] = {
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
 def test_what_no_picture_can_give_is_refused_and_told_how_it_came_about(kind: str) -> None:
     bad, mistake = IMPOSSIBLE[kind]
-    with pytest.raises(FieldError, match=r"of a picture normalized for this model from -2\.118 to 2\.64") as caught:
+    with pytest.raises(FieldError, match=r"of an image normalized for this model from -2\.118 to 2\.64") as caught:
         InputRange(IMAGENET).check(torch.cat([normalized(picture()), bad, bad]))
     assert caught.value.location == "images[1]"
     assert f"{float(bad.min()):.4g} to {float(bad.max()):.4g}" in caught.value.message

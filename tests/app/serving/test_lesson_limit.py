@@ -17,13 +17,13 @@ from app.settings import Settings
 CPU = torch.device("cpu")
 
 
-def limit(most: int | None = 1000, budget: int = 8000) -> LessonLimit:
+def limit(max_bytes: int | None = 1000, budget: int = 8000) -> LessonLimit:
     memory = LessonMemory()
     memory.per_image = 100
-    made = LessonLimit(memory, Settings(max_lesson_bytes=most, max_memory_bytes=budget), CPU)
-    made.begin()
+    lessons = LessonLimit(memory, Settings(max_lesson_bytes=max_bytes, max_memory_bytes=budget), CPU)
+    lessons.begin()
     assert memory.together == budget // 8 // 100
-    return made
+    return lessons
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_what_fits_passes(name: str, params: dict[str, int], images: int) -> Non
 @pytest.mark.parametrize(
     ("name", "params", "images", "location", "words"),
     [
-        ("tent", {}, 11, "images", "11 images at once takes 1100 bytes of memory, and it may take 1000"),
-        ("core", {}, 128, "images", "128 images at once takes 12800 bytes"),
-        ("rotta", {}, 1, "params", "64 images at once takes 6400 bytes"),
-        ("rotta", {"capacity": 11}, 1, "params", "11 images at once takes 1100 bytes"),
+        ("tent", {}, 11, "images", "11 images at once needs 1100 bytes of memory, and the limit is 1000"),
+        ("core", {}, 128, "images", "128 images at once needs 12800 bytes"),
+        ("rotta", {}, 1, "params", "64 images at once needs 6400 bytes"),
+        ("rotta", {"capacity": 11}, 1, "params", "11 images at once needs 1100 bytes"),
     ],
 )
 def test_what_can_never_fit_is_refused_with_a_way_out(
@@ -61,7 +61,7 @@ def test_what_can_never_fit_is_refused_with_a_way_out(
 
 
 def test_by_default_half_of_the_machines_memory_is_for_it() -> None:
-    assert limit(None).most == usable_bytes(CPU) // 2
+    assert limit(None).max_bytes == usable_bytes(CPU) // 2
     limit(None).check(strategy("tent"), 128)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.serving.pace import Pace, shared
+from app.serving.pace import Pace, images_through
 
 
 def test_nothing_is_known_before_the_first() -> None:
@@ -44,4 +44,4 @@ def test_the_newest_forwards_weigh_most() -> None:
 
 @pytest.mark.parametrize(("images", "others", "through"), [(5, [], 5), (5, [2, 100], 12), (1, [64], 2), (64, [1], 65)])
 def test_streams_that_take_turns_are_through_together(images: int, others: list[int], through: int) -> None:
-    assert shared(images, others) == through
+    assert images_through(images, others) == through

@@ -58,7 +58,7 @@ async def test_where_there_is_no_answer_one_of_those_who_wait_makes_it() -> None
 
 async def test_the_oldest_go_when_there_is_no_room() -> None:
     size = OVERHEAD + 40
-    replays = Replays(kept_bytes=3 * size)
+    replays = Replays(max_bytes=3 * size)
     for i in range(10):
         assert await replays.find(("a", str(i)), b"x") is None
         replays.keep(("a", str(i)), prediction(i))
@@ -69,7 +69,7 @@ async def test_the_oldest_go_when_there_is_no_room() -> None:
 
 
 async def test_they_go_after_a_while_but_not_those_that_are_being_made() -> None:
-    replays = Replays(kept_s=0.02)
+    replays = Replays(max_age_s=0.02)
     assert await replays.find(("a", "made"), b"x") is None
     assert await replays.find(("a", "kept"), b"x") is None
     replays.keep(("a", "kept"), prediction(1))
@@ -84,7 +84,7 @@ async def test_they_go_after_a_while_but_not_those_that_are_being_made() -> None
 async def test_a_name_stands_for_one_request() -> None:
     replays = Replays()
     assert await replays.find(("a", "1"), b"x") is None
-    with pytest.raises(FieldError, match="another request of stream 'a' was sent under the name '1'"):
+    with pytest.raises(FieldError, match="request id '1' was already used for a different request of stream 'a'"):
         await replays.find(("a", "1"), b"y")
     replays.keep(("a", "1"), prediction(1))
     with pytest.raises(FieldError):

@@ -125,10 +125,10 @@ def test_nothing_is_remembered_of_streams_that_are_through(streams: int) -> None
         shares.enter(Flow(i))
         shares.charge(i, 1)
         shares.leave(i)
-    assert sum(len(level.had) + len(level._debts) for level in shares._streams.values()) < 100
+    assert sum(len(level.usage) + len(level._debts) for level in shares._streams.values()) < 100
     shares.leave("stays")
     assert not shares._streams
-    assert not shares._clients.had
+    assert not shares._clients.usage
     assert not shares._clients._debts
 
 

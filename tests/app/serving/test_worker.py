@@ -64,7 +64,7 @@ async def test_a_thread_that_ends_fails_its_job_those_that_wait_and_those_that_c
     found = await asyncio.wait_for(asyncio.gather(running, *waiting, return_exceptions=True), 5)
     assert [type(error) for error in found] == [EngineClosedError] * 4
     assert not worker.alive
-    with pytest.raises(EngineClosedError, match="the model thread is gone"):
+    with pytest.raises(EngineClosedError, match="the model thread has ended"):
         await worker.run(lambda: 1)
 
 
