@@ -45,7 +45,7 @@ def with_one(value: float) -> Tensor:
 IMPOSSIBLE: dict[str, tuple[Tensor, str]] = {
     "raw pixels": ((255 * picture()).round(), "raw pixels, 0 to 255"),
     "raw pixels, resized": (255 * picture(), "raw pixels, 0 to 255"),
-    "raw pixels of 16-bit": ((65535 * picture()).round(), "16 bits"),
+    "raw pixels of 16 bits": ((65535 * picture()).round(), "16-bit"),
     "normalized without the division": (normalized(255 * picture()), "check the preprocessing"),
     "divided by the deviation only": (255 * picture() / STD, "check the preprocessing"),
     "less the mean of 0 to 255": (255 * (picture() - MEAN), "check the preprocessing"),
