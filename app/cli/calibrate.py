@@ -19,7 +19,7 @@ from app.cli.tables import show
 
 if TYPE_CHECKING:
     from adapters import Strategy
-    from app.evaluation.temperature.collect import Fitted
+    from app.evaluation.temperature.collect import FittedTemperature
     from app.settings import Settings
 
 CALIBRATE_EXAMPLES = """\
@@ -90,7 +90,7 @@ def _front(text: str) -> Strategy:
     """The strategy to fit for: that of the text, or what stands before the temperature in it."""
     from adapters import load_plugins, name_of
     from app.evaluation.specs import check_specs, parse_specs
-    from app.evaluation.temperature.collect import check_front
+    from app.evaluation.temperature.collect import check_temperature_fits
     from app.strategies import in_front, key_of, resolve
 
     load_plugins()
@@ -105,13 +105,13 @@ def _front(text: str) -> Strategy:
         typer.echo(
             f"renorm: the temperature in '{name_of(strategy)}' divides the scores of '{key}': fitting it", err=True
         )
-    check_front(front)
+    check_temperature_fits(front)
     return front
 
 
 async def _fitted(
     settings: Settings, data: Path, front: Strategy, batch: int, limit: int | None, held_out: float, skip_unknown: bool
-) -> tuple[str, Fitted]:
+) -> tuple[str, FittedTemperature]:
     from app.evaluation.temperature.collect import fit, open_labelled
     from app.models.labels import ClassNames
     from app.strategies import model_of
@@ -130,7 +130,7 @@ async def _fitted(
         await engine.close()
 
 
-def _keep_and_tell(settings: Settings, model: str, front: Strategy, fitted: Fitted, *, json: bool) -> None:
+def _keep_and_tell(settings: Settings, model: str, front: Strategy, fitted: FittedTemperature, *, json: bool) -> None:
     from adapters import name_of
     from app.strategies import file_of, key_of
     from app.temperatures import Temperatures

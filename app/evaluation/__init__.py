@@ -1,1 +1,1 @@
-"""Which strategy is best on a model and its data: streams, runs, figures and the report of `renorm evaluate`."""
+"""Comparison of strategies on a model and its data: streams, runs, metrics and the report of `renorm evaluate`."""

@@ -1,4 +1,4 @@
-"""How error and drift go on over a stream, as running means of few points."""
+"""Error and drift over a stream, as running means of few points."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from app.evaluation.types import Result
 
 POINTS = 80
-"""How many windows begin along a long stream: a curve has a few points less."""
+"""Windows that start along a long stream; a curve has a few points less."""
 
-CALM = 50
-"""Images that an error is a mean over at least, where the stream has four times as many: of fewer it is a zigzag."""
+MIN_ERROR_WINDOW = 50
+"""Images in each window of an error curve at least, where the stream has four times as many: fewer give a zigzag."""
 
 
 class Curve(NamedTuple):
@@ -31,9 +31,8 @@ class Curve(NamedTuple):
 def running_mean(values: NDArray[np.floating], strides: int = 2, minimum: int = 2) -> Curve:
     """Means of ``values``, ``[T]``: windows begin every T / `POINTS` values and are ``strides`` times as long.
 
-    They are of ``minimum`` values or more, but not of more than a quarter of all. Values that are not finite are left
-    out. A window holds two values or more, so streams of few images have fewer points, and one of a single image has
-    one.
+    Each window holds ``minimum`` values or more, but at most a quarter of all. Values that are not finite are left out.
+    Short streams have fewer points, and a stream of a single image has one.
 
     Raises:
         ValueError: there are no values.
@@ -59,7 +58,7 @@ def _sums(values: NDArray[np.float64], starts: NDArray[np.int64], window: int) -
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """NaN where there is nothing below."""
+    """Return the quotients, NaN where the denominator is 0."""
     ratios: NDArray[np.float64] = np.full(len(numerator), math.nan, np.float64)
     np.divide(numerator, denominator, out=ratios, where=denominator > 0)
     return ratios
@@ -67,22 +66,22 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
 
 def error_curve(result: Result) -> Curve:
     """Error in percent over the stream."""
-    return running_mean(100.0 * (result.predicted != result.label), _strides(result), CALM)
+    return running_mean(100.0 * (result.predicted != result.label), _strides(result), MIN_ERROR_WINDOW)
 
 
 def drift_curve(result: Result) -> Curve:
-    """Drift over the stream, as requests were told it; images of a request share it, so no error can be told."""
+    """Drift over the stream as requests report it; the images of a request share it, so there is no standard error."""
     curve = running_mean(result.drift, _strides(result))
     return curve._replace(error=np.full(len(curve.value), math.nan))
 
 
 def _strides(result: Result) -> int:
-    # Nothing is blurred by long windows where domains are mixed, or there is only one, and noise is what is left.
+    # Long windows blur nothing where domains are mixed or there is only one: only noise is left.
     return 2 if len(stretches(result.domain)) > 1 else 8
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """The mean of several, at the positions of the shortest; the others are read between their points."""
+    """The mean of several curves, at the positions of the shortest; the others are interpolated."""
     shortest = min(curves, key=lambda curve: curve.position[-1])
     values = np.stack([np.interp(shortest.position, curve.position, curve.value) for curve in curves])
     errors = np.stack([np.interp(shortest.position, curve.position, curve.error) for curve in curves])

@@ -1,7 +1,7 @@
-"""What can go wrong before an evaluation starts; siblings of what can go wrong in the server.
+"""Errors before an evaluation starts; siblings of the errors of the server.
 
-EvaluationError           the user can mend it: an order, a protocol or a number that does not exist
-├── DataError             the data are not there, or not laid out as they must be
+EvaluationError           a wrong option, which the user can fix: an unknown order, protocol or number
+├── DataError             the data are missing, or their layout is wrong
 └── StreamFileError       a saved stream cannot be read, or belongs to other data
 """
 
@@ -11,11 +11,11 @@ from app.errors import RenormError
 
 
 class EvaluationError(RenormError):
-    """What was asked for cannot be evaluated."""
+    """The evaluation cannot run with these options."""
 
 
 class DataError(EvaluationError):
-    """The data are not there, or not laid out as they must be."""
+    """The data are missing, or their layout is wrong."""
 
 
 class StreamFileError(EvaluationError):

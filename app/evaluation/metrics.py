@@ -1,4 +1,4 @@
-"""Figures of runs: error, calibration and speed of each; means over seeds and differences to the frozen model.
+"""Metrics of runs: error, calibration and speed of each; means over seeds and differences to the frozen model.
 
 Errors, confidences and calibration errors are in percent, differences of errors in points. NaN means not known.
 """
@@ -30,7 +30,7 @@ class Bins(NamedTuple):
 
     images: NDArray[np.int64]
     confidence: NDArray[np.float64]  # sum over the bin's images, each between 0 and 1
-    correct: NDArray[np.float64]  # number of the bin's images that were answered rightly
+    correct: NDArray[np.float64]  # number of the bin's images with a correct prediction
 
     def ece(self) -> float:
         """Expected calibration error in percent: ``sum_b n_b / n |accuracy_b - confidence_b|``.
@@ -45,7 +45,7 @@ NO_BINS = Bins(np.zeros(BINS, np.int64), np.zeros(BINS), np.zeros(BINS))
 
 
 class Place(NamedTuple):
-    """Where strategies are compared: a protocol, an order and a request size."""
+    """A condition for comparing strategies: protocol, order and request size."""
 
     protocol: str
     order: str
@@ -57,7 +57,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What is told of one run."""
+    """The metrics of one run."""
 
     cell: Cell
     images: int
@@ -94,7 +94,7 @@ def reliability(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) ->
         ValueError: no images, or a confidence that is not between 0 and 1 (by more than rounding).
     """
     if not len(confidence):
-        raise ValueError("no images, so nothing can be measured: give at least one")
+        raise ValueError("there are no images to measure")
     if not bool(np.all((confidence >= 0) & (confidence <= 1 + 1e-5))):
         raise ValueError("a confidence is not between 0 and 1: give the probability of the predicted class")
     bins = np.clip(np.searchsorted(_EDGES, confidence, side="left") - 1, 0, BINS - 1)
@@ -105,7 +105,7 @@ def reliability(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) ->
     )
 
 
-def pooled(bins: Iterable[Bins]) -> Bins:
+def pool_bins(bins: Iterable[Bins]) -> Bins:
     """The bins of several runs as one. At least one is needed."""
     images, confidence, correct = zip(*bins, strict=True)
     return Bins(np.sum(images, 0), np.sum(confidence, 0), np.sum(correct, 0))
@@ -115,7 +115,7 @@ def measure(result: Result) -> Figures:
     """The figures of one run.
 
     Raises:
-        ValueError: the run has no images, or a confidence that is none; the message names the cell.
+        ValueError: the run has no images, or an invalid confidence; the message names the cell.
     """
     wrong = result.predicted != result.label
     try:
@@ -141,15 +141,15 @@ def measure_all(results: Iterable[Result]) -> list[Figures]:
     """The figures of all runs: by strategy in the order given, then protocol, order as given, batch and seed.
 
     Raises:
-        ValueError: there are none, a cell was given twice, or a run cannot be measured.
+        ValueError: there are no results, a cell appears twice, or a run cannot be measured.
     """
     figures = [measure(result) for result in results]
     if not figures:
-        raise ValueError("no results, so there is nothing to report: at least one run has to succeed")
+        raise ValueError("there are no results to report: at least one run has to succeed")
     cells = [run.cell for run in figures]
     duplicate = next((cell for cell in cells if cells.count(cell) > 1), None) if len(set(cells)) < len(cells) else None
     if duplicate is not None:
-        raise ValueError(f"{duplicate} was given twice: give one result for each cell")
+        raise ValueError(f"{duplicate} appears twice: give one result for each cell")
     strategies, protocols, orders = (ranks(str(cell[i]) for cell in cells) for i in range(3))
     protocol_ranks = {name: i - len(PROTOCOLS) for i, name in enumerate(PROTOCOLS)}
 
@@ -185,7 +185,7 @@ def summarize(figures: Iterable[Figures]) -> list[Summary]:
 
 
 def worst(summaries: Iterable[Summary]) -> Summary | None:
-    """The one that is furthest above the frozen model; None where no difference is known."""
+    """Return the summary furthest above the frozen model; None where no difference is known."""
     comparable = [summary for summary in summaries if math.isfinite(summary.difference)]
     return max(comparable, key=lambda summary: summary.difference, default=None)
 

@@ -1,4 +1,4 @@
-"""Strategies as a person writes them: ``adabn+lame:memory=64,when=correlated``, several with commas between them."""
+"""The text form of strategies: ``adabn+lame:memory=64,when=correlated``, several with commas between them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from app.evaluation.errors import EvaluationError
 from app.strategies import resolve
 
 Scalar: TypeAlias = str | int | float | bool | None
-"""What the value of a hyperparameter can be."""
+"""The type of the value of a hyperparameter."""
 
 _EXAMPLE = "write a strategy as NAME or NAME:PARAMETER=VALUE,PARAMETER=VALUE, such as adabn:momentum=0.2"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A strategy's name and hyperparameters, sorted by name; those that are left out have their defaults."""
+    """A strategy's name and hyperparameters, sorted by name; omitted ones have their defaults."""
 
     strategy: str
     hyperparameters: tuple[tuple[str, Scalar], ...] = ()
@@ -33,7 +33,7 @@ class Spec:
 
     @property
     def text(self) -> str:
-        """The one way to write it: `parse_specs` reads it back to an equal one."""
+        """The canonical text, which `parse_specs` reads back to an equal spec."""
         params = ",".join(f"{name}={_written(value)}" for name, value in self.hyperparameters)
         return f"{self.strategy}:{params}" if params else self.strategy
 
@@ -45,7 +45,7 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
     the strategy before it. Values are numbers, ``true``, ``false`` and ``null`` as JSON has them; all else is text.
 
     Raises:
-        EvaluationError: a word is neither a strategy nor a hyperparameter of one, or a hyperparameter is given twice.
+        EvaluationError: a word is neither a strategy nor a hyperparameter of one, or a hyperparameter appears twice.
     """
     entries: list[tuple[str, dict[str, Scalar]]] = []
     for text in texts:
@@ -54,11 +54,11 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
             name, colon, text_of_params = word.partition(":")
             if "=" in name:
                 if len(entries) == start:
-                    _refuse(f"'{word}' is a hyperparameter, but no strategy stands before it")
+                    _refuse(f"'{word}' is a hyperparameter without a strategy before it")
                 _give(*entries[-1], word)
                 continue
             if not name or (colon and not text_of_params):
-                _refuse(f"'{word}' in '{text}' is no strategy")
+                _refuse(f"'{word}' in '{text}' is not a strategy")
             entries.append((name, {}))
             if colon:
                 _give(*entries[-1], text_of_params)
@@ -68,7 +68,7 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
 
 
 def check_specs(specs: Iterable[Spec]) -> None:
-    """Refuse what this installation does not have.
+    """Check that this installation has these strategies.
 
     Raises:
         EvaluationError: a strategy or a hyperparameter is unknown, or a value is out of range.
@@ -83,9 +83,9 @@ def check_specs(specs: Iterable[Spec]) -> None:
 def _give(name: str, params: dict[str, Scalar], word: str) -> None:
     parameter, equals, value = word.partition("=")
     if not parameter or not equals or not value:
-        _refuse(f"'{word}' is no hyperparameter of '{name}'")
+        _refuse(f"'{word}' is not a hyperparameter of '{name}'")
     if parameter in params:
-        _refuse(f"'{name}' is given {parameter} twice")
+        _refuse(f"hyperparameter '{parameter}' of '{name}' appears twice")
     params[parameter] = _read(value)
 
 
@@ -101,7 +101,7 @@ def _read(text: str) -> Scalar:
 
 
 def _written(value: Scalar) -> str:
-    """As `_read` reads it: text stays bare where it would not be taken for something else."""
+    """Format a value as `_read` reads it: text stays bare where it would not be read as another type."""
     return value if isinstance(value, str) and _read(value) == value else json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What the parts of an evaluation pass to each other."""
+"""The data types that the parts of an evaluation share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 PROTOCOLS = ("single", "continual", "mixed", "gradual", "recurring", "clean")
-"""How domains follow each other: alone with a reset before each; one after another; all shuffled together; each rising
-and falling in severity; one after another several times; and the images without corruption, which shows harm."""
+"""The orders of domains: each alone after a reset; one after another; all shuffled together; each rising and falling in
+severity; one after another several times; and the images without corruption, which shows harm."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The order in which images are shown, as indices: the same for every strategy and request size.
+    """The order of images in an evaluation, as indices: the same for every strategy and request size.
 
     All arrays are ``[T]``, one entry an image. A segment is a run of images between two resets: no request reaches
     over its end, and the stream is reset before each, also before the first.
@@ -41,7 +41,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a run gave, image by image (arrays ``[T]``) and in all."""
+    """The result of a run: arrays ``[T]`` with one entry an image, and totals."""
 
     cell: Cell
     domain: NDArray[np.int32]
@@ -50,7 +50,7 @@ class Result:
     confidence: NDArray[np.float32]  # probability of the predicted class
     entropy: NDArray[np.float32]  # of the image's request, mean over its images, in nats
     drift: NDArray[np.float32]  # of the image's request
-    # That requests took, first to last, beside others; for reports `app.evaluation.running.speed.with_speeds`
-    # puts the time in its place that they take alone.
+    # From the first request to the last, with other cells running; for reports, replaced by the time that requests
+    # take alone: `app.evaluation.running.speed.with_speeds`.
     seconds: float
     state_bytes: int  # of the stream at the end

@@ -78,12 +78,12 @@ def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
 
 def shown_streams(asked: Asked, dataset: Dataset) -> Streams:
     """The streams that are saved, or those that the options ask for."""
-    from app.evaluation.running.grid import Wishes, make_streams, saved_streams
+    from app.evaluation.running.grid import StreamOptions, load_streams, make_streams
 
     if asked.streams is not None:
-        return saved_streams(asked.streams, dataset)
+        return load_streams(asked.streams, dataset)
     shown = asked.protocols or ["continual", *(["clean"] if dataset.clean else [])]
-    wishes = Wishes(tuple(shown), tuple(asked.orders), asked.seeds, asked.limit, asked.visits)
+    wishes = StreamOptions(tuple(shown), tuple(asked.orders), asked.seeds, asked.limit, asked.visits)
     return make_streams(dataset, wishes)
 
 
@@ -110,12 +110,12 @@ async def open_driver(asked: Asked) -> Driver:
 
 async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset, streams: Streams) -> Ready:
     """See whether the model has the classes and takes the strategies, and the folder the results."""
-    from app.evaluation.labels.classes import fit_classes
+    from app.evaluation.labels.classes import match_classes
     from app.evaluation.running.cells import Folder
-    from app.evaluation.running.grid import grid, keep_streams
+    from app.evaluation.running.grid import grid, save_streams
     from app.evaluation.running.runner import check_fit
 
-    fitted = fit_classes(dataset, await driver.classes(), skip_unknown=asked.skip_unknown)
+    fitted = match_classes(dataset, await driver.classes(), skip_unknown=asked.skip_unknown)
     for line in fitted.notes:
         typer.echo(f"renorm: {line}", err=True)
     if fitted.left_out:
@@ -126,7 +126,7 @@ async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset,
     for spec, why in fitting.left_out:
         typer.echo(f"renorm: {spec.text} is left out: {why}", err=True)
     folder = Folder(asked.output, kept, anew=asked.anew)
-    streams = keep_streams(folder.streams, dataset, streams)
+    streams = save_streams(folder.streams, dataset, streams)
     cells = grid(fitting.specs, streams, asked.batches)
     return Ready(asked, driver, dataset, streams, folder, kept, cells, fitted.summary)
 

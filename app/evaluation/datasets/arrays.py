@@ -18,8 +18,8 @@ _HINT = "expected uint8 [N, H, W, 3] in <corruption>.npy and integers [N] in lab
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Some successive rows of a file that is mapped into memory, not read."""
+class ArrayImages:
+    """Successive rows of an array file that is mapped into memory, not read."""
 
     pixels: NDArray[np.uint8]
     labels: Labels
@@ -32,37 +32,37 @@ class Rows:
 def array_domains(folder: Path) -> list[Domain]:
     """The domains of a folder of arrays: ``<corruption>.npy``, `labels.npy` and perhaps `clean.npy`.
 
-    The public files hold five severities, one block of rows after another; see `_blocks` for how they are told.
+    The public files hold five severities, one block of rows after another; see `_blocks` for their detection.
 
     Raises:
-        DataError: labels are missing, or a file's kind, shape or length is not what the labels ask for.
+        DataError: labels are missing, or a file's type, shape or length does not fit the labels.
     """
     labels = _labels(folder / f"{LABELS}.npy")
     files = {path.stem: _pixels(path) for path in sorted(folder.glob("*.npy")) if path.stem != LABELS}
     if not files:
-        raise DataError(f"{folder} has labels and no images", hint=_HINT)
+        raise DataError(f"{folder} has labels but no images", hint=_HINT)
     blocks = _blocks(labels, len(files[CLEAN]) if CLEAN in files else None)
     domains: list[Domain] = []
     for name in published(list(files)):
         pixels = files[name]
         if name == CLEAN and blocks > 1 and blocks * len(pixels) == len(labels):
-            domains.append(Domain(name, None, Rows(pixels, labels[: len(pixels)])))
+            domains.append(Domain(name, None, ArrayImages(pixels, labels[: len(pixels)])))
             continue
         _check_length(folder / f"{name}.npy", pixels, labels)
         if blocks == 1 or name == CLEAN:
-            domains.append(Domain(name, None, Rows(pixels, labels)))
+            domains.append(Domain(name, None, ArrayImages(pixels, labels)))
             continue
         n = len(labels) // blocks
         rows = [slice(n * i, n * (i + 1)) for i in range(blocks)]
-        domains += [Domain(name, s, Rows(pixels[r], labels[r])) for s, r in zip(SEVERITIES, rows, strict=True)]
+        domains += [Domain(name, s, ArrayImages(pixels[r], labels[r])) for s, r in zip(SEVERITIES, rows, strict=True)]
     return domains
 
 
 def _blocks(labels: Labels, clean: int | None) -> int:
-    """5 where the rows are five severities of the same images, else 1.
+    """Return 5 where the rows are five severities of the same images, else 1.
 
-    They are if the labels repeat in five equal blocks. Labels dealt out in turn (0, 1, ..., 9, 0, 1, ...) do so too:
-    then a shorter run of them repeats as well, and only as many clean images as a block has rows tell of severities.
+    They are if the labels repeat in five equal blocks. Labels in rotation (0, 1, ..., 9, 0, 1, ...) do so too: then a
+    shorter run of them repeats as well, and only a clean file with as many images as a block proves severities.
     """
     n, remainder = divmod(len(labels), len(SEVERITIES))
     if remainder or not _repeats(labels, n):
@@ -84,20 +84,20 @@ def _open(path: Path) -> NDArray[np.generic]:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}", hint="download or write it again") from error
     if not isinstance(array, np.ndarray):
-        raise DataError(f"{path} holds several arrays under the name of one", hint=_HINT)
+        raise DataError(f"{path} is an archive of several arrays, not one array", hint=_HINT)
     return array
 
 
 def _labels(path: Path) -> Labels:
     if not path.exists():
-        raise DataError(f"there is no {path.name} in {path.parent}", hint=_HINT)
+        raise DataError(f"{path.name} is missing in {path.parent}", hint=_HINT)
     labels = _open(path)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{path} is {_kind(labels)}, not integers [N]", hint=_HINT)
     if not len(labels):
-        raise DataError(f"{path} holds no label", hint=_HINT)
+        raise DataError(f"{path} is empty", hint=_HINT)
     if labels.min() < 0:
-        raise DataError(f"{path} holds the label {labels.min()}", hint="labels are class numbers 0, 1, 2, ...")
+        raise DataError(f"{path} has the label {labels.min()}", hint="labels are class numbers 0, 1, 2, ...")
     return np.array(labels, np.int64)
 
 
@@ -111,7 +111,7 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
 def _check_length(path: Path, pixels: NDArray[np.uint8], labels: Labels) -> None:
     if len(pixels) != len(labels):
         raise DataError(
-            f"{path} holds {len(pixels)} images, and {LABELS}.npy {len(labels)} labels",
+            f"{path} has {len(pixels)} images, but {LABELS}.npy has {len(labels)} labels",
             hint="every image needs its label: take both files from the same download",
         )
 

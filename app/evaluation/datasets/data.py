@@ -19,16 +19,16 @@ __all__ = ["DataError", "Dataset", "Domain", "fingerprint", "open_data"]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What there is to evaluate on.
+    """The images, labels and classes to evaluate on.
 
-    ``domains`` are all that exist, at every severity, and do not depend on which severity was asked for: a `Stream`
-    numbers them. ``shifted`` are the numbers of those that protocols show: one for each corruption, in published order.
+    ``domains`` are all that exist, at every severity, whichever severity was chosen: a `Stream` indexes them.
+    ``shifted`` are the indices of those that protocols show: one for each corruption, in published order.
     """
 
     domains: list[Domain]
     shifted: list[int]
     classes: int
-    names: tuple[str, ...] = ()  # of the classes, where folders tell them
+    names: tuple[str, ...] = ()  # of the classes, where folders give them
     numbers: tuple[int, ...] | None = (
         None  # that the model gives to these classes; None: its own numbers are the data's
     )
@@ -44,7 +44,7 @@ class Dataset:
 
     @property
     def severities(self) -> bool:
-        """Whether every corruption is there at each of five severities, as `gradual` needs it."""
+        """True if every corruption has all five severities, as `gradual` needs."""
         return bool(self.shifted) and all(self._severities(name) == list(SEVERITIES) for name in self.corruptions)
 
     @property
@@ -53,14 +53,14 @@ class Dataset:
         return [self.domains[number].name for number in self.shifted]
 
     def only(self, corruptions: Sequence[str]) -> Dataset:
-        """The same data, of which protocols show these corruptions only, in published order; none named: all.
+        """The same data with only these corruptions shown, in published order; an empty list shows all.
 
         Raises:
-            DataError: one of them is not there.
+            DataError: a corruption does not exist.
         """
         unknown = sorted(set(corruptions) - set(self.corruptions))
         if unknown:
-            raise DataError(f"the data hold no {unknown[0]}", hint=f"they hold {', '.join(self.corruptions)}")
+            raise DataError(f"the data have no {unknown[0]}", hint=f"choose from {', '.join(self.corruptions)}")
         numbers = [number for number in self.shifted if not corruptions or self.domains[number].name in corruptions]
         return replace(self, shifted=numbers)
 
@@ -74,26 +74,26 @@ class Dataset:
             if (domain.name, domain.severity) == (name, severity):
                 return number
         level = "" if severity is None else f" at severity {severity}"
-        raise DataError(f"the data hold no {name}{level}", hint=f"they hold {', '.join(d.title for d in self.domains)}")
+        raise DataError(f"the data have no {name}{level}", hint=f"they have {', '.join(d.title for d in self.domains)}")
 
     def _severities(self, name: str) -> list[int | None]:
         return [domain.severity for domain in self.domains if domain.name == name]
 
 
 def open_data(path: Path, severity: int = 5) -> Dataset:
-    """Find the domains in a folder; images are read when they are shown, image files listed when labels are asked for.
+    """Open the domains of a folder; images are read on use, and image files listed when labels are needed.
 
-    Known are arrays (``<corruption>.npy`` uint8 ``[N, H, W, 3]`` with `labels.npy`, five severities in blocks or one)
+    Supported are arrays (``<corruption>.npy`` uint8 ``[N, H, W, 3]`` and `labels.npy`, one severity or blocks of five)
     and image files (``<domain>/<class>/...``, or ``<corruption>/<severity>/<class>/...``). A domain named `clean` holds
     the images without corruption. ``severity`` chooses among severities where there are several.
 
     Raises:
-        DataError: there are no data, they are not laid out like that, or this severity is missing.
+        DataError: there are no data, the layout is another one, or this severity is missing.
     """
     if severity not in SEVERITIES:
-        raise DataError(f"there is no severity {severity}", hint="choose one from 1 to 5")
+        raise DataError(f"severity {severity} does not exist", hint="choose 1 to 5")
     if not path.is_dir():
-        raise DataError(f"{path} is not a folder", hint="give the folder that holds the data")
+        raise DataError(f"{path} is not a folder", hint="give the folder of the data")
     if any(path.glob("*.npy")):
         domains = array_domains(path)
         names: tuple[str, ...] = ()
@@ -124,8 +124,8 @@ def _shifted(domains: list[Domain], severity: int) -> list[int]:
             chosen[domain.name] = number
     has_severities = any(domain.severity is not None for domain in domains)
     if not has_severities and chosen and severity != SEVERITIES[-1]:
-        hint = "leave the severity out; for several, give the public files with their five blocks of rows"
-        raise DataError(f"severity {severity} was asked for, and these data tell of none", hint=hint)
+        hint = "leave out the severity, or use the public files with their five blocks of rows"
+        raise DataError(f"severity {severity} is not available: these data have no severities", hint=hint)
     for domain in domains:
         if domain.name not in chosen and domain.name != CLEAN:
             available = ", ".join(str(sibling.severity) for sibling in domains if sibling.name == domain.name)

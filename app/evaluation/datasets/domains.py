@@ -1,4 +1,4 @@
-"""Domains: images that were changed in the same way, with their labels; and in which order the field shows them."""
+"""Domains: images with the same corruption and their labels, and the published order of corruptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PUBLISHED = (
 
 
 class Images(Protocol):
-    """Where a domain's images come from; nothing is read before it is asked for."""
+    """The source of a domain's images, read on demand."""
 
     @property
     def labels(self) -> Labels:
@@ -39,7 +39,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """Images that were changed in the same way. ``severity`` is None where there is one only, or where none is told."""
+    """Images with the same corruption. ``severity`` is None where there is only one, or where it is not known."""
 
     name: str
     severity: int | None
@@ -47,7 +47,7 @@ class Domain:
 
     @property
     def title(self) -> str:
-        """How people are told of it: ``fog``, or ``fog 3`` where there are severities."""
+        """The name for people: ``fog``, or ``fog 3`` where there are severities."""
         return self.name if self.severity is None else f"{self.name} {self.severity}"
 
     @property
@@ -55,7 +55,7 @@ class Domain:
         """The class of each image, ``[N]`` int64.
 
         Raises:
-            DataError: images are missing that the folder promises.
+            DataError: a class of the folder has no images.
         """
         return self.images.labels
 
@@ -65,6 +65,6 @@ class Domain:
 
 
 def published(names: Sequence[str]) -> list[str]:
-    """The names in the order of the papers, unknown ones after them by the alphabet, clean images last."""
+    """Sort names in the order of the papers, then unknown names by the alphabet, clean images last."""
     place = {name: number for number, name in enumerate(PUBLISHED)}
     return sorted(names, key=lambda name: (name == CLEAN, place.get(name, len(PUBLISHED)), name))

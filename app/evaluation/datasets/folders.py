@@ -20,8 +20,8 @@ _HINT = "expected <domain>/<class>/*.png, or <corruption>/<severity 1 to 5>/<cla
 
 
 @dataclass(frozen=True, eq=False)
-class Files:
-    """The image files below one folder for each class, listed when they are first asked for."""
+class FolderImages:
+    """The image files below one folder for each class, listed on first use."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -34,7 +34,7 @@ class Files:
             images = list(_image_files(self.folder / name))
             if not images:
                 endings = ", ".join(SUFFIXES)
-                raise DataError(f"no file in {self.folder / name} ends in {endings}", hint="each class needs images")
+                raise DataError(f"{self.folder / name} has no image ({endings})", hint="each class needs images")
             files += images
             counts.append(len(images))
         return files, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
@@ -54,24 +54,24 @@ class Files:
         try:
             return [files[i].read_bytes() for i in indices.tolist()]
         except OSError as error:
-            raise DataError(f"an image cannot be read: {error}", hint="has the folder changed meanwhile?") from error
+            raise DataError(f"an image cannot be read: {error}", hint="check the folder and its permissions") from error
 
 
 def folder_domains(root: Path) -> tuple[list[Domain], tuple[str, ...]]:
     """The domains below a folder, and their classes sorted as torchvision's ``ImageFolder`` sorts them.
 
     Raises:
-        DataError: there are none, a folder has no classes, or the classes are not the same in all domains.
+        DataError: there are no domains, a folder has no classes, or domains differ in their classes.
     """
     places = [place for name in published(_folders(root)) for place in _places(root / name)]
     if not places:
-        raise DataError(f"{root} holds no data", hint=f"{_HINT}; or <corruption>.npy and labels.npy")
+        raise DataError(f"{root} contains no data", hint=f"{_HINT}; or <corruption>.npy and labels.npy")
     first = places[0][1]
     classes = tuple(_classes(first))
     for _, folder in places[1:]:
         _same_classes(classes, first, tuple(_classes(folder)), folder)
     names = [place.relative_to(root).parts[0] for _, place in places]
-    return [Domain(name, s, Files(f, classes)) for name, (s, f) in zip(names, places, strict=True)], classes
+    return [Domain(name, s, FolderImages(f, classes)) for name, (s, f) in zip(names, places, strict=True)], classes
 
 
 def _places(folder: Path) -> list[tuple[int | None, Path]]:
@@ -82,14 +82,14 @@ def _places(folder: Path) -> list[tuple[int | None, Path]]:
         return [(None, folder)]
     unknown = [name for name in inside if name not in numbers]
     if unknown:
-        raise DataError(f"{folder} has the unknown severity {unknown[0]}", hint="severities are the folders 1 to 5")
+        raise DataError(f"{folder} has an unknown severity {unknown[0]}", hint="severities are the folders 1 to 5")
     return [(int(name), folder / name) for name in inside]
 
 
 def _classes(folder: Path) -> list[str]:
     classes = _folders(folder)
     if not classes:
-        raise DataError(f"{folder} has no folder for any class", hint=_HINT)
+        raise DataError(f"{folder} has no class folders", hint=_HINT)
     return classes
 
 
@@ -98,9 +98,7 @@ def _same_classes(classes: tuple[str, ...], first: Path, folder_classes: tuple[s
         return
     missing, extra = sorted({*classes} - {*folder_classes}), sorted({*folder_classes} - {*classes})
     problem = f"lacks the class {missing[0]} of" if missing else f"has the class {extra[0]}, which is missing in"
-    raise DataError(
-        f"{folder} {problem} {first}", hint="all domains need the same classes, or a class gets two numbers"
-    )
+    raise DataError(f"{folder} {problem} {first}", hint="all domains need the same class folders")
 
 
 def _folders(folder: Path) -> list[str]:
@@ -118,7 +116,7 @@ def _cannot_list(error: OSError) -> NoReturn:
 
 
 def _image_files(folder: Path) -> Iterator[Path]:
-    """Those in folders further down too, in an order that does not depend on the file system."""
+    """Yield the image files of a folder and its subfolders, in an order that does not depend on the file system."""
     for place, _, names in sorted(os.walk(folder, onerror=_cannot_list, followlinks=True)):
         for name in sorted(names):
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):

@@ -1,1 +1,1 @@
-"""Classes of data matched to those of a model."""
+"""The classes of data, matched to those of a model."""

@@ -1,4 +1,4 @@
-"""What all pictures share: a canvas without a window, and colours that differ for colour-blind eyes too."""
+"""Shared parts of all pictures: a canvas without a window, and colours that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 INK, FRAME, FAINT, MISSING = "#202124", "#5f6368", "#dadce0", "#f1f3f4"
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#882255", "#e69f00", "#332288", "#999933")
-"""Of the palettes of Okabe and Ito, and of Tol, those that are seen on white."""
+"""Colours of the palettes of Okabe and Ito, and of Tol, that are visible on white."""
 
 DASHES = ("solid", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 2.5)), (0, (8, 1.5, 1, 1, 1, 1.5)))
 
 
-class Look(NamedTuple):
-    """How a strategy's lines are drawn: keywords of matplotlib's ``plot``."""
+class LineStyle(NamedTuple):
+    """The line style of a strategy: keywords of matplotlib's ``plot``."""
 
     color: str
     linestyle: Any
@@ -41,7 +41,7 @@ WIDTH = 12.3
 
 
 def require_matplotlib() -> None:
-    """Check that there is something to draw with.
+    """Check that matplotlib is installed.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -55,14 +55,14 @@ def require_matplotlib() -> None:
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty picture in inches, white, whatever the page around it."""
+    """Return an empty white picture, in inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     return Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Write a PNG; its path."""
+    """Write a PNG and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
     _write(figure, path)
@@ -80,31 +80,31 @@ def _write(figure: Figure, path: Path) -> None:
     picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path)
 
 
-def looks(strategies: Iterable[str]) -> Mapping[str, Look]:
-    """How each strategy is drawn: a colour for its adapter, dashes where a colour comes again; ``source`` is black."""
-    styles: dict[str, Look] = {}
+def line_styles(strategies: Iterable[str]) -> Mapping[str, LineStyle]:
+    """Return the style of each strategy: a colour for its adapter, dashes where it repeats; ``source`` is black."""
+    styles: dict[str, LineStyle] = {}
     colours: dict[str, int] = {}
     uses: dict[int, int] = {}
     for name in dict.fromkeys(strategies):
         if name == SOURCE:
-            styles[name] = Look(INK, "solid", 1.6)
+            styles[name] = LineStyle(INK, "solid", 1.6)
             continue
         adapter = name.partition("+")[0].partition(":")[0]
         colour = colours.setdefault(adapter, len(colours) % len(COLOURS))
         dash = uses.get(colour, 0)
         uses[colour] = dash + 1
-        styles[name] = Look(COLOURS[colour], DASHES[dash % len(DASHES)], 1.1)
+        styles[name] = LineStyle(COLOURS[colour], DASHES[dash % len(DASHES)], 1.1)
     return styles
 
 
-def plain(value: str, limit: int = 48) -> str:
-    """A name as matplotlib shows it: no formula between dollars, and not wider than ``limit`` letters."""
+def escape(value: str, limit: int = 48) -> str:
+    """Escape a name for matplotlib: no formula between dollars, and at most ``limit`` letters."""
     short = value if len(value) <= limit else f"{value[: limit - 1]}…"
     return short.replace("$", r"\$")
 
 
-def tidy(axes: Axes) -> None:
-    """Two axes, a faint grid, small grey figures."""
+def style_axes(axes: Axes) -> None:
+    """Style axes: two spines, a faint grid, small grey numbers."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FRAME)
     axes.tick_params(labelsize=7, colors=FRAME)
@@ -113,21 +113,21 @@ def tidy(axes: Axes) -> None:
 
 
 def legend_columns(names: Iterable[str], width: float) -> int:
-    """How many names of strategies stand beside each other in ``width`` inches."""
-    lengths = [len(plain(name)) for name in names]
+    """Return the number of legend columns that fit into ``width`` inches."""
+    lengths = [len(escape(name)) for name in names]
     return max(1, min(len(lengths), int(width / (0.55 + 0.075 * max(lengths)))))
 
 
-def legend(figure: Figure, drawn: Mapping[str, Look], width: float) -> None:
-    """A legend below all panels."""
+def legend(figure: Figure, styles: Mapping[str, LineStyle], width: float) -> None:
+    """Draw a legend below all panels."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
-    names = [plain(name) for name in drawn]
-    handles = [Line2D([], [], **look.keywords()) for look in drawn.values()]
+    names = [escape(name) for name in styles]
+    handles = [Line2D([], [], **style.keywords()) for style in styles.values()]
     figure.legend(
         handles,
         names,
-        ncols=legend_columns(drawn, width),
+        ncols=legend_columns(styles, width),
         loc="outside lower center",
         frameon=False,
         fontsize=8,
@@ -137,10 +137,7 @@ def legend(figure: Figure, drawn: Mapping[str, Look], width: float) -> None:
 
 
 def panels(figure: Figure, count: int, columns: int) -> list[Axes]:
-    """``count`` panels in rows of ``columns``, with one vertical axis; the last one is as wide as what is left.
-
-    So no panel stands beside an empty place.
-    """
+    """Add ``count`` panels in rows of ``columns`` with a shared vertical axis; the last one fills its row."""
     rows = -(-count // columns)
     grid = figure.add_gridspec(rows, columns)
     axes: list[Axes] = []
@@ -152,14 +149,14 @@ def panels(figure: Figure, count: int, columns: int) -> list[Axes]:
 
 
 def even_columns(count: int, limit: int) -> int:
-    """How many panels stand beside each other so that the last row is as full as can be: at most ``limit``."""
+    """Return the number of columns, at most ``limit``, that leaves the last row as full as possible."""
     if count <= limit:
         return count
     return min(range(limit, limit // 2, -1), key=lambda columns: -count % columns)
 
 
 def tiles(figure: Figure, count: int, columns: int) -> list[Axes]:
-    """``count`` small panels of one size in rows of ``columns``, with the same axes."""
+    """Add ``count`` small panels of one size in rows of ``columns``, with shared axes."""
     rows = -(-count // columns)
     grid: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes in grid[count:]:

@@ -1,4 +1,4 @@
-"""The pictures of what happens along a stream: error and drift, as lines."""
+"""Line plots of error and drift along a stream."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from app.evaluation.plots.canvas import (
     FRAME,
     INK,
     WIDTH,
-    Look,
+    LineStyle,
     canvas,
+    escape,
     legend,
     legend_columns,
-    looks,
+    line_styles,
     panels,
-    plain,
     save,
-    tidy,
+    style_axes,
 )
 from app.evaluation.types import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LABELLED = 20
-"""Stretches of one domain up to which each is named."""
+MAX_LABELS = 20
+"""The number of stretches up to which each has a label."""
 
 Way = tuple[str, str]
 Lines = dict[str, Curve]
@@ -40,24 +40,22 @@ Lines = dict[str, Curve]
 def draw_errors(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> list[Path]:
     """Write `error_over_stream_N.png` for each request size N: mean error over seeds, a panel for each order.
 
-    Errors are running means, of as many images as is said below each panel, with a band of one standard error.
+    Errors are running means, of the number of images stated below each panel, with a band of one standard error.
     """
     paths = []
     for batch in sorted({result.cell.batch for result in results}):
-        batch_results = [result for result in results if result.cell.batch == batch]
+        subset = [result for result in results if result.cell.batch == batch]
         title = f"Error over the stream, requests of {batch}"
-        paths.append(
-            _draw(folder, f"error_over_stream_{batch}", batch_results, domains, (title, "error, %", error_curve))
-        )
+        paths.append(_draw(folder, f"error_over_stream_{batch}", subset, domains, (title, "error, %", error_curve)))
     return paths
 
 
 def draw_drift(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> Path:
     """Write `drift_over_stream.png`, of the largest requests, because theirs is the least noisy; panels share axes."""
     batch = max(result.cell.batch for result in results)
-    batch_results = [result for result in results if result.cell.batch == batch]
+    subset = [result for result in results if result.cell.batch == batch]
     title = f"Drift over the stream, requests of {batch}"
-    return _draw(folder, "drift_over_stream", batch_results, domains, (title, "drift", drift_curve))
+    return _draw(folder, "drift_over_stream", subset, domains, (title, "drift", drift_curve))
 
 
 def _draw(
@@ -68,7 +66,7 @@ def _draw(
     contents: tuple[str, str, Callable[[Result], Curve]],
 ) -> Path:
     title, unit, curve = contents
-    styles = looks(result.cell.strategy for result in results)
+    styles = line_styles(result.cell.strategy for result in results)
     ways = list(dict.fromkeys((result.cell.protocol, result.cell.order) for result in results))
     columns = min(2, len(ways))
     rows, width = -(-len(ways) // columns), WIDTH / 2 * columns
@@ -78,10 +76,10 @@ def _draw(
         way_results = [result for result in results if (result.cell.protocol, result.cell.order) == way]
         drawn = _panel(axes, way_results, styles, curve)
         pad = 42 if _mark(axes, _shared_stretches(way_results), domains) else 4
-        axes.set_title(", ".join(map(plain, way)), fontsize=9, color=INK, loc="left", pad=pad)
+        axes.set_title(", ".join(map(escape, way)), fontsize=9, color=INK, loc="left", pad=pad)
         axes.set_ylabel(unit, fontsize=8, color=FRAME)
         axes.set_xlabel(_axis_label(drawn), fontsize=8, color=FRAME)
-    # When all have been drawn: the axis that they share must hold every line.
+    # After drawing all: the shared axis must contain every line.
     grid[0].set_ylim(bottom=0.0)
     figure.suptitle(title, fontsize=10, color=INK)
     legend(figure, styles, width)
@@ -89,21 +87,21 @@ def _draw(
 
 
 def _panel(
-    axes: Axes, results: Sequence[Result], styles: Mapping[str, Look], curve: Callable[[Result], Curve]
+    axes: Axes, results: Sequence[Result], styles: Mapping[str, LineStyle], curve: Callable[[Result], Curve]
 ) -> list[Curve]:
-    """Draw a line with its band for each strategy; what was drawn."""
-    tidy(axes)
+    """Draw a line with its band for each strategy, and return the curves."""
+    style_axes(axes)
     lines: list[Curve] = []
     shade = min(0.15, 0.6 / len(styles))  # many bands upon each other would hide the lines
-    for strategy, look in styles.items():
+    for strategy, style in styles.items():
         seeds = [curve(result) for result in results if result.cell.strategy == strategy]
         if seeds:
             drawn = mean_curve(seeds)
             front = 3 if strategy == SOURCE else 2
-            axes.plot(drawn.position, drawn.value, **look.keywords(), zorder=front)
+            axes.plot(drawn.position, drawn.value, **style.keywords(), zorder=front)
             low, high = drawn.value - drawn.error, drawn.value + drawn.error
             if np.isfinite(drawn.error).any():
-                axes.fill_between(drawn.position, low, high, color=look.color, alpha=shade, linewidth=0, zorder=1)
+                axes.fill_between(drawn.position, low, high, color=style.color, alpha=shade, linewidth=0, zorder=1)
             lines.append(drawn)
     axes.set_xlim(0, max(len(result.domain) for result in results))
     return lines
@@ -117,22 +115,22 @@ def _axis_label(drawn: Sequence[Curve]) -> str:
 
 
 def _shared_stretches(results: Sequence[Result]) -> list[Stretch]:
-    """Those of the stream where all seeds show the domains in the same order, none otherwise."""
+    """Return the stretches of the stream if all seeds have the same order of domains, none otherwise."""
     first = results[0].domain
     is_shared = all(np.array_equal(result.domain, first) for result in results)
     return stretches(first) if is_shared else []
 
 
 def _mark(axes: Axes, shared: Sequence[Stretch], domains: Sequence[str]) -> bool:
-    """A line where a domain begins, and its name where there is room; whether there was."""
+    """Draw a line where a domain begins, and its name where there is room; return True if there was."""
     for stretch in shared[1:]:
         axes.axvline(stretch.start, color=FAINT, linewidth=0.7, zorder=1)
-    if not 1 < len(shared) <= LABELLED:
+    if not 1 < len(shared) <= MAX_LABELS:
         return False
     for index, start, stop in shared:
         name = domains[index] if index < len(domains) else str(index)
         axes.annotate(
-            plain(name.replace("_", " "), 18),
+            escape(name.replace("_", " "), 18),
             ((start + stop) / 2, 1.0),
             (0, 1),
             xycoords=("data", "axes fraction"),

@@ -1,4 +1,4 @@
-"""The picture of every place at once: how far each strategy is above or below the frozen model."""
+"""Heat map of all places: the difference of each strategy to the frozen model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.metrics import SOURCE, Place, Summary
-from app.evaluation.plots.canvas import FAINT, FRAME, INK, MISSING, WIDTH, canvas, plain, save
+from app.evaluation.plots.canvas import FAINT, FRAME, INK, MISSING, WIDTH, canvas, escape, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDEST = 36
-"""Places beside each other at most; further ones begin a new panel, whole protocols and orders."""
+"""Maximum of places in a row; further ones begin a new panel, at a new protocol or order."""
 
 MARGINS = 1.2  # inches beside cells and names
 LETTER = 0.06  # inches that one takes above the cells
@@ -29,7 +29,7 @@ CELL_WIDTH, CELL_HEIGHT = 0.36, 0.21  # in inches: what "+10.0" needs
 def draw_differences(folder: Path, summaries: Sequence[Summary], name: str = "differences") -> Path:
     """Write `NAME.png`: strategies by places, errors minus those of `SOURCE` in points; its own are errors.
 
-    Blue is better than `SOURCE`, red is worse. A cell that is not known is grey.
+    Blue is better than `SOURCE`, red is worse, grey is unknown.
     """
     from matplotlib import colormaps  # noqa: PLC0415
     from matplotlib.cm import ScalarMappable  # noqa: PLC0415
@@ -74,7 +74,7 @@ def _rows(places: Sequence[Place], widest: int = WIDEST) -> list[list[Place]]:
 
 
 def _limit(differences: Sequence[float]) -> float:
-    """Where colours saturate: few cells far off must not make all others pale."""
+    """Return the difference at which colours saturate, so that outliers do not make all others pale."""
     sizes = [abs(value) for value in differences if math.isfinite(value)]
     return max(2.0, float(np.percentile(sizes, 85))) if sizes else 2.0
 
@@ -114,7 +114,7 @@ def _panel(
 
 
 def _label(strategy: str) -> str:
-    return f"{SOURCE} (error, %)" if strategy == SOURCE else plain(strategy)
+    return f"{SOURCE} (error, %)" if strategy == SOURCE else escape(strategy)
 
 
 def _colours(values: NDArray[np.float64], frozen: NDArray[np.bool_], shades: Any) -> NDArray[np.float64]:
@@ -140,7 +140,7 @@ def _heads(axes: Axes, places: Sequence[Place]) -> None:
         axes.text(
             (start + end - 1) / 2,
             -0.65,
-            "\n".join(map(plain, way)),
+            "\n".join(map(escape, way)),
             ha="center",
             va="bottom",
             multialignment="left" if rotation else "center",
@@ -158,6 +158,6 @@ def _heads(axes: Axes, places: Sequence[Place]) -> None:
 
 
 def _narrow(places: Sequence[Place]) -> bool:
-    """Whether a protocol or an order is a longer word than its places are wide."""
+    """True if a protocol or an order is a longer word than its places are wide."""
     groups = ((way, len(list(group))) for way, group in groupby(places, key=lambda place: place[:2]))
     return any(LETTER * max(map(len, way)) > CELL_WIDTH * count for way, count in groups)

@@ -1,4 +1,4 @@
-"""The picture of how far confidences can be believed."""
+"""Reliability diagrams: accuracy by confidence."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.evaluation.metrics import BINS, CLEAN, Bins, Figures, mean, pooled
-from app.evaluation.plots.canvas import COLOURS, FRAME, INK, canvas, even_columns, plain, save, tidy, tiles
+from app.evaluation.metrics import BINS, CLEAN, Bins, Figures, mean, pool_bins
+from app.evaluation.plots.canvas import COLOURS, FRAME, INK, canvas, escape, even_columns, save, style_axes, tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-FEWEST = 0.001
+MIN_SHARE = 0.001
 """Share of the images below which a bin is not drawn: its accuracy is chance."""
 
 
 def draw_reliability(folder: Path, figures: Sequence[Figures]) -> Path:
     """Write `reliability.png`: for each strategy, accuracy by confidence over all images but the clean ones.
 
-    Where there are clean streams alone, over these. The ECE is the mean over runs, as in the report.
+    If there are only clean streams, over these. The ECE is the mean over runs, as in the report.
     """
     shifted = [run for run in figures if run.cell.protocol != CLEAN] or list(figures)
     strategies = list(dict.fromkeys(run.cell.strategy for run in shifted))
@@ -32,7 +32,7 @@ def draw_reliability(folder: Path, figures: Sequence[Figures]) -> Path:
     grid = tiles(figure, len(strategies), columns)
     for axes, strategy in zip(grid, strategies, strict=True):
         runs = [run for run in shifted if run.cell.strategy == strategy]
-        _panel(axes, pooled(run.bins for run in runs), mean([run.ece for run in runs]))
+        _panel(axes, pool_bins(run.bins for run in runs), mean([run.ece for run in runs]))
         axes.set_title("\n".join(_lines(strategy)), fontsize=7.5, color=INK)
     figure.suptitle("Accuracy by confidence (blue), and share of the images (grey)", fontsize=10, color=INK)
     figure.supxlabel("confidence, %", fontsize=8, color=FRAME)
@@ -41,19 +41,19 @@ def draw_reliability(folder: Path, figures: Sequence[Figures]) -> Path:
 
 
 def _lines(strategy: str, limit: int = 28) -> list[str]:
-    """A name in two lines if it is long, because long names differ at their ends."""
+    """Split a long name into two lines, because long names differ at their ends."""
     if len(strategy) <= limit:
-        return [plain(strategy, limit)]
-    # After a sign that joins its parts where there is one.
+        return [escape(strategy, limit)]
+    # After a sign that joins its parts, if any.
     end = max(strategy.rfind(sign, 0, limit) for sign in "+:,") + 1 or limit
-    return [plain(strategy[:end], limit), plain(strategy[end:], limit)]
+    return [escape(strategy[:end], limit), escape(strategy[end:], limit)]
 
 
 def _panel(axes: Axes, bins: Bins, ece: float) -> None:
-    tidy(axes)
+    style_axes(axes)
     edges = 100 * np.arange(BINS + 1) / BINS
     width, middles = edges[1], edges[:-1] + edges[1] / 2
-    is_drawn = bins.images > FEWEST * bins.images.sum()
+    is_drawn = bins.images > MIN_SHARE * bins.images.sum()
     accuracy = 100 * bins.correct[is_drawn] / bins.images[is_drawn]
     axes.bar(middles[is_drawn], accuracy, 0.9 * width, color="#a8d0ea")
     axes.plot(100 * bins.confidence[is_drawn] / bins.images[is_drawn], accuracy, ".", color=INK, markersize=3)

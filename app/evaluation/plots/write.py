@@ -14,14 +14,14 @@ from app.evaluation.types import Result
 
 
 def write_plots(folder: Path, results: Sequence[Result], *, domains: Sequence[str] = ()) -> list[Path]:
-    """Write the pictures as PNG files into ``folder``; their paths.
+    """Write the pictures as PNG files into ``folder`` and return their paths.
 
     Differences to the frozen model, errors over the stream for each request size, drift, and reliability. ``domains``
     are names by index.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        ValueError: there are no results, or a cell was given twice.
+        ValueError: there are no results, or a cell appears twice.
         OSError: a file cannot be written.
     """
     require_matplotlib()

@@ -1,4 +1,4 @@
-"""Where a strategy is worse than the frozen model, in few lines."""
+"""The conditions in which a strategy is worse than the frozen model, in few lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from app.evaluation.report.tables import Study, code, points
 HURTS = 1.0
 """Points above the frozen model from which a place is listed."""
 
-SHOWN = 6
+LISTED = 6
 """Protocols and orders that are listed for a strategy; further ones are counted."""
 
 
 def harm(study: Study) -> str:
-    """A list: for each strategy the places where its error is more than `HURTS` points above the frozen model's.
+    """Return a list: for each strategy the places where its error is more than `HURTS` points above the frozen model's.
 
     Places of one protocol and order are one item, clean streams first, then the worst.
     """
@@ -35,7 +35,7 @@ def harm(study: Study) -> str:
     if fine:
         lines.append(f"- Nowhere by more than {HURTS:g} point: {', '.join(fine)}.\n")
     if unknown:
-        lines.append(f"- Not known, because `{SOURCE}` was not run at the same places: {', '.join(unknown)}.\n")
+        lines.append(f"- Unknown, because `{SOURCE}` was not run at the same places: {', '.join(unknown)}.\n")
     return "".join(lines)
 
 
@@ -48,8 +48,8 @@ def _items(hurt: Sequence[Summary], count: int) -> str:
         return item[0][0] != CLEAN, -max(summary.difference for summary in item[1])
 
     ordered = sorted(groups.items(), key=rank)
-    items = [f"**{', '.join(location)}**, requests of {_sizes(summaries)}" for location, summaries in ordered[:SHOWN]]
-    remaining = len(ordered) - SHOWN
+    items = [f"**{', '.join(location)}**, requests of {_sizes(summaries)}" for location, summaries in ordered[:LISTED]]
+    remaining = len(ordered) - LISTED
     ending = f"; and {remaining} more" if remaining > 0 else ""
     hardest = worst(hurt)
     top = f" (worst {points(hardest.difference)})" if hardest is not None and len(hurt) > 1 else ""

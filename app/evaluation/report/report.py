@@ -23,11 +23,11 @@ def write_report(
 ) -> Path:
     """Write `report.md` and `results.csv` into ``folder``; the path of the report.
 
-    ``about`` is shown at the top as given: model, data, command, machine. ``domains`` are names by index, ``plots``
-    pictures to be shown, as `app.evaluation.plots.write.write_plots` returns them.
+    ``about`` is shown at the top: model, data, command, machine. ``domains`` are names by index, ``plots`` the pictures
+    to show, as `app.evaluation.plots.write.write_plots` returns them.
 
     Raises:
-        ValueError: there are no results, or a cell was given twice.
+        ValueError: there are no results, or a cell appears twice.
         OSError: a file cannot be written.
     """
     figures = measure_all(results)
@@ -59,19 +59,17 @@ def _report(
 
 
 def about_table(about: Mapping[str, str]) -> str:
-    """What was measured, and with what; empty where nothing is told."""
-    return (
-        markdown(["", ""], [[text(key), text(value)] for key, value in about.items()], text_columns=2) if about else ""
-    )
+    """Return a table of the measured system and its settings; empty without any."""
+    return markdown(["", ""], [[text(key), text(value)] for key, value in about.items()], 2) if about else ""
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading of the second level and what stands below it; empty where all parts are."""
+    """Return a heading of the second level and its parts; empty where all parts are."""
     return "\n".join([f"## {title}\n", *(part for part in parts if part)]) if any(parts) else ""
 
 
 def harm_list(study: Study) -> str:
-    """Where each strategy hurts, and what that means."""
+    """Return the list of harm of each strategy, with its caption."""
     return _with_caption(f"Places with an error more than {HURTS:g} point above `{SOURCE}`.", harm(study))
 
 
@@ -80,7 +78,7 @@ def _with_caption(sentence: str, body: str) -> str:
 
 
 def at_place(study: Study, protocol: str, order: str) -> tuple[str, str]:
-    """The table of a protocol and order, and how far seeds are apart there (empty for one seed)."""
+    """Return the table of a protocol and order, and the spread over seeds (empty for one seed)."""
     summaries = [summary for summary in study.summaries if summary.place[:2] == (protocol, order)]
     spreads = [summary.error_spread for summary in summaries if math.isfinite(summary.error_spread)]
     spread = ""
@@ -90,12 +88,12 @@ def at_place(study: Study, protocol: str, order: str) -> tuple[str, str]:
 
 
 def _pop_pictures(pictures: dict[str, str], start: str) -> str:
-    """The pictures whose names begin so; each is shown once."""
+    """Remove and return the pictures with this prefix, so that each is shown once."""
     return "\n".join(pictures.pop(name) for name in list(pictures) if name.startswith(start))
 
 
 def explained(figures: Sequence[Figures], study: Study) -> str:
-    """How much was run, and what the columns of the overview mean."""
+    """Return the number of runs, and the meaning of the columns of the overview."""
     seeds = len({run.cell.seed for run in figures})
     runs = f"{len(figures):,} runs of {sum(run.images for run in figures):,} images in all"
     clean = any(place.protocol == CLEAN for place in study.places)

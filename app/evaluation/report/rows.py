@@ -1,14 +1,14 @@
-"""Figures as rows of a CSV file, for programs: `results.csv`."""
+"""Metrics as rows of a CSV file, for programs: `results.csv`."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from app.evaluation.metrics import NO_BINS, Figures, differences, measure_all
-from app.evaluation.types import Cell, Result
+from app.evaluation.metrics import NO_BINS, Figures, differences
+from app.evaluation.types import Cell
 
 COLUMNS = (
     *("strategy", "protocol", "order", "batch", "seed", "images", "error", "ece"),
@@ -17,18 +17,8 @@ COLUMNS = (
 """Of the file: errors and ECE in percent, the difference in points; empty where it is not known."""
 
 
-def write_csv(path: Path, results: Iterable[Result]) -> None:
-    """One row for each cell: by strategy in the order given, then protocol, order, request size and seed.
-
-    Raises:
-        ValueError: there are no results, or a cell was given twice.
-        OSError: the file cannot be written.
-    """
-    write_rows(path, measure_all(results))
-
-
 def write_rows(path: Path, figures: Sequence[Figures]) -> None:
-    """One row for each of the figures, in their order.
+    """Write one row for each of the figures, in their order.
 
     Raises:
         OSError: the file cannot be written.
@@ -44,16 +34,16 @@ def write_rows(path: Path, figures: Sequence[Figures]) -> None:
 
 
 def read_csv(path: Path) -> list[Figures]:
-    """What was written, in that order: rounded, without domains and without bins of confidence.
+    """Read the rows of a file in order: rounded, without domains and without bins of confidence.
 
     Raises:
-        ValueError: the file is none of `write_csv`; the message names the row.
+        ValueError: the file is not one of `write_rows`; the message names the row.
         OSError: it cannot be read.
     """
     with path.open(newline="", encoding="utf-8") as file:
         head, *rows = list(csv.reader(file)) or [[]]
     if tuple(head) != COLUMNS:
-        raise ValueError(f"{path} has the columns {', '.join(head)}: expected {', '.join(COLUMNS)}")
+        raise ValueError(f"{path} has the columns {', '.join(head)}, expected {', '.join(COLUMNS)}")
     return [_figures(row, f"{path}, row {i}") for i, row in enumerate(rows, 2)]
 
 
@@ -76,4 +66,4 @@ def _figures(row: Sequence[str], location: str) -> Figures:
             state_bytes=int(state_bytes),
         )
     except ValueError as error:
-        raise ValueError(f"{location} is no row of figures: {error}") from error
+        raise ValueError(f"{location} is not a row of results: {error}") from error

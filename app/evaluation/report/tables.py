@@ -1,4 +1,4 @@
-"""The tables of a report, in Markdown. What is not known is shown as "-"."""
+"""The tables of a report, in Markdown. Unknown values are shown as "-"."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MISSING = "-"
 
 
 class Study(NamedTuple):
-    """What the tables are made of."""
+    """The content of the tables."""
 
     summaries: Sequence[Summary]
     domains: Sequence[str]  # names, by index; where there are none they are numbered
 
     @property
     def strategies(self) -> dict[str, list[Summary]]:
-        """The summaries of each strategy, in the order given."""
+        """The summaries of each strategy, in their order."""
         groups: dict[str, list[Summary]] = {}
         for summary in self.summaries:
             groups.setdefault(summary.strategy, []).append(summary)
@@ -41,29 +41,29 @@ class Study(NamedTuple):
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A table whose columns are numbers, set to the right, but for the first ``text_columns``."""
+    """Return a table whose columns are numbers, set to the right, except the first ``text_columns``."""
     rule = ["---" if i < text_columns else "---:" for i in range(len(headers))]
     return "".join(f"| {' | '.join(row)} |\n" for row in (headers, rule, *rows))
 
 
 def text(value: str) -> str:
-    """A string that a table can hold, whatever it is made of."""
+    """Escape a string for a table cell."""
     return " ".join(value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def code(value: str) -> str:
-    """A strategy's name as code."""
+    """Format a strategy's name as code."""
     return f"`{value.replace('|', chr(92) + '|')}`"
 
 
 def number(value: float, decimals: int = 1) -> str:
-    """A figure, with commas between thousands."""
+    """Format a number, with commas between thousands."""
     # Rounded first, because a negative zero would keep its sign.
     return f"{round(value, decimals) + 0.0:,.{decimals}f}" if math.isfinite(value) else MISSING
 
 
 def points(value: float) -> str:
-    """A difference of errors, with its sign."""
+    """Format a difference of errors, with its sign."""
     return f"{round(value, 1) + 0.0:+.1f}" if math.isfinite(value) else MISSING
 
 
@@ -74,24 +74,20 @@ def overview_table(study: Study) -> str:
     headers = ["strategy", "error %", "to source", "worst", "where", "clean to source", "ECE %", "state bytes"]
     shifted = sum(place.protocol != CLEAN for place in study.places)
     rows = {name: _overall(name, summaries, shifted) for name, summaries in study.strategies.items()}
-    # A column of dashes is none.
+    # A column of dashes would say nothing.
     if any(math.isfinite(summary.images_per_s) for summary in study.summaries):
         headers.insert(-1, f"images/s, requests of {' / '.join(map(str, ends))}")
         for name, summaries in study.strategies.items():
             rows[name].insert(-1, " / ".join(number(_speed(summaries, batch), 0) for batch in ends))
-    embolden([rows[name] for name, summaries in study.strategies.items() if len(_moved(summaries)) == shifted], 1)
+    embolden([rows[name] for name, summaries in study.strategies.items() if len(_shifted(summaries)) == shifted], 1)
     return markdown(headers, list(rows.values()))
 
 
 def _overall(strategy: str, summaries: Sequence[Summary], shifted: int) -> list[str]:
-    moved = _moved(summaries)
-    clean = [
-        summary.difference
-        for summary in summaries
-        if summary.place.protocol == CLEAN and math.isfinite(summary.difference)
-    ]
+    moved = _shifted(summaries)
+    clean = [s.difference for s in summaries if s.place.protocol == CLEAN and math.isfinite(s.difference)]
     hardest = worst(summaries) if strategy != SOURCE else None
-    # Not all places means not the same mean: it is told, and not compared.
+    # A mean over fewer places is marked, and not compared.
     coverage = f" ({len(moved)} of {shifted} places)" if len(moved) < shifted else ""
     return [
         code(strategy),
@@ -105,18 +101,12 @@ def _overall(strategy: str, summaries: Sequence[Summary], shifted: int) -> list[
     ]
 
 
-def _moved(summaries: Sequence[Summary]) -> list[Summary]:
+def _shifted(summaries: Sequence[Summary]) -> list[Summary]:
     return [summary for summary in summaries if summary.place.protocol != CLEAN]
 
 
 def _speed(summaries: Sequence[Summary], batch: int) -> float:
-    return mean(
-        [
-            summary.images_per_s
-            for summary in summaries
-            if summary.place.batch == batch and math.isfinite(summary.images_per_s)
-        ]
-    )
+    return mean([s.images_per_s for s in summaries if s.place.batch == batch and math.isfinite(s.images_per_s)])
 
 
 def place_table(study: Study, protocol: str, order: str) -> str:
@@ -140,7 +130,7 @@ def _cell(summary: Summary | None) -> str:
 
 
 def embolden(rows: Sequence[list[str]], column: int) -> None:
-    """Make the smallest leading numbers of a column bold, all of them where several are shown alike."""
+    """Make the smallest leading numbers of a column bold, all of them where several are equal as shown."""
     cells = {i: row[column] for i, row in enumerate(rows) if row[column] != MISSING}
     if len(cells) < 2:
         return
@@ -159,14 +149,12 @@ def domain_table(study: Study) -> str:
     if not indices:
         return ""
     if len(indices) > len(columns):
-        rows = [
-            [text(study.domain(i)), *(number(errors.get(i, math.nan)) for errors in columns.values())] for i in indices
-        ]
+        rows = [[text(study.domain(i)), *(number(row.get(i, math.nan)) for row in columns.values())] for i in indices]
         return markdown(["error %", *map(code, columns)], rows)
     rows = [[code(name), *(number(errors.get(i, math.nan)) for i in indices)] for name, errors in columns.items()]
     return markdown(["error %", *(text(study.domain(i)) for i in indices)], rows)
 
 
 def _by_domain(summaries: Sequence[Summary]) -> dict[int, float]:
-    rows = [summary.domain_errors for summary in _moved(summaries)]
+    rows = [summary.domain_errors for summary in _shifted(summaries)]
     return {i: mean([row[i] for row in rows if i in row]) for i in {i for row in rows for i in row}}

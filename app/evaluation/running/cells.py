@@ -1,4 +1,4 @@
-"""The folder of an evaluation: finished cells, each in a file of its own, so that what was stopped can go on."""
+"""The folder of an evaluation: finished cells, one file each, so that a stopped evaluation can continue."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Speeds = dict[str, dict[int, float]]
 
 
 class Folder:
-    """Where an evaluation is kept. ``settings`` are all those on which its figures depend, as text.
+    """The folder that stores an evaluation. ``settings`` are all those on which its metrics depend, as text.
 
-    ``anew`` throws away an evaluation with other settings, where one is there, and nothing else in the folder.
+    ``anew`` deletes an existing evaluation with other settings, and nothing else in the folder.
 
     Raises:
         EvaluationError: the folder holds an evaluation with other settings, or cannot be written.
@@ -60,19 +60,19 @@ class Folder:
 
     @property
     def streams(self) -> Path:
-        """Where the streams are, one file each."""
+        """The folder of the streams, one file each."""
         return self.path / STREAMS
 
     def file(self, cell: Cell) -> Path:
-        """Where a cell is kept once it is finished."""
+        """The path of a finished cell."""
         return self.path / CELLS / f"{cell_name(cell)}.npz"
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Those of ``cells`` that are not finished."""
+        """Return the cells that are not finished."""
         return [cell for cell in cells if not self.file(cell).exists()]
 
     def keep(self, result: Result) -> None:
-        """Write a finished cell; who reads meanwhile finds all of it or nothing."""
+        """Write a finished cell, atomically."""
         file = self.file(result.cell)
         arrays = {name: getattr(result, name).astype(kind, copy=False) for name, kind in _ARRAYS.items()}
         about = json.dumps([list(result.cell), result.seconds, result.state_bytes])
@@ -82,7 +82,7 @@ class Folder:
         partial.replace(file)
 
     def load(self, cell: Cell) -> Result:
-        """A finished cell.
+        """Load a finished cell.
 
         Raises:
             EvaluationError: its file is broken.
@@ -90,7 +90,7 @@ class Folder:
         return _load(self.file(cell))
 
     def results(self, first: Iterable[Cell]) -> list[Result]:
-        """All finished cells: of ``first``, in that order, then those of earlier calls by name.
+        """Load all finished cells: those of ``first`` in that order, then those of earlier calls by name.
 
         Raises:
             EvaluationError: a file is broken.
@@ -99,14 +99,14 @@ class Folder:
         return [_load(file) for file in [*files, *sorted(self._finished_files() - files.keys())] if file.exists()]
 
     def speeds(self) -> Speeds:
-        """What was measured so far."""
+        """Return the speeds measured so far."""
         file = self.path / SPEEDS
         if not file.exists():
             return {}
         return {name: {int(batch): float(s) for batch, s in row.items()} for name, row in _read_object(file).items()}
 
     def keep_speeds(self, speeds: Speeds) -> None:
-        """Write what was measured."""
+        """Write measured speeds."""
         _write(self.path / SPEEDS, json.dumps(speeds, indent=2).encode())
 
     def _finished_files(self) -> set[Path]:
@@ -114,7 +114,7 @@ class Folder:
 
 
 def cell_name(cell: Cell) -> str:
-    """A name that a person can read and a file can have; two cells never share one."""
+    """Return a readable file name, unique to the cell."""
     description = f"{cell.strategy} {cell.protocol} {cell.order} b{cell.batch} s{cell.seed}"
     digest = hashlib.sha256(json.dumps(list(cell)).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9.+=-]+', '_', description)[:100]}-{digest}"
@@ -128,12 +128,12 @@ def _load(file: Path) -> Result:
         return Result(Cell(*cell), **arrays, seconds=float(seconds), state_bytes=int(state_bytes))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise EvaluationError(
-            f"the finished cell {file} cannot be read: {error}", hint="delete the file: it will be run again"
+            f"the finished cell {file} cannot be read: {error}", hint="delete the file: the cell will run again"
         ) from error
 
 
 def _throw_away(path: Path) -> None:
-    """The manifest last: what is stopped in between is thrown away by the next call."""
+    """Delete an evaluation, the manifest last: a stopped deletion is completed by the next call."""
     for file in (*(path / CELLS).glob("*.npz"), *(path / STREAMS).glob("*.npz"), path / SPEEDS, path / MANIFEST):
         file.unlink(missing_ok=True)
 
@@ -142,7 +142,7 @@ def _check_same(saved: Mapping[str, Any], requested: Mapping[str, str], path: Pa
     names = [name for name in {**saved, **requested} if saved.get(name) != requested.get(name)]
     if names:
         changes = "; ".join(
-            f"{name} was {saved.get(name, 'not there')}, now {requested.get(name, 'none')}" for name in names
+            f"{name} was {saved.get(name, 'unset')}, now {requested.get(name, 'unset')}" for name in names
         )
         raise EvaluationError(
             f"{path} holds an evaluation with other settings: {changes}",
@@ -156,7 +156,7 @@ def _read_object(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{file} cannot be read: {error}", hint="choose another --output") from error
     if not isinstance(value, dict):
-        raise EvaluationError(f"{file} is not of an evaluation", hint="choose another --output")
+        raise EvaluationError(f"{file} is not a file of an evaluation", hint="choose another --output")
     return value
 
 
@@ -167,5 +167,5 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _partial_file(file: Path) -> Path:
-    """Where a file is written before it gets its name; the suffix is none that is looked for."""
+    """Return the temporary path of a file being written, with a suffix that no search matches."""
     return file.with_name(f"{file.name}.{os.getpid()}.partial")

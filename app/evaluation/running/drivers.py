@@ -1,4 +1,4 @@
-"""Two ways to the same answers: an engine in this process, and a server over HTTP."""
+"""Two sources of the same predictions: an engine in this process, and a server over HTTP."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Images: TypeAlias = Tensor | Sequence[bytes]
 """Of one request: uint8 ``[n, H, W, 3]`` RGB pixels, or files."""
 
 TIMEOUT_S = 600.0
-"""Seconds that one try may wait for a server, which may have many requests of this evaluation to answer first."""
+"""Timeout of one attempt in seconds: the server may have many requests of this evaluation in its queue."""
 
 _FORBIDDEN = frozenset({401, 403})
 
 
 class Answers(NamedTuple):
-    """What a request was told. ``drift`` is not finite where the engine's is not."""
+    """The predictions of a request. ``drift`` is not finite where the engine's is not."""
 
     predicted: NDArray[np.int64]  # [n]
     confidence: NDArray[np.float32]  # [n] probability of the predicted class
@@ -42,26 +42,26 @@ class Answers(NamedTuple):
 
 
 class Driver(Protocol):
-    """Whoever answers requests; what it raises is that of the engine or of the client. ``place`` is for people."""
+    """The interface to an engine or a server, whose errors it raises. ``place`` is for people."""
 
     place: str
 
     async def predict(
         self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
     ) -> Answers:
-        """Answer one request, after which the stream has taken a step; ``start`` makes the stream new before it."""
+        """Answer one request, one step of the stream; ``start`` resets the stream first."""
         ...
 
     async def state_bytes(self, stream: str) -> int:
-        """How many bytes are remembered of a stream; 0 where nothing is."""
+        """Return the size of the state of a stream in bytes; 0 where there is none."""
         ...
 
     async def reset(self, stream: str) -> None:
-        """Forget a stream."""
+        """Delete the state of a stream."""
         ...
 
     async def identity(self) -> dict[str, str]:
-        """What tells one hosted model from another: two that are equal in all of it answer alike."""
+        """Return what identifies the hosted model: two models with equal values answer alike."""
         ...
 
     async def classes(self) -> ClassNames:
@@ -69,12 +69,12 @@ class Driver(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give back what is held."""
+        """Release all resources."""
         ...
 
 
 class EngineDriver:
-    """Asks an engine of this process. The engine is closed with it."""
+    """A driver of an engine in this process. Closing the driver closes the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -122,11 +122,11 @@ class EngineDriver:
 
 
 class ServerDriver:
-    """Asks a running server. Pixels travel as PNG files, which lose nothing.
+    """A driver of a running server. Pixels travel as lossless PNG files.
 
-    A key that may predict is enough: a stream that is to be new gets a name that the server has not seen. The names of
-    two evaluations differ, so several may use one server. Old streams are reset where the key may do so; elsewhere the
-    server lets them go when it needs the room.
+    A key that may predict is enough: a new stream gets a name that the server has not seen. The names of two
+    evaluations differ, so several can use one server. Old streams are reset where the key permits it; otherwise the
+    server evicts them when it needs the memory.
     """
 
     def __init__(self, client: AsyncClient, place: str = "a server") -> None:
@@ -170,7 +170,7 @@ class ServerDriver:
             self._may_reset = False
 
     async def identity(self) -> dict[str, str]:
-        """See `Driver`. A server does not tell its weights, so two of one architecture are taken for the same."""
+        """See `Driver`. A server does not report its weights, so two of one architecture count as the same."""
         info = await self._client.model()
         description = {"model": info.name, "architecture": info.architecture, "type": info.dtype}
         return {**description, "preprocessing": _listed(info.preprocessing), "weights": "those of the server"}
@@ -192,20 +192,20 @@ class ServerDriver:
 
 
 def server_driver(url: str, key: str | None = None) -> ServerDriver:
-    """A driver for the server at that address.
+    """Return a driver for the server at that address.
 
     Raises:
-        InvalidInput: the address is none, or the key cannot be sent.
+        InvalidInput: the address is not valid, or the key cannot be sent.
     """
     return ServerDriver(AsyncClient(url, key=key, timeout=TIMEOUT_S), f"the server at {server_address(url)}")
 
 
 def weights_digest(network: nn.Module) -> str:
-    """A few letters that differ where a name, a shape or a number of the state dict does."""
+    """Return a short hash of the names, shapes and values of the state dict."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        # As bytes, because numpy knows no bfloat16.
+        # As bytes, because numpy has no bfloat16.
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 

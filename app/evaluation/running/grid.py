@@ -1,4 +1,4 @@
-"""What is to be run: the grid of cells, and the streams that they share."""
+"""The grid of cells to run, and the streams that they share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from app.evaluation.types import Cell, Stream
 
 
 class StreamName(NamedTuple):
-    """What tells the streams of an evaluation apart."""
+    """The key of a stream in an evaluation."""
 
     protocol: str
     order: str
@@ -32,8 +32,8 @@ Streams = dict[StreamName, Stream]
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """Which streams are to be made. ``limit`` is how many images of each domain are shown, None all."""
+class StreamOptions:
+    """The streams to make. ``limit`` is the number of images of each domain, None for all."""
 
     protocols: tuple[str, ...]
     orders: tuple[str, ...]
@@ -47,11 +47,11 @@ def stream_of(cell: Cell) -> StreamName:
     return StreamName(cell.protocol, cell.order, cell.seed)
 
 
-def make_streams(dataset: Dataset, wishes: Wishes) -> Streams:
-    """A stream for each protocol, order and seed.
+def make_streams(dataset: Dataset, wishes: StreamOptions) -> Streams:
+    """Make a stream for each protocol, order and seed.
 
     Raises:
-        EvaluationError: there is no such protocol or order, or the data lack what it needs.
+        EvaluationError: a protocol or an order is unknown, or the data lack what it needs.
     """
     orders = {order.name: order for order in map(parse_order, wishes.orders)}
     return {
@@ -64,30 +64,30 @@ def make_streams(dataset: Dataset, wishes: Wishes) -> Streams:
     }
 
 
-def saved_streams(folder: Path, dataset: Dataset) -> Streams:
-    """All streams that are kept in a folder.
+def load_streams(folder: Path, dataset: Dataset) -> Streams:
+    """Load all streams of a folder.
 
     Raises:
-        EvaluationError: there are none, one is broken or of other data, or two have one name.
+        EvaluationError: there are none, one is invalid or of other data, or two have one name.
     """
     files = sorted(folder.glob("*.npz"))
     if not files:
-        raise EvaluationError(f"{folder} holds no saved stream", hint="give the folder streams of an evaluation")
+        raise EvaluationError(f"{folder} contains no saved stream", hint="give the folder 'streams' of an evaluation")
     streams: Streams = {}
     for file in files:
         stream = load_stream(file, dataset)
         name = StreamName(stream.protocol, stream.order, stream.seed)
         if name in streams:
-            raise EvaluationError(f"{folder} holds two streams {_describe(name)}", hint=f"take {file.name} out of it")
+            raise EvaluationError(f"{folder} contains two streams {_describe(name)}", hint=f"remove {file.name}")
         streams[name] = stream
     return dict(sorted(streams.items()))
 
 
-def keep_streams(folder: Path, dataset: Dataset, streams: Streams) -> Streams:
-    """Write the streams that are not in the folder yet; those that are there already count instead of new ones.
+def save_streams(folder: Path, dataset: Dataset, streams: Streams) -> Streams:
+    """Write the streams that are not in the folder yet; saved ones replace new ones.
 
     Raises:
-        EvaluationError: one that is there is broken.
+        EvaluationError: a saved stream is invalid.
     """
     for name, stream in streams.items():
         file = folder / _file_name(name)
@@ -97,16 +97,16 @@ def keep_streams(folder: Path, dataset: Dataset, streams: Streams) -> Streams:
 
 
 def read_streams(folder: Path, dataset: Dataset, names: Iterable[StreamName]) -> Streams:
-    """Those streams of a folder.
+    """Load these streams of a folder.
 
     Raises:
-        EvaluationError: one is missing, broken or of other data.
+        EvaluationError: a stream is missing, invalid or of other data.
     """
     return {name: load_stream(folder / _file_name(name), dataset) for name in dict.fromkeys(names)}
 
 
 def streams_digest(streams: Mapping[StreamName, Stream]) -> str:
-    """A few letters that differ where a stream does."""
+    """Return a short hash of the streams."""
     digest = hashlib.sha256()
     for name, stream in sorted(streams.items()):
         digest.update(repr(tuple(name)).encode())
@@ -116,7 +116,7 @@ def streams_digest(streams: Mapping[StreamName, Stream]) -> str:
 
 
 def grid(specs: Sequence[Spec], streams: Iterable[StreamName], batches: Sequence[int]) -> list[Cell]:
-    """Every strategy on every stream in requests of every size."""
+    """Return the cells of every strategy on every stream in requests of every size."""
     names = list(streams)
     return [
         Cell(spec.text, name.protocol, name.order, batch, name.seed)

@@ -1,4 +1,4 @@
-"""Runs cells: each its requests strictly in order, many cells at the same time as streams of one engine."""
+"""Runs cells: the requests of each strictly in order, many cells concurrently as streams of one engine."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ from app.evaluation.streams.streams import requests
 from app.evaluation.types import Cell, Result, Stream
 
 ProgressCallback = Callable[[Cell, int, int], None]
-"""Told after each request: whose it was, how many images it had, how many of them were answered wrongly."""
+"""Called after each request with its cell, its number of images and its number of wrong predictions."""
 
 CELL_ERRORS = (UnanswerableError, RequestError, AdapterError, Refused)
-"""What one cell can fail with while the others go on."""
-
+"""Errors that fail one cell while the others continue."""
 
 _CHECK = "check"
 
 
 class Failure(NamedTuple):
-    """A cell without a result, and why."""
+    """A cell without a result, and the reason."""
 
     cell: Cell
     reason: str
@@ -52,14 +51,14 @@ async def run_cells(
 ) -> list[Failure]:
     """Run all cells, ``concurrency`` at a time, and ``keep`` each as soon as it is finished.
 
-    What a cell answers does not depend on what runs beside it. Small requests go first: they take longest.
+    Predictions of a cell do not depend on concurrent cells. Small requests go first: they take longest.
 
     Returns:
-        Those that failed by their own fault: a strategy whose answers are not finite, or that does not fit the model.
+        The cells that failed: a strategy whose output is not finite, or that does not fit the model.
 
     Raises:
         EvaluationError: a stream's state was lost.
-        RenormError, RenormClientError: the engine or the server does not answer; no further cell is begun.
+        RenormError, RenormClientError: the engine or the server does not answer; no further cell starts.
     """
     room, failures = asyncio.Semaphore(concurrency), list[Failure]()
 
@@ -76,18 +75,18 @@ async def run_cells(
             for cell in sorted(cells, key=lambda cell: cell.batch):
                 group.create_task(run(cell))
     except BaseExceptionGroup as errors:
-        # The first one: the others failed because of it, or for the same reason.
+        # The first: the others failed because of it, or for the same reason.
         raise _first(errors) from errors
     return failures
 
 
 async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell, progress: ProgressCallback) -> Result:
-    """Run one cell; its stream is new before each segment and forgotten at the end.
+    """Run one cell; its stream is reset before each segment and at the end.
 
     ``seconds`` of the result are those from the first request to the last, with all that ran beside them.
 
     Raises:
-        EvaluationError: the stream's state was lost on the way, so the answers are not those of this strategy.
+        EvaluationError: the stream's state was lost, so the predictions are not those of this strategy.
         RenormError, AdapterError, RenormClientError: a request was not answered.
     """
     (spec,) = parse_specs([cell.strategy])
@@ -109,7 +108,7 @@ async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell,
 
 
 class Fitting(NamedTuple):
-    """Strategies that the model answers with, and others, with the reason."""
+    """Strategies that fit the model, and others with the reason."""
 
     specs: list[Spec]
     left_out: list[tuple[Spec, str]]
@@ -118,10 +117,10 @@ class Fitting(NamedTuple):
 async def check_fit(
     driver: Driver, dataset: Dataset, specs: Sequence[Spec], max_images: int, *, leave_out: bool
 ) -> Fitting:
-    """Ask for one answer of each strategy, which teaches nothing, and for one to a request of ``max_images`` images.
+    """Predict once with each strategy, without learning, and once with a request of ``max_images`` images.
 
     Raises:
-        EvaluationError: a strategy does not fit the model, and it is not to be left out; or none fits, or requests of
+        EvaluationError: a strategy does not fit the model, and ``leave_out`` is false; or none fits, or requests of
             ``max_images`` images are not answered.
         RenormError, RenormClientError: the engine or the server does not answer.
     """
@@ -144,7 +143,7 @@ async def check_fit(
 
 
 async def _refused(driver: Driver, images: Images, spec: Spec) -> str:
-    """Why a request is not answered; empty where it is."""
+    """Return the error of a request; empty where it succeeds."""
     try:
         await driver.predict(images, _CHECK, spec.strategy, spec.params, start=True, update=False)
     except CELL_ERRORS as error:
@@ -153,7 +152,7 @@ async def _refused(driver: Driver, images: Images, spec: Spec) -> str:
 
 
 def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
-    """The images of one request, in the order of the stream, of whichever domains they are."""
+    """Return the images of one request in the order of the stream, of one or several domains."""
     domains, places = stream.domain[part], stream.image[part]
     present = np.unique(domains)
     if len(present) == 1:
@@ -168,7 +167,7 @@ def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
 
 
 def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:
-    """The class of each image of a stream, as the model numbers it."""
+    """Return the class of each image of a stream, as the model numbers it."""
     labels = np.empty(len(stream.image), np.int64)
     for domain in np.unique(stream.domain):
         location = stream.domain == domain
@@ -177,7 +176,7 @@ def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:
 
 
 class _Run(NamedTuple):
-    """What requests were told, image by image; in the order of `Result`."""
+    """The predictions of requests, image by image; in the order of `Result`."""
 
     predicted: NDArray[np.int64]
     confidence: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""How fast a strategy answers when nothing else does: measured after the cells, which share their forwards."""
+"""The speed of a strategy alone: measured after the cells, which share their forwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.evaluation.streams.streams import requests
 from app.evaluation.types import Cell, Result, Stream
 
 WARM_UP, TIMED_REQUESTS, TIMED_IMAGES = 2, 6, 128
-"""Requests before the clock runs, and the least that it times. What some learners do every 64 images is in it twice."""
+"""Untimed requests, then the minimum that is timed. A learning step every 64 images is in it twice."""
 
 STREAM = "speed"
 
@@ -33,25 +33,24 @@ async def measure_speeds(
 ) -> None:
     """Time each strategy and request size of ``cells`` that ``speeds`` lacks; ``on_measured`` is called after each.
 
-    The figure is the mean seconds per image of requests that are sent one after the other by one client alone, from
-    asking to the answer: with decoding and, where a server is asked, the way there and back. What runs on the machine
-    beside this program is in it too.
+    The speed is the mean seconds per image of sequential requests of a single client, from request to response: with
+    decoding and, for a server, the round trip. Other programs on the machine slow it down too.
 
-    A strategy that fails is left out.
+    A strategy that fails is skipped.
     """
     for cell in {(cell.strategy, cell.batch): cell for cell in cells}.values():
         if cell.batch in speeds.get(cell.strategy, {}):
             continue
         try:
             seconds = await _seconds_per_image(driver, dataset, streams[stream_of(cell)], cell)
-        except CELL_ERRORS:  # as the cell itself did, which has been told
+        except CELL_ERRORS:  # as the cell itself did, which was reported
             continue
         speeds.setdefault(cell.strategy, {})[cell.batch] = seconds
         on_measured(speeds)
 
 
 def with_speeds(results: Iterable[Result], speeds: Speeds) -> list[Result]:
-    """Results whose ``seconds`` are those that their images take alone; NaN where that was not measured."""
+    """Return results whose ``seconds`` are those that their images take alone; NaN where not measured."""
 
     def seconds_alone(result: Result) -> float:
         return len(result.label) * speeds.get(result.cell.strategy, {}).get(result.cell.batch, math.nan)
@@ -63,7 +62,7 @@ async def _seconds_per_image(driver: Driver, dataset: Dataset, stream: Stream, c
     (spec,) = parse_specs([cell.strategy])
     timed = max(TIMED_REQUESTS, math.ceil(TIMED_IMAGES / cell.batch))
     seconds, images = 0.0, 0
-    # Around and around: a short stream may not have so many images.
+    # In a cycle: a short stream may not have so many images.
     for i, part in enumerate(islice(cycle(list(requests(stream, cell.batch))), WARM_UP + timed)):
         sent = images_of(dataset, stream, part)
         began = time.perf_counter()

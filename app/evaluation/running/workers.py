@@ -1,4 +1,4 @@
-"""Cells dealt out to processes, each with an engine of its own that computes on one core."""
+"""Cells distributed over processes, each with its own engine on one core."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from app.engine import Engine
 from app.evaluation.datasets.data import open_data
 from app.evaluation.errors import EvaluationError
-from app.evaluation.labels.classes import fit_classes
+from app.evaluation.labels.classes import match_classes
 from app.evaluation.running.cells import Folder
 from app.evaluation.running.drivers import EngineDriver
 from app.evaluation.running.grid import read_streams, stream_of
@@ -26,18 +26,18 @@ from app.evaluation.types import Cell
 from app.settings import Settings
 
 POLL_S = 0.5
-"""Seconds between two looks at whether all processes are still there."""
+"""Seconds between two checks that all processes are alive."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a process needs to know."""
+    """The work of one process."""
 
     settings: Settings
     data: Path
     severity: int
     folder: Path
-    folder_settings: Mapping[str, str]  # the folder's settings
+    folder_settings: Mapping[str, str]
     cells: tuple[Cell, ...]
     concurrency: int
     skip_unknown: bool = False
@@ -49,19 +49,19 @@ class _Ended(NamedTuple):
 
 
 def deal(cells: Sequence[Cell], processes: int) -> list[tuple[Cell, ...]]:
-    """The cells of each process: of each request size as many, because small requests take longest."""
+    """Return the cells of each process: equally many of each request size, because small requests take longest."""
     by_size = sorted(cells, key=lambda cell: cell.batch)
     return [tuple(by_size[i::processes]) for i in range(min(processes, len(by_size)))]
 
 
 def run_jobs(jobs: Sequence[Job], progress: ProgressCallback) -> list[Failure]:
-    """Run each job in a process of its own, and tell what is done as it is done.
+    """Run each job in its own process, and report progress.
 
     Returns:
-        The cells that failed by their own fault; see `running.run_cells`.
+        The cells that failed; see `runner.run_cells`.
 
     Raises:
-        EvaluationError: a process cannot go on, or is gone; the others are ended. Finished cells are kept.
+        EvaluationError: a process failed or died; the others are terminated. Finished cells stay.
     """
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.Queue[Any] = context.Queue()
@@ -94,7 +94,7 @@ def _follow(
 
 
 def _messages(processes: Sequence[SpawnProcess], messages: multiprocessing.Queue[Any]) -> Iterator[Any]:
-    """What the processes say, until each has said that it ended."""
+    """Yield the messages of the processes, until each has ended."""
     running = len(processes)
     while running:
         exit_codes = [process.exitcode for process in processes if process.exitcode]
@@ -103,8 +103,8 @@ def _messages(processes: Sequence[SpawnProcess], messages: multiprocessing.Queue
         except queue.Empty:
             if exit_codes:
                 raise EvaluationError(
-                    f"a process of the evaluation ended by itself with status {exit_codes[0]}",
-                    hint="where memory is short, use fewer --processes",
+                    f"a process of the evaluation died with exit status {exit_codes[0]}",
+                    hint="if memory is short, use fewer --processes",
                 ) from None
             continue
         running -= isinstance(message, _Ended)
@@ -112,8 +112,8 @@ def _messages(processes: Sequence[SpawnProcess], messages: multiprocessing.Queue
 
 
 def _work(job: Job, messages: multiprocessing.Queue[Any]) -> None:
-    """What a process does."""
-    # Ctrl-C reaches all processes of a terminal: the first one ends the others.
+    """Run a job in this process."""
+    # Ctrl-C reaches all processes of a terminal: the parent terminates the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         failures = asyncio.run(_run(job, lambda *step: messages.put(step)))
@@ -128,7 +128,7 @@ async def _run(job: Job, progress: Callable[[Cell, int, int], None]) -> list[Fai
     driver = EngineDriver(await Engine.open(job.settings.model_copy(update={"threads": 1})))
     try:
         data = open_data(job.data, job.severity)
-        dataset = fit_classes(data, await driver.classes(), skip_unknown=job.skip_unknown).dataset
+        dataset = match_classes(data, await driver.classes(), skip_unknown=job.skip_unknown).dataset
         streams = read_streams(folder.streams, dataset, map(stream_of, job.cells))
         return await run_cells(driver, dataset, streams, job.cells, folder.keep, progress, job.concurrency)
     finally:
@@ -137,7 +137,7 @@ async def _run(job: Job, progress: Callable[[Cell, int, int], None]) -> list[Fai
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes that begin in here compute on one thread; OpenMP reads the variable when torch is loaded."""
+    """Make processes that start inside compute on one thread; OpenMP reads the variable when torch loads."""
     previous = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

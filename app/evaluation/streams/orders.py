@@ -1,4 +1,4 @@
-"""In which order the images of a domain are shown: shuffled, or with classes that cling together as they do in life."""
+"""Orders of the images of a domain: shuffled, or with classes in bursts, as in real streams."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Order(NamedTuple):
 
 
 def parse_order(text: str) -> Order:
-    """The order of that name: ``iid``, ``sorted``, ``dirichlet:0.1`` with any concentration above 0, or ``ptta``.
+    """Parse an order: ``iid``, ``sorted``, ``dirichlet:0.1`` with any concentration above 0, or ``ptta``.
 
     Raises:
-        EvaluationError: there is no such order, or the concentration is no number above 0.
+        EvaluationError: the order is unknown, or the concentration is not a number above 0.
     """
     name, colon, argument = text.strip().partition(":")
     if name == "dirichlet":
@@ -40,7 +40,7 @@ def parse_order(text: str) -> Order:
     orders = {"iid": iid, "sorted": by_class, "ptta": ptta}
     if name not in orders or colon:
         hint = "choose iid, sorted, dirichlet:0.1 (smaller is more correlated) or ptta"
-        raise EvaluationError(f"{text!r} is not an order", hint=hint)
+        raise EvaluationError(f"unknown order {text!r}", hint=hint)
     return Order(name, orders[name])
 
 
@@ -62,16 +62,16 @@ def dirichlet(labels: Indices, rng: np.random.Generator, *, delta: float) -> Ind
     where a chunk that already has its fair share N / chunks gets no more of the classes that follow. Inside a chunk the
     classes come one after another, in an order drawn for the chunk.
 
-    The papers draw again until each chunk holds 10 images, for ever if need be. Here it is 10 or a third of the fair
-    share, whichever is less, and after 20 draws the one counts whose smallest chunk is largest. And the classes are
-    split in a drawn order, not by number, so that no class is always the last, which fills what is left.
+    The papers draw again until each chunk holds 10 images, without limit. Here it is 10 or a third of the fair share,
+    whichever is less, and after 20 draws the draw with the largest smallest chunk counts. The classes are split in a
+    random order, not by number, so that no class is always the last, which fills the rest.
     """
     groups = _groups(labels, rng)
     return _deal(groups, chunk_counts([len(group) for group in groups], delta, rng), rng)
 
 
 def chunk_counts(sizes: list[int], delta: float, rng: np.random.Generator) -> Indices:
-    """How many images of each class each chunk of `dirichlet` gets, ``[classes, chunks]``; ``sizes`` are by class."""
+    """Draw the images of each class in each chunk of `dirichlet`, ``[classes, chunks]``; ``sizes`` are by class."""
     minimum = min(LEAST, sum(sizes) // len(sizes) // 3)
     best = _draw_counts(sizes, delta, rng)
     for _ in range(REDRAWS - 1):
@@ -94,7 +94,7 @@ def ptta(labels: Indices, rng: np.random.Generator) -> Indices:
 
 
 def repeats(labels: Indices) -> float:
-    """The share of images with the class of the image before: about 1/K if shuffled, about 1 if sorted; 0 if alone."""
+    """The share of images with the class of the previous one: about 1/K if shuffled, about 1 if sorted, 0 of one."""
     return float((labels[1:] == labels[:-1]).mean()) if len(labels) > 1 else 0.0
 
 
@@ -103,7 +103,7 @@ def _concentration(text: str, number: str) -> float:
     try:
         delta = float(number)
     except ValueError:
-        raise EvaluationError(f"{text!r} lacks its concentration, a number", hint=hint) from None
+        raise EvaluationError(f"{text!r} needs a concentration, a number", hint=hint) from None
     # Gamma variates of a larger one overflow, and long before that the order is as good as shuffled.
     if not (math.isfinite(delta) and 0 < delta <= 1e6):
         raise EvaluationError(f"the concentration in {text!r} must be above 0 and at most 1e6", hint=hint)
@@ -118,7 +118,7 @@ def _groups(labels: Indices, rng: np.random.Generator) -> list[Indices]:
 
 
 def _cut(images: int, parts: int, concentration: float, rng: np.random.Generator) -> Indices:
-    """How many images each part gets, ``[parts]``; the shares come from a symmetric Dirichlet distribution."""
+    """Draw the number of images of each part, ``[parts]``, with shares from a symmetric Dirichlet distribution."""
     ends = (np.cumsum(rng.dirichlet(np.full(parts, concentration)))[:-1] * images).astype(np.int64)
     return np.diff(ends, prepend=0, append=images)
 

@@ -1,4 +1,4 @@
-"""Files that keep a stream, so that it can be shown again elsewhere, and years later."""
+"""Stream files, with which the same order of images can be replayed elsewhere and years later."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from app.evaluation.types import PROTOCOLS, Stream
 
 _SCALARS = {"protocol": "U", "order": "U", "seed": "iu", "data": "U"}
 _LISTS = ("domain", "image", "segment")
-# What numpy raises for a file that is no archive, one that is cut off, or one with other entries.
+# Raised by numpy for a file that is not an archive, is truncated, or has other entries.
 _BROKEN = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 def save_stream(path: Path, stream: Stream, dataset: Dataset) -> None:
-    """Write the stream as ``.npz``, with a fingerprint of the domains that it shows; a file is there whole or not."""
+    """Write the stream as ``.npz``, with a fingerprint of its domains; the write is atomic."""
     arrays = {name: np.array(getattr(stream, name)) for name in ("protocol", "order", "seed", *_LISTS)}
     arrays["data"] = np.array(fingerprint(dataset, np.unique(stream.domain).tolist()))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -35,19 +35,19 @@ def save_stream(path: Path, stream: Stream, dataset: Dataset) -> None:
 
 
 def load_stream(path: Path, dataset: Dataset) -> Stream:
-    """Read what `save_stream` wrote.
+    """Load a stream that `save_stream` wrote.
 
     Raises:
-        StreamFileError: it cannot be read, is not a stream, or was made for other data.
+        StreamFileError: the file cannot be read, is not a stream, or belongs to other data.
     """
     try:
-        # Opened here, because numpy leaves a file open that is no archive.
+        # Opened here, because numpy does not close a file that is not an archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in (*_SCALARS, *_LISTS)}
     except _BROKEN as error:
-        raise StreamFileError(f"{path} is not a stream: {error}", hint="make it again, or leave it out") from error
+        raise StreamFileError(f"{path} is not a saved stream: {error}", hint="create it again or remove it") from error
     if problem := _not_a_stream(arrays):
-        raise StreamFileError(f"{path} is not a stream: {problem}", hint="make it again, or leave it out")
+        raise StreamFileError(f"{path} is not a saved stream: {problem}", hint="create it again or remove it")
     stream = Stream(
         protocol=str(arrays["protocol"]),
         order=str(arrays["order"]),
@@ -57,12 +57,12 @@ def load_stream(path: Path, dataset: Dataset) -> Stream:
         segment=arrays["segment"].astype(np.int32),
     )
     if problem := _other_data(stream, dataset, str(arrays["data"])):
-        raise StreamFileError(f"{path} belongs to other data: {problem}", hint="give the data that it was made for")
+        raise StreamFileError(f"{path} belongs to other data: {problem}", hint="use the data that it was made for")
     return stream
 
 
 def _not_a_stream(arrays: dict[str, NDArray[Any]]) -> str:
-    """Why not, or nothing."""
+    """Return the problem with the arrays, or an empty text."""
     for name, kinds in _SCALARS.items():
         if arrays[name].shape != () or arrays[name].dtype.kind not in kinds:
             return f"its {name} is {arrays[name].dtype} {list(arrays[name].shape)}"
@@ -71,14 +71,14 @@ def _not_a_stream(arrays: dict[str, NDArray[Any]]) -> str:
             return f"its {name} is {arrays[name].dtype} {list(arrays[name].shape)}, not integers [T]"
     lengths = {name: len(arrays[name]) for name in _LISTS}
     if len({*lengths.values()}) > 1 or not lengths["image"]:
-        return f"its lists are of the lengths {lengths}"
+        return f"its arrays differ in length: {lengths}"
     if (arrays["segment"][1:] < arrays["segment"][:-1]).any():
-        return "its segments fall"
-    return "" if str(arrays["protocol"]) in PROTOCOLS else f"{arrays['protocol']} is no protocol"
+        return "its segments are not in rising order"
+    return "" if str(arrays["protocol"]) in PROTOCOLS else f"{arrays['protocol']} is not a protocol"
 
 
 def _other_data(stream: Stream, dataset: Dataset, expected: str) -> str:
-    """Why it does, or nothing."""
+    """Return the mismatch of a stream with the data, or an empty text."""
     if problem := _outside(stream.domain, len(dataset.domains), "domain"):
         return problem
     numbers = np.unique(stream.domain).tolist()
@@ -86,9 +86,9 @@ def _other_data(stream: Stream, dataset: Dataset, expected: str) -> str:
         domain = dataset.domains[number]
         if problem := _outside(stream.image[stream.domain == number], len(domain.labels), f"image of {domain.title}"):
             return problem
-    return "" if fingerprint(dataset, numbers) == expected else "names, labels or images are not the same"
+    return "" if fingerprint(dataset, numbers) == expected else "names, labels or images differ"
 
 
 def _outside(numbers: NDArray[np.signedinteger], end: int, kind: str) -> str:
     wrong = numbers[(numbers < 0) | (numbers >= end)]
-    return f"it shows {kind} number {wrong[0]}, and there are {end}" if len(wrong) else ""
+    return f"it contains {kind} number {wrong[0]}, but there are {end}" if len(wrong) else ""

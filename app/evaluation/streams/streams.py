@@ -1,4 +1,4 @@
-"""Streams: which image of which domain follows which, the same for every strategy."""
+"""Streams: the sequence of images and domains, the same for every strategy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["RISE_AND_FALL", "load_stream", "make_stream", "requests", "save_stre
 RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
 """The severities of the gradual protocol: 1-2-3-4-5-4-3-2-1."""
 
-# What a generator is for, so that what is drawn for one purpose does not depend on what is drawn for another.
+# The purpose of a generator: draws for one do not depend on draws for another.
 _SUBSET, _ORDER, _MIXED = 0, 1, 2
 
 
@@ -42,7 +42,7 @@ class _Part(NamedTuple):
 def make_stream(
     dataset: Dataset, protocol: str, order: Order, seed: int, limit: int | None = None, visits: int = 5
 ) -> Stream:
-    """The images in the order that a protocol shows them.
+    """Make the stream of a protocol.
 
     - `single`: the corruptions in published order, each a segment of its own; `continual`: the same images in the same
       order without resets; `clean`: the clean images alone.
@@ -50,20 +50,20 @@ def make_stream(
     - `gradual`: each corruption at severity 1-2-3-4-5-4-3-2-1. Each of the nine steps shows all of that severity's
       images, so severities 1 to 4 are shown twice, in two orders.
     - `recurring`: `continual` over and over, ``visits`` times; each visit shows the same images in another order, so
-      that errors of visits differ by what was adapted and not by what was shown.
+      that errors of visits differ by adaptation and not by images.
 
     ``limit`` takes that many images of each domain, drawn so that classes are as even as they can be, before they are
-    ordered; which ones depends on the seed and the domain alone. The stream depends on the arguments alone; where it
-    has to outlast a new version of numpy, whose generators may change, `save_stream` keeps it.
+    ordered; the choice depends on the seed and the domain alone. The stream depends on the arguments alone; to outlast
+    a new version of numpy, whose generators may change, save it with `save_stream`.
 
     Raises:
         EvaluationError: there is no such protocol, the data lack what it needs, or a number is too small.
     """
     if protocol not in PROTOCOLS:
-        raise EvaluationError(f"{protocol!r} is not a protocol", hint=f"choose from {', '.join(PROTOCOLS)}")
+        raise EvaluationError(f"unknown protocol {protocol!r}", hint=f"choose from {', '.join(PROTOCOLS)}")
     for name, number, minimum in (("seed", seed, 0), ("limit", limit, 1), ("visits", visits, 1)):
         if number is not None and number < minimum:
-            raise EvaluationError(f"the {name} is {number}", hint=f"give at least {minimum}")
+            raise EvaluationError(f"{name} must be at least {minimum}, not {number}", hint=f"give {minimum} or more")
     parts = _PARTS[protocol](StreamPlan(dataset, order, seed, limit), visits)
     lengths = [len(part.image) for part in parts]
     return Stream(
@@ -83,20 +83,20 @@ def requests(stream: Stream, batch: int) -> Iterator[slice]:
         EvaluationError: ``batch`` is less than 1.
     """
     if batch < 1:
-        raise EvaluationError(f"the batch size is {batch}", hint="give at least 1")
+        raise EvaluationError(f"the batch size must be at least 1, not {batch}", hint="give 1 or more")
     ends = [*(np.flatnonzero(np.diff(stream.segment)) + 1).tolist(), len(stream.segment)]
     for start, end in zip([0, *ends], ends, strict=False):
         yield from (slice(i, min(i + batch, end)) for i in range(start, end, batch))
 
 
 def _rng(plan: StreamPlan, purpose: int, number: int | None = None, visit: int = 0) -> np.random.Generator:
-    """A generator of its own for each purpose and domain, so that one more domain does not change the others."""
+    """Make a generator for each purpose and domain, so that an added domain does not change the others."""
     title = "" if number is None else plan.dataset.domains[number].title
     return np.random.default_rng([plan.seed, purpose, zlib.crc32(title.encode()), visit])
 
 
 def _subset(plan: StreamPlan, number: int) -> Indices:
-    """The images of a domain that count: all, or ``limit`` of them, as evenly over the classes as they allow."""
+    """Choose the images of a domain: all, or ``limit`` of them, as evenly over the classes as possible."""
     labels = plan.dataset.domains[number].labels
     if plan.limit is None or plan.limit >= len(labels):
         return np.arange(len(labels), dtype=np.int64)
@@ -119,8 +119,8 @@ def _visit(plan: StreamPlan, number: int, visit: int = 0) -> _Part:
 
 def _shifted(plan: StreamPlan) -> list[int]:
     if not plan.dataset.shifted:
-        hint = "only the protocol clean can do without corruptions"
-        raise EvaluationError("the data hold clean images only", hint=hint)
+        hint = "only the protocol clean works without corruptions"
+        raise EvaluationError("the data have clean images only", hint=hint)
     return plan.dataset.shifted
 
 
@@ -140,7 +140,7 @@ def _mixed(plan: StreamPlan, _: int) -> list[_Part]:
 def _gradual(plan: StreamPlan, _: int) -> list[_Part]:
     if _shifted(plan) and not plan.dataset.severities:
         hint = "give data with severities 1 to 5, such as the public CIFAR-10-C, or choose another protocol"
-        raise EvaluationError("gradual needs every corruption at five severities", hint=hint)
+        raise EvaluationError("the protocol gradual needs every corruption at five severities", hint=hint)
     steps = [(name, s, i >= len(SEVERITIES)) for name in plan.dataset.corruptions for i, s in enumerate(RISE_AND_FALL)]
     return [_visit(plan, plan.dataset.find(name, severity), int(falling)) for name, severity, falling in steps]
 
@@ -152,7 +152,7 @@ def _recurring(plan: StreamPlan, visits: int) -> list[_Part]:
 def _clean(plan: StreamPlan, _: int) -> list[_Part]:
     if plan.dataset.clean is None:
         hint = f"add {CLEAN}.npy or a folder {CLEAN}, or choose another protocol"
-        raise EvaluationError("the data hold no clean images", hint=hint)
+        raise EvaluationError("the data have no clean images", hint=hint)
     return [_visit(plan, plan.dataset.find(CLEAN))]
 
 

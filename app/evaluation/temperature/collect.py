@@ -1,4 +1,4 @@
-"""From labelled, unchanged images to a temperature: which images, what the engine answers, and what fits them."""
+"""Temperature of labelled, clean images: opening them, collecting logits, fitting."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from app.engine import Engine
 from app.evaluation.datasets.arrays import array_domains
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.datasets.domains import CLEAN, Domain, Labels
-from app.evaluation.datasets.folders import Files
+from app.evaluation.datasets.folders import FolderImages
 from app.evaluation.errors import DataError, EvaluationError
-from app.evaluation.labels.classes import fit_classes
+from app.evaluation.labels.classes import match_classes
 from app.evaluation.temperature.fit import Calibration, calibrate
 from app.models.labels import ClassNames
 from app.strategies import PARAMETER
 from app.types import Call
 
 WIDE = 16.0
-"""The temperature that answers are asked for with, and that is taken out again: at 1 an overconfident network's small
-probabilities would be rounded to zero, which has no logarithm."""
+"""The temperature of requests, which is divided out afterwards: at 1 small probabilities of an overconfident network
+would round to zero, which has no logarithm."""
 
 _STREAM = "calibration"
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """Images of one kind, and the number of each one's class as the model numbers them, ``[N]``."""
+class LabelledImages:
+    """Images of one domain with their labels as the model numbers classes, ``[N]``."""
 
     images: Domain
     labels: Labels
-    notes: list[str] = field(default_factory=list)  # what people should know of how labels were found
+    notes: list[str] = field(default_factory=list)  # lines for people on the matching of labels
 
 
-class Fitted(NamedTuple):
-    """A temperature, and the share of images that are answered rightly: of those that its figures are of."""
+class FittedTemperature(NamedTuple):
+    """A temperature, and the accuracy on the images that its metrics are of."""
 
     calibration: Calibration
     accuracy: float  # in percent
 
 
-def open_labelled(folder: Path, classes: Sequence[str] | ClassNames, *, skip_unknown: bool = False) -> Labelled:
-    """The unchanged images of a folder: `clean.npy` with `labels.npy`, ``clean/<class>/*.png`` or ``<class>/*.png``.
+def open_labelled(folder: Path, classes: Sequence[str] | ClassNames, *, skip_unknown: bool = False) -> LabelledImages:
+    """Open the clean images of a folder: `clean.npy` with `labels.npy`, ``clean/<class>/*.png`` or ``<class>/*.png``.
 
     Folders are the model's classes as people write them: see `app.evaluation.labels.matching.match_folders`.
 
     Raises:
-        DataError: there are none, they have no labels, or a label that is no class of the model.
+        DataError: there are no images, no labels, or a label is not a class of the model.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", hint="give the folder that holds the images")
@@ -61,16 +61,16 @@ def open_labelled(folder: Path, classes: Sequence[str] | ClassNames, *, skip_unk
     if any(folder.glob("*.npy")):
         data = _clean_arrays(folder)
     else:
-        # Who has a class of that name has no folder of unchanged images: its images would be taken for all there are.
+        # With a class of that name there is no folder of clean images: its images would be mistaken for the whole.
         below = folder / CLEAN
         data = _clean_files(below if below.is_dir() and CLEAN not in class_names.names else folder)
-    fitted = fit_classes(data, class_names, skip_unknown=skip_unknown)
+    fitted = match_classes(data, class_names, skip_unknown=skip_unknown)
     (images,) = fitted.dataset.domains
-    return Labelled(images, fitted.dataset.scored(images.labels), fitted.notes)
+    return LabelledImages(images, fitted.dataset.scored(images.labels), fitted.notes)
 
 
-def check_front(strategy: Strategy) -> None:
-    """See that a temperature can stand behind this strategy.
+def check_temperature_fits(strategy: Strategy) -> None:
+    """Check that a temperature can follow this strategy.
 
     Raises:
         adapters.CombinationError: it cannot.
@@ -81,18 +81,18 @@ def check_front(strategy: Strategy) -> None:
 
 async def fit(
     engine: Engine,
-    data: Labelled,
+    data: LabelledImages,
     strategy: Strategy,
     *,
     batch: int,
     limit: int | None = None,
     held_out: float = 0.5,
     progress: Callable[[int], None] = lambda _: None,
-) -> Fitted:
-    """Show the images to one new stream, shuffled and ``batch`` at a time, and fit a temperature to its answers.
+) -> FittedTemperature:
+    """Predict the images as one new stream, shuffled and ``batch`` at a time, and fit a temperature to the logits.
 
-    ``strategy`` has no temperature in it. Of the ``limit`` images that are drawn a share ``held_out`` only tells how
-    well it fits. Calls with the same arguments draw alike. ``progress`` hears how many images each request had.
+    ``strategy`` has no temperature in it. Of the ``limit`` images drawn, a share ``held_out`` only measures the fit.
+    Calls with the same arguments draw alike. ``progress`` is called with the number of images of each request.
 
     Raises:
         EvaluationError: ``held_out`` leaves no image on one of the two sides.
@@ -104,13 +104,13 @@ async def fit(
     is_held_out = random.permutation(len(order)) < round(held_out * len(order))
     if is_held_out.all() or (held_out > 0 and not is_held_out.any()):
         raise EvaluationError(
-            f"of {len(order)} images {int(is_held_out.sum())} would be held out, which leaves none on one side",
-            hint="give more images, or another share",
+            f"of {len(order)} images {int(is_held_out.sum())} would be held out, but both sides need at least one",
+            hint="give more images, or another held-out share",
         )
     logits, labels = await _answers(engine, data.images, order, strategy, batch, progress), data.labels[order]
     is_measured = is_held_out if is_held_out.any() else ~is_held_out
     right = (logits.argmax(1) == labels)[is_measured]
-    return Fitted(calibrate(logits, labels, is_held_out), 100.0 * float(right.mean()))
+    return FittedTemperature(calibrate(logits, labels, is_held_out), 100.0 * float(right.mean()))
 
 
 async def _answers(
@@ -121,15 +121,15 @@ async def _answers(
     batch: int,
     progress: Callable[[int], None],
 ) -> NDArray[np.float64]:
-    """What the network and the strategy say to images in this order, ``[N, K]``, up to a constant in each row."""
+    """Return the logits of images in this order, ``[N, K]``, up to a constant in each row."""
     name = f"{name_of(strategy)}+temperature"
-    # Of the whole, so that each is named with its part: an adapter may have a temperature of its own.
+    # Of the composite, so that names include the part: an adapter may have its own temperature.
     params = {**params_of(as_composite(strategy)), PARAMETER: WIDE}
     logits = []
     for start in range(0, len(order), batch):
         batch_images = images.take(order[start : start + batch])
         answer = await engine.predict(Call(batch_images, _STREAM, name, params, top_k=1, start=start == 0))
-        with np.errstate(divide="ignore"):  # a zero is refused where all answers are looked at
+        with np.errstate(divide="ignore"):  # a zero is refused where all logits are checked
             logits.append(WIDE * np.log(answer.probabilities.double().numpy()))
         progress(len(answer.probabilities))
     await engine.reset(_STREAM)
@@ -140,7 +140,7 @@ def _clean_arrays(folder: Path) -> Dataset:
     clean = [domain for domain in array_domains(folder) if domain.name == CLEAN]
     if not clean:
         raise DataError(
-            f"{folder} has no {CLEAN}.npy", hint="a temperature is fitted on unchanged images: give them that name"
+            f"{folder} has no {CLEAN}.npy", hint="a temperature is fitted on clean images: give them that name"
         )
     return Dataset(clean, [], int(clean[0].labels.max()) + 1)
 
@@ -152,6 +152,6 @@ def _clean_files(folder: Path) -> Dataset:
         raise DataError(f"{folder} cannot be listed: {error.strerror}", hint="allow this user to read it") from error
     if not names:
         raise DataError(
-            f"{folder} holds no labels", hint=f"expected {CLEAN}.npy and labels.npy, or a folder of images per class"
+            f"{folder} has no labels", hint=f"expected {CLEAN}.npy and labels.npy, or a folder of images per class"
         )
-    return Dataset([Domain(CLEAN, None, Files(folder, tuple(names)))], [], len(names), tuple(names))
+    return Dataset([Domain(CLEAN, None, FolderImages(folder, tuple(names)))], [], len(names), tuple(names))

@@ -1,4 +1,4 @@
-"""The temperature that calibrates a model: fitted on labelled images, with what it changes."""
+"""The temperature that calibrates a model, fitted on labelled images, with its effect."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     for _ in range(100):
         middle = (low * at_high - high * at_low) / (at_high - at_low)
         at_middle = _slope(scores, rows, math.exp(middle))
-        # An end that stays twice in a row loses half its weight, or the other would creep.
+        # An end that stays twice in a row loses half its weight, or the other end would converge slowly.
         if at_middle < 0:
             low, at_low, at_high = middle, at_middle, at_high / 2 if side < 0 else at_high
             side = -1
@@ -66,10 +66,10 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def calibrate(logits: ArrayLike, labels: ArrayLike, held_out: ArrayLike | None = None) -> Calibration:
-    """Fit a temperature and tell what it changes; logits ``[N, K]``, labels ``[N]``.
+    """Fit a temperature and measure its effect; logits ``[N, K]``, labels ``[N]``.
 
-    ``held_out`` ``[N]`` is true for the images that the temperature is not fitted on and that the figures are of.
-    Without any, the figures are of the images that it was fitted on, which flatters it.
+    ``held_out`` ``[N]`` is true for images that only measure the effect. Without any, the images of the fit do, which
+    flatters it.
 
     Raises:
         CalibrationError: as of `fit_temperature`.
@@ -77,13 +77,11 @@ def calibrate(logits: ArrayLike, labels: ArrayLike, held_out: ArrayLike | None =
     scores, targets = np.asarray(logits), np.asarray(labels)
     is_held_out = np.zeros(len(targets), bool) if held_out is None else np.asarray(held_out, bool)
     best = fit_temperature(scores[~is_held_out], targets[~is_held_out])
-    images, held_out_images = int((~is_held_out).sum()), int(is_held_out.sum())
-    if held_out_images:
+    images, unseen = int((~is_held_out).sum()), int(is_held_out.sum())
+    if unseen:
         scores, targets = scores[is_held_out], targets[is_held_out]
-    previous, updated = nll(scores, targets), nll(scores, targets, best)
-    return Calibration(
-        best, images, held_out_images, previous, updated, ece(scores, targets), ece(scores, targets, best)
-    )
+    old_nll, new_nll = nll(scores, targets), nll(scores, targets, best)
+    return Calibration(best, images, unseen, old_nll, new_nll, ece(scores, targets), ece(scores, targets, best))
 
 
 Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -97,7 +95,7 @@ def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64],
     if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= scores.shape[1]:
         raise CalibrationError(f"labels must be whole numbers from 0 to {scores.shape[1] - 1}, the number of a class")
     if not np.isfinite(scores).all():
-        raise CalibrationError("a logit is not finite: leave out images that the network could not answer")
+        raise CalibrationError("a logit is not finite: leave out images that the network cannot classify")
     return scores, (np.arange(len(targets)), targets.astype(np.intp))
 
 
@@ -122,12 +120,12 @@ def _check_ends(scores: NDArray[np.float64], at_low: float, at_high: float) -> N
     if at_low >= 0:
         raise CalibrationError(
             f"the labels of these {images} images grow more likely down to temperature {LOWEST:g}: "
-            "the network answers them too well to calibrate it",
+            "the network classifies them too well to be calibrated",
             hint="give more images, held out from training, so that some answers are wrong",
         )
     if at_high <= 0:
         raise CalibrationError(
             f"the labels of these {images} images grow more likely up to temperature {HIGHEST:g}: "
-            "the answers tell nothing about them",
+            "the predictions are unrelated to the labels",
             hint="check that labels number the classes as the network does, and that logits are not scaled",
         )

@@ -85,11 +85,11 @@ def test_errors_are_those_of_the_model(
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
-        (["zebra", *NAMES[1:]], "'zebra' is no class of the model"),
+        (["zebra", *NAMES[1:]], "'zebra' is not a class of the model"),
         (["cats" if name == "cat" else name for name in NAMES], "did you mean 'cat' by 'cats'?"),
         (["Dog" if name == "cat" else name for name in NAMES], "'Dog' and 'dog' are the same class of the model, 5"),
         ([str(i + 1) for i in range(10)], "numbered from 1 to 10"),
-        (IDS, "are no classes of the model"),
+        (IDS, "are not classes of the model"),
     ],
     ids=["another", "plural", "twice", "from-one", "ids-that-the-labels-lack"],
 )
@@ -112,7 +112,7 @@ def test_what_the_model_lacks_is_left_out_in_every_process(evaluate: Callable[..
     assert len(rows) == 4
     assert {row["images"] for row in rows} == {"36"}
     assert max(float(row["error"]) for row in rows) < RIGHT
-    assert "left out, because the model has no such class: 'aardvark'" in result.stderr
+    assert "skipped, because the model has no such class: 'aardvark'" in result.stderr
 
 
 def test_results_of_another_matching_are_not_mixed_with_these(evaluate: Callable[..., Result], tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_server_is_scored_by_its_own_classes(evaluate: Callable[..., Result], 
         assert error(result, tmp_path / "out") < RIGHT
         other = evaluate(write(tmp_path / "other", ["zebra", *NAMES[1:]], 1), "--url", server.url)
     assert other.exit_code == 2
-    assert "'zebra' is no class of the model" in other.stderr
+    assert "'zebra' is not a class of the model" in other.stderr
 
 
 def test_labels_in_a_configuration_of_hugging_face(evaluate: Callable[..., Result], tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ class Dots:
         return (torch.from_numpy(indices) + self.colour).to(torch.uint8)[:, None, None, None].expand(-1, 1, 1, 3)
 
 
-def deal(classes: int, each: int, seed: int = 0) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).permutation(np.repeat(np.arange(classes), each))
+def deal(classes: int, per_class: int, seed: int = 0) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).permutation(np.repeat(np.arange(classes), per_class))
 
 
 def data_of(*names: str, labels: NDArray[np.int64] | None = None, levels: bool = True, clean: bool = True) -> Dataset:
@@ -44,11 +44,11 @@ def data_of(*names: str, labels: NDArray[np.int64] | None = None, levels: bool =
 DATA = data_of("snow", "fog", "arc")
 
 
-def stream_of(protocol: str, order: str = "iid", seed: int = 0, data: Dataset = DATA, **more: int) -> Stream:
-    return make_stream(data, protocol, parse_order(order), seed, **more)
+def stream_of(protocol: str, order: str = "iid", seed: int = 0, data: Dataset = DATA, **options: int) -> Stream:
+    return make_stream(data, protocol, parse_order(order), seed, **options)
 
 
-def same(first: Stream, second: Stream) -> bool:
+def is_same(first: Stream, second: Stream) -> bool:
     return (first.protocol, first.order, first.seed) == (second.protocol, second.order, second.seed) and all(
         np.array_equal(getattr(first, name), getattr(second, name)) for name in ("domain", "image", "segment")
     )
@@ -56,9 +56,9 @@ def same(first: Stream, second: Stream) -> bool:
 
 def digest() -> str:
     """Of streams of all protocols and orders."""
-    found = hashlib.sha256()
+    result = hashlib.sha256()
     for protocol in PROTOCOLS:
         for order in ("iid", "sorted", "dirichlet:0.1", "ptta"):
             stream = stream_of(protocol, order, 3, limit=20)
-            found.update(stream.domain.tobytes() + stream.image.tobytes() + stream.segment.tobytes())
-    return found.hexdigest()
+            result.update(stream.domain.tobytes() + stream.image.tobytes() + stream.segment.tobytes())
+    return result.hexdigest()

@@ -50,7 +50,7 @@ def study(
     images: int = 90,
 ) -> list[Result]:
     """A whole grid with errors by chance: the same numbers at every call."""
-    made = []
+    results = []
     for i, (strategy, protocol, order, batch, seed) in enumerate(
         product(strategies, protocols, orders, batches, seeds)
     ):
@@ -60,7 +60,7 @@ def study(
         )
         wrong = (random.random(images) < random.uniform(0.1, 0.6)).tolist()
         confidence = random.uniform(0.1, 1.0, images).tolist()
-        made.append(
+        results.append(
             result(
                 strategy,
                 protocol,
@@ -74,4 +74,4 @@ def study(
                 state_bytes=8 * i,
             )
         )
-    return made
+    return results

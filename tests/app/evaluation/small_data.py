@@ -60,8 +60,8 @@ class Scripted:
         pixels = images[:, 0, 0].tolist()
         self.asked.append((stream, start, [(domain - 10, image) for domain, image, _ in pixels]))
         self.steps[stream] = update if start else self.steps[stream] + update
-        found = np.array([image % 4 for _, image, _ in pixels])
-        return Answers(found, np.full(len(found), 0.5, np.float32), 0.25, 2.0, self.step(self.steps[stream]))
+        labels = np.array([image % 4 for _, image, _ in pixels])
+        return Answers(labels, np.full(len(labels), 0.5, np.float32), 0.25, 2.0, self.step(self.steps[stream]))
 
     async def state_bytes(self, stream: str) -> int:
         return 12

@@ -10,8 +10,8 @@ from app.evaluation.errors import EvaluationError
 from app.evaluation.specs import Scalar, Spec, check_specs, parse_specs
 
 
-def texts(*given: str) -> list[str]:
-    return [spec.text for spec in parse_specs(given)]
+def texts(*words: str) -> list[str]:
+    return [spec.text for spec in parse_specs(words)]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_values_are_scalars_of_json_and_else_text(written: str, value: Scalar) -
     assert type(spec.params["lame.x"]) is type(value)
 
 
-def test_several_texts_are_read_one_by_one_and_each_strategy_once() -> None:
+def test_repeated_strategies_are_parsed_once() -> None:
     assert texts("bn,source", "adabn:momentum=0.2", "source", "adabn:momentum=0.20") == [
         *("bn", "source", "adabn:momentum=0.2")
     ]
-    with pytest.raises(EvaluationError, match="no strategy stands before"):
+    with pytest.raises(EvaluationError, match="without a strategy before"):
         parse_specs(["bn", "momentum=0.2"])
 
 
-def test_what_python_calls_equal_is_not_the_same() -> None:
+def test_values_of_other_types_are_other_specs() -> None:
     assert texts("a:x=1,b,a:x=true,a:x=1.0") == ["a:x=1", "b", "a:x=true", "a:x=1.0"]
 
 
@@ -87,25 +87,25 @@ SPECS = st.builds(
 
 
 @given(st.lists(SPECS, max_size=4, unique_by=lambda spec: spec.text))
-def test_what_is_written_is_read_back(specs: list[Spec]) -> None:
+def test_text_of_a_spec_round_trips(specs: list[Spec]) -> None:
     read = parse_specs([",".join(spec.text for spec in specs)]) if specs else []
-    assert [(one.strategy, repr(one.hyperparameters)) for one in read] == [
-        (one.strategy, repr(one.hyperparameters)) for one in specs
+    assert [(spec.strategy, repr(spec.hyperparameters)) for spec in read] == [
+        (spec.strategy, repr(spec.hyperparameters)) for spec in specs
     ]
 
 
 @pytest.mark.parametrize("written", ["", ",", "a:", ":x=1", "a:x", "a:=1", "a:x=", "a:x=1,x=2", "a:x=1,=2", "=1"])
-def test_what_is_no_strategy_is_refused(written: str) -> None:
+def test_invalid_specs_are_refused(written: str) -> None:
     with pytest.raises(EvaluationError) as refused:
         parse_specs([written])
     assert "momentum=0.2" in refused.value.hint
 
 
 @pytest.mark.parametrize("written", ["magic", "adabn:speed=1", "adabn:momentum=fast", "adabn:momentum=-1"])
-def test_strategies_that_are_not_there_are_refused_by_name(written: str) -> None:
+def test_unknown_strategies_are_refused_by_name(written: str) -> None:
     with pytest.raises(EvaluationError, match=f"'{written}' cannot be evaluated"):
         check_specs(parse_specs(["source", written]))
 
 
-def test_strategies_that_are_there_pass() -> None:
+def test_known_strategies_pass() -> None:
     check_specs(parse_specs(["source,bn,adabn:momentum=0.2,reference_images=null,unmix_tns"]))

@@ -49,18 +49,18 @@ def test_arrays_of_one_severity_are_domains_in_published_order(tmp_path: Path) -
     assert data.corruptions == ["gaussian_noise", "fog", "arc", "zigzag"]
     assert (data.classes, data.severities) == (3, False)
     assert data.clean is data.domains[data.find("clean")]
-    taken = data.domains[1].take(np.array([5, 0, 5]))
-    assert isinstance(taken, torch.Tensor)
-    assert torch.equal(taken, torch.from_numpy(_pixels(7, 1)[[5, 0, 5]])), "fog was written second"
+    images = data.domains[1].take(np.array([5, 0, 5]))
+    assert isinstance(images, torch.Tensor)
+    assert torch.equal(images, torch.from_numpy(_pixels(7, 1)[[5, 0, 5]])), "fog was written second"
     assert all(domain.labels.tolist() == LABELS.tolist() for domain in data.domains)
     assert data.domains[0].labels.dtype == np.int64
 
 
 def test_arrays_are_mapped_and_what_is_taken_is_a_copy(tmp_path: Path) -> None:
     domain = open_data(_arrays(tmp_path, fog=7)).domains[0]
-    taken = domain.take(np.arange(7))
-    assert isinstance(taken, torch.Tensor)
-    taken.zero_()
+    images = domain.take(np.arange(7))
+    assert isinstance(images, torch.Tensor)
+    images.zero_()
     again = domain.take(np.arange(7))
     assert isinstance(again, torch.Tensor)
     assert np.array_equal(again.numpy(), _pixels(7))
@@ -78,12 +78,12 @@ def test_five_blocks_of_rows_are_five_severities(tmp_path: Path) -> None:
     assert all(len(domain.labels) == 7 for domain in data.domains)
 
 
-def test_a_stream_numbers_domains_alike_at_every_severity(tmp_path: Path) -> None:
+def test_domain_indices_do_not_depend_on_severity(tmp_path: Path) -> None:
     _arrays(tmp_path, np.tile(LABELS, 5), snow=35, fog=35)
     assert _titles(open_data(tmp_path, 1)) == _titles(open_data(tmp_path, 5))
 
 
-def test_labels_dealt_out_in_turn_are_no_severities_unless_clean_images_say_so(tmp_path: Path) -> None:
+def test_labels_in_rotation_are_severities_only_with_as_many_clean_images(tmp_path: Path) -> None:
     in_turn = np.arange(30) % 3
     assert _titles(open_data(_arrays(tmp_path, in_turn, fog=30))) == ["fog"]
     assert _titles(open_data(_arrays(tmp_path, in_turn, fog=30, clean=30))) == ["fog", "clean"]
@@ -105,58 +105,58 @@ def _empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong", "said"),
+    ("name", "wrong", "message"),
     [
-        ("labels", np.zeros(6, np.int64), "fog.npy holds 7 images, and labels.npy 6 labels"),
+        ("labels", np.zeros(6, np.int64), "fog.npy has 7 images, but labels.npy has 6 labels"),
         ("labels", np.zeros(7), "float64"),
         ("labels", np.zeros((7, 1), np.int64), "integers"),
-        ("labels", np.zeros(0, np.int64), "no label"),
+        ("labels", np.zeros(0, np.int64), "labels.npy is empty"),
         ("labels", np.full(7, -1), "label -1"),
         ("fog", np.zeros((7, 4, 4, 3), np.float32), "float32"),
         ("fog", np.zeros((7, 3, 4, 4), np.uint8), "not uint8"),
         ("fog", np.zeros((7, 4, 4), np.uint8), "not uint8"),
-        ("clean", np.zeros((5, 4, 4, 3), np.uint8), "clean.npy holds 5 images"),
+        ("clean", np.zeros((5, 4, 4, 3), np.uint8), "clean.npy has 5 images"),
         ("fog", _text, "cannot be read"),
         ("fog", _empty, "cannot be read"),
         ("labels", _text, "cannot be read"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(
-    tmp_path: Path, name: str, wrong: NDArray[np.generic] | Callable[[Path], None], said: str
+    tmp_path: Path, name: str, wrong: NDArray[np.generic] | Callable[[Path], None], message: str
 ) -> None:
     path = _arrays(tmp_path, fog=7) / f"{name}.npy"
     if callable(wrong):
         wrong(path)
     else:
         np.save(path, wrong)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         open_data(tmp_path)
     assert caught.value.hint
     assert isinstance(caught.value, RenormError)
 
 
-def test_missing_data_are_told(tmp_path: Path) -> None:
+def test_missing_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         open_data(tmp_path / "none")
-    with pytest.raises(DataError, match="holds no data"):
+    with pytest.raises(DataError, match="contains no data"):
         open_data(tmp_path)
     np.save(tmp_path / "fog.npy", _pixels(7))
-    with pytest.raises(DataError, match=r"there is no labels\.npy"):
+    with pytest.raises(DataError, match=r"labels\.npy is missing"):
         open_data(tmp_path)
     (tmp_path / "fog.npy").unlink()
     np.save(tmp_path / "labels.npy", LABELS)
-    with pytest.raises(DataError, match="labels and no images"):
+    with pytest.raises(DataError, match="labels but no images"):
         open_data(tmp_path)
 
 
-def test_a_severity_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_severity_is_refused(tmp_path: Path) -> None:
     _arrays(tmp_path, fog=7)
     for severity in (0, 6):
-        with pytest.raises(DataError, match=f"no severity {severity}"):
+        with pytest.raises(DataError, match=f"severity {severity} does not exist"):
             open_data(tmp_path, severity)
-    with pytest.raises(DataError, match="severity 3 was asked for, and these data tell of none"):
+    with pytest.raises(DataError, match="severity 3 is not available"):
         open_data(tmp_path, 3)
-    with pytest.raises(DataError, match="the data hold no fog at severity 3"):
+    with pytest.raises(DataError, match="the data have no fog at severity 3"):
         open_data(tmp_path).find("fog", 3)
 
 
@@ -186,7 +186,7 @@ def _severities(root: Path, *corruptions: str, severities: str = "12345") -> Pat
     return root
 
 
-def test_folders_of_severities_are_found_as_imagenet_c_has_them(tmp_path: Path) -> None:
+def test_severity_folders_follow_imagenet_c(tmp_path: Path) -> None:
     _image(tmp_path / "clean" / "cat", "a.png")
     data = open_data(_severities(tmp_path, "fog", "snow"), severity=2)
     assert [data.domains[number].title for number in data.shifted] == ["snow 2", "fog 2"]
@@ -230,14 +230,14 @@ def test_an_empty_class_and_a_domain_without_classes_are_refused(tmp_path: Path)
     _image(tmp_path / "fog" / "cat", "a.png")
     (tmp_path / "fog" / "dog").mkdir()
     domain = open_data(tmp_path).domains[0]
-    with pytest.raises(DataError, match=r"no file in .*dog ends in \.png"):
+    with pytest.raises(DataError, match=r"dog has no image \(.png"):
         _ = domain.labels
     _image(tmp_path / "night", "a.png")
-    with pytest.raises(DataError, match="night has no folder for any class"):
+    with pytest.raises(DataError, match="night has no class folders"):
         open_data(tmp_path)
 
 
-def test_an_image_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_deleted_image_is_named_in_the_error(tmp_path: Path) -> None:
     _image(tmp_path / "fog" / "cat", "a.png")
     domain = open_data(tmp_path).domains[0]
     assert domain.labels.tolist() == [0]
@@ -247,36 +247,36 @@ def test_an_image_that_is_gone_is_told(tmp_path: Path) -> None:
 
 
 def test_a_fingerprint_changes_with_labels_names_and_images(tmp_path: Path) -> None:
-    def found() -> str:
+    def current_digest() -> str:
         return fingerprint(open_data(tmp_path), [0])
 
     first = fingerprint(open_data(_arrays(tmp_path, fog=7, snow=7)), [1])
     assert first == fingerprint(open_data(tmp_path), [1])
     (tmp_path / "snow.npy").unlink()
-    assert found() == first, "other domains do not count"
+    assert current_digest() == first, "other domains do not count"
     np.save(tmp_path / "labels.npy", LABELS[::-1])
-    relabelled = found()
+    relabelled = current_digest()
     (tmp_path / "fog.npy").rename(tmp_path / "frost.npy")
-    renamed = found()
+    renamed = current_digest()
     pixels = _pixels(7)
     pixels[-1, -1, -1, -1] ^= 1
     np.save(tmp_path / "frost.npy", pixels)
-    assert len({first, relabelled, renamed, found()}) == 4
+    assert len({first, relabelled, renamed, current_digest()}) == 4
 
 
 def test_published_corruptions_are_fifteen() -> None:
     assert len({*PUBLISHED}) == len(PUBLISHED) == 15
 
 
-def test_some_of_the_corruptions_can_be_shown_alone(tmp_path: Path) -> None:
+def test_only_selects_corruptions_in_published_order(tmp_path: Path) -> None:
     for name in ("fog", "brightness", "gaussian_noise", "clean"):
         np.save(tmp_path / f"{name}.npy", np.zeros((4, 2, 2, 3), np.uint8))
     np.save(tmp_path / "labels.npy", np.arange(4))
-    every = open_data(tmp_path)
-    some = every.only(["fog", "gaussian_noise"])
+    full_dataset = open_data(tmp_path)
+    some = full_dataset.only(["fog", "gaussian_noise"])
     assert some.corruptions == ["gaussian_noise", "fog"]
     assert [some.domains[number].name for number in some.shifted] == some.corruptions
-    assert (some.clean, every.only([]).corruptions) == (every.clean, every.corruptions)
-    with pytest.raises(DataError, match="the data hold no rain") as caught:
-        every.only(["fog", "rain"])
-    assert caught.value.hint == "they hold gaussian_noise, fog, brightness"
+    assert (some.clean, full_dataset.only([]).corruptions) == (full_dataset.clean, full_dataset.corruptions)
+    with pytest.raises(DataError, match="the data have no rain") as caught:
+        full_dataset.only(["fog", "rain"])
+    assert caught.value.hint == "choose from gaussian_noise, fog, brightness"

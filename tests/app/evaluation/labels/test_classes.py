@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.evaluation.datasets.data import Dataset, open_data
 from app.evaluation.errors import DataError
-from app.evaluation.labels.classes import fit_classes
+from app.evaluation.labels.classes import match_classes
 from app.evaluation.running.runner import labels_of
 from app.evaluation.streams.orders import parse_order
 from app.evaluation.streams.streams import make_stream
@@ -39,7 +39,7 @@ def scores(dataset: Dataset) -> list[int]:
 
 def test_folders_are_scored_by_the_models_numbers(tmp_path: Path) -> None:
     data = folders(tmp_path, "Elk", "ant", "COW")
-    fitted = fit_classes(data, MODEL)
+    fitted = match_classes(data, MODEL)
     assert fitted.dataset.names == ("COW", "Elk", "ant"), "in the order of capitals first, which says nothing"
     assert scores(fitted.dataset) == [2, 2, 3, 3, 0, 0]
     assert fitted.notes == [
@@ -52,71 +52,71 @@ def test_folders_are_scored_by_the_models_numbers(tmp_path: Path) -> None:
     assert sorted(labels_of(fitted.dataset, stream)) == [0, 0, 2, 2, 3, 3]
 
 
-def test_what_a_figure_depends_on_changes_with_the_matching(tmp_path: Path) -> None:
+def test_settings_change_with_the_matching_of_classes(tmp_path: Path) -> None:
     data = folders(tmp_path, "ant", "bee")
-    seen = {fit_classes(data, ClassNames(names)).settings["classes"] for names in (("ant", "bee"), ("bee", "ant"))}
-    assert len(seen) == 2
+    digests = {match_classes(data, ClassNames(names)).settings["classes"] for names in (("ant", "bee"), ("bee", "ant"))}
+    assert len(digests) == 2
 
 
-def test_a_class_that_the_model_lacks_is_refused_or_left_out(tmp_path: Path) -> None:
+def test_an_unknown_class_is_refused_or_skipped(tmp_path: Path) -> None:
     data = folders(tmp_path, "ant", "zebra", "bee")
-    with pytest.raises(DataError, match="'zebra' is no class of the model") as caught:
-        fit_classes(data, MODEL)
+    with pytest.raises(DataError, match="'zebra' is not a class of the model") as caught:
+        match_classes(data, MODEL)
     assert "--skip-unknown" in caught.value.hint
     (tmp_path / "fog" / "zebra" / "0.png").unlink()
     (tmp_path / "fog" / "zebra" / "1.png").unlink()
-    fitted = fit_classes(data, MODEL, skip_unknown=True)
+    fitted = match_classes(data, MODEL, skip_unknown=True)
     assert fitted.left_out
-    assert fitted.notes[0] == "left out, because the model has no such class: 'zebra'"
+    assert fitted.notes[0] == "skipped, because the model has no such class: 'zebra'"
     assert scores(fitted.dataset) == [0, 0, 1, 1], "and its pictures are not even looked for"
-    taken = fitted.dataset.domains[1].take(np.arange(4))
-    assert isinstance(taken, list)
-    assert len({*taken}) == 4
-    with pytest.raises(DataError, match="are no classes"):
-        fit_classes(folders(tmp_path / "other", "x", "y"), MODEL, skip_unknown=True)
+    files = fitted.dataset.domains[1].take(np.arange(4))
+    assert isinstance(files, list)
+    assert len({*files}) == 4
+    with pytest.raises(DataError, match="are not classes"):
+        match_classes(folders(tmp_path / "other", "x", "y"), MODEL, skip_unknown=True)
 
 
-def test_numbers_are_told(tmp_path: Path) -> None:
-    fitted = fit_classes(folders(tmp_path, "0", "2", "3"), MODEL)
+def test_folders_matched_by_number_are_noted(tmp_path: Path) -> None:
+    fitted = match_classes(folders(tmp_path, "0", "2", "3"), MODEL)
     assert scores(fitted.dataset) == [0, 0, 2, 2, 3, 3]
     assert fitted.notes[0] == "3 of 3 folders matched by number: 0 is ant, 2 is cow, 3 is elk"
 
 
-def test_labels_of_arrays_are_the_models_numbers_or_refused(tmp_path: Path) -> None:
+def test_array_labels_outside_the_model_are_refused_or_skipped(tmp_path: Path) -> None:
     data = open_data(write_data(tmp_path))
-    fitted = fit_classes(data, MODEL)
+    fitted = match_classes(data, MODEL)
     assert fitted.dataset is data
     assert (fitted.notes, fitted.settings, fitted.left_out) == ([], {}, False)
-    assert fit_classes(data, ClassNames(tuple("abcdef"))).notes == [
+    assert match_classes(data, ClassNames(tuple("abcdef"))).notes == [
         "there are no images of 2 of the model's 6 classes: e, f"
     ]
     three = ClassNames(MODEL.names[:3])
-    with pytest.raises(DataError, match=r"labels\.npy has the label 3, and the model 3 classes, 0 to 2") as caught:
-        fit_classes(data, three)
+    with pytest.raises(DataError, match=r"labels\.npy has the label 3, but the model has 3 classes, 0 to 2") as caught:
+        match_classes(data, three)
     assert "--skip-unknown" in caught.value.hint
-    some = fit_classes(data, three, skip_unknown=True)
-    assert some.left_out
-    assert some.notes == ["left out, because the model has 3 classes: images of the labels '3'"]
-    domain, whole = some.dataset.domains[0], data.domains[0]
+    subset = match_classes(data, three, skip_unknown=True)
+    assert subset.left_out
+    assert subset.notes == ["skipped, because the model has 3 classes: images of the labels '3'"]
+    domain, full_domain = subset.dataset.domains[0], data.domains[0]
     assert domain.labels.tolist() == [0, 1, 2] * (IMAGES // 4)
     chosen = np.array([4, 0])
-    assert np.array_equal(domain.take(chosen), whole.take(np.array([5, 0])))
+    assert np.array_equal(domain.take(chosen), full_domain.take(np.array([5, 0])))
 
 
-def test_labels_that_count_from_one_are_not_left_out(tmp_path: Path) -> None:
+def test_labels_that_count_from_one_are_refused_not_skipped(tmp_path: Path) -> None:
     write_data(tmp_path)
     np.save(tmp_path / "labels.npy", np.load(tmp_path / "labels.npy") + 1)
-    with pytest.raises(DataError, match="from 1 to 4, and the model from 0 to 3"):
-        fit_classes(open_data(tmp_path), MODEL, skip_unknown=True)
+    with pytest.raises(DataError, match="from 1 to 4, but the model from 0 to 3"):
+        match_classes(open_data(tmp_path), MODEL, skip_unknown=True)
     np.save(tmp_path / "labels.npy", np.full(IMAGES, 9))
-    with pytest.raises(DataError, match="has no image of a class of the model"):
-        fit_classes(open_data(tmp_path), MODEL, skip_unknown=True)
+    with pytest.raises(DataError, match="has no image of any class of the model"):
+        match_classes(open_data(tmp_path), MODEL, skip_unknown=True)
 
 
-def test_a_server_tells_its_classes_as_an_engine_does() -> None:
-    async def both() -> tuple[ClassNames, ClassNames]:
+def test_classes_of_server_equal_those_of_engine() -> None:
+    async def ask_both() -> tuple[ClassNames, ClassNames]:
         async with in_process() as near, served() as far:
             return await near.classes(), await far.classes()
 
-    near, far = asyncio.run(both())
+    near, far = asyncio.run(ask_both())
     assert near == far == (("a", "b", "c", "d"), ())

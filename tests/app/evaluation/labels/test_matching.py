@@ -14,13 +14,15 @@ from app.models.labels import ClassNames
 
 DOGS = ClassNames(("beagle", "golden retriever", "St. Bernard, saint bernard", "carpenter's kit"))
 WITH_IDS = ClassNames(DOGS.names, ("n02088364", "n02099601", "n02109525", "n02966687"))
-IN_NAMES = ClassNames(tuple(f"{one} {name}" for one, name in zip(WITH_IDS.ids, DOGS.names, strict=True)))
+IN_NAMES = ClassNames(
+    tuple(f"{word_net_id} {name}" for word_net_id, name in zip(WITH_IDS.ids, DOGS.names, strict=True))
+)
 CIFAR = ClassNames(("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"))
 TWELVE = ClassNames(tuple(f"kind {letter}" for letter in "abcdefghijkl"))
 NAMELESS = ClassNames(tuple(f"class {i}" for i in range(12)))
 
 
-def found(folders: list[str], classes: ClassNames, *, skip: bool = False) -> dict[str, int]:
+def matches(folders: list[str], classes: ClassNames, *, skip: bool = False) -> dict[str, int]:
     return match_folders(folders, classes, skip_unknown=skip).numbers
 
 
@@ -51,32 +53,32 @@ def refused(folders: list[str], classes: ClassNames, *, skip: bool = False) -> D
         ("carpenter’s kit", 3),  # as a text processor writes it
     ],
 )
-def test_names_as_people_write_them(classes: ClassNames, folder: str, number: int) -> None:
-    assert found([folder], classes) == {folder: number}
+def test_spelling_variants_match_the_same_class(classes: ClassNames, folder: str, number: int) -> None:
+    assert matches([folder], classes) == {folder: number}
 
 
 @pytest.mark.parametrize("classes", [WITH_IDS, IN_NAMES], ids=["beside-names", "in-names"])
-def test_ids_of_word_net_where_the_labels_have_them(classes: ClassNames) -> None:
+def test_wordnet_ids_match_labels_with_ids(classes: ClassNames) -> None:
     folders = ["n02966687", "N02099601", "n02088364"]
-    assert found(folders, classes) == {"n02966687": 3, "N02099601": 1, "n02088364": 0}
-    assert "'n09999999' is no class" in refused(["n09999999", "beagle"], classes).message
-    assert "may be the classes 0 ('" in refused(["n02088364 golden retriever"], classes).message, (
+    assert matches(folders, classes) == {"n02966687": 3, "N02099601": 1, "n02088364": 0}
+    assert "'n09999999' is not a class" in refused(["n09999999", "beagle"], classes).message
+    assert "matches the classes 0 ('" in refused(["n02088364 golden retriever"], classes).message, (
         "it contradicts itself"
     )
     # Of that name, and by its id another one.
-    assert "'n09999999_beagle' is no class" in refused(["n09999999_beagle"], classes).message
+    assert "'n09999999_beagle' is not a class" in refused(["n09999999_beagle"], classes).message
 
 
-def test_an_id_says_which_of_the_classes_with_a_name_is_meant() -> None:
+def test_a_wordnet_id_resolves_classes_of_equal_name() -> None:
     names = ("crane", "crane", "maillot", "maillot, tank suit")
     classes = ClassNames(names, ("n02012849", "n03126707", "n03710637", "n03710721"))
     folders = ["n02012849_crane", "n03126707 crane", "n03710721_maillot", "n03710637-Maillot"]
-    assert list(found(folders, classes).values()) == [0, 1, 3, 2]
+    assert list(matches(folders, classes).values()) == [0, 1, 3, 2]
 
 
-def test_ids_of_word_net_where_the_labels_have_none() -> None:
+def test_wordnet_ids_without_ids_in_labels_are_refused() -> None:
     error = refused(["n02099601", "n02088364"], DOGS)
-    assert "are no classes" in error.message
+    assert "are not classes" in error.message
     assert "class_index.json" in error.hint
     cifar = ["n02691156", "n02958343", "n01503061", "n02121620", "n02430045"]
     cifar += ["n02084071", "n01639765", "n02374451", "n04194289", "n04490091"]
@@ -87,76 +89,79 @@ def test_all_thousand_ids_of_imagenet_are_numbered_by_their_order() -> None:
     ids = ["n01440764", *(f"n0{1500000 + 1000 * i}" for i in range(998)), "n15075141"]
     nameless = ClassNames(tuple(f"class {i}" for i in range(1000)))
     shuffled = ids[::-1]
-    assert found(shuffled, nameless) == {one: i for i, one in enumerate(ids)}
+    assert matches(shuffled, nameless) == {word_net_id: i for i, word_net_id in enumerate(ids)}
     refused(ids[:-1], nameless)
     refused([*ids[:-1], "n15075142"], nameless)
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
 @pytest.mark.parametrize("classes", [CIFAR, NAMELESS, TWELVE], ids=["names", "nameless", "twelve"])
-def test_numbers_are_numbers(width: int, classes: ClassNames) -> None:
+def test_digit_folders_are_class_indices(width: int, classes: ClassNames) -> None:
     folders = sorted(f"{i:0{width}}" for i in range(len(classes.names)))
-    assert found(folders, classes) == {folder: int(folder) for folder in folders}
+    assert matches(folders, classes) == {folder: int(folder) for folder in folders}
 
 
 @pytest.mark.parametrize("order", [range(12), range(11, -1, -1), range(1, 13)], ids=["same", "reversed", "from-1"])
 @pytest.mark.parametrize("width", [1, 2])
-def test_labels_that_are_numbers_are_names(order: range, width: int) -> None:
+def test_digit_folders_match_numeric_labels_by_name(order: range, width: int) -> None:
     classes = ClassNames(tuple(str(i) for i in order))
     folders = sorted(f"{i:0{width}}" for i in order)
-    assert found(folders, classes) == {folder: order.index(int(folder)) for folder in folders}
-    assert "'77' is no class" in refused([*folders, "77"], classes).message
+    assert matches(folders, classes) == {folder: order.index(int(folder)) for folder in folders}
+    assert "'77' is not a class" in refused([*folders, "77"], classes).message
 
 
-def test_numbers_that_cannot_be_meant_are_refused() -> None:
+def test_digit_folders_outside_the_classes_are_refused() -> None:
     from_one = [str(i) for i in range(1, 11)]
     for skip in (False, True):
         assert (
-            "numbered from 1 to 10, and the model's 10 classes from 0 to 9"
+            "numbered from 1 to 10, but the model's 10 classes from 0 to 9"
             in refused(from_one, CIFAR, skip=skip).message
         )
-    assert "'10', '11' are no classes" in refused([str(i) for i in range(12)], CIFAR).message
-    assert len(found([str(i) for i in range(12)], CIFAR, skip=True)) == 10
+    assert "'10', '11' are not classes" in refused([str(i) for i in range(12)], CIFAR).message
+    assert len(matches([str(i) for i in range(12)], CIFAR, skip=True)) == 10
     # A number beside names is no number of a class.
-    assert "'7' is no class" in refused(["cat", "dog", "7"], CIFAR).message
-    assert found(["cat", "dog", "7"], CIFAR, skip=True) == {"cat": 3, "dog": 5}
+    assert "'7' is not a class" in refused(["cat", "dog", "7"], CIFAR).message
+    assert matches(["cat", "dog", "7"], CIFAR, skip=True) == {"cat": 3, "dog": 5}
     assert "'1' and '01' are the same class" in refused(["1", "01"], CIFAR).message
     mixed = ClassNames(("zero", "7", "two"))
-    assert "may be the classes 1 ('7')" in refused(["7"], ClassNames((*mixed.names, *"abcd", "seven"))).message
-    assert found(["7", "two"], mixed) == {"7": 1, "two": 2}
+    assert "matches the classes 1 ('7')" in refused(["7"], ClassNames((*mixed.names, *"abcd", "seven"))).message
+    assert matches(["7", "two"], mixed) == {"7": 1, "two": 2}
 
 
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("form", ["{}_{}", "{:03}.{}", "{} {}", "{:02}-{}"])
-def test_a_number_before_a_name_is_its_place(form: str, first: int) -> None:
+def test_a_number_before_a_name_must_be_its_index_or_one_more(form: str, first: int) -> None:
     folders = [form.format(i + first, name.capitalize()) for i, name in enumerate(CIFAR.names)]
-    assert list(found(folders, CIFAR).values()) == list(range(10))
-    assert "are no classes" in refused([form.format(i + 2, name) for i, name in enumerate(CIFAR.names)], CIFAR).message
+    assert list(matches(folders, CIFAR).values()) == list(range(10))
+    assert "are not classes" in refused([form.format(i + 2, name) for i, name in enumerate(CIFAR.names)], CIFAR).message
     numbered = ClassNames(tuple(folders))
-    assert list(found(list(CIFAR.names), numbered).values()) == list(range(10))
+    assert list(matches(list(CIFAR.names), numbered).values()) == list(range(10))
 
 
-def test_a_model_without_names_takes_no_names() -> None:
-    assert found(["class_3", "CLASS 11"], NAMELESS) == {"class_3": 3, "CLASS 11": 11}
+def test_placeholder_labels_match_no_names() -> None:
+    assert matches(["class_3", "CLASS 11"], NAMELESS) == {"class_3": 3, "CLASS 11": 11}
     error = refused(["cat", "dog"], NAMELESS)
     assert "give --labels FILE, or name folders 0 to 11" in error.hint
     assert "--skip-unknown" not in error.hint, "nothing would be left"
     refused(["cat", "dog"], NAMELESS, skip=True)
 
 
-def test_synonyms_as_imagenet_has_them() -> None:
+def test_imagenet_synonyms_match() -> None:
     classes = ClassNames(("tench, Tinca tinca", "crane", "crane", "maillot", "maillot, tank suit"))
-    assert found(["Tinca_tinca", "tank suit"], classes) == {"Tinca_tinca": 0, "tank suit": 4}
-    assert found(["maillot", "maillot, tank suit"], classes) == {"maillot": 3, "maillot, tank suit": 4}
+    assert matches(["Tinca_tinca", "tank suit"], classes) == {"Tinca_tinca": 0, "tank suit": 4}
+    assert matches(["maillot", "maillot, tank suit"], classes) == {"maillot": 3, "maillot, tank suit": 4}
     # Exactly so one class is called; in another spelling it may be either.
     assert (
-        "'Maillot' may be the classes 3 ('maillot'), 4 ('maillot, tank suit')" in refused(["Maillot"], classes).message
+        "'Maillot' is ambiguous: it matches the classes 3 ('maillot'), 4 ('maillot, tank suit')"
+        in refused(["Maillot"], classes).message
     )
-    assert found(["Maillot, Tank suit"], classes) == {"Maillot, Tank suit": 4}
-    assert "'crane' may be the classes 1 ('crane'), 2 ('crane')" in refused(["crane"], classes).message
+    assert matches(["Maillot, Tank suit"], classes) == {"Maillot, Tank suit": 4}
+    assert (
+        "'crane' is ambiguous: it matches the classes 1 ('crane'), 2 ('crane')" in refused(["crane"], classes).message
+    )
     assert "'tench' and 'Tinca tinca' are the same" in refused(["tench", "Tinca tinca"], classes).message
-    assert found(["tench, Tinca tinca"], ClassNames(("tench", "goldfish"))) == {"tench, Tinca tinca": 0}
-    assert "may be" in refused(["tench, goldfish"], ClassNames(("tench", "goldfish"))).message
+    assert matches(["tench, Tinca tinca"], ClassNames(("tench", "goldfish"))) == {"tench, Tinca tinca": 0}
+    assert "is ambiguous" in refused(["tench, goldfish"], ClassNames(("tench", "goldfish"))).message
 
 
 @pytest.mark.parametrize(
@@ -173,28 +178,28 @@ def test_synonyms_as_imagenet_has_them() -> None:
     ],
     ids="-".join,
 )
-def test_what_only_looks_alike_is_refused(folders: list[str], classes: tuple[str, ...]) -> None:
-    assert "no class" in refused(folders, ClassNames(classes)).message
+def test_similar_names_of_other_classes_are_refused(folders: list[str], classes: tuple[str, ...]) -> None:
+    assert "not a class" in refused(folders, ClassNames(classes)).message
 
 
-def test_classes_that_differ_by_what_spellings_leave_out_are_told_apart_or_refused() -> None:
+def test_classes_equal_after_normalization_match_exactly_or_are_refused() -> None:
     classes = ClassNames(("Cat", "cat", "sea lion", "sealion"))
-    assert found(["cat", "Cat", "sea_lion", "Sealion"], classes) == {"cat": 1, "Cat": 0, "sea_lion": 2, "Sealion": 3}
-    assert "may be the classes 0 ('Cat'), 1 ('cat')" in refused(["CAT"], classes).message
+    assert matches(["cat", "Cat", "sea_lion", "Sealion"], classes) == {"cat": 1, "Cat": 0, "sea_lion": 2, "Sealion": 3}
+    assert "matches the classes 0 ('Cat'), 1 ('cat')" in refused(["CAT"], classes).message
 
 
 @pytest.mark.parametrize("folder", ["tank_vehicle", "Tank-Vehicle", "tank vehicle"])
-def test_signs_that_no_folder_can_have_are_written_otherwise(folder: str) -> None:
-    assert found([folder], ClassNames(("tank", "tank/vehicle", "vehicle"))) == {folder: 1}
-    assert found([folder], ClassNames(("tank: vehicle", "other"))) == {folder: 0}
+def test_replacements_for_characters_invalid_in_paths_match(folder: str) -> None:
+    assert matches([folder], ClassNames(("tank", "tank/vehicle", "vehicle"))) == {folder: 1}
+    assert matches([folder], ClassNames(("tank: vehicle", "other"))) == {folder: 0}
 
 
-def test_letters_are_the_same_however_they_are_composed() -> None:
-    assert found(["cafe\u0301_au_lait"], ClassNames(("Café au lait", "tea"))) == {"cafe\u0301_au_lait": 0}
-    assert "no class" in refused(["cafe au lait"], ClassNames(("Café au lait", "tea"))).message
+def test_unicode_composition_does_not_matter() -> None:
+    assert matches(["cafe\u0301_au_lait"], ClassNames(("Café au lait", "tea"))) == {"cafe\u0301_au_lait": 0}
+    assert "not a class" in refused(["cafe au lait"], ClassNames(("Café au lait", "tea"))).message
 
 
-def test_a_close_name_is_offered() -> None:
+def test_a_close_name_is_suggested() -> None:
     assert "did you mean 'automobile' by 'automobil'?" in refused(["automobil", "cat"], CIFAR).hint
 
 
@@ -213,25 +218,25 @@ SPELLINGS = (
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(WORDS.map(" ".join), min_size=1, max_size=8, unique=True), st.data())
-def test_any_spelling_of_any_classes_finds_its_own(names: list[str], data: st.DataObject) -> None:
-    shown = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
-    folders = [data.draw(st.sampled_from(SPELLINGS))(name) for name in shown]
-    assert list(found(folders, ClassNames(tuple(names))).values()) == [names.index(name) for name in shown]
+def test_any_spelling_of_any_class_matches_it(names: list[str], data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    folders = [data.draw(st.sampled_from(SPELLINGS))(name) for name in chosen]
+    assert list(matches(folders, ClassNames(tuple(names))).values()) == [names.index(name) for name in chosen]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(WORDS.map(" ".join), min_size=2, max_size=8, unique=True), st.randoms())
-def test_a_class_that_the_model_lacks_is_never_another_one(names: list[str], chance: random.Random) -> None:
+def test_a_missing_class_never_matches_another(names: list[str], chance: random.Random) -> None:
     lacking = chance.choice(names)
-    known = ClassNames(tuple(name for name in names if name != lacking))
-    assert repr(lacking) in refused(names, known).message
-    assert lacking not in found(names, known, skip=True)
+    classes = ClassNames(tuple(name for name in names if name != lacking))
+    assert repr(lacking) in refused(names, classes).message
+    assert lacking not in matches(names, classes, skip=True)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(WORDS.map(" ".join), min_size=1, max_size=8, unique=True), st.randoms())
 def test_the_order_of_folders_does_not_matter(names: list[str], chance: random.Random) -> None:
     classes = ClassNames(tuple(names), tuple(f"n{i:08}" for i in range(len(names))))
-    folders = [chance.choice((name, one)) for name, one in zip(*classes, strict=True)]
+    folders = [chance.choice((name, word_net_id)) for name, word_net_id in zip(*classes, strict=True)]
     shuffled = chance.sample(folders, len(folders))
-    assert found(shuffled, classes) == found(folders, classes) == {folder: i for i, folder in enumerate(folders)}
+    assert matches(shuffled, classes) == matches(folders, classes) == {folder: i for i, folder in enumerate(folders)}

@@ -16,7 +16,7 @@ from app.errors import MissingPackageError
 from app.evaluation.curves import mean_curve, running_mean
 from app.evaluation.metrics import Place, measure_all, summarize
 from app.evaluation.plots import canvas, heatmap
-from app.evaluation.plots.canvas import MISSING, looks, plain
+from app.evaluation.plots.canvas import MISSING, escape, line_styles
 from app.evaluation.plots.curves import draw_drift, draw_errors
 from app.evaluation.plots.heatmap import draw_differences
 from app.evaluation.plots.reliability import draw_reliability
@@ -30,15 +30,15 @@ NAMES = ["differences", "error_over_stream_1", "error_over_stream_16", "drift_ov
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """Every figure that is saved, by its name."""
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     write = canvas._write
 
     def keep(figure: Figure, path: Path) -> None:
-        found[path.stem] = figure
+        figures[path.stem] = figure
         write(figure, path)
 
     monkeypatch.setattr(canvas, "_write", keep)
-    return found
+    return figures
 
 
 def _texts(figure: Figure) -> list[str]:
@@ -59,17 +59,17 @@ def test_every_picture_of_a_study(tmp_path: Path, drawn: dict[str, Figure]) -> N
 
 
 def test_cells_of_the_heat_map(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    made = [
+    results = [
         result("source", wrong=[1, 1, 0, 0]),
         result("bn"),
         result("source", batch=16),
         result("adabn", batch=16),
         result("bn", "clean"),
     ]
-    write_plots(tmp_path, made)
+    write_plots(tmp_path, results)
     axes = drawn["differences"].axes[0]
-    shown = [text.get_text() for text in axes.texts[:9]]
-    assert shown == ["50.0", "25.0", "-", "-25.0", "-", "-", "-", "+0.0", "-"]
+    texts = [text.get_text() for text in axes.texts[:9]]
+    assert texts == ["50.0", "25.0", "-", "-25.0", "-", "-", "-", "+0.0", "-"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["source (error, %)", "bn", "adabn"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "16", "4"]
     colours = np.asarray(axes.images[0].get_array())
@@ -77,7 +77,7 @@ def test_cells_of_the_heat_map(tmp_path: Path, drawn: dict[str, Figure]) -> None
     np.testing.assert_array_equal(colours[1, 1], colours[0, 0])
 
 
-def test_worse_is_red(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_worse_than_source_is_red(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     write_plots(tmp_path, [result("source"), result("bn", wrong=[1] * 4)])
     red, _, blue, _ = np.asarray(drawn["differences"].axes[0].images[0].get_array())[1, 0]
     assert red > blue
@@ -106,9 +106,7 @@ def test_rows_of_places_are_about_as_long(sizes: tuple[int, ...], widest: int, r
     assert [len(row) for row in heatmap._rows(places, widest)] == rows
 
 
-def test_no_picture_is_wider_than_a_page_and_no_panel_stands_beside_a_gap(
-    tmp_path: Path, drawn: dict[str, Figure]
-) -> None:
+def test_pictures_fit_a_page_and_last_rows_are_filled(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     names = ["source", "adapter+" + "x" * 40, *(f"adapter{i}" for i in range(5))]
     write_plots(tmp_path, study(names, ("single", "mixed", "clean"), ("iid", "ptta", "sorted"), (4,), (0,), 8))
     wide = study(names, ("single", "mixed", "clean"), ("iid", "ptta", "sorted"), (1, 4, 16, 64), (0,), 8)
@@ -119,13 +117,13 @@ def test_no_picture_is_wider_than_a_page_and_no_panel_stands_beside_a_gap(
     for name in ("error_over_stream_4", "drift_over_stream"):
         axes = drawn[name].axes
         assert len(axes) == 9
-        left, last = axes[0].get_position(), axes[-1].get_position()
+        first, last = axes[0].get_position(), axes[-1].get_position()
         right = axes[1].get_position()
-        assert last.x0 == pytest.approx(left.x0, abs=0.02)
+        assert last.x0 == pytest.approx(first.x0, abs=0.02)
         assert last.x1 == pytest.approx(right.x1, abs=0.02)
     tiles = drawn["reliability"].axes
     assert len(tiles) == 7
-    assert len({round(one.get_position().y0, 2) for one in tiles}) * 4 - len(tiles) == 1, "the last row lacks one"
+    assert len({round(tile.get_position().y0, 2) for tile in tiles}) * 4 - len(tiles) == 1, "the last row lacks one"
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (6, 6), (7, 4), (13, 5), (18, 6), (19, 5)])
@@ -134,9 +132,9 @@ def test_last_rows_are_as_full_as_can_be(count: int, columns: int) -> None:
 
 
 def test_panels_of_a_picture_have_one_axis(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    made = [result("bn", "mixed", wrong=[0, 0, 0, 1] * 2), result("bn", "clean", wrong=[1] * 8)]
-    made = [made[0], replace(made[1], drift=100 * made[1].drift)]
-    write_plots(tmp_path, made)
+    results = [result("bn", "mixed", wrong=[0, 0, 0, 1] * 2), result("bn", "clean", wrong=[1] * 8)]
+    results = [results[0], replace(results[1], drift=100 * results[1].drift)]
+    write_plots(tmp_path, results)
     for name in ("drift_over_stream", "error_over_stream_4"):
         (limits,) = {axes.get_ylim() for axes in drawn[name].axes}
         highest = max(float(np.max(line.get_ydata())) for axes in drawn[name].axes for line in axes.lines)
@@ -146,8 +144,8 @@ def test_panels_of_a_picture_have_one_axis(tmp_path: Path, drawn: dict[str, Figu
 
 @pytest.mark.parametrize("batches", [(64,), (1, 64), (1, 4, 16, 64)], ids=["one-size", "two-sizes", "four-sizes"])
 def test_heads_of_places_do_not_overlap(tmp_path: Path, drawn: dict[str, Figure], batches: tuple[int, ...]) -> None:
-    made = study(("source", "bn"), ("continual", "recurring"), ("iid", "dirichlet:0.1"), batches, (0,), 8)
-    draw_differences(tmp_path, summarize(measure_all(made)))
+    results = study(("source", "bn"), ("continual", "recurring"), ("iid", "dirichlet:0.1"), batches, (0,), 8)
+    draw_differences(tmp_path, summarize(measure_all(results)))
     figure = drawn["differences"]
     heads = [text for text in figure.axes[0].texts if any(letter.isalpha() for letter in text.get_text())]
     assert len(heads) == 4
@@ -156,7 +154,7 @@ def test_heads_of_places_do_not_overlap(tmp_path: Path, drawn: dict[str, Figure]
     assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
 
 
-def test_an_error_is_smooth_and_says_how_and_how_sure_it_is(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_error_curves_are_smoothed_with_a_labelled_band(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     wrong = (np.random.default_rng(2).random(200) < 0.4).tolist()
     draw_errors(tmp_path, [result("source", wrong=wrong)], ())
     (axes,) = drawn["error_over_stream_4"].axes
@@ -181,17 +179,17 @@ def test_windows_are_never_longer_than_the_stream_needs(images: int) -> None:
     np.testing.assert_allclose(curve.value, curve.position - 0.5)
 
 
-def test_seeds_make_an_error_surer() -> None:
-    one = running_mean(np.array([0.0, 1.0] * 40))
-    np.testing.assert_allclose(mean_curve([one] * 4).error, one.error / 2)
+def test_more_seeds_shrink_the_standard_error() -> None:
+    single = running_mean(np.array([0.0, 1.0] * 40))
+    np.testing.assert_allclose(mean_curve([single] * 4).error, single.error / 2)
 
 
 def test_no_labels_overlap(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     names = ["source", *(f"adapter_{i}+lame:memory=64,when=correlated"[: 9 + 2 * i] for i in range(17))]
-    made = study(names, ("continual",), ("iid", "dirichlet:0.1"), (1,), (0,), 30)
-    figures = measure_all(made)
+    results = study(names, ("continual",), ("iid", "dirichlet:0.1"), (1,), (0,), 30)
+    figures = measure_all(results)
     draw_differences(tmp_path, summarize(figures))
-    draw_errors(tmp_path, made, DOMAINS)
+    draw_errors(tmp_path, results, DOMAINS)
     draw_reliability(tmp_path, figures)
     for figure, labels in (
         (drawn["differences"], [*drawn["differences"].axes[0].get_yticklabels(), *drawn["differences"].axes[0].texts]),
@@ -200,8 +198,8 @@ def test_no_labels_overlap(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     ):
         boxes = [label.get_window_extent() for label in labels]
         assert len(boxes) >= 18
-        apart = [a.count_overlaps(boxes[i + 1 :]) == 0 for i, a in enumerate(boxes)]
-        assert all(apart), labels[apart.index(False)]
+        is_separate = [a.count_overlaps(boxes[i + 1 :]) == 0 for i, a in enumerate(boxes)]
+        assert all(is_separate), labels[is_separate.index(False)]
         assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
 
@@ -220,22 +218,22 @@ def test_small_results_are_drawn(tmp_path: Path, results: list[Result]) -> None:
 
 
 def test_up_to_fifty_strategies_look_different() -> None:
-    found = looks(["source", *(f"strategy{i}" for i in range(50))])
-    assert len(set(found.values())) == 51
+    styles = line_styles(["source", *(f"strategy{i}" for i in range(50))])
+    assert len(set(styles.values())) == 51
 
 
 def test_an_adapter_keeps_its_colour() -> None:
-    found = looks(["source", "adabn", "bn", "adabn+lame", "adabn:momentum=0.2"])
-    assert len({found[name].color for name in ("adabn", "adabn+lame", "adabn:momentum=0.2")}) == 1
-    assert found["bn"].color != found["adabn"].color
+    styles = line_styles(["source", "adabn", "bn", "adabn+lame", "adabn:momentum=0.2"])
+    assert len({styles[name].color for name in ("adabn", "adabn+lame", "adabn:momentum=0.2")}) == 1
+    assert styles["bn"].color != styles["adabn"].color
 
 
-def test_names_are_no_formulas_and_not_endless() -> None:
-    assert plain("a$b$") == r"a\$b\$"
-    assert plain("x" * 60) == "x" * 47 + "…"
+def test_names_are_escaped_and_shortened() -> None:
+    assert escape("a$b$") == r"a\$b\$"
+    assert escape("x" * 60) == "x" * 47 + "…"
 
 
-def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError, match="matplotlib") as caught:
         write_plots(tmp_path / "new", [result()])
@@ -248,19 +246,19 @@ def test_no_results_are_refused(tmp_path: Path) -> None:
         write_plots(tmp_path, [])
 
 
-def test_pages_are_white_and_missing_cells_are_not(tmp_path: Path) -> None:
-    made = [result("source"), result("bn"), result("source", batch=16)]
-    pixels = np.asarray(Image.open(draw_differences(tmp_path, summarize(measure_all(made)))).convert("RGB"))
+def test_background_is_white_and_missing_cells_are_grey(tmp_path: Path) -> None:
+    results = [result("source"), result("bn"), result("source", batch=16)]
+    pixels = np.asarray(Image.open(draw_differences(tmp_path, summarize(measure_all(results)))).convert("RGB"))
     colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
     assert colours[counts.argmax()].tolist() == [255, 255, 255]
     assert [round(255 * part) for part in to_rgb(MISSING)] in colours.tolist()
 
 
 def test_unknown_drift_leaves_a_gap(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    one = result("bn", wrong=[0] * 40)
-    half = np.where(np.arange(40) < 20, np.nan, one.drift).astype(np.float32)
+    run = result("bn", wrong=[0] * 40)
+    half = np.where(np.arange(40) < 20, np.nan, run.drift).astype(np.float32)
     none = np.full(40, np.nan, np.float32)
-    draw_drift(tmp_path, [replace(one, drift=half), replace(result(wrong=[0] * 40), drift=none)], ())
+    draw_drift(tmp_path, [replace(run, drift=half), replace(result(wrong=[0] * 40), drift=none)], ())
     first, second = (np.asarray(line.get_ydata()) for line in drawn["drift_over_stream"].axes[0].lines)
     assert np.isnan(first[:5]).all()
     assert np.isfinite(first[-5:]).all()

@@ -1,4 +1,4 @@
-"""What people and programs read."""
+"""Tests of `report.md`: tables, harm, pictures and their order."""
 
 from __future__ import annotations
 
@@ -60,21 +60,21 @@ def test_the_overview(tmp_path: Path) -> None:
     assert rows[r"`x\|y`"][:5] == ["75.0 (1 of 2 places)", "+25.0", "+25.0", "continual, iid, requests of 16", "-"]
 
 
-def test_speeds_that_nobody_measured_are_no_column(tmp_path: Path) -> None:
-    made = [result("source", seconds=math.nan), result("bn", seconds=math.nan)]
-    head = _tables(_report(tmp_path, made))[0][0]
+def test_unmeasured_speeds_have_no_column(tmp_path: Path) -> None:
+    results = [result("source", seconds=math.nan), result("bn", seconds=math.nan)]
+    head = _tables(_report(tmp_path, results))[0][0]
     assert head[-2:] == ["ECE %", "state bytes"]
 
 
-def test_only_whole_rows_compete_for_the_best_mean(tmp_path: Path) -> None:
-    made = [
+def test_only_strategies_run_everywhere_compete_for_the_best_mean(tmp_path: Path) -> None:
+    results = [
         result("source"),
         result("source", batch=8),
         result("bn", wrong=[0] * 4),
         result("adabn"),
         result("adabn", batch=8),
     ]
-    column = [row[1] for row in _tables(_report(tmp_path, made))[0][2:]]
+    column = [row[1] for row in _tables(_report(tmp_path, results))[0][2:]]
     assert column == ["**25.0**", "0.0 (1 of 2 places)", "**25.0**"]
 
 
@@ -93,26 +93,26 @@ def test_a_table_for_each_protocol_and_order(tmp_path: Path) -> None:
     assert "Standard deviation" not in report
 
 
-def test_seeds_are_averaged_and_their_spread_is_told(tmp_path: Path) -> None:
-    made = [
+def test_seeds_are_averaged_and_their_spread_is_reported(tmp_path: Path) -> None:
+    results = [
         result(seed=0, wrong=[1, 1, 0, 0]),
         result(seed=1, wrong=[0] * 4),
         result("bn", seed=0),
         result("bn", seed=1),
     ]
-    report = _report(tmp_path, made)
+    report = _report(tmp_path, results)
     assert _tables(report)[1][2:] == [["`source`", "**25.0**"], ["`bn`", "**25.0 (+0.0)**"]]
     assert "Standard deviation over seeds: 17.7 points in the mean, 35.4 at most." in report
     assert "2 seeds" in report
 
 
-def test_where_it_hurts(tmp_path: Path) -> None:
+def test_harm_lists_places_worse_than_source(tmp_path: Path) -> None:
     places = [(order, batch) for order in ("a", "b", "c", "d", "e", "f", "g") for batch in (1, 2)]
-    made = [result("source", "mixed", order, batch, wrong=[0] * 100) for order, batch in places]
-    made += [result("source", "clean", wrong=[0] * 100), result("bn", "clean", wrong=[1] * 5 + [0] * 95)]
-    made += [result("bn", "mixed", o, b, wrong=[1] * (ord(o) - 90) + [0] * (190 - ord(o))) for o, b in places]
-    made += [result("fine", "clean", wrong=[1] + [0] * 99), result("alone", "single")]
-    text = _report(tmp_path, made).split("## Where it hurts")[1].split("\n## ")[0]
+    results = [result("source", "mixed", order, batch, wrong=[0] * 100) for order, batch in places]
+    results += [result("source", "clean", wrong=[0] * 100), result("bn", "clean", wrong=[1] * 5 + [0] * 95)]
+    results += [result("bn", "mixed", o, b, wrong=[1] * (ord(o) - 90) + [0] * (190 - ord(o))) for o, b in places]
+    results += [result("fine", "clean", wrong=[1] + [0] * 99), result("alone", "single")]
+    text = _report(tmp_path, results).split("## Where it hurts")[1].split("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("- ")]
     assert lines == [
         "- `bn`: 15 of 15 places (worst +13.0): **clean, iid**, requests of 4 (+5.0); "
@@ -120,19 +120,19 @@ def test_where_it_hurts(tmp_path: Path) -> None:
         "**mixed, e**, requests of 1 (+11.0), 2 (+11.0); **mixed, d**, requests of 1 (+10.0), 2 (+10.0); "
         "**mixed, c**, requests of 1 (+9.0), 2 (+9.0); and 2 more.",
         "- Nowhere by more than 1 point: `fine`.",
-        "- Not known, because `source` was not run at the same places: `alone`.",
+        "- Unknown, because `source` was not run at the same places: `alone`.",
     ]
 
 
-def test_domains_are_named_and_the_longer_side_goes_down(tmp_path: Path) -> None:
-    few = _tables(_report(tmp_path, domains=DOMAINS))[-1]
-    assert few[0] == ["error %", "fog", "snow"]
-    assert few[3] == ["`bn`", "50.0", "0.0"]
-    assert few[4][2] == "-"
-    made = [result(wrong=[1, 0, 1, 1], domain=[0, 1, 2, 3])]
-    many = _tables(_report(tmp_path, made, domains=DOMAINS))[-1]
-    assert many[0] == ["error %", "`source`"]
-    assert many[2:] == [["fog", "100.0"], ["snow", "0.0"], [r"a\|b$c_d", "100.0"], ["domain 3", "100.0"]]
+def test_domain_table_has_its_longer_side_as_rows(tmp_path: Path) -> None:
+    by_strategy = _tables(_report(tmp_path, domains=DOMAINS))[-1]
+    assert by_strategy[0] == ["error %", "fog", "snow"]
+    assert by_strategy[3] == ["`bn`", "50.0", "0.0"]
+    assert by_strategy[4][2] == "-"
+    results = [result(wrong=[1, 0, 1, 1], domain=[0, 1, 2, 3])]
+    by_domain = _tables(_report(tmp_path, results, domains=DOMAINS))[-1]
+    assert by_domain[0] == ["error %", "`source`"]
+    assert by_domain[2:] == [["fog", "100.0"], ["snow", "0.0"], [r"a\|b$c_d", "100.0"], ["domain 3", "100.0"]]
 
 
 def test_clean_streams_alone_have_a_report(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_clean_streams_alone_have_a_report(tmp_path: Path) -> None:
     assert "## Domains" not in report
 
 
-def test_what_it_is_about_and_its_pictures(tmp_path: Path) -> None:
+def test_report_contains_settings_and_pictures(tmp_path: Path) -> None:
     plots = [
         tmp_path / "plots" / f"{name}.png" for name in ("differences", "error_over_stream_4", "reliability", "own")
     ]
@@ -155,7 +155,7 @@ def test_what_it_is_about_and_its_pictures(tmp_path: Path) -> None:
     assert "## Over the stream" not in _report(tmp_path)
 
 
-def test_a_whole_study_is_the_same_at_every_writing(tmp_path: Path) -> None:
+def test_report_of_a_study_is_deterministic(tmp_path: Path) -> None:
     first, second = (_report(tmp_path / name, study(), domains=DOMAINS) for name in "ab")
     assert first == second
     assert (tmp_path / "a/results.csv").read_bytes() == (tmp_path / "b/results.csv").read_bytes()

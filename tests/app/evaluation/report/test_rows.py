@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.evaluation.metrics import measure_all, summarize
-from app.evaluation.report.rows import COLUMNS, read_csv, write_csv
+from app.evaluation.report.rows import COLUMNS, read_csv, write_rows
 from tests.app.evaluation.made import result, study
 
 RESULTS = [
@@ -25,7 +25,7 @@ RESULTS = [
 
 def test_rows_of_the_csv(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.csv"
-    write_csv(path, RESULTS)
+    write_rows(path, measure_all(RESULTS))
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
@@ -48,14 +48,14 @@ def test_rows_of_the_csv(tmp_path: Path) -> None:
     assert b"\r" not in path.read_bytes()
 
 
-def test_what_is_not_known_is_empty_in_the_csv(tmp_path: Path) -> None:
-    write_csv(tmp_path / "results.csv", [result("bn", seconds=0.0)])
+def test_unknown_values_are_empty_in_the_csv(tmp_path: Path) -> None:
+    write_rows(tmp_path / "results.csv", measure_all([result("bn", seconds=0.0)]))
     row = (tmp_path / "results.csv").read_text().splitlines()[1]
     assert row == "bn,continual,iid,4,0,4,25.0000,15.0000,,,0,0.0000"
 
 
-def test_seconds_that_were_not_measured_are_empty(tmp_path: Path) -> None:
-    write_csv(tmp_path / "results.csv", [replace(result("bn"), seconds=math.nan)])
+def test_unmeasured_seconds_are_empty_in_the_csv(tmp_path: Path) -> None:
+    write_rows(tmp_path / "results.csv", measure_all([replace(result("bn"), seconds=math.nan)]))
     row = (tmp_path / "results.csv").read_text().splitlines()[1]
     assert row == "bn,continual,iid,4,0,4,25.0000,15.0000,,,0,"
     (read,) = read_csv(tmp_path / "results.csv")
@@ -63,28 +63,28 @@ def test_seconds_that_were_not_measured_are_empty(tmp_path: Path) -> None:
     assert math.isnan(read.images_per_s)
 
 
-def test_what_is_read_gives_the_same_means(tmp_path: Path) -> None:
+def test_csv_round_trip_keeps_the_means(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
-    write_csv(path, study())
+    write_rows(path, measure_all(study()))
     read, written = summarize(read_csv(path)), summarize(measure_all(study()))
-    for one, other in zip(read, written, strict=True):
-        assert (one.strategy, one.place, one.seeds) == (other.strategy, other.place, other.seeds)
-        assert one.state_bytes == other.state_bytes
+    for loaded, original in zip(read, written, strict=True):
+        assert (loaded.strategy, loaded.place, loaded.seeds) == (original.strategy, original.place, original.seeds)
+        assert loaded.state_bytes == original.state_bytes
         for name in ("error", "difference", "error_spread", "ece", "images_per_s"):
-            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-3), name
+            assert getattr(loaded, name) == pytest.approx(getattr(original, name), abs=1e-3), name
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "has the columns "),
-        ("strategy,error\n", "has the columns strategy, error: expected strategy, protocol,"),
-        (",".join(COLUMNS) + "\nbn,single,iid,4\n", "row 2 is no row of figures"),
-        (",".join(COLUMNS) + "\nbn,single,iid,4,0,4,much,1,,,0,\n", "row 2 is no row of figures: .*'much'"),
+        ("strategy,error\n", "has the columns strategy, error, expected strategy, protocol,"),
+        (",".join(COLUMNS) + "\nbn,single,iid,4\n", "row 2 is not a row of results"),
+        (",".join(COLUMNS) + "\nbn,single,iid,4,0,4,much,1,,,0,\n", "row 2 is not a row of results: .*'much'"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "results.csv"
     path.write_text(content)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_csv(path)

@@ -1,4 +1,4 @@
-"""What is finished stays: cells in files, a folder that knows its settings, and nothing half written."""
+"""Tests of the folder of an evaluation: finished cells, settings in the manifest, atomic writes."""
 
 from __future__ import annotations
 
@@ -21,46 +21,56 @@ ARRAYS = ("domain", "label", "predicted", "confidence", "entropy", "drift")
 
 def result(cell: Cell = CELL, images: int = 5) -> Result:
     rng = np.random.default_rng(images)
-    whole, (one, two, three) = rng.integers(0, 4, (3, images)), rng.random((3, images)).astype(np.float32)
-    three[0] = np.nan
-    return Result(cell, whole[0].astype(np.int32), whole[1], whole[2], one, two, three, seconds=1.5, state_bytes=7)
+    integers, (confidence, entropy, drift) = rng.integers(0, 4, (3, images)), rng.random((3, images)).astype(np.float32)
+    drift[0] = np.nan
+    return Result(
+        cell,
+        integers[0].astype(np.int32),
+        integers[1],
+        integers[2],
+        confidence,
+        entropy,
+        drift,
+        seconds=1.5,
+        state_bytes=7,
+    )
 
 
-def test_a_finished_cell_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_finished_cell_round_trips(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "new" / "er", SETTINGS)
-    kept = result()
-    folder.keep(kept)
+    original = result()
+    folder.keep(original)
     loaded = folder.load(CELL)
     assert (loaded.cell, loaded.seconds, loaded.state_bytes) == (CELL, 1.5, 7)
     for name in ARRAYS:
-        before, after = getattr(kept, name), getattr(loaded, name)
-        assert before.dtype == after.dtype
-        np.testing.assert_array_equal(before, after)
+        expected, actual = getattr(original, name), getattr(loaded, name)
+        assert expected.dtype == actual.dtype
+        np.testing.assert_array_equal(expected, actual)
 
 
-def test_only_what_is_not_finished_is_missing(tmp_path: Path) -> None:
+def test_only_unfinished_cells_are_missing(tmp_path: Path) -> None:
     folder = Folder(tmp_path, SETTINGS)
-    other = CELL._replace(seed=3)
+    other_cell = CELL._replace(seed=3)
     folder.keep(result())
-    folder.file(other).with_name(f"{folder.file(other).name}.1.partial").write_bytes(b"half")
-    assert folder.missing([CELL, other]) == [other]
-    assert Folder(tmp_path, SETTINGS).missing([other, CELL]) == [other]
-    assert [one.cell for one in folder.results([other, CELL])] == [CELL]
+    folder.file(other_cell).with_name(f"{folder.file(other_cell).name}.1.partial").write_bytes(b"half")
+    assert folder.missing([CELL, other_cell]) == [other_cell]
+    assert Folder(tmp_path, SETTINGS).missing([other_cell, CELL]) == [other_cell]
+    assert [run.cell for run in folder.results([other_cell, CELL])] == [CELL]
 
 
-def test_an_evaluation_with_other_settings_is_thrown_away_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_anew_deletes_only_an_evaluation_with_other_settings(tmp_path: Path) -> None:
     folder = Folder(tmp_path, SETTINGS)
     folder.keep(result())
     folder.keep_speeds({"source": {1: 0.5}})
     (folder.streams / "one.npz").write_bytes(b"stream")
-    for mine in (tmp_path / "notes.txt", tmp_path / "cells" / "notes.txt"):
-        mine.write_text("mine")
+    for note in (tmp_path / "notes.txt", tmp_path / "cells" / "notes.txt"):
+        note.write_text("mine")
     assert Folder(tmp_path, SETTINGS, anew=True).missing([CELL]) == [], "the settings are the same"
-    other = {**SETTINGS, "limit": "31"}
+    new_settings = {**SETTINGS, "limit": "31"}
     with pytest.raises(EvaluationError, match="limit was 30, now 31"):
-        Folder(tmp_path, other)
-    begun = Folder(tmp_path, other, anew=True)
-    assert (begun.missing([CELL]), begun.speeds(), list(begun.streams.iterdir())) == ([CELL], {}, [])
+        Folder(tmp_path, new_settings)
+    folder = Folder(tmp_path, new_settings, anew=True)
+    assert (folder.missing([CELL]), folder.speeds(), list(folder.streams.iterdir())) == ([CELL], {}, [])
     assert sorted(path.name for path in tmp_path.rglob("*.txt")) == ["notes.txt", "notes.txt"]
 
 
@@ -76,41 +86,41 @@ def test_a_cell_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
     assert folder.results([CELL]) == []
 
 
-def test_results_come_in_the_order_asked_for_and_then_those_of_earlier_calls(tmp_path: Path) -> None:
+def test_results_come_in_requested_order_then_earlier_cells(tmp_path: Path) -> None:
     folder = Folder(tmp_path, SETTINGS)
     cells = [CELL._replace(strategy=name) for name in ("z", "a", "m", "b")]
     for cell in cells:
         folder.keep(result(cell))
-    assert [one.cell.strategy for one in folder.results([*cells[:2], cells[1]])] == ["z", "a", "b", "m"]
+    assert [run.cell.strategy for run in folder.results([*cells[:2], cells[1]])] == ["z", "a", "b", "m"]
 
 
 @pytest.mark.parametrize(
-    ("now", "told"),
+    ("settings", "message"),
     [
         ({"model": "net", "limit": "100"}, "limit was 30, now 100"),
-        ({"model": "net"}, "limit was 30, now none"),
-        ({**SETTINGS, "severity": "3"}, "severity was not there, now 3"),
+        ({"model": "net"}, "limit was 30, now unset"),
+        ({**SETTINGS, "severity": "3"}, "severity was unset, now 3"),
     ],
 )
-def test_other_settings_are_refused_and_said(tmp_path: Path, now: dict[str, str], told: str) -> None:
+def test_other_settings_are_refused_and_named(tmp_path: Path, settings: dict[str, str], message: str) -> None:
     Folder(tmp_path, SETTINGS)
-    before = (tmp_path / "manifest.json").read_bytes()
+    old_manifest = (tmp_path / "manifest.json").read_bytes()
     with pytest.raises(EvaluationError) as refused:
-        Folder(tmp_path, now)
-    assert told in refused.value.message
+        Folder(tmp_path, settings)
+    assert message in refused.value.message
     assert "model" not in refused.value.message
     assert "--output" in refused.value.hint
-    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert (tmp_path / "manifest.json").read_bytes() == old_manifest
 
 
-def test_the_same_settings_in_another_order_are_the_same(tmp_path: Path) -> None:
+def test_the_order_of_settings_does_not_matter(tmp_path: Path) -> None:
     Folder(tmp_path, SETTINGS)
-    before = (tmp_path / "manifest.json").read_bytes()
+    old_manifest = (tmp_path / "manifest.json").read_bytes()
     Folder(tmp_path, dict(reversed(SETTINGS.items())))
-    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert (tmp_path / "manifest.json").read_bytes() == old_manifest
 
 
-def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(EvaluationError, match="cannot be written"):
         Folder(tmp_path / "file", SETTINGS)
@@ -130,14 +140,14 @@ def test_a_broken_cell_is_named(tmp_path: Path, content: bytes) -> None:
     assert "delete" in refused.value.hint
 
 
-def test_a_file_with_other_things_in_it_is_no_cell(tmp_path: Path) -> None:
+def test_a_file_with_other_entries_is_not_a_cell(tmp_path: Path) -> None:
     folder = Folder(tmp_path, SETTINGS)
     np.savez(folder.file(CELL), about=np.array(json.dumps(["x"])))
     with pytest.raises(EvaluationError, match="cannot be read"):
         folder.load(CELL)
 
 
-def test_speeds_come_back_with_numbers_as_sizes(tmp_path: Path) -> None:
+def test_speeds_round_trip_with_integer_sizes(tmp_path: Path) -> None:
     folder = Folder(tmp_path, SETTINGS)
     assert folder.speeds() == {}
     speeds = {"adabn:momentum=0.2": {1: 0.5, 64: 0.01}}
@@ -156,12 +166,12 @@ CELLS = st.builds(
 
 
 @given(CELLS, CELLS)
-def test_names_are_file_names_and_never_shared(one: Cell, other: Cell) -> None:
-    assert len(cell_name(one).encode()) <= 200
-    assert not set(cell_name(one)) & set('/\\:*?"<>| \0\n')
-    assert (cell_name(one) == cell_name(other)) == (one == other)
+def test_cell_names_are_valid_file_names_and_unique(first: Cell, second: Cell) -> None:
+    assert len(cell_name(first).encode()) <= 200
+    assert not set(cell_name(first)) & set('/\\:*?"<>| \0\n')
+    assert (cell_name(first) == cell_name(second)) == (first == second)
 
 
-def test_names_are_readable() -> None:
+def test_cell_names_are_readable() -> None:
     readable = "adabn+lame_memory=64_when=correlated_single_dirichlet_0.1_b16_s2-"
     assert cell_name(CELL).startswith(readable)

@@ -71,33 +71,35 @@ async def stream(driver: Driver, strategy: str = "unmix_tns") -> tuple[list[Answ
     return answers, await driver.state_bytes("a")
 
 
-def test_a_server_and_an_engine_say_the_same() -> None:
-    async def both() -> tuple[tuple[list[Answers], int], tuple[list[Answers], int]]:
+def test_server_and_engine_give_equal_predictions() -> None:
+    async def ask_both() -> tuple[tuple[list[Answers], int], tuple[list[Answers], int]]:
         async with in_process() as near, served() as far:
             return await stream(near), await stream(far)
 
-    (near, near_bytes), (far, far_bytes) = asyncio.run(both())
-    assert [one.step for one in near] == [1, 2, 3, 4, 1, 2] == [one.step for one in far]
+    (near, near_bytes), (far, far_bytes) = asyncio.run(ask_both())
+    assert [answer.step for answer in near] == [1, 2, 3, 4, 1, 2] == [answer.step for answer in far]
     assert near_bytes == far_bytes > 0
-    for one, other, images in zip(near, far, requests(), strict=True):
-        assert one.predicted.tolist() == other.predicted.tolist()
-        assert one.predicted.dtype == other.predicted.dtype == np.int64
-        assert one.confidence.shape == (len(images),)
+    for answer, server_answer, images in zip(near, far, requests(), strict=True):
+        assert answer.predicted.tolist() == server_answer.predicted.tolist()
+        assert answer.predicted.dtype == server_answer.predicted.dtype == np.int64
+        assert answer.confidence.shape == (len(images),)
         # A server writes six digits.
-        np.testing.assert_allclose(one.confidence, other.confidence, rtol=1e-5)
-        np.testing.assert_allclose([one.entropy, one.drift], [other.entropy, other.drift], rtol=1e-4)
+        np.testing.assert_allclose(answer.confidence, server_answer.confidence, rtol=1e-5)
+        np.testing.assert_allclose(
+            [answer.entropy, answer.drift], [server_answer.entropy, server_answer.drift], rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("kind", [in_process, served])
-def test_a_stream_that_is_reset_is_new_and_takes_no_room(kind: Any) -> None:
+def test_a_reset_stream_is_new_and_has_no_state(kind: Any) -> None:
     async def run() -> list[Any]:
         async with kind() as driver:
-            (first, *_), held = await stream(driver)
+            (first, *_), size = await stream(driver)
             await driver.reset("a")
             await driver.reset("never seen")
             forgotten = await driver.state_bytes("a")
             again = await driver.predict(requests()[0], "a", "unmix_tns", {"components": 4}, start=False)
-            return [held > 0, forgotten, again.step, np.array_equal(again.predicted, first.predicted)]
+            return [size > 0, forgotten, again.step, np.array_equal(again.predicted, first.predicted)]
 
     assert asyncio.run(run()) == [True, 0, 1, True]
 
@@ -130,7 +132,7 @@ class Keyless:
     status = 403
 
 
-def test_without_the_right_to_reset_each_new_stream_has_a_new_name() -> None:
+def test_without_permission_to_reset_new_streams_get_new_names() -> None:
     server = Keyless()
 
     async def run() -> Answers:
@@ -148,7 +150,7 @@ def test_without_the_right_to_reset_each_new_stream_has_a_new_name() -> None:
     assert server.paths.count("/v1/admin/reset") == 1, "who is refused once does not ask again"
 
 
-def test_another_refusal_of_a_reset_is_told() -> None:
+def test_other_errors_of_a_reset_are_raised() -> None:
     server = Keyless()
     server.status = 422
 
@@ -162,30 +164,30 @@ def test_another_refusal_of_a_reset_is_told() -> None:
         asyncio.run(run())
 
 
-def test_both_know_which_model_they_ask() -> None:
-    async def both() -> tuple[dict[str, str], dict[str, str]]:
+def test_identity_names_the_model_for_server_and_engine() -> None:
+    async def ask_both() -> tuple[dict[str, str], dict[str, str]]:
         async with in_process() as near, served() as far:
             # A server describes itself after its first forward.
             await stream(far)
             return await near.identity(), await far.identity()
 
-    near, far = asyncio.run(both())
+    near, far = asyncio.run(ask_both())
     assert near.pop("weights") != far.pop("weights")
     assert near == far
     assert near["model"] == "net"
     json.dumps(near)
 
 
-def test_where_answers_come_from_is_told_without_passwords() -> None:
+def test_place_hides_passwords_of_the_url() -> None:
     assert server_driver("http://me:secret@localhost:8000/").place == "the server at http://localhost:8000"
     assert EngineDriver(small_engine()).place == "this process, on cpu"
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
-def test_other_weights_are_another_model(kind: torch.dtype) -> None:
+def test_weights_digest_changes_with_the_weights(kind: torch.dtype) -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).to(kind)
-    before = weights_digest(network)
-    assert before == weights_digest(network)
+    digest = weights_digest(network)
+    assert digest == weights_digest(network)
     with torch.no_grad():
         network.state_dict()["1.running_var"][2] += 0.25
-    assert weights_digest(network) != before
+    assert weights_digest(network) != digest

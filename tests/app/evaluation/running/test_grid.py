@@ -10,19 +10,19 @@ import pytest
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import EvaluationError
 from app.evaluation.running.grid import (
-    Wishes,
+    StreamOptions,
     grid,
-    keep_streams,
+    load_streams,
     make_streams,
     read_streams,
-    saved_streams,
+    save_streams,
     stream_of,
     streams_digest,
 )
 from app.evaluation.specs import parse_specs
 from tests.app.evaluation.small_data import IMAGES, small_dataset
 
-WISHES = Wishes(("single", "mixed"), ("iid", "sorted"), seeds=2, limit=None, visits=2)
+OPTIONS = StreamOptions(("single", "mixed"), ("iid", "sorted"), seeds=2, limit=None, visits=2)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_every_protocol_order_and_seed_has_its_stream(dataset: Dataset) -> None:
-    streams = make_streams(dataset, replace(WISHES, orders=("iid", "dirichlet:0.10", "iid"), limit=4))
+    streams = make_streams(dataset, replace(OPTIONS, orders=("iid", "dirichlet:0.10", "iid"), limit=4))
     assert [tuple(name) for name in streams] == [
         (protocol, order, seed)
         for protocol in ("single", "mixed")
@@ -41,12 +41,12 @@ def test_every_protocol_order_and_seed_has_its_stream(dataset: Dataset) -> None:
     for name, stream in streams.items():
         assert (stream.protocol, stream.order, stream.seed) == name
         assert len(stream.image) == 8
-    recurring = make_streams(dataset, Wishes(("recurring",), ("iid",), 1, None, 3))
+    recurring = make_streams(dataset, StreamOptions(("recurring",), ("iid",), 1, None, 3))
     assert [len(stream.image) for stream in recurring.values()] == [3 * 2 * IMAGES]
 
 
 def test_the_grid_runs_every_strategy_on_every_stream_in_every_size(dataset: Dataset) -> None:
-    streams = make_streams(dataset, WISHES)
+    streams = make_streams(dataset, OPTIONS)
     cells = grid(parse_specs(["bn,adabn:momentum=0.2"]), streams, [4, 1, 4])
     assert len(cells) == len(set(cells)) == 2 * 8 * 2
     assert [cell.batch for cell in cells[:2]] == [4, 1]
@@ -54,24 +54,24 @@ def test_the_grid_runs_every_strategy_on_every_stream_in_every_size(dataset: Dat
     assert {stream_of(cell) for cell in cells} == set(streams)
 
 
-def test_streams_come_back_by_their_names_alone(dataset: Dataset, tmp_path: Path) -> None:
-    streams = make_streams(dataset, WISHES)
-    keep_streams(tmp_path, dataset, streams)
+def test_streams_load_by_name(dataset: Dataset, tmp_path: Path) -> None:
+    streams = make_streams(dataset, OPTIONS)
+    save_streams(tmp_path, dataset, streams)
     name = list(streams)[2]
     assert list(read_streams(tmp_path, dataset, [name, name])) == [name]
     assert streams_digest(read_streams(tmp_path, dataset, [name])) == streams_digest({name: streams[name]})
 
 
-def test_streams_that_are_kept_count_instead_of_new_ones(dataset: Dataset, tmp_path: Path) -> None:
-    streams = make_streams(dataset, WISHES)
-    assert streams_digest(keep_streams(tmp_path, dataset, streams)) == streams_digest(streams)
-    assert list(saved_streams(tmp_path, dataset)) == sorted(streams)
-    others = {name: replace(stream, image=stream.image[::-1].copy()) for name, stream in streams.items()}
-    assert streams_digest(others) != streams_digest(streams)
-    assert streams_digest(keep_streams(tmp_path, dataset, others)) == streams_digest(streams)
-    with pytest.raises(EvaluationError, match="holds no saved stream"):
-        saved_streams(tmp_path / "nothing", dataset)
+def test_saved_streams_replace_new_ones(dataset: Dataset, tmp_path: Path) -> None:
+    streams = make_streams(dataset, OPTIONS)
+    assert streams_digest(save_streams(tmp_path, dataset, streams)) == streams_digest(streams)
+    assert list(load_streams(tmp_path, dataset)) == sorted(streams)
+    new_streams = {name: replace(stream, image=stream.image[::-1].copy()) for name, stream in streams.items()}
+    assert streams_digest(new_streams) != streams_digest(streams)
+    assert streams_digest(save_streams(tmp_path, dataset, new_streams)) == streams_digest(streams)
+    with pytest.raises(EvaluationError, match="contains no saved stream"):
+        load_streams(tmp_path / "nothing", dataset)
     (tmp_path / "single_iid_s0.npz").rename(tmp_path / "a.npz")
-    keep_streams(tmp_path, dataset, streams)
+    save_streams(tmp_path, dataset, streams)
     with pytest.raises(EvaluationError, match="two streams single iid of seed 0"):
-        saved_streams(tmp_path, dataset)
+        load_streams(tmp_path, dataset)

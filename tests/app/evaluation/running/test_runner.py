@@ -15,14 +15,14 @@ from app.errors import EngineClosedError, UnanswerableError
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import EvaluationError
 from app.evaluation.running.drivers import EngineDriver
-from app.evaluation.running.grid import Streams, Wishes, grid, make_streams
+from app.evaluation.running.grid import StreamOptions, Streams, grid, make_streams
 from app.evaluation.running.runner import Failure, check_fit, images_of, labels_of, run_cells
 from app.evaluation.specs import Spec, parse_specs
 from app.evaluation.types import Cell, Result
 from tests.app.evaluation.small_data import IMAGES, Scripted, small_dataset
 from tests.app.small import small_engine
 
-WISHES = Wishes(("single", "mixed"), ("iid", "sorted"), seeds=1, limit=None, visits=2)
+OPTIONS = StreamOptions(("single", "mixed"), ("iid", "sorted"), seeds=1, limit=None, visits=2)
 SPECS = parse_specs(["source,bn,adabn:momentum=0.3,unmix_tns:components=4"])
 
 
@@ -33,36 +33,36 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def streams(dataset: Dataset) -> Streams:
-    return make_streams(dataset, WISHES)
+    return make_streams(dataset, OPTIONS)
 
 
 def scripted(
-    driver: Scripted, dataset: Dataset, streams: Streams, cells: Sequence[Cell], together: int = 3
+    driver: Scripted, dataset: Dataset, streams: Streams, cells: Sequence[Cell], concurrency: int = 3
 ) -> tuple[list[Result], list[Failure], list[tuple[Cell, int, int]]]:
     results: list[Result] = []
-    told: list[tuple[Cell, int, int]] = []
-    work = run_cells(driver, dataset, streams, cells, results.append, lambda *step: told.append(step), together)
-    return results, asyncio.run(work), told
+    calls: list[tuple[Cell, int, int]] = []
+    work = run_cells(driver, dataset, streams, cells, results.append, lambda *step: calls.append(step), concurrency)
+    return results, asyncio.run(work), calls
 
 
-def test_a_cell_shows_its_stream_in_order_and_begins_each_segment_anew(dataset: Dataset, streams: Streams) -> None:
+def test_a_cell_sends_its_stream_in_order_and_resets_at_each_segment(dataset: Dataset, streams: Streams) -> None:
     driver = Scripted()
     for name, stream in streams.items():
         cell = Cell("bn", name.protocol, name.order, 5, 0)
-        (result,), failures, told = scripted(driver, dataset, streams, [cell])
-        shown = [image for stream_name, _, images in driver.asked if stream_name == str(cell) for image in images]
-        assert shown == list(zip(stream.domain.tolist(), stream.image.tolist(), strict=True))
+        (result,), failures, calls = scripted(driver, dataset, streams, [cell])
+        positions = [pair for stream_name, _, images in driver.asked if stream_name == str(cell) for pair in images]
+        assert positions == list(zip(stream.domain.tolist(), stream.image.tolist(), strict=True))
         starts = [start for stream_name, start, _ in driver.asked if stream_name == str(cell)]
-        each = [True, *[False] * 4]
-        assert starts == (each * 2 if name.protocol == "single" else [True, *[False] * 9])
+        segment = [True, *[False] * 4]
+        assert starts == (segment * 2 if name.protocol == "single" else [True, *[False] * 9])
         assert failures == []
-        assert result.label.tolist() == [image % 4 for _, image in shown] == result.predicted.tolist()
+        assert result.label.tolist() == [image % 4 for _, image in positions] == result.predicted.tolist()
         assert (result.domain == stream.domain).all()
         assert (set(result.confidence), set(result.entropy), set(result.drift)) == ({0.5}, {0.25}, {2.0})
         assert (result.state_bytes, result.cell) == (12, cell)
         assert result.seconds > 0
-        assert sum(images for _, images, _ in told) == len(stream.image) == 2 * IMAGES
-        assert sum(wrong for _, _, wrong in told) == 0
+        assert sum(images for _, images, _ in calls) == len(stream.image) == 2 * IMAGES
+        assert sum(wrong for _, _, wrong in calls) == 0
         assert driver.resets[-1] == str(cell)
 
 
@@ -89,16 +89,16 @@ def test_files_of_several_domains_stay_files(dataset: Dataset, streams: Streams)
             return [f"{self.name}{i}".encode() for i in indices]
 
     stream = next(stream for name, stream in streams.items() if name.protocol == "mixed")
-    filed = replace(dataset, domains=[replace(one, images=Files(one.name)) for one in dataset.domains])
-    names = [one.name for one in dataset.domains]
-    wanted = [f"{names[d]}{i}".encode() for d, i in zip(stream.domain[:9], stream.image[:9], strict=True)]
-    assert images_of(filed, stream, slice(0, 9)) == wanted
+    filed = replace(dataset, domains=[replace(domain, images=Files(domain.name)) for domain in dataset.domains])
+    names = [domain.name for domain in dataset.domains]
+    expected = [f"{names[d]}{i}".encode() for d, i in zip(stream.domain[:9], stream.image[:9], strict=True)]
+    assert images_of(filed, stream, slice(0, 9)) == expected
 
 
-def engine_results(dataset: Dataset, streams: Streams, cells: Sequence[Cell], together: int) -> dict[Cell, Result]:
+def engine_results(dataset: Dataset, streams: Streams, cells: Sequence[Cell], concurrency: int) -> dict[Cell, Result]:
     async def run() -> list[Result]:
         driver, results = EngineDriver(small_engine()), list[Result]()
-        failures = await run_cells(driver, dataset, streams, cells, results.append, lambda *_: None, together)
+        failures = await run_cells(driver, dataset, streams, cells, results.append, lambda *_: None, concurrency)
         assert failures == []
         assert driver.engine.streams().streams == [], "finished cells take no room"
         await driver.close()
@@ -107,30 +107,30 @@ def engine_results(dataset: Dataset, streams: Streams, cells: Sequence[Cell], to
     return {result.cell: result for result in asyncio.run(run())}
 
 
-def test_the_answers_do_not_depend_on_what_runs_beside_them(dataset: Dataset, streams: Streams) -> None:
+def test_predictions_do_not_depend_on_concurrent_cells(dataset: Dataset, streams: Streams) -> None:
     cells = grid(SPECS, list(streams)[::3], [1, 7])
-    alone, beside = (engine_results(dataset, streams, cells, together) for together in (1, 32))
-    assert len(alone) == len(cells) == 4 * 2 * 2
-    assert alone.keys() == beside.keys()
+    sequential, concurrent = (engine_results(dataset, streams, cells, concurrency) for concurrency in (1, 32))
+    assert len(sequential) == len(cells) == 4 * 2 * 2
+    assert sequential.keys() == concurrent.keys()
     for cell in cells:
-        one, other = alone[cell], beside[cell]
-        assert one.predicted.tolist() == other.predicted.tolist()
-        np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-4)
-        np.testing.assert_allclose(one.drift, other.drift, atol=1e-3)
-        assert one.state_bytes == other.state_bytes
-    different = {alone[cell].confidence.tobytes() for cell in cells}
-    assert len(different) > 10, "strategies, orders and sizes do differ"
+        expected, actual = sequential[cell], concurrent[cell]
+        assert expected.predicted.tolist() == actual.predicted.tolist()
+        np.testing.assert_allclose(expected.confidence, actual.confidence, atol=1e-4)
+        np.testing.assert_allclose(expected.drift, actual.drift, atol=1e-3)
+        assert expected.state_bytes == actual.state_bytes
+    distinct = {sequential[cell].confidence.tobytes() for cell in cells}
+    assert len(distinct) > 10, "strategies, orders and sizes do differ"
 
 
-def test_no_more_cells_run_at_once_than_asked_for(dataset: Dataset, streams: Streams) -> None:
+def test_concurrency_bounds_running_cells(dataset: Dataset, streams: Streams) -> None:
     cells = grid(SPECS, streams, [4, 8])
-    for together in (1, 3):
+    for concurrency in (1, 3):
         driver = Scripted()
-        results, _, _ = scripted(driver, dataset, streams, cells, together)
+        results, _, _ = scripted(driver, dataset, streams, cells, concurrency)
         assert len(results) == len(cells)
-        assert driver.most <= together
+        assert driver.most <= concurrency
         # Threads read the images, so whether all were ever waiting at one moment is up to them.
-        assert (driver.most > 1) == (together > 1)
+        assert (driver.most > 1) == (concurrency > 1)
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(dataset: Dataset, streams: Streams) -> None:
@@ -143,7 +143,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(dataset: Dataset, streams: S
     assert {str(failure.cell) for failure in failures} < set(driver.resets)
 
 
-def test_an_engine_that_is_gone_stops_all_and_what_is_finished_was_kept(dataset: Dataset, streams: Streams) -> None:
+def test_a_closed_engine_stops_all_cells_and_finished_ones_stay(dataset: Dataset, streams: Streams) -> None:
     driver, results = Scripted({"adabn": EngineClosedError("gone")}), list[Result]()
     cells = grid(parse_specs(["source,adabn,bn"]), streams, [4])
     with pytest.raises(EngineClosedError, match="gone"):
@@ -151,11 +151,11 @@ def test_an_engine_that_is_gone_stops_all_and_what_is_finished_was_kept(dataset:
     assert {result.cell.strategy for result in results} == {"source"}
 
 
-def test_a_state_that_was_lost_is_noticed(dataset: Dataset, streams: Streams) -> None:
+def test_a_lost_state_is_an_error(dataset: Dataset, streams: Streams) -> None:
     cells = grid([Spec("adabn")], streams, [4])
-    with pytest.raises(EvaluationError, match="request 3 was answered as its 1") as told:
+    with pytest.raises(EvaluationError, match="request 3 was answered as its 1") as error:
         scripted(Scripted(step=lambda step: 1 if step == 3 else step), dataset, streams, cells)
-    assert "--together" in told.value.hint
+    assert "--together" in error.value.hint
 
     async def crowded() -> None:
         driver = EngineDriver(small_engine(max_streams=1))
@@ -168,7 +168,7 @@ def test_a_state_that_was_lost_is_noticed(dataset: Dataset, streams: Streams) ->
         asyncio.run(crowded())
 
 
-def test_what_does_not_fit_the_model_is_known_before_anything_runs(dataset: Dataset) -> None:
+def test_strategies_that_do_not_fit_are_found_before_any_cell(dataset: Dataset) -> None:
     broken = {"bn": UnanswerableError("no")}
     specs = parse_specs(["source,bn"])
 
@@ -186,7 +186,7 @@ def test_what_does_not_fit_the_model_is_known_before_anything_runs(dataset: Data
         check(Scripted(broken), [Spec("bn")], leave_out=True)
 
 
-def test_requests_that_are_too_large_are_known_too(dataset: Dataset) -> None:
+def test_too_large_requests_are_found_before_any_cell(dataset: Dataset) -> None:
     async def run() -> None:
         driver = EngineDriver(small_engine(max_images=4))
         try:

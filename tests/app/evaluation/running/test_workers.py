@@ -12,7 +12,7 @@ from app.engine import Engine
 from app.evaluation.errors import EvaluationError
 from app.evaluation.running.cells import Folder
 from app.evaluation.running.drivers import EngineDriver
-from app.evaluation.running.grid import Wishes, grid, keep_streams, make_streams
+from app.evaluation.running.grid import StreamOptions, grid, make_streams, save_streams
 from app.evaluation.running.runner import run_cells
 from app.evaluation.running.workers import Job, deal, run_jobs
 from app.evaluation.specs import parse_specs
@@ -21,7 +21,7 @@ from app.settings import Settings
 from tests.app.evaluation.small_data import small_dataset, write_data
 
 
-def test_cells_are_dealt_out_evenly_by_size() -> None:
+def test_deal_balances_request_sizes() -> None:
     cells = [Cell(f"s{i}", "single", "iid", batch, 0) for i in range(5) for batch in (1, 64)]
     hands = deal(cells, 2)
     assert sorted(cell for hand in hands for cell in hand) == sorted(cells)
@@ -35,29 +35,29 @@ def job(tmp_path: Path, cells: tuple[Cell, ...], **settings: Any) -> Job:
     return Job(hosting, tmp_path, 5, tmp_path / "out", {"model": "x"}, cells, 4)
 
 
-def test_processes_give_what_one_gives(tmp_path: Path) -> None:
+def test_results_of_processes_equal_those_of_one_process(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path)
-    streams = make_streams(dataset, Wishes(("single",), ("iid",), 1, 4, 1))
+    streams = make_streams(dataset, StreamOptions(("single",), ("iid",), 1, 4, 1))
     folder = Folder(tmp_path / "out", {"model": "x"})
-    keep_streams(folder.streams, dataset, streams)
+    save_streams(folder.streams, dataset, streams)
     cells = grid(parse_specs(["bn,adabn:momentum=0.3"]), streams, [3])
-    told: list[tuple[Cell, int, int]] = []
-    failures = run_jobs([job(tmp_path, hand) for hand in deal(cells, 2)], lambda *step: told.append(step))
+    calls: list[tuple[Cell, int, int]] = []
+    failures = run_jobs([job(tmp_path, hand) for hand in deal(cells, 2)], lambda *step: calls.append(step))
     assert failures == []
     assert folder.missing(cells) == []
-    assert sum(images for _, images, _ in told) == 8 * len(cells)
+    assert sum(images for _, images, _ in calls) == 8 * len(cells)
 
-    async def here() -> list[Result]:
+    async def run_here() -> list[Result]:
         driver, results = EngineDriver(await Engine.open(Settings(device="cpu"))), list[Result]()
         await run_cells(driver, dataset, streams, cells, results.append, lambda *_: None, 2)
         await driver.close()
         return results
 
-    for result in asyncio.run(here()):
+    for result in asyncio.run(run_here()):
         assert folder.load(result.cell).predicted.tolist() == result.predicted.tolist()
 
 
-def test_a_process_that_cannot_go_on_ends_all(tmp_path: Path) -> None:
+def test_a_failed_process_terminates_all(tmp_path: Path) -> None:
     write_data(tmp_path)
     cells = (Cell("bn", "single", "iid", 3, 0),)
     with pytest.raises(EvaluationError, match="no model 'nothing'"):

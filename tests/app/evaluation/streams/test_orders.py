@@ -22,8 +22,8 @@ def _arranged(name: str, labels: NDArray[np.int64], seed: int = 0) -> NDArray[np
     return parse_order(name).arrange(labels, np.random.default_rng(seed))
 
 
-def _balanced(classes: int, each: int) -> NDArray[np.int64]:
-    return np.random.default_rng(7).permutation(np.repeat(np.arange(classes), each))
+def _balanced(classes: int, per_class: int) -> NDArray[np.int64]:
+    return np.random.default_rng(7).permutation(np.repeat(np.arange(classes), per_class))
 
 
 def _runs(labels: NDArray[np.int64]) -> int:
@@ -33,24 +33,24 @@ def _runs(labels: NDArray[np.int64]) -> int:
 @settings(deadline=None)
 @given(labels_of_any_kind, st.sampled_from(NAMES), st.integers(0, 2**40))
 def test_an_order_shows_every_image_once(labels: NDArray[np.int64], name: str, seed: int) -> None:
-    shown = _arranged(name, labels, seed)
-    assert sorted(shown.tolist()) == list(range(len(labels)))
-    assert shown.dtype == np.int64
+    positions = _arranged(name, labels, seed)
+    assert sorted(positions.tolist()) == list(range(len(labels)))
+    assert positions.dtype == np.int64
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_order_follows_from_the_seed(name: str) -> None:
     labels = _balanced(10, 30)
-    kept = labels.copy()
+    original = labels.copy()
     np.random.seed(1)  # the global state, which must not count
     first = _arranged(name, labels, 3)
     np.random.seed(2)
     assert np.array_equal(first, _arranged(name, labels, 3))
     assert not np.array_equal(first, _arranged(name, labels, 4))
-    assert np.array_equal(labels, kept)
+    assert np.array_equal(labels, original)
 
 
-def test_orders_are_as_correlated_as_they_say() -> None:
+def test_repeat_share_of_each_order() -> None:
     labels = _balanced(10, 100)
 
     def mean(name: str) -> float:
@@ -65,9 +65,9 @@ def test_orders_are_as_correlated_as_they_say() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_sorted_shows_each_class_once_in_a_drawn_order(seed: int) -> None:
     labels = _balanced(10, 20)
-    shown = labels[_arranged("sorted", labels, seed)]
-    assert _runs(shown) == 10
-    assert not np.array_equal(shown, np.sort(labels)), "classes do not come by number"
+    ordered = labels[_arranged("sorted", labels, seed)]
+    assert _runs(ordered) == 10
+    assert not np.array_equal(ordered, np.sort(labels)), "classes do not come by number"
 
 
 def test_a_smaller_concentration_gives_longer_runs() -> None:
@@ -83,14 +83,14 @@ def test_a_smaller_concentration_gives_longer_runs() -> None:
 
 def test_a_large_concentration_splits_classes_evenly_over_chunks() -> None:
     labels = _balanced(4, 100)
-    shown = labels[_arranged("dirichlet:1000000", labels)]
-    for chunk in np.split(shown, 4):
+    ordered = labels[_arranged("dirichlet:1000000", labels)]
+    for chunk in np.split(ordered, 4):
         assert np.bincount(chunk, minlength=4) == pytest.approx(25, abs=3)
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.sampled_from((0.01, 0.1, 1.0)), st.integers(0, 2**40))
-def test_a_chunk_that_has_its_fair_share_gets_no_more(sizes: list[int], delta: float, seed: int) -> None:
+def test_a_full_chunk_gets_no_more_images(sizes: list[int], delta: float, seed: int) -> None:
     counts = chunk_counts(sizes, delta, np.random.default_rng(seed))
     assert counts.shape == (len(sizes), len(sizes))
     assert counts.sum(1).tolist() == sizes
@@ -106,13 +106,13 @@ def test_chunks_are_drawn_again_until_each_holds_ten_images() -> None:
     assert 4 <= min(small) < 10, "a third of the fair share where ten would be too many"
 
 
-@pytest.mark.parametrize(("classes", "each"), [(500, 5), (50, 1), (1, 1), (2, 1)])
-def test_small_data_cannot_make_dirichlet_hang(classes: int, each: int) -> None:
-    labels = _balanced(classes, each)
+@pytest.mark.parametrize(("classes", "per_class"), [(500, 5), (50, 1), (1, 1), (2, 1)])
+def test_small_data_cannot_make_dirichlet_hang(classes: int, per_class: int) -> None:
+    labels = _balanced(classes, per_class)
     began = time.perf_counter()
-    shown = _arranged("dirichlet:0.01", labels)
+    positions = _arranged("dirichlet:0.01", labels)
     assert time.perf_counter() - began < 10
-    assert sorted(shown.tolist()) == list(range(classes * each))
+    assert sorted(positions.tolist()) == list(range(classes * per_class))
 
 
 def test_ptta_has_at_most_a_hundred_slots() -> None:
@@ -127,22 +127,22 @@ def test_ptta_splits_classes_as_the_distribution_says() -> None:
     labels = np.repeat([0, 1], 1000)
     shares = []
     for seed in range(400):
-        shown = labels[_arranged("ptta", labels, seed)]
-        changes = np.flatnonzero(np.diff(shown)) + 1
-        runs = np.diff([0, *changes, len(shown)])
+        ordered = labels[_arranged("ptta", labels, seed)]
+        changes = np.flatnonzero(np.diff(ordered)) + 1
+        runs = np.diff([0, *changes, len(ordered)])
         # 0 1 | 0 1 and 0 1 | 1 0 and their mirrors: the first run is one class's part in the first slot.
         shares.append(runs[0] / 1000 if len(runs) == 4 else None)
-    known = [share for share in shares if share is not None]
-    assert len(known) > 50
-    assert np.mean(known) == pytest.approx(0.5, abs=0.12)
-    assert np.mean([0.1 < share < 0.9 for share in known]) < 0.6, "shares lie near 0 and 1"
+    defined = [share for share in shares if share is not None]
+    assert len(defined) > 50
+    assert np.mean(defined) == pytest.approx(0.5, abs=0.12)
+    assert np.mean([0.1 < share < 0.9 for share in defined]) < 0.6, "shares lie near 0 and 1"
 
 
 @pytest.mark.parametrize(
     ("text", "name"),
     [("iid", "iid"), (" sorted ", "sorted"), ("dirichlet:0.10", "dirichlet:0.1"), ("dirichlet:1e-2", "dirichlet:0.01")],
 )
-def test_an_order_has_one_name(text: str, name: str) -> None:
+def test_order_names_are_canonical(text: str, name: str) -> None:
     assert parse_order(text).name == name
     assert parse_order(name).name == name
 

@@ -15,7 +15,7 @@ from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import StreamFileError
 from app.evaluation.streams.streams import load_stream, save_stream
 from app.evaluation.types import PROTOCOLS, Stream
-from tests.app.evaluation.dots import DATA, Dots, data_of, deal, same, stream_of
+from tests.app.evaluation.dots import DATA, Dots, data_of, deal, is_same, stream_of
 
 orders = st.sampled_from(("iid", "sorted", "dirichlet:0.1", "ptta"))
 
@@ -29,7 +29,7 @@ def test_a_saved_stream_is_read_back(
     stream = stream_of(protocol, order, seed, limit=limit)
     save_stream(folder / "stream.npz", stream, DATA)
     read = load_stream(folder / "stream.npz", DATA)
-    assert same(read, stream)
+    assert is_same(read, stream)
     assert [getattr(read, name).dtype for name in ("domain", "image", "segment")] == [np.int32, np.int64, np.int32]
     assert [file.name for file in folder.iterdir()] == ["stream.npz"], "nothing temporary stays"
 
@@ -40,65 +40,65 @@ def _coloured(colour: int) -> Dataset:
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("dataset", "message"),
     [
-        (data_of("snow", "fog"), "domain number 14, and there are 11"),
-        (data_of("snow", "fog", "arc", labels=deal(5, 2)), "and there are 10"),
+        (data_of("snow", "fog"), "domain number 14, but there are 11"),
+        (data_of("snow", "fog", "arc", labels=deal(5, 2)), "but there are 10"),
         (data_of("snow", "frost", "arc"), "names, labels or images"),
         (data_of("snow", "fog", "arc", labels=deal(5, 12, seed=1)), "names, labels or images"),
         (_coloured(1), "names, labels or images"),
     ],
 )
-def test_a_stream_of_other_data_is_refused(tmp_path: Path, other: Dataset, said: str) -> None:
+def test_a_stream_of_other_data_is_refused(tmp_path: Path, dataset: Dataset, message: str) -> None:
     save_stream(tmp_path / "s.npz", stream_of("mixed"), DATA)
-    with pytest.raises(StreamFileError, match=said) as caught:
-        load_stream(tmp_path / "s.npz", other)
+    with pytest.raises(StreamFileError, match=message) as caught:
+        load_stream(tmp_path / "s.npz", dataset)
     assert "other data" in caught.value.message
 
 
 def test_domains_that_a_stream_does_not_show_may_change(tmp_path: Path) -> None:
     stream = stream_of("mixed", data=data_of("snow", "fog"))
     save_stream(tmp_path / "s.npz", stream, data_of("snow", "fog"))
-    assert same(load_stream(tmp_path / "s.npz", DATA), stream)
+    assert is_same(load_stream(tmp_path / "s.npz", DATA), stream)
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
-    with pytest.raises(StreamFileError, match="is not a stream"):
+    with pytest.raises(StreamFileError, match="is not a saved stream"):
         load_stream(path, DATA)
     save_stream(path, stream_of("mixed"), DATA)
-    whole = path.read_bytes()
-    for broken in (b"", b"text", whole[: len(whole) // 2], whole[:200] + b"\0" * 50 + whole[250:]):
+    content = path.read_bytes()
+    for broken in (b"", b"text", content[: len(content) // 2], content[:200] + b"\0" * 50 + content[250:]):
         path.write_bytes(broken)
-        with pytest.raises(StreamFileError, match="is not a stream"):
+        with pytest.raises(StreamFileError, match="is not a saved stream"):
             load_stream(path, DATA)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
-        ("segment", np.array([1, 0, 0]), "segments fall"),
-        ("segment", np.array([0, 0]), "lengths"),
+        ("segment", np.array([1, 0, 0]), "segments are not in rising order"),
+        ("segment", np.array([0, 0]), "differ in length"),
         ("image", np.array([0.0, 1.0, 2.0]), "not integers"),
         ("image", np.array([[0, 1, 2]]), "not integers"),
-        ("protocol", np.array("daily"), "no protocol"),
+        ("protocol", np.array("daily"), "not a protocol"),
         ("seed", np.array("0"), "its seed is"),
-        ("image", np.array([0, 1, 60]), "image of snow 1 number 60, and there are 60"),
+        ("image", np.array([0, 1, 60]), "image of snow 1 number 60, but there are 60"),
         ("image", np.array([0, -1, 2]), "number -1"),
         ("domain", np.array([0, -1, 0]), "domain number -1"),
     ],
 )
 def test_a_file_with_wrong_entries_is_refused(
-    tmp_path: Path, field: str, value: NDArray[np.generic], said: str
+    tmp_path: Path, field: str, value: NDArray[np.generic], message: str
 ) -> None:
     path = tmp_path / "s.npz"
     three = np.zeros(3, np.int32)
     save_stream(path, Stream("single", "iid", 0, three, np.arange(3), three), DATA)
     assert load_stream(path, DATA).image.tolist() == [0, 1, 2]
     with np.load(path) as file:
-        held = {**file, field: value}
-    np.savez(path, **held)
-    with pytest.raises(StreamFileError, match=said):
+        arrays = {**file, field: value}
+    np.savez(path, **arrays)
+    with pytest.raises(StreamFileError, match=message):
         load_stream(path, DATA)
 
 
@@ -108,5 +108,5 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     save_stream(path, stream, DATA)
     with pytest.raises(ValueError, match="Object arrays"):
         save_stream(path, replace(stream, order=object()), DATA)  # type: ignore[arg-type]
-    assert same(load_stream(path, DATA), stream)
+    assert is_same(load_stream(path, DATA), stream)
     assert [file.name for file in tmp_path.iterdir()] == ["s.npz"]

@@ -28,7 +28,7 @@ def _pairs(stream: Stream) -> list[tuple[int, int]]:
     return list(zip(stream.domain.tolist(), stream.image.tolist(), strict=True))
 
 
-def _shown(stream: Stream, data: Dataset = DATA) -> NDArray[np.int64]:
+def _labels_of(stream: Stream, data: Dataset = DATA) -> NDArray[np.int64]:
     return np.array([data.domains[d].labels[i] for d, i in _pairs(stream)])
 
 
@@ -76,7 +76,7 @@ def test_requests_cover_everything_in_order_and_end_with_segments(lengths: list[
 
 
 def test_a_request_of_no_images_is_refused() -> None:
-    with pytest.raises(EvaluationError, match="batch size is 0"):
+    with pytest.raises(EvaluationError, match="batch size must be at least 1, not 0"):
         list(requests(stream_of("clean"), 0))
 
 
@@ -97,7 +97,7 @@ def test_severities_rise_and_fall() -> None:
     assert not np.array_equal(first, last)
 
 
-def test_the_same_images_are_shown_with_and_without_resets() -> None:
+def test_single_and_continual_show_the_same_images() -> None:
     single, continual = stream_of("single", "ptta", limit=30), stream_of("continual", "ptta", limit=30)
     assert _pairs(single) == _pairs(continual)
 
@@ -121,7 +121,7 @@ def test_mixed_shuffles_domains_together() -> None:
 @pytest.mark.parametrize("order", ["sorted", "dirichlet:0.1", "ptta"])
 def test_mixed_correlates_labels_and_mixes_domains_within(order: str) -> None:
     stream = stream_of("mixed", order)
-    assert repeats(_shown(stream)) > 0.8
+    assert repeats(_labels_of(stream)) > 0.8
     assert repeats(stream.domain.astype(np.int64)) == pytest.approx(1 / 3, abs=0.12)
 
 
@@ -145,8 +145,8 @@ def test_a_limit_takes_what_rare_classes_have() -> None:
 def test_a_limit_keeps_correlated_streams_correlated() -> None:
     data = data_of("fog", labels=deal(5, 200))
     for order in ("sorted", "dirichlet:0.1", "ptta"):
-        assert repeats(_shown(stream_of("continual", order, data=data, limit=100), data)) > 0.75
-    assert repeats(_shown(stream_of("continual", data=data, limit=100), data)) < 0.35
+        assert repeats(_labels_of(stream_of("continual", order, data=data, limit=100), data)) > 0.75
+    assert repeats(_labels_of(stream_of("continual", data=data, limit=100), data)) < 0.35
 
 
 def test_a_limit_draws_other_images_for_other_seeds_and_domains() -> None:
@@ -157,36 +157,38 @@ def test_a_limit_draws_other_images_for_other_seeds_and_domains() -> None:
     assert chosen[0] == {*stream_of("single", "sorted", limit=20).image[:20].tolist()}, "the order does not matter"
 
 
-def test_one_more_domain_does_not_change_the_others() -> None:
-    more = data_of("snow", "rain", "fog", "arc")
-    alone = stream_of("continual", "ptta", data=data_of("fog"), limit=20)
-    among = stream_of("continual", "ptta", data=more, limit=20)
-    assert np.array_equal(alone.image, among.image[among.domain == more.find("fog", 5)])
+def test_an_added_domain_does_not_change_the_others() -> None:
+    extended = data_of("snow", "rain", "fog", "arc")
+    fog_only = stream_of("continual", "ptta", data=data_of("fog"), limit=20)
+    among = stream_of("continual", "ptta", data=extended, limit=20)
+    assert np.array_equal(fog_only.image, among.image[among.domain == extended.find("fog", 5)])
 
 
 def test_a_stream_is_the_same_in_every_process() -> None:
-    there = "import numpy, dots; numpy.random.seed(1); print(dots.digest())"
+    code = "import numpy, dots; numpy.random.seed(1); print(dots.digest())"
     paths = os.pathsep.join(map(str, (ROOT, Path(__file__).parent.parent)))
     hashed = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": paths}
-    command = [sys.executable, "-c", there]
+    command = [sys.executable, "-c", code]
     printed = subprocess.run(command, cwd=ROOT, env=hashed, capture_output=True, text=True, check=True).stdout
     assert printed.strip() == digest()
 
 
 @pytest.mark.parametrize(
-    ("protocol", "data", "more", "said"),
+    ("protocol", "data", "options", "message"),
     [
-        ("daily", DATA, {}, "'daily' is not a protocol"),
+        ("daily", DATA, {}, "unknown protocol 'daily'"),
         ("clean", data_of("fog", clean=False), {}, "no clean images"),
         ("gradual", data_of("fog", levels=False), {}, "five severities"),
         ("gradual", data_of(), {}, "clean images only"),
         ("mixed", data_of(), {}, "clean images only"),
-        ("single", DATA, {"limit": 0}, "the limit is 0"),
-        ("recurring", DATA, {"visits": 0}, "the visits is 0"),
-        ("single", DATA, {"seed": -1}, "the seed is -1"),
+        ("single", DATA, {"limit": 0}, "limit must be at least 1, not 0"),
+        ("recurring", DATA, {"visits": 0}, "visits must be at least 1, not 0"),
+        ("single", DATA, {"seed": -1}, "seed must be at least 0, not -1"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(protocol: str, data: Dataset, more: dict[str, int], said: str) -> None:
-    with pytest.raises(EvaluationError, match=said) as caught:
-        make_stream(data, protocol, parse_order("iid"), more.get("seed", 0), more.get("limit"), more.get("visits", 5))
+def test_invalid_streams_are_refused(protocol: str, data: Dataset, options: dict[str, int], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message) as caught:
+        make_stream(
+            data, protocol, parse_order("iid"), options.get("seed", 0), options.get("limit"), options.get("visits", 5)
+        )
     assert caught.value.hint

@@ -40,13 +40,13 @@ def _slow_nll(logits: Any, labels: Any, temperature: float) -> float:
 @given(st.integers(0, 10**6), st.integers(20, 80), st.floats(0.1, 10))
 def test_no_other_temperature_makes_the_labels_more_likely(seed: int, images: int, scale: float) -> None:
     logits, labels = _answers(seed, images, scale)
-    found = fit_temperature(logits, labels)
-    assume(0.02 < found < 50)
-    best = _slow_nll(logits, labels, found)
-    assert nll(logits, labels, found) == pytest.approx(best, abs=1e-9)
+    temperature = fit_temperature(logits, labels)
+    assume(0.02 < temperature < 50)
+    best = _slow_nll(logits, labels, temperature)
+    assert nll(logits, labels, temperature) == pytest.approx(best, abs=1e-9)
     for factor in (0.01, 0.5, 0.9, 0.999, 1.001, 1.1, 2, 100):
-        assert _slow_nll(logits, labels, found * factor) >= best - 1e-12
-    assert _slow_nll(logits, labels, found * 1.01) > best
+        assert _slow_nll(logits, labels, temperature * factor) >= best - 1e-12
+    assert _slow_nll(logits, labels, temperature * 1.01) > best
 
 
 def test_the_temperature_follows_the_scale_of_the_logits() -> None:
@@ -59,33 +59,33 @@ def test_the_temperature_follows_the_scale_of_the_logits() -> None:
 
 def test_overconfident_answers_are_calibrated() -> None:
     logits, labels = _answers(4, 2000, scale=3)
-    found = calibrate(logits, labels)
-    assert found.temperature == pytest.approx(3, rel=0.1)
-    assert found.nll_after < found.nll_before
-    assert found.ece_after < 4 < 10 < found.ece_before
-    assert (found.images, found.held_out) == (2000, 0)
-    assert found.ece_before == ece(logits, labels)
+    calibration = calibrate(logits, labels)
+    assert calibration.temperature == pytest.approx(3, rel=0.1)
+    assert calibration.nll_after < calibration.nll_before
+    assert calibration.ece_after < 4 < 10 < calibration.ece_before
+    assert (calibration.images, calibration.held_out) == (2000, 0)
+    assert calibration.ece_before == ece(logits, labels)
 
 
 def test_figures_are_of_the_images_that_were_held_out() -> None:
     logits, labels = _answers(4, 900, scale=3)
-    told = np.arange(900) % 3 == 0
-    found = calibrate(logits, labels, told)
-    assert (found.images, found.held_out) == (600, 300)
-    assert found.temperature == fit_temperature(logits[~told], labels[~told])
-    assert found.nll_after == nll(logits[told], labels[told], found.temperature)
-    assert found.ece_before == ece(logits[told], labels[told])
+    held_out = np.arange(900) % 3 == 0
+    calibration = calibrate(logits, labels, held_out)
+    assert (calibration.images, calibration.held_out) == (600, 300)
+    assert calibration.temperature == fit_temperature(logits[~held_out], labels[~held_out])
+    assert calibration.nll_after == nll(logits[held_out], labels[held_out], calibration.temperature)
+    assert calibration.ece_before == ece(logits[held_out], labels[held_out])
     with pytest.raises(CalibrationError, match="must be"):
         calibrate(logits, labels, np.ones(900, bool))
 
 
-def test_tensors_and_lists_will_do() -> None:
+def test_tensors_and_lists_are_accepted() -> None:
     logits, labels = _answers(5, 50)
     assert fit_temperature(torch.tensor(logits), torch.tensor(labels)) == fit_temperature(logits, labels)
     assert fit_temperature(logits.tolist(), labels.tolist()) == fit_temperature(logits, labels)
 
 
-def test_separable_answers_do_not_run_to_a_bound() -> None:
+def test_separable_logits_are_refused_at_the_bound() -> None:
     with pytest.raises(CalibrationError, match=r"10 images .* down to temperature 0\.01") as caught:
         fit_temperature(5 * np.eye(10), np.arange(10))
     assert "held out" in caught.value.hint
@@ -94,7 +94,7 @@ def test_separable_answers_do_not_run_to_a_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels", "why"),
+    ("logits", "labels", "message"),
     [
         (np.zeros((3, 2)), [0, 1, 1], "equal"),
         (np.zeros(3), [0, 1, 1], "must be"),
@@ -107,22 +107,24 @@ def test_separable_answers_do_not_run_to_a_bound() -> None:
         (np.array([[0, -math.inf]]), [0], "not finite"),
     ],
 )
-def test_unusable_answers_are_refused(logits: Any, labels: Any, why: str) -> None:
-    with pytest.raises(CalibrationError, match=why):
+def test_unusable_answers_are_refused(logits: Any, labels: Any, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
         fit_temperature(logits, labels)
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_temperatures_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "temperatures.json"
     assert Temperatures.load(path) == Temperatures()
-    held = Temperatures().including("net", "adabn", FITTED).including("net", "bn", FITTED._replace(temperature=2))
-    held.save(path)
-    assert Temperatures.load(path) == held
-    assert held.get("net", "bn") == FITTED._replace(temperature=2)
-    assert held.get("net", "source") is None
-    assert held.get("other", "bn") is None
+    temperatures = (
+        Temperatures().including("net", "adabn", FITTED).including("net", "bn", FITTED._replace(temperature=2))
+    )
+    temperatures.save(path)
+    assert Temperatures.load(path) == temperatures
+    assert temperatures.get("net", "bn") == FITTED._replace(temperature=2)
+    assert temperatures.get("net", "source") is None
+    assert temperatures.get("other", "bn") is None
     assert json.loads(path.read_text())["net"]["adabn"]["temperature"] == 1.5
-    held.including("net", "bn", FITTED).save(path)
+    temperatures.including("net", "bn", FITTED).save(path)
     assert Temperatures.load(path).get("net", "bn") == FITTED
     assert [file.name for file in path.parent.iterdir()] == ["temperatures.json"]
 
@@ -130,15 +132,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "temperatures.json"
     Temperatures().including("net", "adabn", FITTED).save(path)
-    before = path.read_bytes()
+    content = path.read_bytes()
     with pytest.raises(ValueError, match="JSON"):
         Temperatures().including("net", "adabn", FITTED._replace(nll_before=math.nan)).save(path)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "message"),
     [
         ({"temperature": 0}, "temperature of 'adabn' of 'net' is 0"),
         ({"temperature": 1e9}, "temperature"),
@@ -152,17 +154,17 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
         ({"other": 1}, "nothing else"),
     ],
 )
-def test_a_broken_entry_is_named(tmp_path: Path, change: dict[str, Any], why: str) -> None:
+def test_a_broken_entry_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = tmp_path / "temperatures.json"
     path.write_text(json.dumps({"net": {"adabn": {**FITTED._asdict(), **change}}}))
-    with pytest.raises(CalibrationError, match=why) as caught:
+    with pytest.raises(CalibrationError, match=message) as caught:
         Temperatures.load(path)
     assert str(path) in caught.value.message
     assert "fit again" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("content", "message"),
     [
         (b"{", "not valid JSON"),
         (b"\xff", "not valid JSON"),
@@ -170,13 +172,13 @@ def test_a_broken_entry_is_named(tmp_path: Path, change: dict[str, Any], why: st
         (b'{"net": 1}', "'net' must be"),
     ],
 )
-def test_a_broken_file_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+def test_a_broken_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "temperatures.json"
     path.write_bytes(content)
-    with pytest.raises(CalibrationError, match=why):
+    with pytest.raises(CalibrationError, match=message):
         Temperatures.load(path)
 
 
-def test_what_is_no_file_cannot_be_read(tmp_path: Path) -> None:
+def test_a_folder_cannot_be_read_as_temperatures(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="cannot be read"):
         Temperatures.load(tmp_path)
