@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter, Lesson
 from adapters.compilation.aot import default_cache
-from adapters.compilation.compiled import Compiled
+from adapters.compilation.compiled import CompiledForwards
 from adapters.composite import Strategy, as_composite, learner_of
 from adapters.engine.affine import AffineLayout
 from adapters.engine.differentiable import LearningContext
 from adapters.engine.drift import Baseline, fitting_baseline, read_drift
 from adapters.engine.execution import Execution
-from adapters.engine.features import featureless
+from adapters.engine.features import no_features_error
 from adapters.engine.lessons import LessonRunner
 from adapters.engine.network import channels_last, eager, full_precision, prepare_network, to_batch
-from adapters.engine.outcome import ForwardOutput, held_back, to_outcome, together_or_one_by_one
+from adapters.engine.outcome import ForwardOutput, run_jointly_or_separately, to_outcome, withhold_outliers
 from adapters.engine.outliers import BOUND
 from adapters.engine.plan import Plan, PlannedRequest
 from adapters.engine.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
@@ -35,7 +35,7 @@ from adapters.sites import Sites
 from adapters.state.arena import Arena
 from adapters.state.memory import Layout, Memories, Memory, StateKey, initial
 from adapters.state.size import NetworkShape, state_bytes
-from adapters.state.snapshot import exported, restored
+from adapters.state.snapshot import export_states, restore_states
 
 
 class AdaptiveModel:
@@ -99,7 +99,7 @@ class AdaptiveModel:
         self.lessons = LessonMemory()  # what they take, known after `warm_up`
         self._teach()
         self.reach: Reach | None = None  # what learners can move: known before anything learns
-        self._compiled: Compiled | None = None
+        self._compiled: CompiledForwards | None = None
 
     def __call__(self, images: Tensor, *, stream: Hashable = "default", update: bool = True) -> Tensor:
         """Logits of one request of ``stream``; adapts as it answers."""
@@ -135,7 +135,8 @@ class AdaptiveModel:
         return self._run(requests, memories)
 
     def _run(self, requests: Sequence[Request], memories: Memories) -> Outcome:
-        return together_or_one_by_one(self._forward, requests, [self._key(request) for request in requests], memories)
+        keys = [self._key(request) for request in requests]
+        return run_jointly_or_separately(self._forward, requests, keys, memories)
 
     def learn(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
         """Return the streams' memories after their lessons; pure. ``memories`` are those after the requests' commit.
@@ -202,7 +203,7 @@ class AdaptiveModel:
         if self.reach is not None and learner_of(strategy) is not None:
             self.reach.check()
         if self._shown is not None and not self._shown.features and as_composite(strategy).reads_features:
-            raise featureless()
+            raise no_features_error()
 
     def memories(self) -> Memories:
         """Return the memories of all streams, valid until the next request."""
@@ -214,7 +215,7 @@ class AdaptiveModel:
 
     def exported(self, memories: Memories) -> dict[str, Any]:
         """The same of states that a caller keeps."""
-        return exported(memories, self.sites)
+        return export_states(memories, self.sites)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace all streams by exported ones.
@@ -222,7 +223,7 @@ class AdaptiveModel:
         Raises:
             StateError: exported from another network or in another format; nothing is changed.
         """
-        memories = restored(state, self.sites, self._layout, self._named)
+        memories = restore_states(state, self.sites, self._layout, self._named)
         self.reset()
         self._memories.update(memories)
 
@@ -270,7 +271,7 @@ class AdaptiveModel:
 
     def _forward(self, requests: Sequence[Request], memories: Memories) -> Outcome:
         plan, output = self._run_network(requests, memories)
-        output = held_back(plan, output, self._bound)
+        output = withhold_outliers(plan, output, self._bound)
         ordered, site = [plan.requests[index] for index in plan.order], self.sites[output.first.site]
         if site.name not in self._baselines:  # a network may begin elsewhere, with images of another size
             baseline = None if self._baselines else self._baseline
@@ -292,8 +293,8 @@ class AdaptiveModel:
             if self._shown is None:
                 image, channels = requests[0].images[:1].clone(), self.sites[output.first.site].channels
                 self._shown = NetworkShape(self._execution.features, output.logits.shape[-1], image, channels)
-            if self._compile and (self._compiled is None or self._compiled.known != len(self.sites)):
+            if self._compile and (self._compiled is None or self._compiled.site_count != len(self.sites)):
                 # Only now that the network has run are all sites known.
                 layout = self._layout(self.adapter)
-                self._compiled = Compiled(self._network, self.sites, self.adapter, layout, default_cache())
+                self._compiled = CompiledForwards(self._network, self.sites, self.adapter, layout, default_cache())
         return plan, output

@@ -23,13 +23,13 @@ OPTIONS: Mapping[str, Any] = {"freezing": True}
 
 
 def default_cache() -> Path:
-    """Where graphs are kept: ``RENORM_CACHE_DIR``, or ``renorm`` in the user's cache folder."""
+    """Return the folder of compiled graphs: ``RENORM_CACHE_DIR``, or ``renorm`` in the user's cache folder."""
     root = os.environ.get("RENORM_CACHE_DIR")
     return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "renorm"
 
 
-def traced(module: nn.Module, inputs: Sequence[Tensor], dynamic: Sequence[Sequence[int]]) -> ExportedProgram:
-    """The operations of ``module`` on inputs like these, whose ``dynamic`` axes may have any size from two on."""
+def trace(module: nn.Module, inputs: Sequence[Tensor], dynamic: Sequence[Sequence[int]]) -> ExportedProgram:
+    """Trace the operations of ``module`` on inputs like these, whose ``dynamic`` axes may have any size from two on."""
     shapes = tuple(dict.fromkeys(axes, Dim.DYNAMIC) for axes in dynamic)
     with warnings.catch_warnings(), _quiet():
         # What tracing has to say is for the authors of torch, and differs from version to version.
@@ -39,7 +39,7 @@ def traced(module: nn.Module, inputs: Sequence[Tensor], dynamic: Sequence[Sequen
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the logs of torch, which talk to its authors."""
+    """Silence the logs of torch, which talk to its authors."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -48,8 +48,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def kept(program: ExportedProgram, folder: Path) -> Path:
-    """The file that this program's machine code is kept in, whether it is there yet or not.
+def cache_path(program: ExportedProgram, folder: Path) -> Path:
+    """Return the path of this program's machine code, whether it exists yet or not.
 
     Its name tells all that the code depends on: operations, weights, the version of torch, threads and processor.
     """
@@ -65,7 +65,7 @@ def kept(program: ExportedProgram, folder: Path) -> Path:
 
 
 def compile_to(program: ExportedProgram, path: Path) -> None:
-    """Compile the program and keep it at ``path``; whoever reads meanwhile finds it whole or not at all.
+    """Compile the program and keep it at ``path``; a concurrent reader finds it complete or not at all.
 
     Raises:
         Exception: whatever the compiler ran into, such as a missing C++ compiler.
@@ -82,7 +82,7 @@ def compile_to(program: ExportedProgram, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def loaded(path: Path) -> Graph:
-    """The graph kept at ``path``, ready to be called with the inputs that it was traced with."""
+def load_graph(path: Path) -> Graph:
+    """Load the graph kept at ``path``, ready to be called with the inputs that it was traced with."""
     graph: Graph = torch._inductor.aoti_load_package(str(path))
     return graph

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import AnyAdapter
-from adapters.engine.calling import SwitchesKept
+from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.drift import first_site
 from adapters.engine.forward import AdaptingForward
 from adapters.engine.grouped_steps import Group, GroupedSteps
@@ -25,84 +25,84 @@ from adapters.state.memory import Layout
 
 @dataclass
 class TraceInfo:
-    """Which site a forward reached first, and how many positions an image had there."""
+    """The first site that a traced forward reached, and the positions of an image there."""
 
     site: int = 0
     pixels: int = 0
 
 
-class Traceable(nn.Module):
+class ExportableForward(nn.Module):
     """Images and inputs of steps to the network's output, what the first site showed and used, new states, distances.
 
-    The last are those of images from the trained statistics, see `adapters.engine.outliers`. Tracing leaves in ``told``
-    what `adapters.engine.drift.FirstSite` tells beside the numbers.
+    The last are those of images from the trained statistics, see `adapters.engine.outliers`. Tracing leaves in ``trace_info``
+    what `adapters.engine.drift.FirstSite` holds beside the numbers.
     """
 
     def __init__(self, network: nn.Module, sites: Sites) -> None:
         super().__init__()
         self.network, self._all = network, sites
         # An object of its own, because tracing gives the module back with the attributes that it had.
-        self.told = TraceInfo()
+        self.trace_info = TraceInfo()
 
-    def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
-        """The steps that the inputs tell of."""
+    def steps(self, images: int, inputs: Sequence[Tensor]) -> Steps:
+        """Return the steps that the inputs describe."""
         raise NotImplementedError
 
     def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """One forward."""
-        images, *given = tensors
-        steps = self.steps(images.shape[0], given)
-        taken = AdaptingForward(self._all, SingleGroupPlan(steps, images.shape[0], None))
-        with SwitchesKept(), taken:
+        """Run one forward."""
+        images, *inputs = tensors
+        steps = self.steps(images.shape[0], inputs)
+        forward = AdaptingForward(self._all, SingleGroupPlan(steps, images.shape[0], None))
+        with GlobalStateGuard(), forward:
             logits = logits_of(self.network(images))
-        first = first_site(taken.seen, taken.first)
-        self.told.site, self.told.pixels = first.site, first.pixels
-        return logits, first.moments, first.used, steps.rows(), distances(self._all, taken.seen)
+        first = first_site(forward.moments, forward.first_statistics)
+        self.trace_info.site, self.trace_info.pixels = first.site, first.pixels
+        return logits, first.moments, first.statistics, steps.rows(), distances(self._all, forward.moments)
 
 
-class Linears(Traceable):
+class LinearForward(ExportableForward):
     """The forward of any requests of linear strategies."""
 
     @staticmethod
-    def flattened(given: LinearInputs) -> list[Tensor]:
-        """The inputs as `adapters.engine.linear_steps.padded` gives them, as a list."""
-        mixings = [tensor for mixing in (given.several, given.single) for tensor in mixing if tensor is not None]
-        return [*mixings, given.sizes, given.rows, *(given.how or ())]
+    def flattened(inputs: LinearInputs) -> list[Tensor]:
+        """Return the inputs of `adapters.engine.linear_steps.padded` as a list."""
+        mixings = [tensor for mixing in (inputs.several, inputs.single) for tensor in mixing if tensor is not None]
+        return [*mixings, inputs.sizes, inputs.rows, *(inputs.pooling or ())]
 
-    def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
-        """The steps of the inputs in the order of `flattened`."""
+    def steps(self, images: int, inputs: Sequence[Tensor]) -> Steps:
+        """Return the steps of the inputs in the order of `flattened`."""
         del images
-        several, single = MixingWeights(*given[:3]), MixingWeights(*given[3:6])
-        how = Pooling(*given[8:]) if len(given) > 8 else None
-        return LinearSteps((), LinearInputs(several, single, how, given[6], given[7]), list(self._all))
+        several, single = MixingWeights(*inputs[:3]), MixingWeights(*inputs[3:6])
+        pooling = Pooling(*inputs[8:]) if len(inputs) > 8 else None
+        return LinearSteps((), LinearInputs(several, single, pooling, inputs[6], inputs[7]), list(self._all))
 
     def example(self, image: Tensor, sizes: Sequence[int], streams: int) -> list[Tensor]:
-        """Inputs for requests of those sizes, dealt out among the streams."""
+        """Return inputs for requests of those sizes, dealt out among the streams."""
         parts = [LinearRequest(RobustBN(), images, index % streams, update=True) for index, images in enumerate(sizes)]
         row = torch.cat([site.row for site in self._all], 1)
-        given = padded(parts, row.repeat(streams, 1), row.shape[1])
+        inputs = padded(parts, row.repeat(streams, 1), row.shape[1])
         # Each a tensor of its own, or tracing would take two inputs for one.
-        return [_varied(image, sum(sizes)), *(tensor.clone() for tensor in self.flattened(given))]
+        return [_varied(image, sum(sizes)), *(tensor.clone() for tensor in self.flattened(inputs))]
 
     def axes(self, *, single: bool) -> list[list[int]]:
-        """Which axes of the inputs may have any size."""
+        """Return the axes of the inputs that may have any size."""
         mixing = [[0, 1], [0], [0]]
         return [[] for _ in range(9)] if single else [[0], *mixing, *mixing, [0], [0], [0, 1], [0]]
 
 
-class Grouped(Traceable):
+class GroupedForward(ExportableForward):
     """The forward of one request of each stream, all of the same size, of one strategy."""
 
     def __init__(self, network: nn.Module, sites: Sites, adapter: AnyAdapter, layout: Layout) -> None:
         super().__init__(network, sites)
         self._adapter, self._layout = adapter, layout
 
-    def steps(self, images: int, given: Sequence[Tensor]) -> Steps:
-        """The steps of streams whose states are the only input."""
-        return GroupedSteps(self._adapter, self._layout, given[0], [Group([], None, slice(0, images), update=True)])
+    def steps(self, images: int, inputs: Sequence[Tensor]) -> Steps:
+        """Return the steps of streams whose states are the only input."""
+        return GroupedSteps(self._adapter, self._layout, inputs[0], [Group([], None, slice(0, images), update=True)])
 
     def example(self, image: Tensor, images: int, streams: int) -> list[Tensor]:
-        """Inputs for that many streams with a request of ``images`` each."""
+        """Return inputs for that many streams with a request of ``images`` each."""
         return [_varied(image, images * streams), self._layout.row.repeat(streams, 1)]
 
 

@@ -1,4 +1,4 @@
-"""Call a network so that what it switches for the whole process does not stay switched."""
+"""Call a network so that global settings of torch that it changes are restored."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ SWITCHES = (
     _Switch(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     _Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
 )
-"""Those that change numbers, or how fast or whether operations run, for whoever comes next."""
+"""Settings that change numbers, or how fast or whether operations run, for all later code."""
 
 
-class SwitchesKept:
-    """A context behind which every one of `SWITCHES` is as it was before."""
+class GlobalStateGuard:
+    """A context that restores every one of `SWITCHES`."""
 
     def __enter__(self) -> None:
-        self._before = [switch.read() for switch in SWITCHES]
+        self._values = [switch.read() for switch in SWITCHES]
 
     def __exit__(self, *raised: object) -> None:
         del raised
-        for switch, before in zip(SWITCHES, self._before, strict=True):
-            if switch.read() != before:
-                switch.write(before)
+        for switch, value in zip(SWITCHES, self._values, strict=True):
+            if switch.read() != value:
+                switch.write(value)

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from adapters.composite import as_composite
 from adapters.engine.plan import PlannedRequest
 from adapters.errors import UnsupportedModelError
-from adapters.state.memory import Memory, State, StateKey, fresh
+from adapters.state.memory import Memories, State, StateKey, initial_state
 
 Parts = tuple[State, ...]
 
 
 class Corrections:
-    """What correctors make of answers, and what each stream's parts remember afterwards.
+    """Correct the answers of a forward, and collect the new states of each stream's learner and correctors.
 
-    A request's corrected logits are logarithms of its probabilities, so that whoever turns logits into probabilities
-    need not know of correctors.
+    A request's corrected logits are logarithms of its probabilities, so that code that
+    turns logits into probabilities need not know of correctors.
     """
 
-    def __init__(self, memories: Mapping[StateKey, Memory]) -> None:
+    def __init__(self, memories: Memories) -> None:
         self._memories = memories
         self._parts: dict[StateKey, Parts] = {}
 
     def of(self, key: StateKey) -> Parts:
-        """What the parts of a key's strategy remember."""
+        """Return the states of the learner and the correctors of a key's strategy."""
         if key not in self._parts:
             self._parts[key] = self._memories[key].parts if key in self._memories else ()
         return self._parts[key]
 
-    def correct(self, turn: PlannedRequest, features: Tensor, logits: Tensor) -> Tensor:
-        """One request's corrected logits; its stream remembers what it should."""
-        strategy = as_composite(turn.key.strategy)
+    def correct(self, request: PlannedRequest, features: Tensor, logits: Tensor) -> Tensor:
+        """Return one request's corrected logits, and keep the new states if the request updates its stream."""
+        strategy = as_composite(request.key.strategy)
         if not strategy.correctors:
             return logits
         if logits.dim() != 2:
@@ -44,16 +42,16 @@ class Corrections:
             )
         if not bool(logits.isfinite().all()):
             return logits
-        ahead = 0 if strategy.learner is None else 1
-        held = self.of(turn.key) or ((),) * (ahead + len(strategy.correctors))
-        after = list(held[:ahead])
+        offset = 0 if strategy.learner is None else 1
+        states = self.of(request.key) or ((),) * (offset + len(strategy.correctors))
+        new_states = list(states[:offset])
         logits = logits.float()
-        for corrector, known in zip(strategy.correctors, held[ahead:], strict=True):
-            shown = features if getattr(corrector, "features", False) else features[:, :0]
-            state = known or fresh(corrector, shown.shape[1], logits.shape[1], logits.device)
-            found, new = corrector.correct(state, shown, logits)
-            logits = found.clamp_min(torch.finfo(found.dtype).tiny).log()
-            after.append(new)
-        if turn.update:
-            self._parts[turn.key] = tuple(after)
+        for corrector, previous in zip(strategy.correctors, states[offset:], strict=True):
+            inputs = features if getattr(corrector, "features", False) else features[:, :0]
+            state = previous or initial_state(corrector, inputs.shape[1], logits.shape[1], logits.device)
+            probabilities, new_state = corrector.correct(state, inputs, logits)
+            logits = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+            new_states.append(new_state)
+        if request.update:
+            self._parts[request.key] = tuple(new_states)
         return logits

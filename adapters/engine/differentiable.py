@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter
 from adapters.engine.affine import AffineLayout, AffineOffsets
-from adapters.engine.calling import SwitchesKept
+from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.forward import AdaptingForward
 from adapters.engine.grouped_steps import Group, GroupedSteps
 from adapters.engine.network import channels_last
@@ -31,31 +31,31 @@ class LearningContext(NamedTuple):
     dtype: torch.dtype | None  # of that input; None: as it is
 
     def input(self, images: Tensor) -> Tensor:
-        """The network's input, where the network is: a tensor of its own, because networks may write to their input."""
+        """Return the network's input, on its device: a tensor of its own, because networks may write to their input."""
         with torch.no_grad():
-            moved = images.to(self.sites[0].mean.device)
-            prepared = channels_last(moved if self.prepare is None else self.prepare(moved), self.dtype)
-            return prepared.clone(memory_format=torch.preserve_format) if _shared(prepared, images) else prepared
+            placed = images.to(self.sites[0].mean.device)
+            prepared = channels_last(placed if self.prepare is None else self.prepare(placed), self.dtype)
+            return prepared.clone(memory_format=torch.preserve_format) if _share_memory(prepared, images) else prepared
 
 
-def _shared(one: Tensor, other: Tensor) -> bool:
-    return one.data_ptr() == other.data_ptr()
+def _share_memory(first: Tensor, second: Tensor) -> bool:
+    return first.data_ptr() == second.data_ptr()
 
 
 class DifferentiableNetwork:
     """One network with one adapter, see `adapters.base.Network`."""
 
-    def __init__(self, hosted: LearningContext, adapter: AnyAdapter) -> None:
-        self._hosted, self._adapter, self._layout = hosted, adapter, hosted.layout_of(adapter)
+    def __init__(self, context: LearningContext, adapter: AnyAdapter) -> None:
+        self._context, self._adapter, self._layout = context, adapter, context.layout_of(adapter)
 
     def __call__(self, images: Tensor, row: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the images, and the adapter's state after them, see `adapters.base.Network`."""
-        everyone = Group([0], None, slice(0, len(images)), update=True)
-        steps = GroupedSteps(self._adapter, self._layout, self._layout.complete(row)[None], [everyone])
-        plan = SingleGroupPlan(steps, len(images), AffineOffsets(self._hosted.affine_layout.slices, affine[None]))
-        prepared = self._hosted.input(images)
-        with torch.enable_grad(), SwitchesKept(), AdaptingForward(self._hosted.sites, plan):
-            logits = logits_of(self._hosted.network(prepared))
-        after = steps.rows()[0].detach()
+        """Return logits of the images, and the adapter's state after them, see `adapters.base.Network`."""
+        group = Group([0], None, slice(0, len(images)), update=True)
+        steps = GroupedSteps(self._adapter, self._layout, self._layout.complete(row)[None], [group])
+        plan = SingleGroupPlan(steps, len(images), AffineOffsets(self._context.affine_layout.slices, affine[None]))
+        prepared = self._context.input(images)
+        with torch.enable_grad(), GlobalStateGuard(), AdaptingForward(self._context.sites, plan):
+            logits = logits_of(self._context.network(prepared))
+        new_row = steps.rows()[0].detach()
         # A strategy that remembers nothing leaves the row that it was given.
-        return logits.float(), after.clone() if _shared(after, row) else after
+        return logits.float(), new_row.clone() if _share_memory(new_row, row) else new_row

@@ -1,4 +1,4 @@
-"""How far a stream's images are from clean ones, and how far its normalization has gone after them.
+"""Measure the drift of a stream's images from clean ones, and how far its normalization has followed.
 
 Both are read at the first BatchNorm that a forward reaches: no statistics are adapted before it, so its input is that
 of the frozen network whatever the strategy does, and its channels (edges, colours, brightness) feel fog, noise, blur
@@ -18,7 +18,7 @@ from adapters.base import Site, Statistics
 from adapters.engine.moments import BatchMoments
 from adapters.engine.plan import PlannedRequest
 from adapters.errors import UnsupportedModelError
-from adapters.state.memory import Memory, StateKey
+from adapters.state.memory import Memories, Memory, StateKey
 
 HORIZON = 32
 """Images that a stream's drift is about: an image n images ago weighs ``(1 - 1 / 32) ** n``."""
@@ -30,7 +30,7 @@ MEANS_BETWEEN, VARIANCES_BETWEEN = 0.1, 0.6
 """Assumed of a network without a baseline: the share of a trained variance that lies between the means of images, and
 the deviation of their variances in units of it. Channels of trained first layers have 0.005 to 0.5 and 0.4 to 0.8."""
 
-_KEPT = 1.0 - 1.0 / HORIZON
+_DECAY = 1.0 - 1.0 / HORIZON
 
 
 class Baseline(NamedTuple):
@@ -41,41 +41,41 @@ class Baseline(NamedTuple):
 
 
 class FirstSite(NamedTuple):
-    """What a forward showed at the first site that it reached, and what normalized it there."""
+    """The moments of a forward's images at the first site that it reached, and the statistics used there."""
 
     site: int  # its index
     moments: Tensor  # [n, 2C], of each image
-    used: Tensor  # [n, 2C], or one row for all
+    statistics: Tensor  # [n, 2C], or one row for all
     pixels: int  # positions of an image
 
 
 class Reading(NamedTuple):
-    """What a forward tells of each request, in the order of the images, and what streams remember for the next."""
+    """The drift and adaptation of each request, in the order of the images, and the new evidence of streams."""
 
     drift: list[float]
     adaptation: list[float]
     evidence: dict[StateKey, Tensor]  # none is a part of a larger tensor, all of which would be kept with it
 
 
-def first_site(seen: Mapping[int, BatchMoments], used: Statistics | None) -> FirstSite:
-    """The first site that a forward reached, of all that were seen.
+def first_site(site_moments: Mapping[int, BatchMoments], statistics: Statistics | None) -> FirstSite:
+    """Return the first site that a forward reached.
 
     Raises:
         UnsupportedModelError: none was reached, so nothing was adapted.
     """
-    if not seen or used is None:
+    if not site_moments or statistics is None:
         raise UnsupportedModelError(
             "the forward reached none of the network's BatchNorm layers through torch.nn.functional.batch_norm: "
             "scripted and exported networks hide them; host the eager nn.Module instead"
         )
-    index, moments = next(iter(seen.items()))
-    channels = moments.both.shape[1] // 2
-    rows = torch.cat([part.reshape(-1, channels) for part in used], 1)
-    return FirstSite(index, moments.both, rows, moments.pixels)
+    index, moments = next(iter(site_moments.items()))
+    channels = moments.values.shape[1] // 2
+    rows = torch.cat([part.reshape(-1, channels) for part in statistics], 1)
+    return FirstSite(index, moments.values, rows, moments.pixels)
 
 
 def fit_baseline(moments: Tensor) -> Baseline:
-    """The baseline of clean images whose moments at the first site are ``[N, 2C]``, N > 1.
+    """Return the baseline of clean images whose moments at the first site are ``[N, 2C]``, N > 1.
 
     A channel that does not move between images gets the smallest spread that float32 tells from none.
     """
@@ -85,7 +85,7 @@ def fit_baseline(moments: Tensor) -> Baseline:
 
 
 def assumed_baseline(site: Site, pixels: int) -> Baseline:
-    """What is taken for the baseline of a network that none was measured for: from its trained statistics."""
+    """Return the baseline assumed for a network without a measured one, from its trained statistics."""
     mean, var = site.mean.cpu(), site.var.cpu()
     if pixels == 1:  # one position has no variance: what training saw lies between images
         return Baseline(torch.cat([mean, torch.zeros_like(var)]), torch.cat([var + site.eps] * 2).sqrt())
@@ -94,7 +94,7 @@ def assumed_baseline(site: Site, pixels: int) -> Baseline:
 
 
 def fitting_baseline(baseline: Baseline | None, site: Site, first: FirstSite) -> Baseline:
-    """The baseline itself if there is one, or what is assumed for one.
+    """Return the baseline if there is one, otherwise the assumed one.
 
     Raises:
         UnsupportedModelError: it is of another network.
@@ -114,9 +114,9 @@ def read_drift(
     first: FirstSite,
     baseline: Baseline,
     requests: Sequence[PlannedRequest],
-    memories: Mapping[StateKey, Memory],
+    memories: Memories,
 ) -> Reading:
-    """Drift and adaptation of each of the ``requests``, which are in the order of the images.
+    """Return the drift and adaptation of each of the ``requests``, which are in the order of the images.
 
     With ``z`` an image's moments less the baseline's mean, in units of its spread, the drift is ``sqrt(mean over
     channels of m^2 - q)``, at least 0: ``m`` is the mean of the stream's last images, the request's own included, each
@@ -135,21 +135,21 @@ def read_drift(
     plan = _weigh(parts, channels)
     distance = first.moments.cpu().double().sub_(baseline.mean).div_(baseline.spread)
     z = distance.nan_to_num_(FARTHEST).clamp_(-FARTHEST, FARTHEST)
-    before = torch.stack([_evidence(memories.get(request.key), channels) for request in requests])
-    after = torch.cat([plan.images @ z, plan.sums], 1).add_(plan.kept * before)
+    old_evidence = torch.stack([_evidence(memories.get(request.key), channels) for request in requests])
+    new_evidence = torch.cat([plan.images @ z, plan.sums], 1).add_(plan.retention * old_evidence)
     # A variance of one position is 0 by definition, and tells nothing.
-    used = slice(channels if first.pixels > 1 else channels // 2)
-    square, count = after[:, used].square().mean(1), after[:, -2]
-    drift = square.sub_(after[:, -1]).div_(count.square()).clamp_min_(0.0).sqrt_()
-    moved = ((first.used.cpu().double() - site.row.cpu()) / baseline.spread)[:, used]
-    moved = (plan.share @ moved if len(moved) > 1 else moved).square().mean(1).sqrt().expand(len(requests))
-    rows: Sequence[Tensor] = torch.unbind_copy(after.float())  # type: ignore[func-returns-value,assignment]
+    columns = slice(channels if first.pixels > 1 else channels // 2)
+    square, count = new_evidence[:, columns].square().mean(1), new_evidence[:, -2]
+    drift = square.sub_(new_evidence[:, -1]).div_(count.square()).clamp_min_(0.0).sqrt_()
+    shift = ((first.statistics.cpu().double() - site.row.cpu()) / baseline.spread)[:, columns]
+    shift = (plan.share @ shift if len(shift) > 1 else shift).square().mean(1).sqrt().expand(len(requests))
+    rows: Sequence[Tensor] = torch.unbind_copy(new_evidence.float())  # type: ignore[func-returns-value,assignment]
     evidence = {key: rows[plan.last[stream]] for key, stream in streams.items() if plan.last[stream] >= 0}
-    return Reading(drift.tolist(), moved.tolist(), evidence)
+    return Reading(drift.tolist(), shift.tolist(), evidence)
 
 
 def _evidence(memory: Memory | None, channels: int) -> Tensor:
-    """What a stream remembers for its drift: the weighted sum of ``z``, of the weights, and of their squares."""
+    """Return a stream's evidence of drift: the sums of the weighted ``z``, the weights and their squares."""
     if memory is None or len(memory.evidence) != channels + 2:
         return _no_evidence(channels)
     return memory.evidence
@@ -160,36 +160,36 @@ def _no_evidence(channels: int) -> Tensor:
     return torch.zeros(channels + 2)
 
 
-class _Plan(NamedTuple):
+class _EvidenceWeights(NamedTuple):
     """The weights of a forward's images for each of its R requests."""
 
     images: Tensor  # [R, n] of each image in what a request's stream has seen then
     share: Tensor  # [R, n] of each image in the mean of its request
     sums: Tensor  # [R, 2] of the weights, and of their squares
-    kept: Tensor  # [R, channels + 2] how much of each number of the evidence before is left
+    retention: Tensor  # [R, channels + 2] how much of each number of the evidence before is left
     last: list[int]  # of each stream, the request whose evidence it remembers; -1: of none
 
 
 @lru_cache(32)
-def _weigh(parts: tuple[tuple[int, int, bool], ...], channels: int) -> _Plan:
-    """The weights for requests ``(stream, images, update)``; forwards look alike for long."""
+def _weigh(parts: tuple[tuple[int, int, bool], ...], channels: int) -> _EvidenceWeights:
+    """Return the weights for requests ``(stream, images, update)``; forwards look alike for long."""
     stream, sizes = torch.tensor([part[0] for part in parts]), torch.tensor([part[1] for part in parts])
     update = torch.tensor([part[2] for part in parts])
-    passed: dict[int, int] = {}
-    begins, last = [], [-1] * (max(part[0] for part in parts) + 1)
-    for index, (own, images, learns) in enumerate(parts):
-        begins.append(passed.get(own, 0))
-        if learns:
-            passed[own], last[own] = begins[-1] + images, index
-    ends = torch.tensor(begins) + sizes
+    counts: dict[int, int] = {}
+    starts, last = [], [-1] * (max(part[0] for part in parts) + 1)
+    for index, (key, images, updates) in enumerate(parts):
+        starts.append(counts.get(key, 0))
+        if updates:
+            counts[key], last[key] = starts[-1] + images, index
+    ends = torch.tensor(starts) + sizes
     request = torch.arange(len(parts))
     owner = request.repeat_interleave(sizes)
-    within = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes)[owner]
-    place = torch.tensor(begins)[owner] + within + 1
-    itself = owner == request[:, None]
-    earlier = (stream[owner] == stream[:, None]) & (owner < request[:, None]) & update[owner]
-    weights = torch.where(itself | earlier, _KEPT ** (ends[:, None] - place).double(), 0.0)
+    offset = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes)[owner]
+    position = torch.tensor(starts)[owner] + offset + 1
+    is_own = owner == request[:, None]
+    is_earlier = (stream[owner] == stream[:, None]) & (owner < request[:, None]) & update[owner]
+    weights = torch.where(is_own | is_earlier, _DECAY ** (ends[:, None] - position).double(), 0.0)
     sums = torch.stack([weights.sum(1), weights.square().sum(1)], 1)
-    decay = (_KEPT ** ends.double())[:, None]
-    kept = torch.cat([decay.expand(-1, channels + 1), decay.square()], 1)
-    return _Plan(weights, itself.double() / sizes[:, None], sums, kept, last)
+    decay = (_DECAY ** ends.double())[:, None]
+    retention = torch.cat([decay.expand(-1, channels + 1), decay.square()], 1)
+    return _EvidenceWeights(weights, is_own.double() / sizes[:, None], sums, retention, last)

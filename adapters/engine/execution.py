@@ -1,4 +1,4 @@
-"""Runs a network for a plan, the eager way: what its code allows is found out in the first forward."""
+"""Run a network eagerly for a plan; the first forward finds out which shortcuts its code allows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapters.engine.calling import SwitchesKept
+from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.drift import FirstSite, first_site
 from adapters.engine.features import Head
-from adapters.engine.forward import NORMALIZATIONS, AdaptingForward, Direct
-from adapters.engine.inplace import Watch, unread
+from adapters.engine.forward import NORMALIZATIONS, AdaptingForward, DirectCalls
+from adapters.engine.inplace import ReadWatch, in_place_layers
 from adapters.engine.outcome import ForwardOutput
 from adapters.engine.outliers import distances
 from adapters.engine.outputs import logits_of
@@ -25,27 +25,27 @@ log = logging.getLogger("renorm")
 
 
 class Execution:
-    """One network, and where its BatchNorm layers may write over their input or be asked directly.
+    """Runs one network, with the shortcuts that its code allows once a forward has confirmed them.
 
-    Both is what the network's code allows, once a forward has confirmed it.
+    These are BatchNorm layers that write over their input, and layers that call the engine without a torch mode.
     """
 
     def __init__(self, network: nn.Module, sites: Sites) -> None:
         self._network, self._sites = network, sites
-        self._first: tuple[frozenset[str], Direct] | None = (unread(network), Direct(sites.layers))
-        self._unread: frozenset[str] = frozenset()
-        self._direct: Direct | None = None
+        self._first: tuple[frozenset[str], DirectCalls] | None = (in_place_layers(network), DirectCalls(sites.layers))
+        self._in_place: frozenset[str] = frozenset()
+        self._direct: DirectCalls | None = None
         self._head = Head(network)
         self.reached: frozenset[int] = frozenset()  # the sites that a forward has met so far
         sites.follow()
 
     @property
     def features(self) -> int:
-        """How many features the last layer reads; 0 where it is not linear, and before the first forward."""
+        """The number of features that the last layer reads; 0 where it is not linear, and before the first forward."""
         return self._head.width
 
     def run(self, plan: Plan, images: Tensor) -> ForwardOutput:
-        """One forward.
+        """Run one forward.
 
         What comes out is made ordinary: a network may turn on autocast, gradients or inference mode in its own forward,
         and nothing of that may stay in what streams remember.
@@ -53,48 +53,51 @@ class Execution:
         Raises:
             UnsupportedModelError: no site was reached, or the output is not one row per image.
         """
-        taken = AdaptingForward(self._sites, plan, self._unread)
-        with self._head.watched(asked=plan.reads_features), SwitchesKept():
-            logits = logits_of(self._answered(taken, images))
+        forward = AdaptingForward(self._sites, plan, self._in_place)
+        with self._head.watch(is_needed=plan.reads_features), GlobalStateGuard():
+            logits = logits_of(self._call_network(forward, images))
         check_output(logits, plan.images)
-        self.reached |= taken.seen.keys()
+        self.reached |= forward.moments.keys()
         features = outside_inference_mode(self._head.features(logits).detach())
         rows = [outside_inference_mode(group.steps.rows().detach()) for group in plan.groups]
-        index, *tensors, pixels = first_site(taken.seen, taken.first)
-        moments, used = (outside_inference_mode(tensor.detach()) for tensor in tensors)
-        first, far = FirstSite(index, moments, used, pixels), distances(self._sites, taken.seen)
-        return ForwardOutput(outside_inference_mode(logits.detach()), first, rows, features, far, taken.adapt_s)
+        index, *tensors, pixels = first_site(forward.moments, forward.first_statistics)
+        moments, statistics = (outside_inference_mode(tensor.detach()) for tensor in tensors)
+        first, image_distances = FirstSite(index, moments, statistics, pixels), distances(self._sites, forward.moments)
+        logits = outside_inference_mode(logits.detach())
+        return ForwardOutput(logits, first, rows, features, image_distances, forward.adapt_s)
 
-    def _answered(self, taken: AdaptingForward, images: Tensor) -> Any:
+    def _call_network(self, forward: AdaptingForward, images: Tensor) -> Any:
         if self._first is not None:
-            return self._watched(taken, images, *self._first)
+            return self._first_forward(forward, images, *self._first)
         if self._direct is None:
-            with taken:
+            with forward:
                 return self._network(images)
-        self._direct.taken = taken
+        self._direct.forward_mode = forward
         try:
             return self._network(images)
         finally:
-            self._direct.taken = None
+            self._direct.forward_mode = None
 
-    def _watched(self, taken: AdaptingForward, images: Tensor, proven: frozenset[str], direct: Direct) -> Any:
-        """The first forward: it shows what the network's code alone cannot."""
-        watch = Watch(self._sites.buffers(), NORMALIZATIONS)
-        with taken, watch:
+    def _first_forward(
+        self, forward: AdaptingForward, images: Tensor, candidates: frozenset[str], direct: DirectCalls
+    ) -> Any:
+        """Run the first forward, which shows what the network's code alone cannot."""
+        watch = ReadWatch(self._sites.buffers(), NORMALIZATIONS)
+        with forward, watch:
             logits = self._network(images)
-        self._unread = proven - watch.read_again()
-        self._direct = direct if proven and direct.calls == taken.calls else None
+        self._in_place = candidates - watch.layers_read_again()
+        self._direct = direct if candidates and direct.calls == forward.calls else None
         self._first = None
-        switched = [name or "(root)" for name, module in self._network.named_modules() if module.training]
-        if switched:
+        training = [name or "(root)" for name, module in self._network.named_modules() if module.training]
+        if training:
             raise UnsupportedModelError(
-                f"the network's forward sets training = True ({', '.join(switched[:5])}): dropout would make answers "
+                f"the network's forward sets training = True ({', '.join(training[:5])}): dropout would make answers "
                 "random; take that out of its forward"
             )
-        missed = [site.name for index, site in enumerate(self._sites) if index not in taken.seen]
-        if missed and taken.seen:
+        unreached = [site.name for index, site in enumerate(self._sites) if index not in forward.moments]
+        if unreached and forward.moments:
             log.warning(
                 "%d of %d BatchNorm layers are not reached by the network's forward and not adapted: %s",
-                *(len(missed), len(self._sites), ", ".join(missed[:5]) + (", ..." if len(missed) > 5 else "")),
+                *(len(unreached), len(self._sites), ", ".join(unreached[:5]) + (", ..." if len(unreached) > 5 else "")),
             )
         return logits

@@ -14,9 +14,9 @@ from adapters.errors import UnsupportedModelError
 
 
 class _Output(NamedTuple):
-    """What a layer gave in a first forward. Not kept itself: such a forward also shows which tensors nobody keeps."""
+    """A layer's output in a first forward. Only referenced, since that forward also shows which tensors are freed."""
 
-    itself: weakref.ref[Any]
+    reference: weakref.ref[Any]
     scores: Tensor | None  # a copy, where they may be an answer's
 
 
@@ -28,19 +28,19 @@ class Head:
 
     def __init__(self, network: nn.Module) -> None:
         self._linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
-        self._given: dict[nn.Linear, Tensor] = {}
+        self._inputs: dict[nn.Linear, Tensor] = {}
         self._outputs: dict[nn.Linear, _Output] = {}
-        self._asked = self._known = False
+        self._is_needed = self._is_known = False
         self.width = 0  # of the features, once they are known; 0 if the network does not end in a linear layer
 
-    def watched(self, *, asked: bool) -> AbstractContextManager[None]:
-        """While a forward runs. The first one is watched in any case; others only if features are ``asked`` for."""
-        self._asked = asked
-        return self._watching() if asked or not self._known else nullcontext()
+    def watch(self, *, is_needed: bool) -> AbstractContextManager[None]:
+        """Record a forward while it runs: the first one in any case, others only if features are needed."""
+        self._is_needed = is_needed
+        return self._recording() if is_needed or not self._is_known else nullcontext()
 
     @contextmanager
-    def _watching(self) -> Iterator[None]:
-        handles = [layer.register_forward_hook(self._see) for layer in self._linears]
+    def _recording(self) -> Iterator[None]:
+        handles = [layer.register_forward_hook(self._record) for layer in self._linears]
         try:
             yield
         finally:
@@ -48,42 +48,42 @@ class Head:
                 handle.remove()
 
     def features(self, logits: Tensor) -> Tensor:
-        """The features ``[n, d]`` of the forward that gave these logits; ``[n, 0]`` if they were not asked for.
+        """Return the features ``[n, d]`` of the forward that gave these logits; ``[n, 0]`` if they are not needed.
 
         Raises:
-            UnsupportedModelError: asked for, and the network does not end in a linear layer.
+            UnsupportedModelError: needed, and the network does not end in a linear layer.
         """
-        given, self._given = self._given, {}
-        if not self._known:
-            self._linears = self._ending(logits)
-            self._known, self._outputs = True, {}
+        inputs, self._inputs = self._inputs, {}
+        if not self._is_known:
+            self._linears = self._last_linear(logits)
+            self._is_known, self._outputs = True, {}
             self.width = sum(layer.in_features for layer in self._linears)
-        if not self._asked:
+        if not self._is_needed:
             return logits.new_empty(len(logits), 0)
-        found = next((given[layer] for layer in self._linears if layer in given), None)
-        if found is None or len(found) != len(logits):
-            raise featureless()
-        return found.flatten(1).float()
+        features = next((inputs[layer] for layer in self._linears if layer in inputs), None)
+        if features is None or len(features) != len(logits):
+            raise no_features_error()
+        return features.flatten(1).float()
 
-    def _ending(self, logits: Tensor) -> list[nn.Linear]:
-        """The layer whose output the logits are, or else are made of, as far as numbers show; none: an empty list."""
+    def _last_linear(self, logits: Tensor) -> list[nn.Linear]:
+        """Return the layer that gives the logits or what they are computed from, as far as numbers show, or []."""
         outputs = self._outputs.items()
-        same = [layer for layer, output in outputs if output.itself() is logits]
-        made = (
+        identical = [layer for layer, output in outputs if output.reference() is logits]
+        equivalent = (
             layer for layer, output in outputs if output.scores is not None and are_same_scores(output.scores, logits)
         )
-        return (same or list(made))[-1:]
+        return (identical or list(equivalent))[-1:]
 
-    def _see(self, layer: nn.Linear, given: tuple[Any, ...], output: Any) -> None:
-        if not self._known:
+    def _record(self, layer: nn.Linear, inputs: tuple[Any, ...], output: Any) -> None:
+        if not self._is_known:
             scores = output.detach().clone() if isinstance(output, Tensor) and output.dim() == 2 else None
             self._outputs[layer] = _Output(weakref.ref(output), scores)
-        if self._asked:
-            self._given[layer] = given[0]
+        if self._is_needed:
+            self._inputs[layer] = inputs[0]
 
 
-def featureless() -> UnsupportedModelError:
-    """The error of a strategy that reads features where a network shows none."""
+def no_features_error() -> UnsupportedModelError:
+    """Return the error of a strategy that reads features on a network that does not end in a linear layer."""
     return UnsupportedModelError(
         "the strategy reads features, the input of the linear layer that a network ends in, and this network does not "
         "end in one: choose a strategy without lame, or end the network in nn.Linear"

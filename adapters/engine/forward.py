@@ -33,7 +33,7 @@ class BatchNormCall(NamedTuple):
 
 
 class ForwardPlan(Protocol):
-    """What a forward asks of a plan."""
+    """The part of a plan that a forward reads."""
 
     images: int
 
@@ -42,8 +42,8 @@ class ForwardPlan(Protocol):
         """The offsets that streams add to the trained affine parameters."""
         ...
 
-    def step(self, index: int, site: Site, seen: BatchMoments) -> Statistics:
-        """What normalizes each image at a site: one row per image, or one row for all."""
+    def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
+        """Return the statistics that normalize each image at a site: one row per image, or one row for all."""
         ...
 
 
@@ -55,15 +55,15 @@ class AdaptingForward(TorchFunctionMode):
     Args:
         sites: the network's sites.
         plan: the requests that share the forward.
-        unread: sites whose input nothing else reads: their output is written over it.
+        in_place_layers: sites whose input nothing else reads: their output is written over it.
     """
 
-    def __init__(self, sites: Sites, plan: ForwardPlan, unread: Set[str] = frozenset()) -> None:
+    def __init__(self, sites: Sites, plan: ForwardPlan, in_place_layers: Set[str] = frozenset()) -> None:
         super().__init__()
-        self._sites, self._plan, self._unread = sites, plan, unread
+        self._sites, self._plan, self._in_place = sites, plan, in_place_layers
         self._calls: Counter[str] = Counter()
-        self.seen: dict[int, BatchMoments] = {}
-        self.first: Statistics | None = None  # what normalized the images at the first site
+        self.moments: dict[int, BatchMoments] = {}
+        self.first_statistics: Statistics | None = None  # what normalized the images at the first site
         self.adapt_s = 0.0  # seconds that BatchNorm's calls took, all that adapting does included
 
     def __torch_function__(
@@ -74,14 +74,14 @@ class AdaptingForward(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         del types
-        read = NORMALIZATIONS.get(func)
-        if read is not None:
-            call = read(*args, **(kwargs or {}))
+        parse = NORMALIZATIONS.get(func)
+        if parse is not None:
+            call = parse(*args, **(kwargs or {}))
             layer = self._buffers.get(id(call.running_mean)) or self._sites.calling(call.x.shape[1])
             if layer is not None:
-                answer = self.call(layer, call.x, call.affine)
+                output = self.call(layer, call.x, call.affine)
                 # In eval these functions save nothing for a backward pass.
-                return (answer, answer.new_empty(0), answer.new_empty(0)) if func in NATIVE else answer
+                return (output, output.new_empty(0), output.new_empty(0)) if func in NATIVE else output
         return func(*args, **(kwargs or {}))
 
     @cached_property
@@ -91,23 +91,23 @@ class AdaptingForward(TorchFunctionMode):
 
     @property
     def calls(self) -> int:
-        """How many calls of known layers there were."""
+        """The number of calls of known layers so far."""
         return sum(self._calls.values())
 
     def call(self, layer: str, x: Tensor, affine: Affine) -> Tensor:
         """Answer a call of the layer of that name."""
         if torch.compiler.is_compiling():
-            return self._answer(layer, x, affine)
-        begun = time.perf_counter()
-        answer = self._answer(layer, x, affine)
-        self.adapt_s += time.perf_counter() - begun
-        return answer
+            return self._normalize(layer, x, affine)
+        start = time.perf_counter()
+        output = self._normalize(layer, x, affine)
+        self.adapt_s += time.perf_counter() - start
+        return output
 
-    def _answer(self, layer: str, x: Tensor, affine: Affine) -> Tensor:
+    def _normalize(self, layer: str, x: Tensor, affine: Affine) -> Tensor:
         # A network may turn it on in its own forward; in half precision states would lose what small steps add.
         if torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
-                return self._answer(layer, x, affine)
+                return self._normalize(layer, x, affine)
         self._calls[layer] += 1
         index = self._sites.position(layer, self._calls[layer])
         site = self._sites[index]
@@ -118,15 +118,15 @@ class AdaptingForward(TorchFunctionMode):
             )
         if self._plan.offsets is not None:
             affine = self._plan.offsets.apply(layer, affine)
-        seen = measure(x)
-        self.seen[index] = seen
-        used = self._plan.step(index, site, seen)
-        if self.first is None:
-            self.first = used
-        return normalize(x, used, affine, in_place=site.name in self._unread)
+        moments = measure(x)
+        self.moments[index] = moments
+        statistics = self._plan.step(index, site, moments)
+        if self.first_statistics is None:
+            self.first_statistics = statistics
+        return normalize(x, statistics, affine, in_place=site.name in self._in_place)
 
 
-def _of_functional(
+def _parse_functional(
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -136,12 +136,12 @@ def _of_functional(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> BatchNormCall:
-    """``F.batch_norm``, however its arguments are passed."""
+    """Parse a call of ``F.batch_norm``, however its arguments are passed."""
     del running_var, training, momentum
     return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
-def _of_builtin(
+def _parse_builtin(
     input: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -152,23 +152,23 @@ def _of_builtin(
     eps: float,
     cudnn_enabled: bool,
 ) -> BatchNormCall:
-    """``torch.batch_norm``, which some layers call directly."""
+    """Parse a call of ``torch.batch_norm``, which some layers call directly."""
     del running_var, training, momentum, cudnn_enabled
     return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
-def _of_native(
+def _parse_native(
     input: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    *rest: Any,
-    **named: Any,
+    *args: Any,
+    **kwargs: Any,
 ) -> BatchNormCall:
-    """``torch.native_batch_norm`` and the forms of it in torch's own set of operations, which end in eps."""
+    """Parse a call of ``torch.native_batch_norm`` or of its forms in ATen, which end in eps."""
     del running_var
-    eps = named.get("eps", rest[-1] if rest else 1e-5)
+    eps = kwargs.get("eps", args[-1] if args else 1e-5)
     return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
@@ -183,22 +183,22 @@ NATIVE: frozenset[Callable[..., Any]] = frozenset(
 """Those that return what a backward pass would need beside the output."""
 
 NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., BatchNormCall]] = {
-    F.batch_norm: _of_functional,
-    **dict.fromkeys((torch.batch_norm, _ATEN.batch_norm, _ATEN.batch_norm.default), _of_builtin),
-    **dict.fromkeys(NATIVE, _of_native),
+    F.batch_norm: _parse_functional,
+    **dict.fromkeys((torch.batch_norm, _ATEN.batch_norm, _ATEN.batch_norm.default), _parse_builtin),
+    **dict.fromkeys(NATIVE, _parse_native),
 }
 """The functions that are calls of BatchNorm, and how each is read."""
 
 
-class Direct:
-    """Lets layers of torch's own classes ask a pass directly, instead of through the mode that sees every operation.
+class DirectCalls:
+    """Lets layers of torch's own classes call the engine directly, without the mode that sees every operation.
 
     A mode costs a few microseconds for each operation of the network, which shows where a forward takes milliseconds.
-    While `taken` is None the layers do what they always did, and count.
+    While ``forward_mode`` is None the layers do what they always did, and count.
     """
 
     def __init__(self, layers: Mapping[str, _BatchNorm]) -> None:
-        self.taken: AdaptingForward | None = None
+        self.forward_mode: AdaptingForward | None = None
         self.calls = 0
         for name, layer in layers.items():
             if type(layer) in EXACT:
@@ -206,7 +206,7 @@ class Direct:
                 layer.forward = partial(self._forward, layer, name, affine)  # type: ignore[method-assign]
 
     def _forward(self, layer: _BatchNorm, name: str, affine: Affine, x: Tensor) -> Tensor:
-        if self.taken is None:
+        if self.forward_mode is None:
             self.calls += 1
             return type(layer).forward(layer, x)
-        return self.taken.call(name, x, affine)
+        return self.forward_mode.call(name, x, affine)

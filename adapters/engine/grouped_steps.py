@@ -13,54 +13,54 @@ from adapters.base import AnyAdapter, Moments, Site, Statistics
 from adapters.engine.moments import BatchMoments
 from adapters.state.memory import Layout, State, join
 
-TOGETHER = 2**17
-"""Numbers in the states of streams that are stepped together: beyond that, what is made of them leaves the cache."""
+CHUNK_NUMBERS = 2**17
+"""Numbers in the states of streams that are stepped at once: beyond that, results leave the cache."""
 
 
 class Group(NamedTuple):
     """Requests that take their step together, of n images each; in each of its rounds no two are of one stream."""
 
     requests: list[int]  # round by round
-    streams: Tensor | None  # which of the block's, request by request of a round; None: every one, in order
-    images: slice  # of the block, request by request
+    streams: Tensor | None  # indices in the step group, request by request of a round; None: all, in order
+    images: slice  # of the step group, request by request
     update: bool
     rounds: int = 1
 
 
-def in_turn(turns: Sequence[tuple[int, int, bool]], streams: int, device: torch.device) -> list[Group]:
+def group_requests(turns: Sequence[tuple[int, int, bool]], streams: int, device: torch.device) -> list[Group]:
     """Group requests ``(stream, images, update)`` so that stepping the groups in order keeps every stream's order.
 
     The k-th request of a stream is in the k-th round; a round has one part for each number of images. Where the same
     streams go on in the same way in the next round, both rounds are in one group.
     """
-    met: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
     parts: dict[tuple[int, int, bool], list[int]] = {}
     for request, (stream, images, update) in enumerate(turns):
-        parts.setdefault((met[stream], images, update), []).append(request)
-        met[stream] += 1
+        parts.setdefault((counts[stream], images, update), []).append(request)
+        counts[stream] += 1
     runs: list[list[list[int]]] = []
-    going_on: dict[tuple[int, int, tuple[int, ...]], list[list[int]]] = {}
-    for (turn, images, update), requests in sorted(parts.items()):
-        who = tuple(turns[request][0] for request in requests)
-        run = going_on.pop((turn, images, who), None) if update else None
+    open_runs: dict[tuple[int, int, tuple[int, ...]], list[list[int]]] = {}
+    for (round_index, images, update), requests in sorted(parts.items()):
+        members = tuple(turns[request][0] for request in requests)
+        run = open_runs.pop((round_index, images, members), None) if update else None
         if run is None:
             runs.append(run := [])
         run.append(requests)
         if update:
-            going_on[turn + 1, images, who] = run
-    return _placed(runs, turns, streams, device)
+            open_runs[round_index + 1, images, members] = run
+    return _to_groups(runs, turns, streams, device)
 
 
-def _placed(
-    runs: Sequence[list[list[int]]], turns: Sequence[tuple[int, int, bool]], streams: int, device: torch.device
+def _to_groups(
+    runs: Sequence[list[list[int]]], requests: Sequence[tuple[int, int, bool]], streams: int, device: torch.device
 ) -> list[Group]:
     groups, start = [], 0
     for run in runs:
-        which = [turns[request][0] for request in run[0]]
-        _, images, update = turns[run[0][0]]
-        stop = start + images * len(which) * len(run)
-        asked = None if which == list(range(streams)) else torch.tensor(which, device=device)
-        groups.append(Group([request for part in run for request in part], asked, slice(start, stop), update, len(run)))
+        members = [requests[request][0] for request in run[0]]
+        _, images, update = requests[run[0][0]]
+        stop = start + images * len(members) * len(run)
+        index = None if members == list(range(streams)) else torch.tensor(members, device=device)
+        groups.append(Group([request for part in run for request in part], index, slice(start, stop), update, len(run)))
         start = stop
     return groups
 
@@ -69,119 +69,126 @@ class GroupedSteps:
     """The steps of all requests of one strategy, and the states of their streams, ``rows`` ``[streams, size]``."""
 
     def __init__(self, adapter: AnyAdapter, layout: Layout, rows: Tensor, groups: Sequence[Group]) -> None:
-        self.adapter, self.groups, self.given = adapter, groups, rows
+        self.adapter, self.groups, self.initial_rows = adapter, groups, rows
         # A single stream's states have no axis for streams: most requests are alone, and each view takes its time.
         self._streams = None if rows.shape[0] == 1 else rows.shape[0]
         self._states = layout.split(rows[0] if self._streams is None else rows)
 
-    def step(self, index: int, site: Site, seen: BatchMoments) -> Statistics:
+    def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
         """Step all groups at a site; one row per image."""
         if index == len(self._states):  # a site that was met in this very forward: every stream is new there
-            fresh = self.adapter.init(site)
+            initial = self.adapter.init(site)
             if self._streams is not None:
-                fresh = _build(fresh, [field.expand(self._streams, *field.shape) for field in fresh])
-            self._states.append(fresh)
-        used = [self._step(index, site, group, seen.of(group.images)) for group in self.groups]
-        return used[0] if len(used) == 1 else Statistics(*(torch.cat(parts) for parts in zip(*used, strict=True)))
+                initial = _like(initial, [field.expand(self._streams, *field.shape) for field in initial])
+            self._states.append(initial)
+        results = [self._step(index, site, group, moments.of(group.images)) for group in self.groups]
+        if len(results) == 1:
+            return results[0]
+        return Statistics(*(torch.cat(parts) for parts in zip(*results, strict=True)))
 
     def rows(self) -> Tensor:
-        """The states after all steps, ``[streams, size]``."""
+        """Return the states after all steps, ``[streams, size]``."""
         if not any(self._states):
-            return self.given
+            return self.initial_rows
         return join(self._states)[None] if self._streams is None else join(self._states, leading=1)
 
-    def _step(self, index: int, site: Site, group: Group, seen: Moments) -> Statistics:
-        held, which = self._states[index], group.streams
-        state = held if which is None else _build(held, [field.index_select(0, which) for field in held])
-        streams = self._streams if which is None else len(which)
-        used, after = steps(self.adapter, site, state, seen, streams, group.rounds)
+    def _step(self, index: int, site: Site, group: Group, moments: Moments) -> Statistics:
+        states, members = self._states[index], group.streams
+        state = states if members is None else _like(states, [field.index_select(0, members) for field in states])
+        streams = self._streams if members is None else len(members)
+        statistics, new_states = steps(self.adapter, site, state, moments, streams, group.rounds)
         if group.update:
-            if which is not None:
-                after = _build(held, [old.index_copy(0, which, new) for old, new in zip(held, after, strict=True)])
-            self._states[index] = after
-        return used
+            if members is not None:
+                pairs = zip(states, new_states, strict=True)
+                new_states = _like(states, [old.index_copy(0, members, new) for old, new in pairs])
+            self._states[index] = new_states
+        return statistics
 
 
 Step = Callable[[Site, State, Moments], tuple[Statistics, State]]
 
 
 def steps(
-    adapter: AnyAdapter, site: Site, states: State, seen: Moments, streams: int | None, rounds: int = 1
+    adapter: AnyAdapter, site: Site, states: State, moments: Moments, streams: int | None, rounds: int = 1
 ) -> tuple[Statistics, State]:
-    """The steps of each of ``streams`` streams, one in each round; the statistics have one row per image.
+    """Step each of ``streams`` streams, once in each round; the statistics have one row per image.
 
-    ``seen`` holds the images of all, round by round and stream by stream, the same number of each. States have an axis
+    ``moments`` hold those of all images, round by round and stream by stream, the same number of each. States have an axis
     for streams in front, unless ``streams`` is None: then there is one.
     """
     step: Step = adapter.step
     queue: Step | None = getattr(adapter, "queue", None)
     if streams is not None and not getattr(adapter, "batched", False):
-        step, queue = _mapped(adapter, seen.pixels), None
+        step, queue = _vmapped(adapter, moments.pixels), None
     if rounds > 1:
-        step = queue or _one_by_one(step)
+        step = queue or _in_rounds(step)
     lead = (*((rounds,) if rounds > 1 else ()), *(() if streams is None else (streams,)))
     if not lead:
-        used, after = step(site, states, seen)
-        return _per_image(used, seen.mean), after
+        statistics, new_states = step(site, states, moments)
+        return _per_image(statistics, moments.mean), new_states
     if streams is not None and rounds == 1 and not torch.compiler.is_compiling():
-        step = _in_parts(step, max(1, TOGETHER * streams // max(1, sum(field.numel() for field in states))))
-    images, channels = seen.mean.shape
-    shown = Moments(seen.mean.view(*lead, -1, channels), seen.var.view(*lead, -1, channels), seen.pixels)
-    used, after = step(site, states, shown)
-    each = _per_image(used, shown.mean)
-    return Statistics(each.mean.reshape(images, -1), each.var.reshape(images, -1)), after
+        step = _in_chunks(step, max(1, CHUNK_NUMBERS * streams // max(1, sum(field.numel() for field in states))))
+    images, channels = moments.mean.shape
+    batched = Moments(moments.mean.view(*lead, -1, channels), moments.var.view(*lead, -1, channels), moments.pixels)
+    statistics, new_states = step(site, states, batched)
+    statistics = _per_image(statistics, batched.mean)
+    return Statistics(statistics.mean.reshape(images, -1), statistics.var.reshape(images, -1)), new_states
 
 
-def _in_parts(step: Step, at_once: int) -> Step:
-    """Steps of many streams, that many at a time."""
+def _in_chunks(step: Step, size: int) -> Step:
+    """Return a step of many streams, ``size`` at a time."""
 
-    def parted(site: Site, states: State, seen: Moments) -> tuple[Statistics, State]:
-        if len(seen.mean) <= at_once:
-            return step(site, states, seen)
+    def chunked(site: Site, states: State, moments: Moments) -> tuple[Statistics, State]:
+        if len(moments.mean) <= size:
+            return step(site, states, moments)
         parts = []
-        shown = zip(torch.split(seen.mean, at_once), torch.split(seen.var, at_once), strict=True)
-        held = zip(*(torch.split(field, at_once) for field in states), strict=True)
-        for (mean, var), fields in zip(shown, held, strict=True):
-            used, after = step(site, _build(states, fields), Moments(mean, var, seen.pixels))
-            parts.append((*_per_image(used, mean), *after))
+        batched = zip(torch.split(moments.mean, size), torch.split(moments.var, size), strict=True)
+        fields_by_chunk = zip(*(torch.split(field, size) for field in states), strict=True)
+        for (mean, var), fields in zip(batched, fields_by_chunk, strict=True):
+            statistics, new_states = step(site, _like(states, fields), Moments(mean, var, moments.pixels))
+            parts.append((*_per_image(statistics, mean), *new_states))
         joined = [torch.cat(fields) for fields in zip(*parts, strict=True)]
-        return Statistics(*joined[:2]), _build(states, joined[2:])
+        return Statistics(*joined[:2]), _like(states, joined[2:])
 
-    return parted
+    return chunked
 
 
-def _one_by_one(step: Step) -> Step:
-    """Steps of which each continues the one before, along a first axis of what is seen."""
+def _in_rounds(step: Step) -> Step:
+    """Return a step of several rounds, along the first axis of the moments."""
 
-    def queue(site: Site, state: State, seen: Moments) -> tuple[Statistics, State]:
-        used = []
-        for mean, var in zip(seen.mean.unbind(0), seen.var.unbind(0), strict=True):
-            one, state = step(site, state, Moments(mean, var, seen.pixels))
-            used.append(_per_image(one, mean))
-        return Statistics(*(torch.stack(parts) for parts in zip(*used, strict=True))), state
+    def queue(site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
+        outputs = []
+        for mean, var in zip(moments.mean.unbind(0), moments.var.unbind(0), strict=True):
+            statistics, state = step(site, state, Moments(mean, var, moments.pixels))
+            outputs.append(_per_image(statistics, mean))
+        return Statistics(*(torch.stack(parts) for parts in zip(*outputs, strict=True))), state
 
     return queue
 
 
-def _mapped(adapter: AnyAdapter, pixels: int) -> Step:
-    """The step over one more axis, whatever the adapter does with shapes."""
+def _vmapped(adapter: AnyAdapter, pixels: int) -> Step:
+    """Return the step over one more axis, whatever the adapter does with shapes."""
 
-    def batched(site: Site, states: State, seen: Moments) -> tuple[Statistics, State]:
+    def batched(site: Site, states: State, moments: Moments) -> tuple[Statistics, State]:
         def step(fields: tuple[Tensor, ...], mean: Tensor, var: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-            used, after = adapter.step(site, _build(states, fields), Moments(mean, var, pixels))
-            return tuple(used), tuple(after)
+            results, new_states = adapter.step(site, _like(states, fields), Moments(mean, var, pixels))
+            return tuple(results), tuple(new_states)
 
-        used, after = torch.func.vmap(step, in_dims=(0 if states else None, 0, 0))(tuple(states), seen.mean, seen.var)
-        return Statistics(*used), _build(states, after)
+        statistics, new_states = torch.func.vmap(step, in_dims=(0 if states else None, 0, 0))(
+            tuple(states), moments.mean, moments.var
+        )
+        return Statistics(*statistics), _like(states, new_states)
 
     return batched
 
 
-def _per_image(used: Statistics, like: Tensor) -> Statistics:
-    """Statistics ``[..., C]`` or ``[..., n, C]`` as one row per image, where ``like`` is ``[..., n, C]``."""
-    return Statistics(*(part if part.dim() == like.dim() else part.unsqueeze(-2).expand(like.shape) for part in used))
+def _per_image(statistics: Statistics, like: Tensor) -> Statistics:
+    """Expand statistics ``[..., C]`` or ``[..., n, C]`` to one row per image, where ``like`` is ``[..., n, C]``."""
+    return Statistics(
+        *(part if part.dim() == like.dim() else part.unsqueeze(-2).expand(like.shape) for part in statistics)
+    )
 
 
-def _build(like: State, fields: Sequence[Tensor]) -> State:
+def _like(like: State, fields: Sequence[Tensor]) -> State:
     built: State = type(like)(*fields)
     return built

@@ -16,13 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from adapters.engine.calling import SwitchesKept
+from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.outputs import ToLogits
 from adapters.sites import EXACT
 
-_MAKERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_NEW_TENSOR_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Layers that always return a new tensor."""
-_FRESH: frozenset[Callable[..., Any]] = frozenset(
+_NEW_TENSOR_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     (F.conv1d, F.conv2d, F.conv3d, F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.cat)
 )
 """Functions that always return a new tensor, which shares its memory with no other."""
@@ -30,22 +30,22 @@ _RUNNING_MEAN: dict[Any, int] = {F.batch_norm: 1, torch.batch_norm: 3}
 """Where in their arguments functions take the running mean."""
 
 
-def unread(network: nn.Module) -> frozenset[str]:
-    """The names of the BatchNorm layers whose input, by the network's code, nothing else reads.
+def in_place_layers(network: nn.Module) -> frozenset[str]:
+    """Return the names of the BatchNorm layers whose input, by the network's code, nothing else reads.
 
     That holds if the network can be traced by ``torch.fx``, which fails where operations depend on the input, if the
     input was made by an operation that returns a new tensor, if every call of the layer is its only reader, and if
     neither hooks nor attributes that change could make a difference. What tracing cannot see, code that keeps a tensor
-    elsewhere or treats tensors otherwise than what stands for them in a trace, a real forward has to show: see `Watch`.
+    elsewhere or treats tensors otherwise than what stands for them in a trace, a real forward has to show: see `ReadWatch`.
     """
-    if _hooked_everywhere() or any(_watched(module) for module in network.modules()):
+    if _has_global_hooks() or any(_is_hooked(module) for module in network.modules()):
         return frozenset()
     try:
         skeleton = _skeleton(network)
-        before = [_remembered(module) for module in skeleton.modules()]
-        with torch.no_grad(), SwitchesKept():  # as in every forward to come, which a network may ask for
+        snapshot = [_attributes(module) for module in skeleton.modules()]
+        with torch.no_grad(), GlobalStateGuard():  # as in every forward to come, which a network may ask for
             graph = _Tracer().trace(skeleton)
-        if [_remembered(module) for module in skeleton.modules()] != before:
+        if [_attributes(module) for module in skeleton.modules()] != snapshot:
             return frozenset()  # a network that remembers something may do otherwise the next time
     except Exception:
         # What copying and tracing run into is the network's own code and objects: they may raise anything.
@@ -56,12 +56,12 @@ def unread(network: nn.Module) -> frozenset[str]:
     for node in graph.nodes:
         mean = _running_mean(node, network, modules)
         if mean is not None:
-            calls[id(mean)].append(_only_reader(node, modules))
+            calls[id(mean)].append(_is_only_reader(node, modules))
     layers = {id(layer.running_mean): name for name, layer in modules.items() if isinstance(layer, _BatchNorm)}
     return frozenset(name for mean, name in layers.items() if calls[mean] and all(calls[mean]))
 
 
-class Watch(TorchFunctionMode):
+class ReadWatch(TorchFunctionMode):
     """While entered, notes which of a forward's BatchNorm inputs are read by anything later.
 
     Args:
@@ -83,26 +83,26 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         del types
-        given = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
-        storages = list(_storages(given))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
+        storages = list(_storages(tensors))
         for storage in storages:
-            seen = self._read.get(storage._cdata)
-            if seen is not None and not _gone(seen[0]):
-                self._again.add(seen[1])
+            entry = self._read.get(storage._cdata)
+            if entry is not None and not _is_expired(entry[0]):
+                self._again.add(entry[1])
         if func in self._normalizations and storages:
-            layer = next((self._layers[id(tensor)] for tensor in given if id(tensor) in self._layers), None)
+            layer = next((self._layers[id(tensor)] for tensor in tensors if id(tensor) in self._layers), None)
             if layer is not None:
-                self._read[storages[0]._cdata] = (_weak(storages[0]), layer)
+                self._read[storages[0]._cdata] = (_weak_reference(storages[0]), layer)
         return func(*args, **(kwargs or {}))
 
-    def read_again(self) -> set[str]:
-        """After the forward: the layers whose input was read later, or is still kept by something."""
-        kept = {layer for storage, layer in self._read.values() if not _gone(storage)}
-        return self._again | kept
+    def layers_read_again(self) -> set[str]:
+        """Return, after the forward, the layers whose input was read later, or is still kept by something."""
+        retained_layers = {layer for storage, layer in self._read.values() if not _is_expired(storage)}
+        return self._again | retained_layers
 
 
 def _storages(tensors: Iterable[Tensor]) -> Iterator[torch.UntypedStorage]:
-    """The memory behind tensors, where there is any: those of ``torch.func`` and sparse ones have none."""
+    """Yield the memory behind tensors, where there is any: those of ``torch.func`` and sparse ones have none."""
     for tensor in tensors:
         try:
             yield tensor.untyped_storage()
@@ -110,63 +110,65 @@ def _storages(tensors: Iterable[Tensor]) -> Iterator[torch.UntypedStorage]:
             continue
 
 
-def _weak(storage: torch.UntypedStorage) -> StorageWeakRef:
+def _weak_reference(storage: torch.UntypedStorage) -> StorageWeakRef:
     reference: StorageWeakRef = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
     return reference
 
 
-def _gone(reference: StorageWeakRef) -> bool:
+def _is_expired(reference: StorageWeakRef) -> bool:
     return bool(reference.expired())  # type: ignore[no-untyped-call]
 
 
-def _watched(module: nn.Module) -> bool:
-    """Hooks, and a ``forward`` of the instance's own, see what passes and may keep it."""
+def _is_hooked(module: nn.Module) -> bool:
+    """Return whether hooks, or a ``forward`` of the instance's own, see what passes and may keep it."""
     hooked = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     # One of our own reads nothing but the network's answer.
     return any(not isinstance(hook, ToLogits) for hook in hooked) or "forward" in vars(module)
 
 
-def _hooked_everywhere() -> bool:
+def _has_global_hooks() -> bool:
     return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
 
 
-def _remembered(module: nn.Module) -> list[tuple[str, int, int | None]]:
-    """What a module keeps, as far as it shows: which objects, and how many things are in them."""
+def _attributes(module: nn.Module) -> list[tuple[str, int, int | None]]:
+    """Return a module's attributes, as far as they show: the identities of objects, and their lengths."""
     sized = {
-        name: kept for name, kept in vars(module).items() if isinstance(kept, Sized) and not isinstance(kept, fx.Proxy)
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, Sized) and not isinstance(value, fx.Proxy)
     }
-    return [(name, id(kept), len(sized[name]) if name in sized else None) for name, kept in vars(module).items()]
+    return [(name, id(value), len(sized[name]) if name in sized else None) for name, value in vars(module).items()]
 
 
 def _skeleton(network: nn.Module) -> nn.Module:
-    """A copy without numbers, for tracing to leave its marks in."""
+    """Return a copy without numbers, for tracing to leave its marks in."""
     tensors = [*network.parameters(), *network.buffers()]
-    kept = [v for module in network.modules() for v in vars(module).values() if isinstance(v, Tensor)]
-    return copy.deepcopy(network, {id(tensor): tensor.detach().to("meta") for tensor in (*tensors, *kept)})
+    attributes = [v for module in network.modules() for v in vars(module).values() if isinstance(v, Tensor)]
+    return copy.deepcopy(network, {id(tensor): tensor.detach().to("meta") for tensor in (*tensors, *attributes)})
 
 
 def _running_mean(node: fx.Node, network: nn.Module, modules: dict[str, nn.Module]) -> Tensor | None:
-    """What the node normalizes with, if it is a call of BatchNorm."""
+    """Return the running mean that the node normalizes with, if it is a call of BatchNorm."""
     if node.op == "call_module" and isinstance(layer := modules[str(node.target)], EXACT):
         return layer.running_mean
     if node.op != "call_function" or node.target not in _RUNNING_MEAN:
         return None
     position = _RUNNING_MEAN[node.target]
-    given = node.args[position] if len(node.args) > position else node.kwargs.get("running_mean")
-    if not isinstance(given, fx.Node) or given.op != "get_attr":
+    argument = node.args[position] if len(node.args) > position else node.kwargs.get("running_mean")
+    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
         return None
-    owner, _, name = str(given.target).rpartition(".")
-    found = getattr(network.get_submodule(owner), name, None)
-    return found if isinstance(found, Tensor) else None
+    owner, _, name = str(argument.target).rpartition(".")
+    tensor = getattr(network.get_submodule(owner), name, None)
+    return tensor if isinstance(tensor, Tensor) else None
 
 
-def _only_reader(call: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    given = call.args[0] if call.args else None
-    if not isinstance(given, fx.Node) or any(user is not call and _reads(user) for user in given.users):
+def _is_only_reader(call: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    source = call.args[0] if call.args else None
+    if not isinstance(source, fx.Node) or any(user is not call and _reads(user) for user in source.users):
         return False
-    if given.op == "call_module":
-        return type(modules[str(given.target)]) in _MAKERS
-    return given.op == "call_function" and given.target in _FRESH
+    if source.op == "call_module":
+        return type(modules[str(source.target)]) in _NEW_TENSOR_LAYERS
+    return source.op == "call_function" and source.target in _NEW_TENSOR_FUNCTIONS
 
 
 def _reads(user: fx.Node) -> bool:

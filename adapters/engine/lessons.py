@@ -11,7 +11,7 @@ from torch import Tensor
 from adapters.base import AnyLearner, Lesson, Start
 from adapters.composite import as_composite
 from adapters.engine.affine import AffineOffsets
-from adapters.engine.calling import SwitchesKept
+from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.differentiable import DifferentiableNetwork, LearningContext
 from adapters.engine.forward import AdaptingForward
 from adapters.engine.outputs import logits_of
@@ -20,47 +20,48 @@ from adapters.errors import InputError
 from adapters.finite import all_finite
 from adapters.learners.descent import Descent, DescentState
 from adapters.learners.optimizers import outside_inference_mode
-from adapters.state.memory import Memory, State, StateKey
+from adapters.state.memory import Memories, Memory, State, StateKey
 
 
 class LessonRunner:
     """Runs the lessons of one network's streams, of at most ``limit()`` images together; keeps nothing."""
 
-    def __init__(self, hosted: LearningContext, limit: Callable[[], int]) -> None:
-        self._hosted, self._limit, self._descending = hosted, limit, BatchedDescent(hosted)
+    def __init__(self, context: LearningContext, limit: Callable[[], int]) -> None:
+        self._context, self._limit, self._batched = context, limit, BatchedDescent(context)
 
-    def learn(self, lessons: Mapping[StateKey, Lesson], memories: Mapping[StateKey, Memory]) -> dict[StateKey, Memory]:
-        """What streams remember after their lessons, see `adapters.AdaptiveModel.learn`."""
+    def learn(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
+        """Return the new states of streams after their lessons, see `adapters.AdaptiveModel.learn`."""
         learned: dict[StateKey, Memory] = {}
-        known = {key: lesson for key, lesson in lessons.items() if key in memories}
-        for group in groups(known, self._limit()):
-            learned |= (self._together(group, memories) if len(group) > 1 else None) or self._each(group, memories)
+        available = {key: lesson for key, lesson in lessons.items() if key in memories}
+        for group in group_lessons(available, self._limit()):
+            joint = self._learn_jointly(group, memories) if len(group) > 1 else None
+            learned |= joint or self._learn_separately(group, memories)
         return learned
 
-    def _together(
-        self, lessons: Mapping[StateKey, Lesson], memories: Mapping[StateKey, Memory]
-    ) -> dict[StateKey, Memory] | None:
+    def _learn_jointly(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory] | None:
         states = {key: self._state(key, lesson, memories[key]) for key, lesson in lessons.items()}
-        after = self._descending.descend(lessons, states)
-        if after is None:
+        new_states = self._batched.descend(lessons, states)
+        if new_states is None:
             return None
-        return {key: _replaced(key, memories[key], after[key], lesson.after) for key, lesson in lessons.items()}
+        return {
+            key: _updated_memory(key, memories[key], new_states[key], lesson.after) for key, lesson in lessons.items()
+        }
 
-    def _each(self, lessons: Mapping[StateKey, Lesson], memories: Mapping[StateKey, Memory]) -> dict[StateKey, Memory]:
+    def _learn_separately(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
         learned = {}
         for key, lesson in lessons.items():
-            network = DifferentiableNetwork(self._hosted, as_composite(key.strategy).adapter)
-            after, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
-            if all_finite(row, *after):
-                learned[key] = _replaced(key, memories[key], after, row)
+            network = DifferentiableNetwork(self._context, as_composite(key.strategy).adapter)
+            new_states, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
+            if all_finite(row, *new_states):
+                learned[key] = _updated_memory(key, memories[key], new_states, row)
         return learned
 
     def _state(self, key: StateKey, lesson: Lesson, memory: Memory) -> Any:
-        """What the stream's learner remembers."""
-        known = memory.parts[0] if memory.parts else ()
-        row = self._hosted.layout_of(key.adapter).row
-        start = Start(self._hosted.affine_layout.size, row, lesson.images[:1], lesson.logits.shape[-1])
-        return known or _learner(key).init(start)
+        """Return the state of the stream's learner."""
+        state = memory.parts[0] if memory.parts else ()
+        row = self._context.layout_of(key.adapter).row
+        start = Start(self._context.affine_layout.size, row, lesson.images[:1], lesson.logits.shape[-1])
+        return state or _learner(key).init(start)
 
 
 def _learner(key: StateKey) -> AnyLearner:
@@ -70,8 +71,8 @@ def _learner(key: StateKey) -> AnyLearner:
     return learner
 
 
-def _replaced(key: StateKey, memory: Memory, state: State, row: Tensor) -> Memory:
-    """What the stream remembers after its lesson."""
+def _updated_memory(key: StateKey, memory: Memory, state: State, row: Tensor) -> Memory:
+    """Return the stream's state after its lesson."""
     parts = (state, *(memory.parts[1:] or ((),) * len(as_composite(key.strategy).correctors)))
     return memory._replace(row=row, parts=parts)
 
@@ -79,42 +80,42 @@ def _replaced(key: StateKey, memory: Memory, state: State, row: Tensor) -> Memor
 class BatchedDescent:
     """Lessons of one network's streams whose learners descend, with images of one form and one number of steps."""
 
-    def __init__(self, hosted: LearningContext) -> None:
-        self._hosted = hosted
+    def __init__(self, context: LearningContext) -> None:
+        self._context = context
 
     def descend(
         self, lessons: Mapping[StateKey, Lesson], states: Mapping[StateKey, DescentState]
     ) -> dict[StateKey, DescentState] | None:
-        """The states after the streams' steps, or None where one of them is not finite: then each has to go alone."""
+        """Return the states after the streams' steps, or None where one is not finite: then each learns separately."""
         learners = {key: _descent(key) for key in lessons}
-        after = {key: DescentState(*map(outside_inference_mode, state)) for key, state in states.items()}
+        new_states = {key: DescentState(*map(outside_inference_mode, state)) for key, state in states.items()}
         with torch.inference_mode(False), torch.no_grad():
             for _ in range(next(iter(learners.values())).steps):
-                slopes = self._slopes(lessons, [after[key].affine for key in lessons], learners)
+                slopes = self._slopes(lessons, [new_states[key].affine for key in lessons], learners)
                 for (key, learner), slope in zip(learners.items(), slopes.unbind(0), strict=True):
-                    stepped = learner.take_step(after[key], slope)
+                    stepped = learner.take_step(new_states[key], slope)
                     if stepped is None:
                         return None
-                    after[key] = stepped
-        return after
+                    new_states[key] = stepped
+        return new_states
 
     def _slopes(
         self, lessons: Mapping[StateKey, Lesson], affines: list[Tensor], learners: Mapping[StateKey, Descent]
     ) -> Tensor:
-        """The slope of each stream's loss at its parameters, ``[streams, parameters]``."""
-        held = {key: Memory(outside_inference_mode(lesson.before), 0) for key, lesson in lessons.items()}
+        """Return the gradient of each stream's loss at its parameters, ``[streams, parameters]``."""
+        memories = {key: Memory(outside_inference_mode(lesson.before), 0) for key, lesson in lessons.items()}
         requests = [PlannedRequest(key, len(lesson.images), True) for key, lesson in lessons.items()]
-        plan = Plan(self._hosted.sites, requests, held, self._hosted.layout_of)
+        plan = Plan(self._context.sites, requests, memories, self._context.layout_of)
         images = [outside_inference_mode(lesson.images) for lesson in lessons.values()]
         device = affines[0].device
-        batch = self._hosted.input(torch.cat([images[i] for i in plan.order]))
+        batch = self._context.input(torch.cat([images[i] for i in plan.order]))
         order = torch.tensor(plan.order, device=device)
         counts = torch.tensor([requests[i].images for i in plan.order], device=device)
         with torch.enable_grad():
             rows = torch.stack(affines).requires_grad_()
-            plan.offsets = AffineOffsets(self._hosted.affine_layout.slices, rows, order.repeat_interleave(counts))
-            with SwitchesKept(), AdaptingForward(self._hosted.sites, plan):
-                logits = logits_of(self._hosted.network(batch)).float()
+            plan.offsets = AffineOffsets(self._context.affine_layout.slices, rows, order.repeat_interleave(counts))
+            with GlobalStateGuard(), AdaptingForward(self._context.sites, plan):
+                logits = logits_of(self._context.network(batch)).float()
             losses = [learner.loss(logits[part]) for learner, part in zip(learners.values(), plan.rows, strict=True)]
             total = torch.stack(losses).sum()
             if not total.requires_grad:
@@ -122,21 +123,21 @@ class BatchedDescent:
             return torch.autograd.grad(total, rows, materialize_grads=True)[0]
 
 
-def groups(lessons: Mapping[StateKey, Lesson], most: int = 2**62) -> list[dict[StateKey, Lesson]]:
-    """Lessons that can take their steps together, of at most ``most`` images unless one alone has more; those of other
-    learners each by themselves.
+def group_lessons(lessons: Mapping[StateKey, Lesson], limit: int = 2**62) -> list[dict[StateKey, Lesson]]:
+    """Group lessons that can be learned jointly, of at most ``limit`` images unless a single lesson has more; those of
+    other learners stay separate.
     """
-    alike: dict[object, list[dict[StateKey, Lesson]]] = {}
+    batches: dict[object, list[dict[StateKey, Lesson]]] = {}
     for key, lesson in lessons.items():
         learner = as_composite(key.strategy).learner
-        together = isinstance(learner, Descent) and type(learner).learn is Descent.learn
-        together = together and len(lesson.images) >= _descent(key).least_images
-        form = (lesson.images.shape[1:], lesson.images.dtype, _descent(key).steps) if together else key
-        parts = alike.setdefault(form, [{}])
-        if parts[-1] and sum(len(one.images) for one in parts[-1].values()) + len(lesson.images) > most:
+        is_joint = isinstance(learner, Descent) and type(learner).learn is Descent.learn
+        is_joint = is_joint and len(lesson.images) >= _descent(key).least_images
+        form = (lesson.images.shape[1:], lesson.images.dtype, _descent(key).steps) if is_joint else key
+        parts = batches.setdefault(form, [{}])
+        if parts[-1] and sum(len(member.images) for member in parts[-1].values()) + len(lesson.images) > limit:
             parts.append({})
         parts[-1][key] = lesson
-    return [part for parts in alike.values() for part in parts]
+    return [part for parts in batches.values() for part in parts]
 
 
 def _descent(key: StateKey) -> Descent:

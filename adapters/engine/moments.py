@@ -21,17 +21,17 @@ ONE_OPERATION = 2**17
 class BatchMoments(NamedTuple):
     """Moments of all images of a forward at one site, in one tensor."""
 
-    both: Tensor  # [n, 2C] float32: the means, then the biased variances
+    values: Tensor  # [n, 2C] float32: the means, then the biased variances
     pixels: int
 
     def of(self, images: slice) -> Moments:
         """The moments of some of the images."""
-        mean, var = self.both[images].chunk(2, 1)
+        mean, var = self.values[images].chunk(2, 1)
         return Moments(mean, var, self.pixels)
 
 
 def measure(x: Tensor) -> BatchMoments:
-    """Each image's moments per channel. ``x`` is ``[n, C, ...]`` of any floating type; it is only read.
+    """Return each image's moments per channel. ``x`` is ``[n, C, ...]`` of any floating type; it is only read.
 
     Variances are computed from centred values, so nothing cancels where the mean is large beside the deviation, and
     half precision is widened first, because sums of squares leave its range.
@@ -57,27 +57,27 @@ def measure(x: Tensor) -> BatchMoments:
 
 
 def _differentiable(x: Tensor) -> Tensor:
-    """For learners: by operations that gradients pass through, and without writing over anything."""
+    """Measure for learners: by operations that gradients pass through, and without writing over anything."""
     positions = tuple(range(2, x.dim()))
     mean = x.mean(positions, keepdim=True)
     return torch.cat([mean.flatten(1), (x - mean).square().mean(positions)], 1)
 
 
 def _large(x: Tensor) -> Tensor:
-    """An image's variance in one operation, which reads it from the cache the second time.
+    """Measure large images: the variance in one operation, which reads it from the cache the second time.
 
     That operation adds up row by row, so the mean that it finds is off by more than float32 needs to be: the means are
     taken apart, and the variance, which was measured around the other mean, is moved to this one.
     """
     mean = x.mean((2, 3))
-    found = [torch.batch_norm_update_stats(image, None, None, 0.0) for image in x.unsqueeze(1).unbind(0)]
-    around, var = found[0] if len(found) == 1 else map(torch.stack, zip(*found, strict=True))
-    off = around - mean
-    return torch.cat([mean, torch.addcmul(var, off, off, value=-1).clamp_min_(0.0)], 1)
+    statistics = [torch.batch_norm_update_stats(image, None, None, 0.0) for image in x.unsqueeze(1).unbind(0)]
+    center, var = statistics[0] if len(statistics) == 1 else map(torch.stack, zip(*statistics, strict=True))
+    offset = center - mean
+    return torch.cat([mean, torch.addcmul(var, offset, offset, value=-1).clamp_min_(0.0)], 1)
 
 
 def _in_one_pass(x: Tensor) -> Tensor:
-    """For the compiler, which makes one loop of both sums.
+    """Measure for the compiler, which makes one loop of both sums.
 
     They are taken from one of the image's own values: the square of its distance from the mean is at most ``pixels``
     times the variance, so little can cancel, whatever the mean is.
@@ -90,7 +90,7 @@ def _in_one_pass(x: Tensor) -> Tensor:
 
 
 class Affine(NamedTuple):
-    """What follows the normalization at a call: weight and bias (None: one and zero), and its eps.
+    """The affine after the normalization at a call: weight and bias (None: one and zero), and its eps.
 
     Both are ``[C]``, or ``[n, C]`` where images differ in what their streams have learned.
     """
@@ -100,24 +100,24 @@ class Affine(NamedTuple):
     eps: float
 
 
-def normalize(x: Tensor, used: Statistics, affine: Affine, *, in_place: bool = False) -> Tensor:
-    """``weight (x - used.mean) / sqrt(used.var + eps) + bias``, computed in float32, of the type of ``x``.
+def normalize(x: Tensor, statistics: Statistics, affine: Affine, *, in_place: bool = False) -> Tensor:
+    """Return ``weight (x - mean) / sqrt(var + eps) + bias``, computed in float32, of the type of ``x``.
 
-    ``used`` holds one row per image or a single row. With ``in_place`` a float32 ``x`` is written over: a new tensor of
+    ``statistics`` hold one row per image or a single row. With ``in_place`` a float32 ``x`` is written over: a new tensor of
     that size costs more than the arithmetic.
     """
-    alike = used.mean.numel() == x.shape[1] and (affine.weight is None or affine.weight.dim() == 1)
-    if alike and _small(x):
+    is_uniform = statistics.mean.numel() == x.shape[1] and (affine.weight is None or affine.weight.dim() == 1)
+    if is_uniform and _small(x):
         weight, bias, eps = affine
-        mean, var = used if used.mean.dim() == 1 else (used.mean[0], used.var[0])
+        mean, var = statistics if statistics.mean.dim() == 1 else (statistics.mean[0], statistics.var[0])
         return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
-    scale = torch.rsqrt(used.var + affine.eps)
+    scale = torch.rsqrt(statistics.var + affine.eps)
     if affine.weight is not None:
         scale = scale * affine.weight.float()
     if affine.bias is None:
-        shift = -used.mean * scale
+        shift = -statistics.mean * scale
     else:
-        shift = torch.addcmul(affine.bias.float(), used.mean, scale, value=-1)
+        shift = torch.addcmul(affine.bias.float(), statistics.mean, scale, value=-1)
     scale, shift = broadcast_over_positions(scale, x), broadcast_over_positions(shift, x)
     in_place = in_place and not x.requires_grad
     if x.dtype != torch.float32:
@@ -136,5 +136,5 @@ def _small(x: Tensor) -> bool:
 
 
 def broadcast_over_positions(rows: Tensor, like: Tensor) -> Tensor:
-    """``[n, C]`` (or ``[C]``) as a view that broadcasts over the positions of ``like``, ``[n, C, ...]``."""
+    """Return ``[n, C]`` (or ``[C]``) as a view that broadcasts over the positions of ``like``, ``[n, C, ...]``."""
     return rows.reshape(-1, rows.shape[-1], *(1 for _ in like.shape[2:]))

@@ -18,7 +18,7 @@ from adapters.errors import UnsupportedModelError
 def prepare_network(
     model: nn.Module, device: torch.device | None, dtype: torch.dtype | None, *, copied: bool
 ) -> nn.Module:
-    """The network in ``eval()``, without gradients and not compiled by others, its weights with channels innermost.
+    """Return the network in ``eval()``, without gradients and not compiled by others, its weights with channels innermost.
 
     ``dtype`` is the type of weights and activations; BatchNorm layers keep float32, for their numbers are few and what
     they compute is not.
@@ -40,7 +40,7 @@ def prepare_network(
 
 
 def hold_in_eval(network: nn.Module) -> tuple[str, ...]:
-    """Put a network in ``eval()`` for good: its own code cannot put it back. The layers that did not go of themselves.
+    """Put a network in ``eval()`` for good: its own code cannot put it back. Returns the layers that ignored it.
 
     Dropout would make answers random, and the trained statistics would move.
     """
@@ -58,7 +58,7 @@ def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 def to_batch(batch: list[Tensor], device: torch.device) -> Tensor:
-    """Requests' images as one batch on the device; from pinned memory and without waiting where that is a GPU."""
+    """Join requests' images to one batch on the device; from pinned memory and without waiting where that is a GPU."""
     if device.type != "cuda" or batch[0].device == device:
         return (batch[0] if len(batch) == 1 else torch.cat(batch)).to(device)
     images = sum(len(part) for part in batch)
@@ -67,16 +67,16 @@ def to_batch(batch: list[Tensor], device: torch.device) -> Tensor:
 
 
 def channels_last(images: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """The network's input in its type, channels innermost where it has two spatial axes."""
+    """Return the network's input in its type, in channels-last memory where it has two spatial axes."""
     if dtype is not None and images.is_floating_point():
         images = images.to(dtype)
     return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 def eager(model: nn.Module, *, inside: bool = False) -> nn.Module:
-    """The network that ``torch.compile`` was given, whose code no mode sees, or that was to be spread over devices.
+    """Unwrap a network from ``torch.compile``, whose code no mode sees, or from data parallelism.
 
-    ``inside`` also of its parts, in place.
+    With ``inside`` its parts too, in place.
     """
     while inner := _wrapped(model):
         model = model.get_submodule(inner)
@@ -90,7 +90,7 @@ def eager(model: nn.Module, *, inside: bool = False) -> nn.Module:
 
 
 def _wrapped(module: nn.Module) -> str:
-    """The name of the network in a wrapper of torch's that changes nothing about it; empty: it is none."""
+    """Return the name of the network in a wrapper of torch that changes nothing about it, or an empty name."""
     # By its name: importing its class takes as long as importing torch.
     if type(module).__module__.startswith("torch._dynamo") and "_orig_mod" in dict(module.named_children()):
         return "_orig_mod"
@@ -98,7 +98,7 @@ def _wrapped(module: nn.Module) -> str:
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which autocast that a caller turned on does not reach arithmetic of ours."""
+    """Return a context in which autocast that a caller turned on does not reach our arithmetic."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
@@ -133,7 +133,7 @@ def _deep_copy(model: nn.Module) -> nn.Module:
 
 
 def _uncopied(values: Iterable[object]) -> Iterator[object]:
-    """The innermost things that cannot be copied; what holds them can be, once they are shared."""
+    """Yield the innermost objects that cannot be copied; what holds them can be, once they are shared."""
     for value in values:
         if isinstance(value, Tensor | nn.Module):
             continue

@@ -1,9 +1,9 @@
-"""What a forward gave, request by request, and the states to commit."""
+"""Turn the output of a forward into answers, request by request, and states to commit."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -13,17 +13,17 @@ from torch import Tensor
 from adapters.base import Lesson
 from adapters.engine.corrections import Corrections
 from adapters.engine.drift import FirstSite, Reading
-from adapters.engine.outliers import beyond, weights
+from adapters.engine.outliers import are_outliers, step_weights
 from adapters.engine.plan import Plan
 from adapters.engine.request import Answer, Outcome, Request
 from adapters.finite import all_finite, finite_rows
-from adapters.state.memory import Memory, StateKey
+from adapters.state.memory import Memories, Memory, StateKey
 
 NO_STATE = torch.empty(0)
 
 
 class ForwardOutput(NamedTuple):
-    """What a forward leaves: the network's output, what its first site showed, and its blocks' states."""
+    """The output of a forward: logits, moments at the first site, and the new states of its groups."""
 
     logits: Tensor
     first: FirstSite
@@ -33,75 +33,81 @@ class ForwardOutput(NamedTuple):
     adapt_s: float | None = None  # see `adapters.engine.request.Outcome`
 
 
-def held_back(plan: Plan, ran: ForwardOutput, bound: float) -> ForwardOutput:
-    """What is learned of a forward: nothing of requests with images beyond the bound, and less of those on the way."""
-    plan.hold_back(beyond(ran.distances, bound))
-    return ran._replace(rows=plan.faded(ran.rows, weights(ran.distances, bound)))
+def withhold_outliers(plan: Plan, output: ForwardOutput, bound: float) -> ForwardOutput:
+    """Limit what is learned of a forward: nothing from images beyond the bound, less from those close to it."""
+    plan.withhold(are_outliers(output.distances, bound))
+    return output._replace(rows=plan.fade(output.rows, step_weights(output.distances, bound)))
 
 
-def to_outcome(plan: Plan, ran: ForwardOutput, reading: Reading, memories: Mapping[StateKey, Memory]) -> Outcome:
-    """Answers in the order of the requests, and the new states if all of it is finite.
+def to_outcome(plan: Plan, output: ForwardOutput, reading: Reading, memories: Memories) -> Outcome:
+    """Return answers in the order of the requests, and the new states if all of it is finite.
 
     The ``reading`` lies as the plan orders the requests.
     """
-    corrections = Corrections(memories) if plan.composites else None
-    rows = [(group.keys, states) for group, states in zip(plan.groups, ran.rows, strict=True) if group.keys]
-    sound = {key: finite for keys, states in rows for key, finite in zip(keys, finite_rows(states), strict=True)}
-    sound_images = finite_rows(ran.logits)
-    steps = {turn.key: memories[turn.key].steps if turn.key in memories else 0 for turn in plan.requests}
-    far = dict(zip(plan.order, zip(reading.drift, reading.adaptation, strict=True), strict=True))
+    corrections = Corrections(memories) if plan.has_composites else None
+    rows = [(group.keys, states) for group, states in zip(plan.groups, output.rows, strict=True) if group.keys]
+    is_finite = {key: finite for keys, states in rows for key, finite in zip(keys, finite_rows(states), strict=True)}
+    finite_images = finite_rows(output.logits)
+    steps = {request.key: memories[request.key].steps if request.key in memories else 0 for request in plan.requests}
+    readings = dict(zip(plan.order, zip(reading.drift, reading.adaptation, strict=True), strict=True))
     answers = []
-    for index, (turn, images) in enumerate(zip(plan.requests, plan.rows, strict=True)):
-        logits, finite = ran.logits[images], sound.get(turn.key, True) and all(sound_images[images])
-        if corrections is not None and finite and turn.corrected:
-            logits = corrections.correct(turn, ran.features[images], logits)
-            finite = all(finite_rows(logits)) and all_finite(*chain(*corrections.of(turn.key)))
-        updated = turn.update and finite
-        steps[turn.key] += updated
+    for index, (request, images) in enumerate(zip(plan.requests, plan.rows, strict=True)):
+        logits, finite = output.logits[images], is_finite.get(request.key, True) and all(finite_images[images])
+        if corrections is not None and finite and request.has_correctors:
+            logits = corrections.correct(request, output.features[images], logits)
+            finite = all(finite_rows(logits)) and all_finite(*chain(*corrections.of(request.key)))
+        updated = request.update and finite
+        steps[request.key] += updated
         answers.append(
-            Answer(logits, *far[index], steps[turn.key], updated, finite, plan.outliers[index], plan.weights[index])
+            Answer(
+                logits, *readings[index], steps[request.key], updated, finite, plan.outliers[index], plan.weights[index]
+            )
         )
     if not all(answer.finite for answer in answers):
-        return Outcome(answers, {}, ran.adapt_s)
-    kept = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
-    learned = {turn.key: kept.get(turn.key, NO_STATE) for turn in plan.requests if turn.update}
+        return Outcome(answers, {}, output.adapt_s)
+    rows_by_key = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
+    new_rows = {request.key: rows_by_key.get(request.key, NO_STATE) for request in plan.requests if request.update}
     if corrections is None:
-        after = {key: Memory(row, steps[key], (), reading.evidence[key]) for key, row in learned.items()}
-        return Outcome(answers, after, ran.adapt_s)
-    after = {key: Memory(row, steps[key], corrections.of(key), reading.evidence[key]) for key, row in learned.items()}
-    return Outcome(answers, after, ran.adapt_s, _lessons(plan, ran, after))
+        new_memories = {key: Memory(row, steps[key], (), reading.evidence[key]) for key, row in new_rows.items()}
+        return Outcome(answers, new_memories, output.adapt_s)
+    new_memories = {
+        key: Memory(row, steps[key], corrections.of(key), reading.evidence[key]) for key, row in new_rows.items()
+    }
+    return Outcome(answers, new_memories, output.adapt_s, _lessons(plan, output, new_memories))
 
 
-def _lessons(plan: Plan, ran: ForwardOutput, after: Mapping[StateKey, Memory]) -> dict[StateKey, Lesson]:
-    """What streams have yet to learn from."""
+def _lessons(plan: Plan, output: ForwardOutput, new_memories: Memories) -> dict[StateKey, Lesson]:
+    """Return the lessons that streams have yet to learn from."""
     lessons = {}
-    for turn, images in zip(plan.requests, plan.rows, strict=True):
-        if turn.learns:
+    for request, images in zip(plan.requests, plan.rows, strict=True):
+        if request.learns:
             # A copy: what is given may be written over by the commit.
-            before = plan.before(turn.key).clone()
-            lessons[turn.key] = Lesson(turn.pixels, ran.logits[images].float(), before, after[turn.key].row)
+            old_row = plan.old_row(request.key).clone()
+            lessons[request.key] = Lesson(
+                request.pixels, output.logits[images].float(), old_row, new_memories[request.key].row
+            )
     return lessons
 
 
-Forward = Callable[[Sequence[Request], Mapping[StateKey, Memory]], Outcome]
+Forward = Callable[[Sequence[Request], Memories], Outcome]
 
 
-def together_or_one_by_one(
-    forward: Forward, requests: Sequence[Request], keys: Sequence[StateKey], memories: Mapping[StateKey, Memory]
+def run_jointly_or_separately(
+    forward: Forward, requests: Sequence[Request], keys: Sequence[StateKey], memories: Memories
 ) -> Outcome:
-    """In one forward, unless a request among them, whose stream's each is, must not reach those behind it.
+    """Run requests in one forward, or one by one where a request must not reach later ones of its stream.
 
-    That is one that is not finite; and one that teaches nothing or less than usual, where later requests of its stream
-    met what it would have taught.
+    That is a request that is not finite, or one that is learned from less than usual while later requests of its
+    stream met its full step. ``keys`` are those of the requests.
     """
-    outcome, met = forward(requests, memories), Counter(keys)
+    outcome, counts = forward(requests, memories), Counter(keys)
     pairs = zip(outcome.answers, requests, keys, strict=True)
-    harmful = (not one.finite or (one.weight < 1 and turn.update and met[key] > 1) for one, turn, key in pairs)
-    return _one_by_one(forward, requests, memories) if len(requests) > 1 and any(harmful) else outcome
+    harmful = (not answer.finite or (answer.weight < 1 and r.update and counts[key] > 1) for answer, r, key in pairs)
+    return _run_separately(forward, requests, memories) if len(requests) > 1 and any(harmful) else outcome
 
 
-def _one_by_one(forward: Forward, requests: Sequence[Request], memories: Mapping[StateKey, Memory]) -> Outcome:
-    """The slow way."""
+def _run_separately(forward: Forward, requests: Sequence[Request], memories: Memories) -> Outcome:
+    """Run each request in a forward of its own, which is slow."""
     current, answers = dict(memories), []
     committed: dict[StateKey, Memory] = {}
     lessons: dict[StateKey, Lesson] = {}

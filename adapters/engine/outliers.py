@@ -44,26 +44,26 @@ class _Trained(NamedTuple):
     first: int  # channels of the first site
 
 
-def distances(sites: Sites, seen: Mapping[int, BatchMoments]) -> Tensor:
-    """How far each image of a forward lies from the trained statistics, ``[n, 3]``: first, at most, and loudest.
+def distances(sites: Sites, site_moments: Mapping[int, BatchMoments]) -> Tensor:
+    """Return the distances of a forward's images from the trained statistics, ``[n, 3]``: first, largest, loudest.
 
     In trained deviations, at the first site and where it is most: with ``r_c = ((m_c - mu_c)^2 + v_c) / (var_c + eps)``
     the energy of channel c around its trained mean, it is ``sqrt(exp(mean over c of log(1 + r_c)) - 1)``. The geometric
     mean because some channels of many networks hardly varied in training, and single ones that do now say little. The
     third is ``sqrt(mean r_c)`` at the first site: single channels move a running average all the same.
     """
-    reached = tuple(sites[index] for index in seen)
+    reached = tuple(sites[index] for index in site_moments)
     # Kept beside the sites, and made in a first forward: not while a compiler traces one.
     trained: _Trained | None = sites.joined.get(reached)
     if trained is None:
         trained = sites.joined[reached] = _trained(reached)
-    both = torch.cat([one.both for one in seen.values()], 1).detach().index_select(1, trained.columns)
-    mean, var = both.chunk(2, 1)
-    off = mean - trained.mean
-    energy = torch.addcmul(var, off, off).mul_(trained.inverse)
+    values = torch.cat([moments.values for moments in site_moments.values()], 1).detach()
+    mean, var = values.index_select(1, trained.columns).chunk(2, 1)
+    offset = mean - trained.mean
+    energy = torch.addcmul(var, offset, offset).mul_(trained.inverse)
     loud = energy[:, : trained.first].mean(1)
-    found = energy.log1p_() @ trained.share
-    return torch.stack([found[:, 0].expm1(), found.amax(1).expm1(), loud], 1).sqrt_()
+    logs = energy.log1p_() @ trained.share
+    return torch.stack([logs[:, 0].expm1(), logs.amax(1).expm1(), loud], 1).sqrt_()
 
 
 def _trained(sites: Sequence[Site]) -> _Trained:
@@ -82,17 +82,17 @@ def _trained(sites: Sequence[Site]) -> _Trained:
     )
 
 
-def beyond(found: Tensor, bound: float) -> list[bool]:
-    """Which images of those `distances` are not to be learned from; inf: none is beyond the bound."""
-    return [first > NEAR and most > bound for first, most, _ in found.tolist()]
+def are_outliers(image_distances: Tensor, bound: float) -> list[bool]:
+    """Return for each row of `distances` whether its image is an outlier; inf: none is beyond the bound."""
+    return [first > NEAR and farthest > bound for first, farthest, _ in image_distances.tolist()]
 
 
-def weights(found: Tensor, bound: float) -> list[float]:
-    """How much of a running average's usual step each image may move it: ``(LOUD / loud) ** 4``, at most all of it.
+def step_weights(image_distances: Tensor, bound: float) -> list[float]:
+    """Return the share of a running average's usual step for each image: ``(LOUD / loud) ** 4``, at most 1.
 
     What an image adds to a variance grows with the square of its distance, so none moves the first site further than
     one at `LOUD`, and the louder the less. Where there is no ``bound`` every step is whole.
     """
     if bound == math.inf:
-        return [1.0] * len(found)
-    return [(LOUD / loud) ** 4 if loud > LOUD else 1.0 for loud in found[:, 2].tolist()]
+        return [1.0] * len(image_distances)
+    return [(LOUD / loud) ** 4 if loud > LOUD else 1.0 for loud in image_distances[:, 2].tolist()]

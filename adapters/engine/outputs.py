@@ -25,7 +25,7 @@ SMALLEST = 1e-30
 
 
 def logits_of(output: Any) -> Any:
-    """The one obvious tensor in a tuple, list, mapping, dataclass or object; a tensor as it is.
+    """Return the one obvious tensor in a tuple, list, mapping, dataclass or object; a tensor as it is.
 
     That is the tensor with one of `NAMES`, or the only one of shape ``[n]`` or ``[n, classes]``.
 
@@ -36,7 +36,7 @@ def logits_of(output: Any) -> Any:
 
 
 def named_logits(output: Any) -> tuple[str, Tensor]:
-    """The same with the name or place of the tensor among others; no name where it is alone.
+    """Return the name or index of the logits in an output, and the logits; no name where they are alone.
 
     Raises:
         UnsupportedModelError: it is not obvious.
@@ -82,22 +82,22 @@ class ToLogits:
 
     form: Form = "logits"
 
-    def __call__(self, network: nn.Module, given: Any, output: Any) -> Tensor:
+    def __call__(self, network: nn.Module, inputs: Any, output: Any) -> Tensor:
         """Logits ``[n, classes]``; with one class two, without it and with it."""
-        del network, given
-        answer: Tensor = logits_of(output)
+        del network, inputs
+        logits: Tensor = logits_of(output)
         if self.form == "logits":
-            return answer
-        answer = answer.float()
+            return logits
+        logits = logits.float()
         if self.form in ("logit", "probability"):
-            answer = answer.view(len(answer), 1)
-            without = torch.zeros_like(answer) if self.form == "logit" else 1 - answer
-            answer = torch.cat([without, answer], 1)
-        return answer if self.form == "logit" else answer.clamp_min(SMALLEST).log()
+            logits = logits.view(len(logits), 1)
+            without = torch.zeros_like(logits) if self.form == "logit" else 1 - logits
+            logits = torch.cat([without, logits], 1)
+        return logits if self.form == "logit" else logits.clamp_min(SMALLEST).log()
 
 
 def are_same_scores(scores: Tensor, logits: Tensor) -> bool:
-    """Whether two answers of one forward differ in nothing but rounding, a shift of each row, and one scale of all.
+    """Return whether two outputs of a forward differ only in rounding, a shift of each row, and one scale of all.
 
     So do scores of a last layer and what a network's end makes of them: softmax and its logarithm, a temperature, a
     float of a half, two classes of one.
@@ -105,17 +105,17 @@ def are_same_scores(scores: Tensor, logits: Tensor) -> bool:
     if scores.dim() != 2 or logits.dim() != 2 or len(scores) != len(logits):
         return False
     close = 1e-4 if scores.dtype == logits.dtype == torch.float32 else 5e-2
-    ours, theirs = scores.detach().float(), logits.detach().float()
-    if ours.shape[1] == 1 and theirs.shape[1] == 2:
-        ours = torch.cat([torch.zeros_like(ours), ours], 1)
-    if ours.shape != theirs.shape:
+    first, second = scores.detach().float(), logits.detach().float()
+    if first.shape[1] == 1 and second.shape[1] == 2:
+        first = torch.cat([torch.zeros_like(first), first], 1)
+    if first.shape != second.shape:
         return False
     # Where probabilities were too small to be told from none, their logarithms say nothing.
-    mine, yours = (part.log_softmax(1).clamp_min(-60) for part in (ours, theirs))
-    if torch.allclose(mine, yours, rtol=close, atol=close):
+    first_logs, second_logs = (part.log_softmax(1).clamp_min(-60) for part in (first, second))
+    if torch.allclose(first_logs, second_logs, rtol=close, atol=close):
         return True
-    ours, theirs = (part - part.mean(1, keepdim=True) for part in (ours, theirs))
-    if ours.numel() - len(ours) < 2:
+    first, second = (part - part.mean(1, keepdim=True) for part in (first, second))
+    if first.numel() - len(first) < 2:
         return False  # two numbers always have some scale
-    scale = (ours * theirs).sum() / ours.square().sum().clamp_min(SMALLEST)
-    return bool(scale > 0) and bool((scale * ours - theirs).abs().max() <= close * theirs.abs().max())
+    scale = (first * second).sum() / first.square().sum().clamp_min(SMALLEST)
+    return bool(scale > 0) and bool((scale * first - second).abs().max() <= close * second.abs().max())

@@ -1,4 +1,4 @@
-"""Who shares a forward, in which order, and with which states: made once before it, read at every site."""
+"""The plan of a forward: its requests, their order and their states; made once, read at every site."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.composite import Composite, learner_of
 from adapters.engine.affine import AffineLayout, AffineOffsets, affine_offsets
-from adapters.engine.grouped_steps import GroupedSteps, in_turn
+from adapters.engine.grouped_steps import GroupedSteps, group_requests
 from adapters.engine.linear_steps import LinearRequest, LinearSteps, linear_inputs
 from adapters.engine.moments import BatchMoments
 from adapters.normalization.linear import Linear, as_linear
 from adapters.sites import Sites
-from adapters.state.memory import Layouts, Memory, StateKey
+from adapters.state.memory import Layouts, Memories, StateKey
 
 
 class PlannedRequest(NamedTuple):
@@ -29,14 +29,14 @@ class PlannedRequest(NamedTuple):
     pixels: Tensor = torch.empty(0)  # its images themselves, for those who learn from them later
 
     @property
-    def corrected(self) -> bool:
-        """Whether the strategy has correctors."""
+    def has_correctors(self) -> bool:
+        """Return whether the strategy has correctors."""
         strategy = self.key.strategy
         return isinstance(strategy, Composite) and bool(strategy.correctors)
 
     @property
     def learns(self) -> bool:
-        """Whether the request is to be learned from, once it is answered."""
+        """Return whether the request is to be learned from, once it is answered."""
         return self.update and learner_of(self.key.strategy) is not None
 
 
@@ -55,14 +55,14 @@ class Plan:
     """The order of a forward's images, and the steps to take at each site.
 
     The requests of all linear strategies are one group, those of every other strategy one group each. Images are
-    ordered group by group, so that every group finds its own side by side.
+    ordered group by group, so that those of a group lie side by side.
     """
 
     def __init__(
         self,
         sites: Sites,
         requests: Sequence[PlannedRequest],
-        memories: Mapping[StateKey, Memory],
+        memories: Memories,
         layout_of: Layouts,
         affine_layout: AffineLayout | None = None,
     ) -> None:
@@ -74,61 +74,61 @@ class Plan:
         self.groups: list[StepGroup] = []
         self.images = 0
         linear: dict[int, Linear] = {}
-        others: dict[AnyAdapter, list[int]] = defaultdict(list)
+        grouped: dict[AnyAdapter, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             rule = as_linear(request.key.adapter)
             if rule is None:
-                others[request.key.adapter].append(index)
+                grouped[request.key.adapter].append(index)
             else:
                 linear[index] = rule
         if linear:
             self._add_linear(linear)
-        for adapter, indices in others.items():
+        for adapter, indices in grouped.items():
             self._add_grouped(adapter, indices)
         self.rows = self._rows()
         # Most forwards have none, and then nothing more is asked about them.
-        self.composites = any(isinstance(request.key.strategy, Composite) for request in requests)
-        self.offsets = self._offsets(affine_layout) if affine_layout is not None and self.composites else None
+        self.has_composites = any(isinstance(request.key.strategy, Composite) for request in requests)
+        self.offsets = self._offsets(affine_layout) if affine_layout is not None and self.has_composites else None
 
     @property
     def reads_features(self) -> bool:
-        """Whether a corrector asks for the input of the network's last layer."""
-        strategies = (request.key.strategy for request in self.requests) if self.composites else ()
+        """Return whether a corrector reads the input of the network's last layer."""
+        strategies = (request.key.strategy for request in self.requests) if self.has_composites else ()
         return any(isinstance(strategy, Composite) and strategy.reads_features for strategy in strategies)
 
-    def step(self, index: int, site: Site, seen: BatchMoments) -> Statistics:
-        """What normalizes each image of the forward at a site: one row per image, or one row for all."""
+    def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
+        """Return the statistics that normalize each image at a site: one row per image, or one row for all."""
         if len(self.groups) == 1:
-            return self.groups[0].steps.step(index, site, seen)
-        used = []
+            return self.groups[0].steps.step(index, site, moments)
+        statistics = []
         for group in self.groups:
-            part = group.steps.step(index, site, BatchMoments(seen.both[group.images], seen.pixels))
+            part = group.steps.step(index, site, BatchMoments(moments.values[group.images], moments.pixels))
             images = group.images.stop - group.images.start
-            used.append([tensor.expand(images, site.channels) for tensor in part])
-        mean, var = zip(*used, strict=True)
+            statistics.append([tensor.expand(images, site.channels) for tensor in part])
+        mean, var = zip(*statistics, strict=True)
         return Statistics(torch.cat(mean), torch.cat(var))
 
-    def hold_back(self, far: Sequence[bool]) -> None:
+    def withhold(self, is_far: Sequence[bool]) -> None:
         """Answer requests with images that are ``far`` from all that training showed, but learn nothing from them.
 
         ``far`` lies as the plan orders the images. Of a stream with several requests the later ones have met what those
         would have taught: they have to run again, as `adapters.engine.outcome` sees to.
         """
-        for index, rows in enumerate(self.rows if any(far) else ()):
-            self.outliers[index] = sum(far[rows])
+        for index, rows in enumerate(self.rows if any(is_far) else ()):
+            self.outliers[index] = sum(is_far[rows])
             if self.outliers[index]:
                 self.requests[index], self.weights[index] = self.requests[index]._replace(update=False), 0.0
 
-    def faded(self, states: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
+    def fade(self, states: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
         """Return the groups' ``states`` where images have those ``weights``, which lie as the plan orders the images.
 
         A request weighs what its lightest image does. Only running averages, the states of linear strategies, can be
         moved a part of the way. Later requests of a stream have to run again, as in `hold_back`.
         """
-        after = list(states)
+        new_states = list(states)
         if min(weights) == 1.0:
-            return after
-        for place, group in enumerate(self.groups):
+            return new_states
+        for position, group in enumerate(self.groups):
             if not isinstance(group.steps, LinearSteps) or not group.keys:
                 continue
             share = dict.fromkeys(group.keys, 1.0)
@@ -136,16 +136,17 @@ class Plan:
                 if request.key in share and request.update:
                     self.weights[index] = min(weights[rows])
                     share[request.key] = min(share[request.key], self.weights[index])
-            parts = states[place].new_tensor(list(share.values()))[:, None]
-            after[place] = torch.where(parts < 1, torch.lerp(group.steps.before(), states[place], parts), states[place])
-        return after
+            parts = states[position].new_tensor(list(share.values()))[:, None]
+            faded = torch.lerp(group.steps.old_rows(), states[position], parts)
+            new_states[position] = torch.where(parts < 1, faded, states[position])
+        return new_states
 
     def _offsets(self, affine_layout: AffineLayout) -> AffineOffsets | None:
         added = [self._affine_offset(self.requests[index].key) for index in self.order]
         return affine_offsets(affine_layout.slices, added, [self.requests[index].images for index in self.order])
 
     def _affine_offset(self, key: StateKey) -> Tensor | None:
-        """What a stream has learned to add to the affine parameters, or None if it has learned nothing."""
+        """Return the offsets that a stream has learned for the affine parameters, or None without any."""
         learner = learner_of(key.strategy)
         if learner is None or key not in self._memories:
             return None
@@ -153,7 +154,7 @@ class Plan:
         return learner.affine(state[0]) if state and state[0] else None
 
     def _rows(self) -> list[slice]:
-        """Where each request's images lie in the forward, by request."""
+        """Return the slice of each request's images in the forward, by request."""
         rows = [slice(0)] * len(self.requests)
         start = 0
         for index in self.order:
@@ -176,19 +177,19 @@ class Plan:
         stream = {key: index for index, key in enumerate(keys)}
         requests = [(stream[self.requests[i].key], self.requests[i].images, self.requests[i].update) for i in indices]
         rows = self._gather(keys)
-        groups = in_turn(requests, len(keys), rows.device)
+        groups = group_requests(requests, len(keys), rows.device)
         steps = GroupedSteps(adapter, self._layout_of(adapter), rows, groups)
         order = [indices[member] for group in groups for member in group.requests]
         self._add(steps, order, sum(images for _, images, _ in requests), keys)
 
-    def before(self, key: StateKey) -> Tensor:
-        """The row of a stream before the forward; a missing one is the row of a new stream."""
+    def old_row(self, key: StateKey) -> Tensor:
+        """Return the row of a stream before the forward; a missing one is the row of a new stream."""
         layout = self._layout_of(key.adapter)
         return layout.complete(self._memories[key].row) if key in self._memories else layout.row
 
     def _gather(self, keys: Sequence[StateKey]) -> Tensor:
-        """The rows of ``keys``."""
-        rows = [self.before(key) for key in keys]
+        """Return the rows of ``keys``, stacked."""
+        rows = [self.old_row(key) for key in keys]
         if len(rows) == 1:
             return rows[0][None]
         return torch.stack(rows) if rows else self.sites[0].mean.new_empty(0, 0)

@@ -1,4 +1,4 @@
-"""What goes into a forward and what comes out of it."""
+"""The input and the output of a forward: requests, answers and the states to commit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adapters.state.memory import Memory, StateKey
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What a client sends at once for one stream: ``images`` ``[n, ...]``, n >= 1, as the model takes them.
+    """A request of one stream: ``images`` ``[n, ...]``, n >= 1, as the model takes them.
 
     ``strategy`` None means the model's own. With ``update`` false the request is answered as usual, from the
     state as it is, and what it would have taught is dropped.
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
 
 
 def check_requests(requests: Sequence[Request], *, raw: bool) -> None:
-    """Refuse what cannot be glued into one batch; with ``raw`` images may be of any type.
+    """Refuse requests that cannot be joined into one batch; with ``raw`` images may be of any type.
 
     Raises:
         InputError: no request, or images that do not fit together.
@@ -94,21 +94,21 @@ def check_finite(images: Tensor) -> None:
 
 
 def check_output(logits: object, images: int) -> None:
-    """Refuse what is not one answer per image.
+    """Refuse an output without one row per image.
 
     Raises:
         UnsupportedModelError: the network's output is not a tensor ``[images, ...]``.
     """
     if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != images:
-        what = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UnsupportedModelError(
-            f"the network must map [n, ...] to a tensor [n, ...], for {images} images it gave {what}: "
+            f"the network must map [n, ...] to a tensor [n, ...], for {images} images it gave {shape}: "
             "wrap it in a module that returns the tensor to serve"
         )
 
 
 def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], StateKey]) -> Iterator[list[Request]]:
-    """The requests in their order, cut where one needs what its stream has yet to learn from another."""
+    """Split requests, in order, where one needs what its stream has yet to learn from an earlier one."""
     group: list[Request] = []
     learning: set[StateKey] = set()
     for request in requests:

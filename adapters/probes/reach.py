@@ -1,4 +1,4 @@
-"""Which affine parameters of a network a learner can move at all: those that a gradient reaches."""
+"""Find the affine parameters of a network that a learner can move: those that a gradient reaches."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Reach(NamedTuple):
             )
 
 
-def find_reach(hosted: LearningContext, images: Tensor) -> Reach:
+def find_reach(context: LearningContext, images: Tensor) -> Reach:
     """Try with one forward and backward of ``images`` ``[n, ...]``, normalized by the trained statistics."""
-    layers = tuple(hosted.affine_layout.slices)
+    layers = tuple(context.affine_layout.slices)
     if not layers:
         return Reach((), (), "its BatchNorm layers have no affine parameters (affine=False)")
     with torch.inference_mode(False), torch.enable_grad():
-        affine = torch.zeros(hosted.affine_layout.size, device=hosted.sites[0].mean.device, requires_grad=True)
-        row = hosted.layout_of(Source()).row
+        affine = torch.zeros(context.affine_layout.size, device=context.sites[0].mean.device, requires_grad=True)
+        row = context.layout_of(Source()).row
         try:
             with torch.autograd.graph.disable_saved_tensors_hooks(_RECOMPUTES):
-                logits, _ = DifferentiableNetwork(hosted, Source())(two_images(images), row, affine)
+                logits, _ = DifferentiableNetwork(context, Source())(two_images(images), row, affine)
             if _recomputes(logits):
                 return Reach((), layers, _RECOMPUTES)
             # Weights that differ, because the sum of what ends in a softmax is the same whatever one does.
@@ -56,7 +56,7 @@ def find_reach(hosted: LearningContext, images: Tensor) -> Reach:
     if slope is None:
         return Reach((), layers, "its forward keeps gradients out (torch.no_grad, inference_mode or detach)")
     moved = [
-        bool(slope[place.weights].any() or slope[place.biases].any()) for place in hosted.affine_layout.slices.values()
+        bool(slope[place.weights].any() or slope[place.biases].any()) for place in context.affine_layout.slices.values()
     ]
     reached = tuple(layer for layer, moves in zip(layers, moved, strict=True) if moves)
     missed = tuple(layer for layer, moves in zip(layers, moved, strict=True) if not moves)
@@ -71,16 +71,16 @@ _RECOMPUTES = "its forward is computed again for gradients (activation checkpoin
 
 
 def _recomputes(logits: Tensor) -> bool:
-    """Whether a part of the graph behind the logits is computed anew in a backward, outside of our pass."""
-    met, open_nodes = set(), [logits.grad_fn]
+    """Return whether a part of the graph behind the logits is computed anew in a backward, outside of the forward."""
+    visited, open_nodes = set(), [logits.grad_fn]
     while open_nodes:
         node = open_nodes.pop()
-        if node is None or node in met:
+        if node is None or node in visited:
             continue
         if "Checkpoint" in node.name():
             return True
-        met.add(node)
-        open_nodes += [before for before, _ in node.next_functions]
+        visited.add(node)
+        open_nodes += [parent for parent, _ in node.next_functions]
     return False
 
 

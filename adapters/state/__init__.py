@@ -1,1 +1,1 @@
-"""What streams remember: rows, keys, their place in memory, and snapshots of them."""
+"""The states of streams: rows, keys, their place in memory, and snapshots of them."""

@@ -1,4 +1,4 @@
-"""Where the states of streams are kept: rows side by side in blocks of memory that are never moved."""
+"""Storage for the states of streams: rows side by side in blocks of memory that are never moved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adapters.state.memory import NO_EVIDENCE, Memory, State, StateKey, bytes_of
 BLOCK_BYTES = 2**25
 """About how large a block is: so large that allocators ask the system for it alone, which takes no memory before it is
 written to. What is asked for in pieces of a row's size lies between other things, and comes back as holes."""
-MOST_ROWS = 1024
+MAX_ROWS = 1024
 
 
 @dataclass(eq=False)
@@ -77,7 +77,7 @@ class Arena(MutableMapping[StateKey, Memory]):
         del self._steps[key]
         self.bytes -= self._evidence.pop(key, NO_EVIDENCE).nbytes
         self.bytes -= slot.row.nbytes + bytes_of(self._parts.pop(key, ()))
-        open_blocks = self._open.setdefault(_kind(block.rows), [])
+        open_blocks = self._open.setdefault(_block_key(block.rows), [])
         block.free.append(place)
         if len(block.free) == 1:
             open_blocks.append(block)
@@ -88,13 +88,13 @@ class Arena(MutableMapping[StateKey, Memory]):
         return iter(self._slots)
 
     def __len__(self) -> int:
-        """How many states are kept."""
+        """Return the number of states."""
         return len(self._slots)
 
     def _take(self, row: Tensor) -> _Slot:
         open_blocks = self._open.setdefault((len(row), row.device), [])
         if not open_blocks:
-            count = min(MOST_ROWS, max(1, BLOCK_BYTES // max(1, row.nbytes)))
+            count = min(MAX_ROWS, max(1, BLOCK_BYTES // max(1, row.nbytes)))
             open_blocks.append(_Block(row.new_empty(count, len(row)), list(reversed(range(count)))))
         block = open_blocks[-1]
         slot = _Slot(block, block.free.pop())
@@ -103,5 +103,5 @@ class Arena(MutableMapping[StateKey, Memory]):
         return slot
 
 
-def _kind(rows: Tensor) -> tuple[int, torch.device]:
+def _block_key(rows: Tensor) -> tuple[int, torch.device]:
     return rows.shape[1], rows.device

@@ -1,4 +1,4 @@
-"""What a stream remembers, as one contiguous row of float32 for all sites."""
+"""The state of a stream, as one contiguous row of float32 for all sites."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_EVIDENCE = torch.empty(0)
 
 
 class StateKey(NamedTuple):
-    """Whose state it is: each stream has one per strategy with its hyperparameters."""
+    """The key of a state: each stream has one per strategy with its hyperparameters."""
 
     stream: Hashable
     strategy: Strategy
@@ -43,7 +43,7 @@ class Memory(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """How many bytes it takes."""
+        """The bytes that the state takes."""
         return self.row.nbytes + self.evidence.nbytes + bytes_of(self.parts)
 
 
@@ -52,22 +52,22 @@ Memories = Mapping[StateKey, Memory]
 
 
 def bytes_of(parts: tuple[State, ...]) -> int:
-    """How many bytes learner's and correctors' states take."""
+    """Return the bytes that the states of learner and correctors take."""
     return sum(field.nbytes for part in parts for field in part)
 
 
 class Layout:
-    """Where in a row each field of each site's state lies, and the row of a new stream.
+    """The layout of a row, field by field and site by site, and the row of a new stream.
 
     Args:
-        fresh: the state of a new stream, site by site.
+        states: the state of a new stream, site by site.
     """
 
-    def __init__(self, fresh: Sequence[State]) -> None:
-        fields = [field.reshape(-1) for state in fresh for field in state]
+    def __init__(self, states: Sequence[State]) -> None:
+        fields = [field.reshape(-1) for state in states for field in state]
         self.row = torch.cat(fields) if fields else torch.empty(0)
-        self._kinds = [type(state) for state in fresh]
-        self._shapes = [[field.shape for field in state] for state in fresh]
+        self._types = [type(state) for state in states]
+        self._shapes = [[field.shape for field in state] for state in states]
         self._sizes = [len(field) for field in fields]
         ends = [0]
         for shapes in self._shapes:
@@ -75,7 +75,7 @@ class Layout:
         self._ends = ends
 
     def __len__(self) -> int:
-        """How many numbers a row holds."""
+        """Return the length of a row."""
         return len(self.row)
 
     def complete(self, row: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Layout:
         """The states in ``rows`` ``[..., size]``, site by site: views, each field with the leading axes of ``rows``."""
         parts = iter(torch.split(rows, self._sizes, -1) if self._sizes else ())
         states: list[State] = []
-        for kind, shapes in zip(self._kinds, self._shapes, strict=True):
+        for kind, shapes in zip(self._types, self._shapes, strict=True):
             fields = [next(parts) for _ in shapes]
             pairs = zip(fields, shapes, strict=True)
             states.append(kind(*(f if len(shape) == 1 else f.view((*f.shape[:-1], *shape)) for f, shape in pairs)))
@@ -118,12 +118,12 @@ Layouts = Callable[[AnyAdapter], Layout]
 
 
 @lru_cache(64)
-def fresh(corrector: AnyCorrector, features: int, classes: int, device: torch.device) -> Any:
-    """The state of a new stream, which nobody writes to."""
+def initial_state(corrector: AnyCorrector, features: int, classes: int, device: torch.device) -> Any:
+    """Return a corrector's state of a new stream, which is never written to."""
     state = corrector.init(features, classes)
     return type(state)(*(field.to(device) for field in state))
 
 
 def evidence_bytes(channels: int) -> int:
-    """How many bytes a stream's evidence takes where the first site has that many channels."""
+    """Return the bytes of a stream's evidence where the first site has that many channels."""
     return 4 * (2 * channels + 2)

@@ -1,4 +1,4 @@
-"""What a first forward shows of a network, on which the size of learners' and correctors' states depends."""
+"""The size of a stream's state, which depends on what a first forward shows of a network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from adapters.base import Start
 from adapters.composite import Strategy, as_composite
 from adapters.errors import InputError
-from adapters.state.memory import Layout, bytes_of, evidence_bytes, fresh
+from adapters.state.memory import Layout, bytes_of, evidence_bytes, initial_state
 
 
 class NetworkShape(NamedTuple):
-    """How many features and classes the network has, and an image as requests hold it."""
+    """The number of features and classes of a network, and an image as requests hold it."""
 
     features: int  # 0 where it does not end in a linear layer
     classes: int
@@ -21,20 +21,20 @@ class NetworkShape(NamedTuple):
     channels: int  # of the first site that a forward reaches
 
 
-def state_bytes(strategy: Strategy, layout: Layout, affine: int, shown: NetworkShape | None) -> int:
-    """How many bytes a stream's state takes, see `adapters.AdaptiveModel.state_bytes`.
+def state_bytes(strategy: Strategy, layout: Layout, affine: int, shape: NetworkShape | None) -> int:
+    """Return the bytes that a stream's state takes, see `adapters.AdaptiveModel.state_bytes`.
 
     ``layout`` is that of the adapter's state, ``affine`` the number of affine parameters.
     """
     parts = as_composite(strategy)
-    evidence = 0 if shown is None else evidence_bytes(shown.channels)
+    evidence = 0 if shape is None else evidence_bytes(shape.channels)
     if parts.learner is None and not parts.correctors:
         return layout.row.nbytes + evidence
-    if shown is None:
+    if shape is None:
         raise InputError("what learners and correctors remember depends on the network: run it once before asking")
-    start = Start(affine, layout.row, shown.image, shown.classes)
+    start = Start(affine, layout.row, shape.image, shape.classes)
     states = [] if parts.learner is None else [parts.learner.init(start)]
     for corrector in parts.correctors:
-        features = shown.features if getattr(corrector, "features", False) else 0
-        states.append(fresh(corrector, features, shown.classes, layout.row.device))
+        features = shape.features if getattr(corrector, "features", False) else 0
+        states.append(initial_state(corrector, features, shape.classes, layout.row.device))
     return layout.row.nbytes + evidence + bytes_of(tuple(states))

@@ -15,13 +15,13 @@ from adapters.errors import StateError
 from adapters.finite import all_finite
 from adapters.naming import name_of, params_of
 from adapters.sites import Sites
-from adapters.state.memory import Layouts, Memory, State, StateKey
+from adapters.state.memory import Layouts, Memories, Memory, State, StateKey
 
 FORMAT = 5
 
 
-def exported(memories: Mapping[StateKey, Memory], sites: Sites) -> dict[str, Any]:
-    """All streams: safe for ``torch.save`` and ``torch.load(weights_only=True)``."""
+def export_states(memories: Memories, sites: Sites) -> dict[str, Any]:
+    """Return all streams: safe for ``torch.save`` and ``torch.load(weights_only=True)``."""
     streams = [
         {
             "stream": key.stream,
@@ -34,26 +34,26 @@ def exported(memories: Mapping[StateKey, Memory], sites: Sites) -> dict[str, Any
         }
         for key, memory in memories.items()
     ]
-    return {"format": FORMAT, "sites": _signature(sites), "streams": streams}
+    return {"format": FORMAT, "sites": _site_list(sites), "streams": streams}
 
 
-def restored(
+def restore_states(
     state: Mapping[str, Any],
     sites: Sites,
     layout_of: Layouts,
-    named: Callable[[str, Mapping[str, Any]], Strategy],
+    to_strategy: Callable[[str, Mapping[str, Any]], Strategy],
 ) -> dict[StateKey, Memory]:
-    """The streams in an exported state.
+    """Return the streams in an exported state.
 
     Raises:
         StateError: exported from another network or in another format.
     """
     if state.get("format") != FORMAT or not {"sites", "streams"} <= state.keys():
         raise StateError(f"expected a state of format {FORMAT}, got {state.get('format')!r}: export it again")
-    _meet(state, sites)
+    _match_sites(state, sites)
     memories = {}
     for entry in state["streams"]:
-        key = StateKey(entry["stream"], named(entry["strategy"], entry["params"]))
+        key = StateKey(entry["stream"], to_strategy(entry["strategy"], entry["params"]))
         row = entry["row"].to(sites[0].mean, copy=True)
         layout_of(key.adapter).complete(row)
         parts = _parts(key.strategy, entry["parts"], row)
@@ -65,38 +65,38 @@ def restored(
 
 
 def _parts(strategy: Strategy, fields: Sequence[Sequence[Tensor]], row: Tensor) -> tuple[State, ...]:
-    """What learner and correctors remember, as their own types."""
-    known = as_composite(strategy)
+    """Return the states of learner and correctors, as their own types."""
+    composite = as_composite(strategy)
     # Of any sizes: only which type a state has is asked.
     smallest = Start(0, row, torch.zeros(1, 1, 1, 1), 1)
-    states = [] if known.learner is None else [known.learner.init(smallest)]
-    states += [corrector.init(1, 1) for corrector in known.correctors]
+    states = [] if composite.learner is None else [composite.learner.init(smallest)]
+    states += [corrector.init(1, 1) for corrector in composite.correctors]
     if fields and [len(part) for part in fields if part] != [
         len(state) for state, part in zip(states, fields, strict=False) if part
     ]:
         raise StateError("a learner or a corrector remembers other things in this version: start its streams anew")
     return tuple(
-        type(state)(*(_placed(field, row.device) for field in part)) if part else ()
+        type(state)(*(_to_device(field, row.device) for field in part)) if part else ()
         for state, part in zip(states, fields, strict=False)
     )
 
 
-def _placed(field: Tensor, device: torch.device) -> Tensor:
+def _to_device(field: Tensor, device: torch.device) -> Tensor:
     # Counters, labels and the like are kept beside the program that reads them, wherever the network is.
     return field.to(device, copy=True) if field.dtype == torch.float32 else field.clone()
 
 
-def _meet(state: Mapping[str, Any], sites: Sites) -> None:
+def _match_sites(state: Mapping[str, Any], sites: Sites) -> None:
     """Compare the sites, and learn of those that the exporting model had met while running."""
-    ours, theirs = _signature(sites), [tuple(site) for site in state["sites"]]
-    shared = min(len(ours), len(theirs))
+    expected, names = _site_list(sites), [tuple(site) for site in state["sites"]]
+    shared = min(len(expected), len(names))
     # Only later calls of a layer, which are met while running, may be known on one side alone.
-    if ours[:shared] != theirs[:shared] or not all("#" in name for name, _ in ours[shared:] + theirs[shared:]):
+    if expected[:shared] != names[:shared] or not all("#" in name for name, _ in expected[shared:] + names[shared:]):
         raise StateError("the state was exported from a network with other BatchNorm layers: restore it there")
-    for name, _ in theirs[shared:]:
+    for name, _ in names[shared:]:
         layer, call = name.split("#")
         sites.position(layer, int(call))
 
 
-def _signature(sites: Sites) -> list[tuple[str, int]]:
+def _site_list(sites: Sites) -> list[tuple[str, int]]:
     return [(site.name, site.channels) for site in sites]

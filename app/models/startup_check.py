@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from adapters.engine.calling import SwitchesKept
+from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.network import eager, hold_in_eval
 from adapters.engine.outputs import ToLogits
 from adapters.errors import UnsupportedModelError
@@ -143,7 +143,7 @@ def _in_float32(network: nn.Module, images: Tensor) -> tuple[object, list[str]]:
 
 
 def _forward(network: nn.Module, images: Tensor) -> object:
-    with SwitchesKept():
+    with GlobalStateGuard():
         return network(images.clone())  # networks may write to their input
 
 

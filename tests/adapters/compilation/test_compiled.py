@@ -82,7 +82,7 @@ def test_compiled_answers_as_eager_with_few_graphs(
             assert ours[3:] == theirs[3:]
         _same_states(compiled, eager)
     assert compiled._compiled is not None
-    assert compiled._compiled.made == graphs
+    assert compiled._compiled.graph_count == graphs
 
 
 def _same_states(ours: AdaptiveModel, theirs: AdaptiveModel) -> None:
@@ -103,7 +103,7 @@ def test_graphs_of_linear_strategies_serve_each_of_them(name: str, monkeypatch: 
     if as_linear(strategy(name)) is not None:
         assert torch.allclose(model(images(3, 1)), AdaptiveModel(seeded(SmallNet), name)(images(3, 1)), atol=1e-5)
         assert model._compiled is not None
-        assert model._compiled.made == 1
+        assert model._compiled.graph_count == 1
 
 
 @needs_compiler
@@ -116,7 +116,7 @@ def test_what_learners_and_correctors_do_is_not_lost_in_a_graph(name: str) -> No
         for ours, theirs in zip(compiled.predict(asked), eager.predict(asked), strict=True):
             torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
     assert compiled._compiled is not None
-    assert (compiled._compiled.made > 0) == (name == "adabn+cofa+temperature")
+    assert (compiled._compiled.graph_count > 0) == (name == "adabn+cofa+temperature")
 
 
 def _must_not_compile(*_: object) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters import AdaptiveModel
-from adapters.engine.calling import SWITCHES, SwitchesKept
+from adapters.engine.calling import SWITCHES, GlobalStateGuard
 from tests.nets import Tiny, images, seeded
 
 SWITCHING: dict[str, Callable[[], Any]] = {
@@ -46,7 +46,7 @@ def state() -> list[Any]:
 @pytest.mark.parametrize("name", ["source", "adabn", "unmix_tns", "tent", "rotta", "adabn+lame"])
 @pytest.mark.parametrize("kind", SWITCHING)
 def test_nothing_stays_switched_and_answers_are_those_of_the_plain_network(kind: str, name: str) -> None:
-    with SwitchesKept():
+    with GlobalStateGuard():
         before = state()
         leaking = AdaptiveModel(seeded(lambda: Leaking(SWITCHING[kind])), name)
         leaking.warm_up(images(1))
@@ -59,7 +59,7 @@ def test_nothing_stays_switched_and_answers_are_those_of_the_plain_network(kind:
 
 def test_switches_are_put_back_after_an_error_too() -> None:
     def fail() -> None:
-        with SwitchesKept():
+        with GlobalStateGuard():
             torch.set_default_dtype(torch.float64)
             raise ZeroDivisionError
 

@@ -71,7 +71,7 @@ ENDINGS: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
 
 
 def _run(head: Head, network: nn.Module, x: Tensor, *, asked: bool) -> Tensor:
-    with head.watched(asked=asked):
+    with head.watch(is_needed=asked):
         logits = network(x)
     return head.features(logits)
 
@@ -92,7 +92,7 @@ def test_nothing_is_left_on_the_network() -> None:
     for asked in (False, True, False):
         _run(head, network, torch.randn(2, 4), asked=asked)
         assert not any(module._forward_hooks for module in network.modules())
-    with pytest.raises(RuntimeError), head.watched(asked=True):
+    with pytest.raises(RuntimeError), head.watch(is_needed=True):
         network(torch.randn(2, 5))
     assert not any(module._forward_hooks for module in network.modules())
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapters import AdaBN, AdaptiveModel, AnyAdapter, Moments, Nothing, Request, Site, Statistics, UnMixTNS
 from adapters.engine import grouped_steps
-from adapters.engine.grouped_steps import GroupedSteps, in_turn, steps
+from adapters.engine.grouped_steps import GroupedSteps, group_requests, steps
 from adapters.engine.moments import BatchMoments
 from adapters.state.memory import Layout, join
 from tests.nets import Tiny, Twice, images, seeded
@@ -112,7 +112,7 @@ def renumbered(asked: Sequence[tuple[int, int, bool]]) -> list[tuple[int, int, b
 def test_groups_keep_every_streams_order_and_hold_each_request_once(asked: list[tuple[int, int, bool]]) -> None:
     asked = renumbered(asked)
     count = len({stream for stream, _, _ in asked})
-    groups = in_turn(asked, count, CPU)
+    groups = group_requests(asked, count, CPU)
     assert sorted(request for group in groups for request in group.requests) == list(range(len(asked)))
     met: defaultdict[int, list[int]] = defaultdict(list)
     start = 0
@@ -135,11 +135,11 @@ def test_groups_keep_every_streams_order_and_hold_each_request_once(asked: list[
 
 def test_how_many_groups_there_are_does_not_grow_with_the_streams() -> None:
     for streams in (1, 32, 500):
-        assert len(in_turn([(stream, 1, True) for stream in range(streams)], streams, CPU)) == 1
+        assert len(group_requests([(stream, 1, True) for stream in range(streams)], streams, CPU)) == 1
         ragged = [(stream, 1 + stream % 3, stream % 2 == 0) for stream in range(streams)]
-        assert len(in_turn(ragged, streams, CPU)) <= 6
+        assert len(group_requests(ragged, streams, CPU)) <= 6
         queued = [(stream, 1, True) for _ in range(4) for stream in range(streams)]
-        assert [group.rounds for group in in_turn(queued, streams, CPU)] == [4]
+        assert [group.rounds for group in group_requests(queued, streams, CPU)] == [4]
 
 
 @pytest.mark.parametrize("pixels", [1, 9])
@@ -205,7 +205,7 @@ def test_grouped_steps_are_the_loop_of_steps(
     places = [site(f"{seed}{index}", index + 2, index) for index in range(len(pixels))]
     layout = Layout([adapter.init(place) for place in (places[:-1] if late else places)])
     rows = layout.row + torch.rand(count, len(layout), generator=torch.Generator().manual_seed(seed))
-    before, groups = rows.clone(), in_turn(asked, count, CPU)
+    before, groups = rows.clone(), group_requests(asked, count, CPU)
     loop, ours = Loop(adapter, asked, rows, layout), GroupedSteps(adapter, layout, rows, groups)
     order = [request for group in groups for request in group.requests]
     for index, (here, positions) in enumerate(zip(places, pixels, strict=True)):

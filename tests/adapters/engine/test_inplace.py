@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook
 
 from adapters import AdaptiveModel, Request, UnsupportedModelError, names, strategy
-from adapters.engine.inplace import unread
+from adapters.engine.inplace import in_place_layers
 from app.models.resnet20 import ResNet20
 from tests.adapters.rereading import KEEPING, OUTSIDE, READ_AGAIN, Base
 from tests.nets import Dense, Head1d, PreActivation, Tiny, Twice, Volume, images, seeded
@@ -58,7 +58,7 @@ def proven(network: nn.Module, size: int) -> Set[str]:
     model = AdaptiveModel(network, "source")
     with suppress(UnsupportedModelError):  # it may have answered with a tuple
         model(images(2, size=size))
-    return model._execution._unread
+    return model._execution._in_place
 
 
 def _answered(model: AdaptiveModel, x: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def test_tracing_leaves_the_network_as_it_was(name: str) -> None:
     build = READ_AGAIN[name] if name in READ_AGAIN else PROVEN[name][0]
     network = seeded(build).eval()
     before, weights = _shape(network), {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    unread(network)
+    in_place_layers(network)
     proxies = [part for part in _held(network) if isinstance(part, fx.Proxy | fx.Node | fx.Graph)]
     assert proxies == []
     assert _shape(network) == before
@@ -171,7 +171,7 @@ def test_tracing_leaves_the_network_as_it_was(name: str) -> None:
 def _same_in_place_or_not(network: nn.Module, forwards: list[list[Request]]) -> None:
     model, calm = AdaptiveModel(network), AdaptiveModel(network)
     for asked in [forwards[0], *forwards]:  # what is proven may be known only after a forward
-        calm._execution._unread = frozenset()
+        calm._execution._in_place = frozenset()
         for ours, theirs in zip(model.predict(asked), calm.predict(asked), strict=True):
             assert torch.equal(ours.logits, theirs.logits)
             assert ours.drift == theirs.drift
@@ -207,7 +207,7 @@ class Telling(Base):
 def test_what_is_proven_is_written_over_and_nothing_else(over: bool) -> None:
     model = AdaptiveModel(network := Telling(), copy=False)
     model(images(2))
-    model._execution._unread = frozenset({"bn"} if over else ())
+    model._execution._in_place = frozenset({"bn"} if over else ())
     model.predict([Request(images(2, size=64)), Request(images(3, size=64), "b")])
     assert (network.kept[0] == network.kept[1]) is over
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapters import AdaptiveModel, Answer, Composite, Descent, InputError, Key, Lesson, Memory, Request, strategy
 from adapters.checks.model import SmallNet
-from adapters.engine.lessons import groups
+from adapters.engine.lessons import group_lessons
 from adapters.normalization.bn import BN
 from tests.nets import Tiny, images, learning_early, seeded
 
@@ -81,7 +81,7 @@ def test_lessons_that_fit_are_one_group_and_others_go_alone() -> None:
         keyed_lesson(1, "core"),
         keyed_lesson(4, "tent", 9),
     ]
-    found = groups(dict(asked))
+    found = group_lessons(dict(asked))
     assert sorted(len(group) for group in found) == [1, 1, 1, 2]
     assert [key.stream for key in next(group for group in found if len(group) == 2)] == ["2 8", "5 8"]
 

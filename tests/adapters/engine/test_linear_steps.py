@@ -21,7 +21,7 @@ from adapters.engine.linear_steps import (
     mixing_weights,
     padded,
     pool,
-    pooling,
+    request_pooling,
 )
 from adapters.engine.moments import BatchMoments
 from tests.nets import Tiny, images, seeded
@@ -253,7 +253,7 @@ def test_pooling_is_the_pooling_of_each_request(sizes: list[int], offset: float,
     generator = torch.Generator().manual_seed(seed)
     mean = offset + torch.randn(sum(sizes), 3, generator=generator)
     var = torch.rand(sum(sizes), 3, generator=generator)
-    found = pool(torch.cat([mean, var], 1), pooling(sizes, torch.device("cpu")))
+    found = pool(torch.cat([mean, var], 1), request_pooling(sizes, torch.device("cpu")))
     expected = [
         Moments(m.double(), v.double(), 9).pooled()
         for m, v in zip(torch.split(mean, sizes), torch.split(var, sizes), strict=True)

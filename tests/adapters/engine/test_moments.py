@@ -72,12 +72,12 @@ def test_the_moments_of_some_images_are_theirs() -> None:
 def test_measure_leaves_its_input_alone_and_owns_its_output(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x = _draw(*shape).to(dtype)
     before, seen = x.clone(), measure(x)
-    kept = seen.both.clone()
-    seen.both.fill_(7.0)
+    kept = seen.values.clone()
+    seen.values.fill_(7.0)
     assert torch.equal(x, before)
     seen = measure(x)
     x.fill_(8.0)  # what is written over the activation later does not reach its moments
-    assert torch.equal(seen.both, kept)
+    assert torch.equal(seen.values, kept)
 
 
 def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:

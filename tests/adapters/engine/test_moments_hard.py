@@ -75,12 +75,12 @@ def near(
 def measured_near(x: Tensor) -> None:
     pixels = math.prod(x.shape[2:])
     if x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
-        near(measure(x).both, x, 8)
+        near(measure(x).values, x, 8)
     else:
         own_mean = x.shape[0] == 1 and pixels <= 1024
         spread_out = x.dtype == torch.float32
         roundoffs = 32 + (3 * math.sqrt(pixels) if spread_out else pixels / 2)
-        near(measure(x).both, x, roundoffs, mean_roundoffs=4 + (math.sqrt(pixels) if own_mean else 0))
+        near(measure(x).values, x, roundoffs, mean_roundoffs=4 + (math.sqrt(pixels) if own_mean else 0))
 
 
 def draw(shape: tuple[int, ...], seed: int, ratio: float, size: float = 1.0) -> Tensor:
@@ -147,7 +147,7 @@ def test_one_pass_from_a_value_far_from_all_others(seed: int, ratio: float, firs
     known = exact(x)
     assert float(known.origin.max()) <= 1 + 32 * 32
     near(_in_one_pass(x), x, 32 + 8 * known.origin, onepass=True)
-    near(measure(x).both, x, 8)
+    near(measure(x).values, x, 8)
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -176,7 +176,7 @@ def test_a_constant_image_has_no_variance(shape: tuple[int, ...], layout: str, v
     An eps of 1e-5 drowns it: at a value of 10 it is below 2e-8.
     """
     x = laid_out(torch.full(shape, value), layout)
-    mean, var = measure(x).both.chunk(2, 1)
+    mean, var = measure(x).values.chunk(2, 1)
     off = 4 + (math.prod(shape[2:]) / 2 if layout == "channels_last" and len(shape) == 4 else 0)
     assert bool((mean - value).abs().max() <= off * U * abs(value))
     assert bool(var.max().sqrt() <= 2 * min(off, 100) * U * abs(value))
@@ -191,7 +191,7 @@ def test_a_constant_image_has_no_variance(shape: tuple[int, ...], layout: str, v
 def test_one_position_is_its_own_mean(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x = draw(shape, 0, 1e3).to(dtype)
     seen = measure(x)
-    mean, var = seen.both.chunk(2, 1)
+    mean, var = seen.values.chunk(2, 1)
     assert seen.pixels == 1
     assert torch.equal(mean, x.float().reshape(shape[:2]))
     assert not var.any()
@@ -201,7 +201,7 @@ def test_one_constant_channel_among_others_is_told_apart() -> None:
     for shape in (*SHAPES[3:5], *LARGE):
         x = draw(shape, 1, 30.0)
         x[:, 1] = 30.0
-        var = measure(laid_out(x, "channels_last")).both.chunk(2, 1)[1]
+        var = measure(laid_out(x, "channels_last")).values.chunk(2, 1)[1]
         assert bool((var[:, 1] < 1e-8).all())
         assert bool((var[:, 0] > 0.1).all())
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel
-from adapters.compilation.aot import traced
-from adapters.compilation.exportable import Linears
+from adapters.compilation.aot import trace
+from adapters.compilation.exportable import LinearForward
 from adapters.engine.outputs import Form, ToLogits, logits_of
 from adapters.errors import UnsupportedModelError
 from adapters.sites import Sites
@@ -88,11 +88,11 @@ def test_what_is_not_obvious_is_listed(output: Any, told: str) -> None:
 def test_what_is_made_of_an_answer_is_part_of_a_compiled_forward(form: Form) -> None:
     network = Net(lambda maps, logits: (maps, logits[:, :1] if form in ("logit", "probability") else logits)).eval()
     network.register_forward_hook(ToLogits(form))
-    module = Linears(network, Sites(network)).eval()
+    module = LinearForward(network, Sites(network)).eval()
     given = tuple(module.example(images(seed=3)[:1], [1], 1))
     with torch.no_grad():
         expected = module(given)
-        found = traced(module, given, module.axes(single=True)).module()(given)
+        found = trace(module, given, module.axes(single=True)).module()(given)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, equal_nan=True)
 
@@ -117,9 +117,9 @@ class Stubborn:
     ],
     ids=["lock", "dict-of-lists", "tuple", "refusing"],
 )
-def test_a_copy_shares_only_what_cannot_be_copied(kept: Callable[[], Any]) -> None:
+def test_a_copy_shares_only_what_cannot_be_copied(cache_path: Callable[[], Any]) -> None:
     network: Any = Net()
-    network.kept = kept()
+    network.kept = cache_path()
     weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     model = AdaptiveModel(network, "tent", lr=0.1)
     assert torch.allclose(model(images()), AdaptiveModel(Net(), "tent", lr=0.1)(images()), atol=1e-6)

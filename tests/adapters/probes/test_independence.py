@@ -60,7 +60,7 @@ class Half(Tiny):
 @pytest.mark.parametrize("kind", [Sorted, Reversed, Centred, Whitened, Ranked])
 def test_images_that_depend_on_others_are_refused(kind: type[Tiny], dtype: torch.dtype) -> None:
     model = AdaptiveModel(seeded(kind), prepare=lambda x: x / 255 if x.dtype == torch.uint8 else x)
-    with pytest.raises(UnsupportedModelError, match="treats an image otherwise where others are beside it"):
+    with pytest.raises(UnsupportedModelError, match="output for an image depends on the other images"):
         model.warm_up(images(1).abs().mul(50).to(dtype))
     assert not model.memories()
 

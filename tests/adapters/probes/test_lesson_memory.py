@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, Key, Lesson, Request, strategy
-from adapters.engine.lessons import groups
-from adapters.probes.lesson_memory import LessonMemory, kept_bytes
+from adapters.engine.lessons import group_lessons
+from adapters.probes.lesson_memory import LessonMemory, saved_bytes
 
 
 class Net(nn.Module):
@@ -35,7 +35,7 @@ def made(side: int = 8, name: str = "tent") -> AdaptiveModel:
 def test_what_is_kept_grows_with_the_picture_and_is_at_least_the_maps(side: int) -> None:
     model = made(side)
     maps = 2 * 4 * side * side * 4
-    kept = kept_bytes(model._hosted, torch.rand(1, 3, side, side))
+    kept = saved_bytes(model._hosted, torch.rand(1, 3, side, side))
     assert maps <= kept <= 4 * maps + 2000
     assert model.lessons.per_image == 3 * kept // 2
 
@@ -99,9 +99,9 @@ def test_lessons_share_a_forward_as_far_as_the_bound_allows() -> None:
     model = made()
     requests = [Request(torch.rand(count, 3, 8, 8), f"s{i}") for i, count in enumerate((3, 2, 4, 9, 1))]
     outcome = model.run(requests, {})
-    sizes = [[len(one.images) for one in group.values()] for group in groups(outcome.lessons, 5)]
+    sizes = [[len(one.images) for one in group.values()] for group in group_lessons(outcome.lessons, 5)]
     assert sizes == [[3, 2], [4], [9], [1]]
-    assert [len(group) for group in groups(outcome.lessons)] == [5]
+    assert [len(group) for group in group_lessons(outcome.lessons)] == [5]
 
 
 def test_a_bound_changes_how_much_is_kept_at_once_and_not_what_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
