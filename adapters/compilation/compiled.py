@@ -89,9 +89,8 @@ class CompiledForwards:
         logits, moments, statistics, rows, far = graph.graph((images, *inputs))
         count = len(plan.groups[0].keys)
         none = logits.new_empty(len(logits), 0)
-        return ForwardOutput(
-            logits, FirstSite(graph.site, moments, statistics, graph.pixels), [rows[:count]], none, far
-        )
+        first = FirstSite(graph.site, moments, statistics, graph.pixels)
+        return ForwardOutput(logits, first, [rows[:count]], none, far)
 
     def make_all(self, image: Tensor) -> None:
         """Make every graph there can be for images like ``image`` ``[1, ...]``, and none afterwards."""
@@ -191,11 +190,9 @@ class CompiledForwards:
 
 def _compare(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     """Refuse a graph with other outputs, as where operations were chosen by the numbers of an example."""
-    for output, reference in zip(outputs, expected, strict=True):
-        scale = max(1.0, float(reference.abs().max())) if reference.numel() else 1.0
-        if output.shape != reference.shape or not torch.allclose(
-            output / scale, reference / scale, rtol=0.0, atol=TOLERANCE
-        ):
+    for output, target in zip(outputs, expected, strict=True):
+        scale = max(1.0, float(target.abs().max())) if target.numel() else 1.0
+        if output.shape != target.shape or not torch.allclose(output / scale, target / scale, rtol=0.0, atol=TOLERANCE):
             raise ValueError(
                 "the graph's answers differ from the eager ones: it fits the sizes it was traced with only"
             )

@@ -34,8 +34,8 @@ class TraceInfo:
 class ExportableForward(nn.Module):
     """Images and inputs of steps to the network's output, what the first site showed and used, new states, distances.
 
-    The last are those of images from the trained statistics, see `adapters.engine.outliers`. Tracing leaves in ``trace_info``
-    what `adapters.engine.drift.FirstSite` holds beside the numbers.
+    The last are those of images from the trained statistics, see `adapters.engine.outliers`. Tracing leaves in
+    ``trace_info`` what `adapters.engine.drift.FirstSite` holds beside the numbers.
     """
 
     def __init__(self, network: nn.Module, sites: Sites) -> None:

@@ -113,8 +113,8 @@ def steps(
 ) -> tuple[Statistics, State]:
     """Step each of ``streams`` streams, once in each round; the statistics have one row per image.
 
-    ``moments`` hold those of all images, round by round and stream by stream, the same number of each. States have an axis
-    for streams in front, unless ``streams`` is None: then there is one.
+    ``moments`` hold those of all images, round by round and stream by stream, the same number of each. States have a
+    leading axis for streams, unless ``streams`` is None: then there is one.
     """
     step: Step = adapter.step
     queue: Step | None = getattr(adapter, "queue", None)

@@ -36,7 +36,7 @@ def in_place_layers(network: nn.Module) -> frozenset[str]:
     That holds if the network can be traced by ``torch.fx``, which fails where operations depend on the input, if the
     input was made by an operation that returns a new tensor, if every call of the layer is its only reader, and if
     neither hooks nor attributes that change could make a difference. What tracing cannot see, code that keeps a tensor
-    elsewhere or treats tensors otherwise than what stands for them in a trace, a real forward has to show: see `ReadWatch`.
+    elsewhere or treats tensors otherwise than what stands for them in a trace, a real forward shows: see `ReadWatch`.
     """
     if _has_global_hooks() or any(_is_hooked(module) for module in network.modules()):
         return frozenset()
@@ -132,12 +132,11 @@ def _has_global_hooks() -> bool:
 
 def _attributes(module: nn.Module) -> list[tuple[str, int, int | None]]:
     """Return a module's attributes, as far as they show: the identities of objects, and their lengths."""
-    sized = {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, Sized) and not isinstance(value, fx.Proxy)
-    }
-    return [(name, id(value), len(sized[name]) if name in sized else None) for name, value in vars(module).items()]
+
+    def length(value: object) -> int | None:
+        return len(value) if isinstance(value, Sized) and not isinstance(value, fx.Proxy) else None
+
+    return [(name, id(value), length(value)) for name, value in vars(module).items()]
 
 
 def _skeleton(network: nn.Module) -> nn.Module:

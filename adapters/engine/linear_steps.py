@@ -48,7 +48,7 @@ class MixingWeights(NamedTuple):
 def mixing_weights(
     requests: tuple[LinearRequest, ...], streams: int, pixels: int, slots: int | None = None, rows: int | None = None
 ) -> MixingWeights:
-    """Return the weights at sites with that many positions per image, with ``slots`` for requests and ``rows`` for states.
+    """Return the weights at sites with that many positions per image, for ``slots`` requests and ``rows`` of states.
 
     Requests of one stream are followed in their order: what a later one continues is itself a sum of the earlier ones.
     A stream's state after request i holds request j with weight ``pace_j`` times the product of ``1 - pace_l`` over
@@ -110,9 +110,9 @@ def pool(moments: Tensor, pooling: Pooling) -> Tensor:
     channels = moments.shape[1] // 2
     pooled = pooling.share @ moments
     mean, within = pooled.chunk(2, 1)
-    own = mean if mean.shape[0] == 1 else mean.index_select(0, pooling.request)
+    request_mean = mean if mean.shape[0] == 1 else mean.index_select(0, pooling.request)
     # The centred form: the difference of squares cancels when the mean is large beside the deviation.
-    between = pooling.share @ (moments[:, :channels] - own).square()
+    between = pooling.share @ (moments[:, :channels] - request_mean).square()
     return torch.cat([mean, within + between], 1)
 
 
@@ -147,7 +147,7 @@ def linear_inputs(requests: Sequence[LinearRequest], rows: Tensor) -> LinearInpu
 
 
 def padded(requests: Sequence[LinearRequest], rows: Tensor, width: int) -> LinearInputs:
-    """Return the same inputs with all that may be there, and at least two requests and streams, unless all is a single image.
+    """Return the inputs with all optional parts, and at least two requests and streams, unless all is a single image.
 
     Compilers treat the number one, and what is missing, as cases of their own: so two graphs fit everything. What is
     added weighs nothing. ``width`` is the size of a row, also where there are none.

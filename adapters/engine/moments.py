@@ -103,8 +103,8 @@ class Affine(NamedTuple):
 def normalize(x: Tensor, statistics: Statistics, affine: Affine, *, in_place: bool = False) -> Tensor:
     """Return ``weight (x - mean) / sqrt(var + eps) + bias``, computed in float32, of the type of ``x``.
 
-    ``statistics`` hold one row per image or a single row. With ``in_place`` a float32 ``x`` is written over: a new tensor of
-    that size costs more than the arithmetic.
+    ``statistics`` hold one row per image or a single row. With ``in_place`` a float32 ``x`` is written over: a new
+    tensor of that size costs more than the arithmetic.
     """
     is_uniform = statistics.mean.numel() == x.shape[1] and (affine.weight is None or affine.weight.dim() == 1)
     if is_uniform and _small(x):

@@ -18,7 +18,7 @@ from adapters.errors import UnsupportedModelError
 def prepare_network(
     model: nn.Module, device: torch.device | None, dtype: torch.dtype | None, *, copied: bool
 ) -> nn.Module:
-    """Return the network in ``eval()``, without gradients and not compiled by others, its weights with channels innermost.
+    """Return the network in ``eval()``, without gradients and not compiled, its weights in channels-last memory.
 
     ``dtype`` is the type of weights and activations; BatchNorm layers keep float32, for their numbers are few and what
     they compute is not.

@@ -39,8 +39,8 @@ def check_independence(context: LearningContext, image: Tensor) -> None:
         location = _difference(combined, {name: torch.cat([part[name] for part in expected]) for name in combined})
         if location is not None:
             raise UnsupportedModelError(
-                f"the network's output for an image depends on the other images in its batch (first seen at {location}): "
-                "its forward mixes or reorders images, so streams could not share it; take batch statistics without "
+                f"the network's output for an image depends on the other images in its batch (at {location}): its "
+                "forward mixes or reorders images, so streams could not share it; take batch statistics without "
                 "BatchNorm layers, sorting and the like out of its forward"
             )
 

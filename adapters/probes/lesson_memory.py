@@ -41,7 +41,7 @@ class LessonMemory:
         self.together = max(1, limit_bytes // self.per_image) if self.per_image else UNBOUNDED
 
     def images_of(self, strategy: Strategy, images: int) -> int:
-        """Return the most images that a forward of a lesson from a request of so many can have; 0 where nothing learns."""
+        """Return the most images of a forward in a lesson from a request of so many; 0 where nothing learns."""
         learner = learner_of(strategy)
         if learner is None:
             return 0
@@ -59,7 +59,7 @@ class LessonMemory:
 
 
 def saved_bytes(context: LearningContext, images: Tensor) -> int:
-    """Return the bytes saved for the backward pass, per image like those of ``images`` ``[n, ...]``; 0 where none passes.
+    """Return the bytes saved for the backward pass, per image like ``images`` ``[n, ...]``; 0 where no gradient passes.
 
     Counted in one forward of two images normalized by their own statistics, as tent and its kin do: every storage that
     autograd keeps, once, but for the network's own.
@@ -78,9 +78,8 @@ def saved_bytes(context: LearningContext, images: Tensor) -> int:
         affine = torch.zeros(context.affine_layout.size, device=context.sites[0].mean.device, requires_grad=True)
         try:
             with torch.autograd.graph.saved_tensors_hooks(keep, _identity):
-                logits, _ = DifferentiableNetwork(context, adapter)(
-                    two_images(images), context.layout_of(adapter).row, affine
-                )
+                network, row = DifferentiableNetwork(context, adapter), context.layout_of(adapter).row
+                logits, _ = network(two_images(images), row, affine)
         except Exception:  # why no gradient passes is for `adapters.probes.reach` to say
             return 0
         # Storages stay where they are for as long as the graph does: no address was counted twice.

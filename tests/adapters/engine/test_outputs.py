@@ -117,9 +117,9 @@ class Stubborn:
     ],
     ids=["lock", "dict-of-lists", "tuple", "refusing"],
 )
-def test_a_copy_shares_only_what_cannot_be_copied(cache_path: Callable[[], Any]) -> None:
+def test_a_copy_shares_only_what_cannot_be_copied(kept: Callable[[], Any]) -> None:
     network: Any = Net()
-    network.kept = cache_path()
+    network.kept = kept()
     weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     model = AdaptiveModel(network, "tent", lr=0.1)
     assert torch.allclose(model(images()), AdaptiveModel(Net(), "tent", lr=0.1)(images()), atol=1e-6)
