@@ -174,9 +174,8 @@ def _vmapped(adapter: AnyAdapter, pixels: int) -> Step:
             results, new_states = adapter.step(site, _like(states, fields), Moments(mean, var, pixels))
             return tuple(results), tuple(new_states)
 
-        statistics, new_states = torch.func.vmap(step, in_dims=(0 if states else None, 0, 0))(
-            tuple(states), moments.mean, moments.var
-        )
+        mapped = torch.func.vmap(step, in_dims=(0 if states else None, 0, 0))
+        statistics, new_states = mapped(tuple(states), moments.mean, moments.var)
         return Statistics(*statistics), _like(states, new_states)
 
     return batched
@@ -184,9 +183,8 @@ def _vmapped(adapter: AnyAdapter, pixels: int) -> Step:
 
 def _per_image(statistics: Statistics, like: Tensor) -> Statistics:
     """Expand statistics ``[..., C]`` or ``[..., n, C]`` to one row per image, where ``like`` is ``[..., n, C]``."""
-    return Statistics(
-        *(part if part.dim() == like.dim() else part.unsqueeze(-2).expand(like.shape) for part in statistics)
-    )
+    rows = (part if part.dim() == like.dim() else part.unsqueeze(-2).expand(like.shape) for part in statistics)
+    return Statistics(*rows)
 
 
 def _like(like: State, fields: Sequence[Tensor]) -> State:

@@ -63,10 +63,9 @@ def mixing_weights(
     holder = torch.cat([stream[:, 0], torch.arange(streams)])
     since = torch.cat([order, torch.full((streams,), -1)])
     touches = (stream == holder) & (order[:, None] > since) & (stream >= 0)
-    remaining = torch.where(touches, 1.0 - pace[:, None], 1.0).cumprod(0) * torch.cat([pace, torch.ones(streams)])
-    old_shares = torch.cat(
-        [remaining.new_ones(1, real + streams) * torch.cat([pace, torch.ones(streams)]), remaining[:-1]]
-    )
+    initial = torch.cat([pace, torch.ones(streams)])
+    remaining = torch.where(touches, 1.0 - pace[:, None], 1.0).cumprod(0) * initial
+    old_shares = torch.cat([remaining.new_ones(1, real + streams) * initial, remaining[:-1]])
     columns = torch.cat([order, slots + torch.arange(streams)])
     weights = torch.zeros(slots + rows, slots + rows + 1)
     remembered = torch.tensor([step.remembered for step in steps])[:, None]

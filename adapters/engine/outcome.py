@@ -58,21 +58,17 @@ def to_outcome(plan: Plan, output: ForwardOutput, reading: Reading, memories: Me
             finite = all(finite_rows(logits)) and all_finite(*chain(*corrections.of(request.key)))
         updated = request.update and finite
         steps[request.key] += updated
-        answers.append(
-            Answer(
-                logits, *readings[index], steps[request.key], updated, finite, plan.outliers[index], plan.weights[index]
-            )
-        )
+        shares = plan.outliers[index], plan.weights[index]
+        answers.append(Answer(logits, *readings[index], steps[request.key], updated, finite, *shares))
     if not all(answer.finite for answer in answers):
         return Outcome(answers, {}, output.adapt_s)
     rows_by_key = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
     new_rows = {request.key: rows_by_key.get(request.key, NO_STATE) for request in plan.requests if request.update}
+    evidence = reading.evidence
     if corrections is None:
-        new_memories = {key: Memory(row, steps[key], (), reading.evidence[key]) for key, row in new_rows.items()}
+        new_memories = {key: Memory(row, steps[key], (), evidence[key]) for key, row in new_rows.items()}
         return Outcome(answers, new_memories, output.adapt_s)
-    new_memories = {
-        key: Memory(row, steps[key], corrections.of(key), reading.evidence[key]) for key, row in new_rows.items()
-    }
+    new_memories = {key: Memory(row, steps[key], corrections.of(key), evidence[key]) for key, row in new_rows.items()}
     return Outcome(answers, new_memories, output.adapt_s, _lessons(plan, output, new_memories))
 
 
@@ -83,9 +79,8 @@ def _lessons(plan: Plan, output: ForwardOutput, new_memories: Memories) -> dict[
         if request.learns:
             # A copy: what is given may be written over by the commit.
             old_row = plan.old_row(request.key).clone()
-            lessons[request.key] = Lesson(
-                request.pixels, output.logits[images].float(), old_row, new_memories[request.key].row
-            )
+            new_row, logits = new_memories[request.key].row, output.logits[images].float()
+            lessons[request.key] = Lesson(request.pixels, logits, old_row, new_row)
     return lessons
 
 

@@ -36,7 +36,7 @@ class After(nn.BatchNorm2d):
         return (normal + self.bias[:, None, None]) * self.weight[:, None, None]
 
 
-class DirectCalls(nn.BatchNorm2d):
+class Direct(nn.BatchNorm2d):
     """Calls the function behind ``F.batch_norm``."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ NETS: dict[str, Callable[[], nn.Sequential]] = {
     "PlusOne": lambda: nn.Sequential(PlusOne(3)),
     "Positive": lambda: nn.Sequential(Positive(3)),
     "After": lambda: nn.Sequential(After(3)),
-    "Direct": lambda: nn.Sequential(DirectCalls(3)),
+    "Direct": lambda: nn.Sequential(Direct(3)),
     "shared": shared_statistics,
 }
 
