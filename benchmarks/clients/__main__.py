@@ -69,10 +69,10 @@ def trying(client: Guest, url: str, folder: Path) -> Iterator[Call]:
         return
     command = [str(python), *program(client), url]
     # The server is on this machine, whatever proxy leads elsewhere.
-    known = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": HOST, "no_proxy": HOST}
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": HOST, "no_proxy": HOST}
     # A file, not a pipe: nobody reads it meanwhile.
     with tempfile.TemporaryFile("w+") as log:
-        child = subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=log, text=True)
+        child = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=log, text=True)
         with child as process, _ended_in_time(process):
             for line in process.stdout or ():
                 yield Call(**json.loads(line))
@@ -84,13 +84,13 @@ def trying(client: Guest, url: str, folder: Path) -> Iterator[Call]:
 
 def tried(clients: Sequence[Guest], url: str, folder: Path) -> list[tuple[Guest, Call]]:
     """Try every call of these clients; each is told on standard error."""
-    found = []
+    calls = []
     for client in clients:
         print(f"{version(client)}: starting, or installing into {folder}", file=sys.stderr)
         for call in trying(client, url, folder):
             print(f"{version(client)}: {call.name}: {_word(call)}", file=sys.stderr)
-            found.append((client, call))
-    return found
+            calls.append((client, call))
+    return calls
 
 
 def version(client: Guest) -> str:
@@ -98,46 +98,46 @@ def version(client: Guest) -> str:
     return f"{client.title} {client.requirements[0].partition('==')[2]}"
 
 
-def table(found: Sequence[tuple[Guest, Call]]) -> str:
+def table(calls: Sequence[tuple[Guest, Call]]) -> str:
     """Every call, whether it passed, and what came or why not, as Markdown."""
     lines = ["| client | call | | what came |", "| --- | --- | --- | --- |"]
-    for client, call in found:
-        said = " ".join(call.what.split()).replace("|", "\\|")
-        lines.append(f"| {version(client)} | {call.name} | {_word(call)} | {said} |")
+    for client, call in calls:
+        detail = " ".join(call.detail.split()).replace("|", "\\|")
+        lines.append(f"| {version(client)} | {call.name} | {_word(call)} | {detail} |")
     return "\n".join(lines) + "\n"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    cli = argparse.ArgumentParser(
         prog="python -m benchmarks.clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [client.name for client in CLIENTS]
-    made.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {' '.join(names)}")
-    made.add_argument("--url", help="of a server that runs already (by default one is started)")
-    made.add_argument(
+    cli.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {' '.join(names)}")
+    cli.add_argument("--url", help="of a server that runs already (by default one is started)")
+    cli.add_argument(
         "--peers", type=Path, default=CACHE, metavar="FOLDER", help="of the clients' environments (%(default)s)"
     )
-    made.add_argument("--out", type=Path, metavar="FILE", help="write the page with the table there")
-    return made
+    cli.add_argument("--out", type=Path, metavar="FILE", help="write the page with the table there")
+    return cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the clients; the exit status."""
-    given = parser().parse_args(arguments)
-    clients = [client for client in CLIENTS if client.name in given.only]
+    options = parser().parse_args(arguments)
+    clients = [client for client in CLIENTS if client.name in options.only]
     try:
-        with nullcontext(given.url.rstrip("/")) if given.url else _renorm() as url:
-            found = tried(clients, url, given.peers)
+        with nullcontext(options.url.rstrip("/")) if options.url else _renorm() as url:
+            calls = tried(clients, url, options.peers)
     except LoadError as error:
         print(f"clients: {error}", file=sys.stderr)
         return 1
-    passed = sum(call.passed for _, call in found)
-    print(f"\n{table(found)}\n{passed} of {len(found)} calls passed.")
-    if given.out is not None:
-        given.out.write_text(PAGE.format(table=table(found), passed=passed, tried=len(found)), encoding="utf-8")
-        print(f"wrote {given.out}")
-    return 0 if passed == len(found) else 1
+    passed = sum(call.passed for _, call in calls)
+    print(f"\n{table(calls)}\n{passed} of {len(calls)} calls passed.")
+    if options.out is not None:
+        options.out.write_text(PAGE.format(table=table(calls), passed=passed, tried=len(calls)), encoding="utf-8")
+        print(f"wrote {options.out}")
+    return 0 if passed == len(calls) else 1
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Call(NamedTuple):
 
     name: str
     passed: bool
-    what: str
+    detail: str
 
 
 class DiffersError(Exception):
@@ -63,11 +63,11 @@ class Server:
         form = {"stream": stream, "top_k": str(len(self.classes))}
         answer = self.request("POST", "/v1/predict", files=[("files", file) for file in files], data=form)
         images = answer.raise_for_status().json()["predictions"]
-        ranked = [{one["index"]: one["probability"] for one in image["top_k"]} for image in images]
+        ranked = [{entry["index"]: entry["probability"] for entry in image["top_k"]} for image in images]
         return np.array([[image[index] for index in range(len(self.classes))] for image in ranked], np.float32)
 
     def input(self, files: Sequence[bytes]) -> NDArray[np.float32]:
-        """What the network itself takes: float32 [n, 3, size, size]."""
+        """Return the input of the network itself: float32 [n, 3, size, size]."""
         normal = (pixels(files).astype(np.float32) / 255 - self.mean) / self.std
         return np.ascontiguousarray(normal.transpose(0, 3, 1, 2), dtype=np.float32)
 
@@ -85,7 +85,7 @@ class Server:
             pydantic.ValidationError: it is not what the model describes.
         """
         answer = self.request(method, path, **options)
-        same(answer.status_code, status)
+        check_equal(answer.status_code, status)
         kind.model_validate_json(answer.content)
         return f"{status}, as described"
 
@@ -95,47 +95,47 @@ def pixels(files: Sequence[bytes]) -> NDArray[np.uint8]:
     return np.stack([np.asarray(Image.open(BytesIO(file)).convert("RGB")) for file in files])
 
 
-def fresh() -> str:
+def new_stream() -> str:
     """The name of a stream that the server has never met."""
     return f"clients-{uuid4().hex}"
 
 
-def equal(found: Any, expected: NDArray[np.float32]) -> str:
-    """How far two answers are apart, at most.
+def check_close(answer: Any, expected: NDArray[np.float32]) -> str:
+    """Check that an answer is that of the server's own interface, but for rounding.
 
     Raises:
         DiffersError: in shape, or by more than rounding explains.
     """
-    array = np.asarray(found, dtype=np.float32)
+    array = np.asarray(answer, dtype=np.float32)
     if array.shape != expected.shape:
         raise DiffersError(f"the answer has shape {list(array.shape)}, that of POST /v1/predict {list(expected.shape)}")
-    apart = float(np.abs(array - expected).max())
+    difference = float(np.abs(array - expected).max())
     # Asked this way round, because nothing is below NaN.
-    if not apart <= TOLERANCE:
-        raise DiffersError(f"off by {apart:.2g} from POST /v1/predict")
+    if not difference <= TOLERANCE:
+        raise DiffersError(f"off by {difference:.2g} from POST /v1/predict")
     return "as POST /v1/predict"
 
 
-def same(found: object, expected: object) -> str:
-    """What was found, in words.
+def check_equal(value: object, expected: object) -> str:
+    """Check that a value is the expected one, and return it in words.
 
     Raises:
         DiffersError: it is not what was expected.
     """
-    if found != expected:
-        raise DiffersError(f"{found!r} instead of {expected!r}")
-    return repr(found)
+    if value != expected:
+        raise DiffersError(f"{value!r} instead of {expected!r}")
+    return repr(value)
 
 
-def told(found: str, expected: str) -> str:
-    """What the user of a client is told, which holds the server's words.
+def check_message(message: str, expected: str) -> str:
+    """Check that the message of a client holds the server's words, and return it.
 
     Raises:
         DiffersError: they are not in what the client says.
     """
-    if expected not in found:
-        raise DiffersError(f"the client says {found!r}; the server had said {expected!r}")
-    return f"says: {found}"
+    if expected not in message:
+        raise DiffersError(f"the client says {message!r}; the server had said {expected!r}")
+    return f"says: {message}"
 
 
 def report(calls: Mapping[str, Callable[[], str]]) -> None:

@@ -21,7 +21,16 @@ from kserve.protocol.infer_type import RequestedOutput
 from kserve.protocol.rest import v2_datamodels as types
 from numpy.typing import NDArray
 
-from benchmarks.clients.calls import PICTURES, Server, equal, fresh, pixels, report, same, told
+from benchmarks.clients.calls import (
+    PICTURES,
+    Server,
+    check_close,
+    check_equal,
+    check_message,
+    new_stream,
+    pixels,
+    report,
+)
 
 
 class Tensor(NamedTuple):
@@ -33,9 +42,9 @@ class Tensor(NamedTuple):
 
     def input(self, binary: bool) -> Any:
         """The client's own object."""
-        made = InferInput(self.name, list(self.data.shape), self.datatype)
-        made.set_data_from_numpy(self.data, binary_data=binary)
-        return made
+        tensor = InferInput(self.name, list(self.data.shape), self.datatype)
+        tensor.set_data_from_numpy(self.data, binary_data=binary)
+        return tensor
 
 
 class KServe:
@@ -66,43 +75,43 @@ class KServe:
         self.loop.run(self.client.close())
 
 
-def alike(client: KServe, tensor: Tensor, files: Sequence[bytes], *, binary: bool) -> str:
+def check_inference(client: KServe, tensor: Tensor, files: Sequence[bytes], *, binary: bool) -> str:
     """One request for a new stream, answered as the server's own interface answers the same files."""
-    answer = client.infer(tensor, fresh(), binary=binary)
-    expected = client.server.predicted(files, fresh())
+    answer = client.infer(tensor, new_stream(), binary=binary)
+    expected = client.server.predicted(files, new_stream())
     labels = [client.server.classes[best] for best in expected.argmax(1)]
-    same([_text(label) for label in answer.get_output_by_name("label").as_numpy()], labels)
-    return f"{', '.join(labels)}; {equal(answer.get_output_by_name('probabilities').as_numpy(), expected)}"
+    check_equal([_text(label) for label in answer.get_output_by_name("label").as_numpy()], labels)
+    return f"{', '.join(labels)}; {check_close(answer.get_output_by_name('probabilities').as_numpy(), expected)}"
 
 
-def sequence(client: KServe) -> str:
+def check_sequence(client: KServe) -> str:
     """Two requests of one stream: the second is its second step, and answered as such."""
     tensors = [Tensor("image", "UINT8", pixels([file])) for file in PICTURES]
-    stream, ours = fresh(), fresh()
+    stream, reference = new_stream(), new_stream()
     answers = [client.infer(tensor, stream, binary=True) for tensor in tensors]
-    expected = [client.server.predicted([file], ours) for file in PICTURES]
+    expected = [client.server.predicted([file], reference) for file in PICTURES]
     for answer, numbers in zip(answers, expected, strict=True):
-        equal(answer.get_output_by_name("probabilities").as_numpy(), numbers)
-    same([answer.parameters["renorm_step"] for answer in answers], [1, 2])
+        check_close(answer.get_output_by_name("probabilities").as_numpy(), numbers)
+    check_equal([answer.parameters["renorm_step"] for answer in answers], [1, 2])
     return "steps 1 and 2; as POST /v1/predict"
 
 
-def refused(client: KServe, tensor: Tensor, words: str, model: str | None = None) -> str:
+def check_refusal(client: KServe, tensor: Tensor, words: str, model: str | None = None) -> str:
     """A request that the server refuses: the client's error holds the server's words."""
     try:
-        client.infer(tensor, fresh(), model=model)
+        client.infer(tensor, new_stream(), model=model)
     except Exception as error:
-        return told(str(error).partition(" for url ")[0], words)
-    return same("answered", "refused")
+        return check_message(str(error).partition(" for url ")[0], words)
+    return check_equal("answered", "refused")
 
 
 def questions(client: KServe) -> Mapping[str, Callable[[], str]]:
     """Is it well?"""
     return {
-        "is_server_live": lambda: same(client.ask("is_server_live"), True),
-        "is_server_ready": lambda: same(client.ask("is_server_ready"), True),
-        "is_model_ready": lambda: same(client.ask("is_model_ready", model_name=client.server.model), True),
-        "is_model_ready, a model that is not hosted": lambda: same(
+        "is_server_live": lambda: check_equal(client.ask("is_server_live"), True),
+        "is_server_ready": lambda: check_equal(client.ask("is_server_ready"), True),
+        "is_model_ready": lambda: check_equal(client.ask("is_model_ready", model_name=client.server.model), True),
+        "is_model_ready, a model that is not hosted": lambda: check_equal(
             client.ask("is_model_ready", model_name="other"), False
         ),
     }
@@ -110,22 +119,24 @@ def questions(client: KServe) -> Mapping[str, Callable[[], str]]:
 
 def inferences(client: KServe) -> Mapping[str, Callable[[], str]]:
     """Requests in every form, and what becomes of impossible ones."""
-    files, one = PICTURES, PICTURES[:1]
-    numbers = Tensor("input", "FP32", client.server.input(one))
-    both = Tensor("image", "UINT8", pixels(files))
+    files, single = PICTURES, PICTURES[:1]
+    numbers = Tensor("input", "FP32", client.server.input(single))
+    pair = Tensor("image", "UINT8", pixels(files))
     # JSON has no place for bytes, so there a file is base64.
-    text = Tensor("bytes", "BYTES", np.array([base64.b64encode(one[0])], dtype=object))
-    file = Tensor("bytes", "BYTES", np.array(one, dtype=object))
+    text = Tensor("bytes", "BYTES", np.array([base64.b64encode(single[0])], dtype=object))
+    file = Tensor("bytes", "BYTES", np.array(single, dtype=object))
     wrong = Tensor("input", "FP32", np.zeros((1, 3, 8, 8), np.float32))
     return {
-        "infer, numbers as JSON": partial(alike, client, numbers, one, binary=False),
-        "infer, numbers as bytes": partial(alike, client, numbers, one, binary=True),
-        "infer, two images, pixels as bytes": partial(alike, client, both, files, binary=True),
-        "infer, a file in JSON": partial(alike, client, text, one, binary=False),
-        "infer, a file as bytes": partial(alike, client, file, one, binary=True),
-        "infer, a sequence": partial(sequence, client),
-        "infer, a wrong shape": partial(refused, client, wrong, "[n, 3, 32, 32]"),
-        "infer, a model that is not hosted": partial(refused, client, numbers, "no model 'other' is hosted", "other"),
+        "infer, numbers as JSON": partial(check_inference, client, numbers, single, binary=False),
+        "infer, numbers as bytes": partial(check_inference, client, numbers, single, binary=True),
+        "infer, two images, pixels as bytes": partial(check_inference, client, pair, files, binary=True),
+        "infer, a file in JSON": partial(check_inference, client, text, single, binary=False),
+        "infer, a file as bytes": partial(check_inference, client, file, single, binary=True),
+        "infer, a sequence": partial(check_sequence, client),
+        "infer, a wrong shape": partial(check_refusal, client, wrong, "[n, 3, 32, 32]"),
+        "infer, a model that is not hosted": partial(
+            check_refusal, client, numbers, "no model 'other' is hosted", "other"
+        ),
     }
 
 

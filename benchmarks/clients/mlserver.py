@@ -19,50 +19,52 @@ from typing import Any
 import numpy as np
 from mlserver import types
 
-from benchmarks.clients.calls import PICTURES, Server, equal, fresh, report, same, told
+from benchmarks.clients.calls import PICTURES, Server, check_close, check_equal, check_message, new_stream, report
 
 PATIENCE_S = 60
 
 
 def inferred(server: Server, *options: str, model: str | None = None) -> list[dict[str, Any]]:
-    """What ``mlserver infer`` writes for a file with one request for each picture, in the file's order.
+    """Return the answers of ``mlserver infer`` to a file with one request for each picture, in the file's order.
 
     Raises:
         subprocess.CalledProcessError: it ended with an error.
     """
     # Its own program, because it may not be on the path.
     program = str(Path(sys.executable).with_name("mlserver"))
-    where = ["--url", server.url.removeprefix("http://"), "--model-name", model or server.model]
+    target = ["--url", server.url.removeprefix("http://"), "--model-name", model or server.model]
     with tempfile.TemporaryDirectory() as folder:
         sent, written = Path(folder) / "requests.jsonl", Path(folder) / "answers.jsonl"
         sent.write_text("".join(json.dumps(server.request_body([file])) + "\n" for file in PICTURES), encoding="utf-8")
         paths = ["--input-data-path", str(sent), "--output-data-path", str(written)]
         # One worker and one try: requests of a stream are sent in order, and an error is told at once.
-        command = [program, "infer", *where, *paths, "--workers", "1", "--retries", "1", *options]
+        command = [program, "infer", *target, *paths, "--workers", "1", "--retries", "1", *options]
         subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
         answers = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
     return sorted(answers, key=lambda answer: int(answer["parameters"]["batch_index"]))
 
 
-def separately(server: Server, *options: str) -> str:
+def check_lines(server: Server, *options: str) -> str:
     """Each line a request, all of one stream: the second is answered as its second step."""
-    stream = fresh()
+    stream = new_stream()
     expected = [server.predicted([file], stream) for file in PICTURES]
-    return equal(_probabilities(inferred(server, "-H", f"X-Stream-Id: {fresh()}", *options)), np.stack(expected))
+    return check_close(
+        _probabilities(inferred(server, "-H", f"X-Stream-Id: {new_stream()}", *options)), np.stack(expected)
+    )
 
 
-def together(server: Server) -> str:
+def check_batch(server: Server) -> str:
     """Two lines in one request, whose answer the client takes apart."""
-    expected = server.predicted(PICTURES, fresh())[:, np.newaxis]
-    answers = inferred(server, "-H", f"X-Stream-Id: {fresh()}", "--batch-size", str(len(PICTURES)))
-    return equal(_probabilities(answers), expected)
+    expected = server.predicted(PICTURES, new_stream())[:, np.newaxis]
+    answers = inferred(server, "-H", f"X-Stream-Id: {new_stream()}", "--batch-size", str(len(PICTURES)))
+    return check_close(_probabilities(answers), expected)
 
 
-def refused(server: Server) -> str:
+def check_refusal(server: Server) -> str:
     """A model that is not hosted: the client writes the server's words into each line's answer."""
     answers = inferred(server, model="other")
-    same(len(answers), len(PICTURES))
-    return told(answers[0]["error"]["msg"], "no model 'other' is hosted")
+    check_equal(len(answers), len(PICTURES))
+    return check_message(answers[0]["error"]["msg"], "no model 'other' is hosted")
 
 
 def answers(server: Server) -> Mapping[str, Callable[[], str]]:
@@ -90,10 +92,10 @@ def main(url: str) -> None:
     server = Server(url)
     report(
         {
-            "mlserver infer": partial(separately, server),
-            "mlserver infer --binary-data": partial(separately, server, "--binary-data"),
-            "mlserver infer --batch-size 2": partial(together, server),
-            "mlserver infer, a model that is not hosted": partial(refused, server),
+            "mlserver infer": partial(check_lines, server),
+            "mlserver infer --binary-data": partial(check_lines, server, "--binary-data"),
+            "mlserver infer --batch-size 2": partial(check_batch, server),
+            "mlserver infer, a model that is not hosted": partial(check_refusal, server),
             **answers(server),
         }
     )
@@ -101,8 +103,8 @@ def main(url: str) -> None:
 
 def _probabilities(answers: list[dict[str, Any]]) -> list[list[list[float]]]:
     outputs = [{output["name"]: output for output in answer["outputs"]} for answer in answers]
-    found = [output["probabilities"] for output in outputs]
-    return [np.reshape(output["data"], output["shape"]).tolist() for output in found]
+    tensors = [output["probabilities"] for output in outputs]
+    return [np.reshape(output["data"], output["shape"]).tolist() for output in tensors]
 
 
 if __name__ == "__main__":

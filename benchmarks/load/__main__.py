@@ -44,7 +44,7 @@ def report(results: Results, out: Path | None) -> None:
     by_loop = [loads(results, closed=closed) for closed in (True, False) if results.loads(closed=closed)]
     for table in [*by_loop, tried(results), servers(results), targets(results)]:
         _show(table)
-    for note in [*(f"not measured: {name}: {why}" for name, why in results.notes.items()), *faults(results)]:
+    for note in [*(f"not measured: {name}: {reason}" for name, reason in results.notes.items()), *faults(results)]:
         print(note)
     if out is not None and results.rows:
         out.mkdir(parents=True, exist_ok=True)
@@ -55,73 +55,73 @@ def report(results: Results, out: Path | None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    cli = argparse.ArgumentParser(
         prog="python -m benchmarks.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--quick", action="store_true", help="one short round of few loads, peers as they run best here")
-    made.add_argument("--clients", nargs="+", type=_positive, metavar="N", help="that wait (default: 1 8 32)")
-    made.add_argument("--images", nargs="+", type=_positive, metavar="N", help="in a request (default: 1 8)")
-    made.add_argument("--rates", nargs="*", type=_positive, metavar="N", help="requests a second (default: 50 100 200)")
-    made.add_argument("--seconds", type=_seconds, metavar="S", help="of a measurement (default: 4)")
-    made.add_argument("--rounds", type=_positive, metavar="N", help="default: 3")
-    made.add_argument(
+    cli.add_argument("--quick", action="store_true", help="one short round of few loads, peers as they run best here")
+    cli.add_argument("--clients", nargs="+", type=_positive, metavar="N", help="that wait (default: 1 8 32)")
+    cli.add_argument("--images", nargs="+", type=_positive, metavar="N", help="in a request (default: 1 8)")
+    cli.add_argument("--rates", nargs="*", type=_positive, metavar="N", help="requests a second (default: 50 100 200)")
+    cli.add_argument("--seconds", type=_seconds, metavar="S", help="of a measurement (default: 4)")
+    cli.add_argument("--rounds", type=_positive, metavar="N", help="default: 3")
+    cli.add_argument(
         "--strategies", nargs="+", metavar="NAME", help="default: adabn source unmix_tns; the first is compared"
     )
-    made.add_argument(
+    cli.add_argument(
         "--threads",
         type=_positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="of the forwards of a server, shared out among its workers (default: all cores)",
     )
-    made.add_argument("--compile", action="store_true", help="run `renorm serve --compile`")
-    made.add_argument("--serve-args", default="", metavar="ARGS", help="further options of `renorm serve`")
-    made.add_argument("--format", choices=FORMATS, default="png", help="of the images (default: %(default)s)")
-    made.add_argument(
+    cli.add_argument("--compile", action="store_true", help="run `renorm serve --compile`")
+    cli.add_argument("--serve-args", default="", metavar="ARGS", help="further options of `renorm serve`")
+    cli.add_argument("--format", choices=FORMATS, default="png", help="of the images (default: %(default)s)")
+    cli.add_argument(
         "--side", type=_positive, default=32, metavar="PX", help="of the images that are sent (default: 32)"
     )
-    where = made.add_mutually_exclusive_group()
-    where.add_argument(
+    group = cli.add_mutually_exclusive_group()
+    group.add_argument(
         "--peers", type=Path, default=CACHE, metavar="FOLDER", help="of their environments (%(default)s)"
     )
-    where.add_argument("--no-peers", dest="peers", action="store_const", const=None, help="measure Renorm alone")
-    made.add_argument("--out", type=Path, metavar="FOLDER", help="write load.md, images/load.png and load.json there")
-    return made
+    group.add_argument("--no-peers", dest="peers", action="store_const", const=None, help="measure Renorm alone")
+    cli.add_argument("--out", type=Path, metavar="FOLDER", help="write load.md, images/load.png and load.json there")
+    return cli
 
 
-def planned(given: argparse.Namespace) -> Plan:
-    """What the command line asks for, the rest from one of two sets of defaults."""
-    quick: bool = given.quick
-    clients = sorted(set(given.clients or ([1, 32] if quick else [1, 8, 32])))
-    images = sorted(set(given.images or ([1] if quick else [1, 8])))
-    rates = ([50] if quick else [50, 100, 200]) if given.rates is None else given.rates
-    closed = [Load(n, each) for each in images for n in clients]
+def planned(options: argparse.Namespace) -> Plan:
+    """Return the plan of a command line; one of two sets of defaults fills it up."""
+    quick: bool = options.quick
+    clients = sorted(set(options.clients or ([1, 32] if quick else [1, 8, 32])))
+    images = sorted(set(options.images or ([1] if quick else [1, 8])))
+    rates = ([50] if quick else [50, 100, 200]) if options.rates is None else options.rates
+    closed = [Load(n, size) for size in images for n in clients]
     # Single images of the most clients are what peers are compared by, and what one stream's queue is made of.
-    many = Load(clients[-1])
-    closed += [load for load in (many, many._replace(shared=True)) if load not in closed and load.clients > 1]
+    heaviest = Load(clients[-1])
+    closed += [load for load in (heaviest, heaviest._replace(shared=True)) if load not in closed and load.clients > 1]
     return Plan(
         closed=closed,
         open=[Load(rate=rate) for rate in rates],
-        strategies=given.strategies or (["adabn"] if quick else ["adabn", "source", "unmix_tns"]),
-        seconds=given.seconds or (1.5 if quick else 4.0),
+        strategies=options.strategies or (["adabn"] if quick else ["adabn", "source", "unmix_tns"]),
+        seconds=options.seconds or (1.5 if quick else 4.0),
         warm_s=0.5 if quick else 1.0,
-        rounds=given.rounds or (1 if quick else 3),
-        threads=given.threads,
-        compiled=given.compile,
-        arguments=shlex.split(given.serve_args),
-        peers=given.peers,
+        rounds=options.rounds or (1 if quick else 3),
+        threads=options.threads,
+        compiled=options.compile,
+        arguments=shlex.split(options.serve_args),
+        peers=options.peers,
         tuned=not quick,
         idle_s=2.0 if quick else 5.0,
         blocks=3 if quick else 8,
         calls=50 if quick else 150,
-        pictures=Pictures(given.format, given.side),
+        pictures=Pictures(options.format, options.side),
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit status."""
-    given = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # Drawn seldom: the progress bar shares its cores with what is measured.
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=1) as progress:
-        run = Run(planned(given), progress)
+        run = Run(planned(options), progress)
         try:
             run.everything()
         except KeyboardInterrupt:
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except LoadError as error:
             print(f"load: {error}", file=sys.stderr)
             return 1
-    report(run.results, given.out)
+    report(run.results, options.out)
     return 0
 
 

@@ -71,10 +71,10 @@ async def _closed_loop(counting: Counting, prepared: Sequence[Sequence[bytes]]) 
         requests = prepared[i % len(prepared)]
         # Clients of one stream begin at different images of it.
         for request in cycle([*requests[i % PREPARED :], *requests[: i % PREPARED]]):
-            now = time.perf_counter()
-            if now >= counting.end:
+            timestamp = time.perf_counter()
+            if timestamp >= counting.end:
                 return
-            if not await counting.one(lines[i], request, now):
+            if not await counting.send(lines[i], request, timestamp):
                 await asyncio.sleep(RETRY_S)
 
     return await _finished([asyncio.ensure_future(client(i)) for i in range(len(lines))], counting, lines)
@@ -94,7 +94,7 @@ async def _open_loop(counting: Counting, prepared: Sequence[Sequence[bytes]]) ->
                 idle.append(Line(job.host, job.port))
                 lines.append(idle[-1])
             line = idle.pop()
-            await counting.one(line, request, due)
+            await counting.send(line, request, due)
             idle.append(line)
 
     def begin(i: int, due: float) -> None:
@@ -113,8 +113,8 @@ async def _open_loop(counting: Counting, prepared: Sequence[Sequence[bytes]]) ->
 
 async def _finished(tasks: Sequence[asyncio.Future[None]], counting: Counting, lines: Sequence[Line]) -> int:
     """Wait for the last answers and hang up; how many did not come."""
-    left = max(0.0, counting.end - time.perf_counter()) + GRACE_S
-    late = (await asyncio.wait(tasks, timeout=left))[1] if tasks else set()
+    remaining_s = max(0.0, counting.end - time.perf_counter()) + GRACE_S
+    late = (await asyncio.wait(tasks, timeout=remaining_s))[1] if tasks else set()
     for task in late:
         task.cancel()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,10 +129,10 @@ async def _finished(tasks: Sequence[asyncio.Future[None]], counting: Counting, l
 
 def _arrivals(job: Job, end: float) -> list[float]:
     """When requests are due, in the time of `time.perf_counter`: random, and the same for every server."""
-    now = time.perf_counter()
-    count = int(2 * job.load.rate * (end - now)) + 10
+    timestamp = time.perf_counter()
+    count = int(2 * job.load.rate * (end - timestamp)) + 10
     waits = np.random.default_rng(job.seed).exponential(1 / job.load.rate, count)
-    return [due for due in (now + np.cumsum(waits)).tolist() if due < end]
+    return [due for due in (timestamp + np.cumsum(waits)).tolist() if due < end]
 
 
 def _requests(job: Job, camera: int) -> list[bytes]:
@@ -145,7 +145,7 @@ def _requests(job: Job, camera: int) -> list[bytes]:
 
 
 async def _ask(host: str, port: int, dialect: Dialect, count: int) -> list[int]:
-    found: list[int] = []
+    classes: list[int] = []
     with closing(Line(host, port)) as line:
         for camera in range(4):
             for image in PLAIN.of(camera)[: count // 4]:
@@ -153,5 +153,5 @@ async def _ask(host: str, port: int, dialect: Dialect, count: int) -> list[int]:
                 fault = dialect.fault(status, body, 1)
                 if fault is not None:
                     raise ValueError(fault)
-                found += [guess.chosen for guess in dialect.guesses(body)]
-    return found
+                classes += [guess.chosen for guess in dialect.guesses(body)]
+    return classes

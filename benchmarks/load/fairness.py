@@ -1,4 +1,4 @@
-"""How long a polite stream waits beside one that floods the server, and beside the same load of many streams.
+"""Measure the waiting time of a polite stream beside one that floods the server, and beside many that send as much.
 
     python -m benchmarks.load.fairness --against ../former-checkout
 
@@ -40,7 +40,7 @@ def request(stream: str, images: int) -> bytes:
 
 async def repeat(port: int, content: bytes, pause_s: float = 0.0) -> list[float]:
     """Send the same again and again until cancelled; the seconds that each answer took."""
-    taken: list[float] = []
+    times: list[float] = []
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     with suppress(asyncio.CancelledError):
         while True:
@@ -49,28 +49,28 @@ async def repeat(port: int, content: bytes, pause_s: float = 0.0) -> list[float]
             status = await read_status(reader)
             if status != 200:
                 raise SystemExit(f"the server answers {status}")
-            taken.append(time.monotonic() - started)
+            times.append(time.monotonic() - started)
             await asyncio.sleep(pause_s)
     writer.close()
-    return taken
+    return times
 
 
 async def measure(port: int, streams: list[str], images: int, seconds: float) -> tuple[list[float], float]:
     """The polite client's times beside one client of each of ``streams``, and the images a second that those get."""
-    others = [asyncio.ensure_future(repeat(port, request(stream, images))) for stream in streams]
+    crowd = [asyncio.ensure_future(repeat(port, request(stream, images))) for stream in streams]
     await asyncio.sleep(min(2.0, seconds / 4) if streams else 0.1)
     polite = asyncio.ensure_future(repeat(port, request("polite", 1), PAUSE_S))
     await asyncio.sleep(seconds)
-    for task in (polite, *others):
+    for task in (polite, *crowd):
         task.cancel()
-    taken = await polite
-    answered = sum(len(times) for times in await asyncio.gather(*others))
+    times = await polite
+    answered = sum(len(times) for times in await asyncio.gather(*crowd))
     # The first answer may have waited for what was sent before there was anybody to share with.
-    return taken[1:], answered * images / seconds
+    return times[1:], answered * images / seconds
 
 
 def loads(clients: int) -> Iterator[tuple[str, list[str]]]:
-    """Who else sends, by the name of the load."""
+    """Yield the name of each load and the streams of the clients that cause it."""
     yield "alone", []
     yield "shared alike", [f"other-{i}" for i in range(clients)]
     yield "flood", ["flood"] * clients
@@ -94,8 +94,8 @@ def main() -> None:
             for checkout in checkouts:
                 for name, streams in loads(options.clients):
                     with served(checkout) as port:
-                        taken, rate = asyncio.run(measure(port, streams, images, options.seconds))
-                    times.setdefault((checkout, name), []).extend(taken)
+                        seconds, rate = asyncio.run(measure(port, streams, images, options.seconds))
+                    times.setdefault((checkout, name), []).extend(seconds)
                     rates.setdefault((checkout, name), []).append(rate)
         for checkout in checkouts:
             even = np.percentile(times[checkout, "shared alike"] or [np.nan], 99)

@@ -38,8 +38,8 @@ def hosting(peer: Peer, options: Options, python: Path, threads: int) -> Abstrac
         LoadError: it does not start.
     """
     threads = max(1, threads // max(1, options.workers))
-    known = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-    return started(peer.title, peer.command(python, options, threads), peer.ready, START_S, known)
+    variables = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    return started(peer.title, peer.command(python, options, threads), peer.ready, START_S, variables)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from benchmarks.load.servers import tree_cpu_s
 
 
 class Load(NamedTuple):
-    """What clients do: ``clients`` that wait, or ``rate`` requests a second that do not, of ``images`` each."""
+    """A load: ``clients`` that wait, or ``rate`` requests a second that do not, of ``images`` each."""
 
     clients: int = 1
     images: int = 1
@@ -25,9 +25,9 @@ class Load(NamedTuple):
 
     @property
     def label(self) -> str:
-        """How tables name it."""
-        who = f"{self.rate:g} requests/s" if self.rate else f"{self.clients} client{'s' * (self.clients > 1)}"
-        return f"{who} x {self.images} image{'s' * (self.images > 1)}{', one stream' * self.shared}"
+        """The name of the load in tables."""
+        senders = f"{self.rate:g} requests/s" if self.rate else f"{self.clients} client{'s' * (self.clients > 1)}"
+        return f"{senders} x {self.images} image{'s' * (self.images > 1)}{', one stream' * self.shared}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Tally:
-    """What a job found: latencies in milliseconds from when a request was due; NaN where nothing was answered.
+    """The result of a job: latencies in milliseconds from when a request was due; NaN where nothing was answered.
 
     ``cpu_ms`` is the CPU time of all the server's processes for an image. An error is anything but a plausible answer,
     and ``fault`` the first of them.
@@ -73,28 +73,28 @@ class Counting:
         self._answered, self._errors, self._fault = 0, 0, ""
         self._cpu_s: list[float] = []
 
-    async def one(self, line: Line, request: bytes, due: float) -> bool:
-        """Send a request that was due at that time of `time.perf_counter`; whether the answer was plausible."""
+    async def send(self, line: Line, request: bytes, due: float) -> bool:
+        """Send a request that was due at that time of `time.perf_counter`; return whether the answer was plausible."""
         images = self.job.load.images
         try:
             status, body = await line.ask(request)
         except OSError as error:
             self.failed(str(error) or type(error).__name__)
             return False
-        now = time.perf_counter()
+        timestamp = time.perf_counter()
         fault = self.job.dialect.fault(status, body, images)
         if fault is not None:
             self.failed(fault)
             return False
-        self._answered += images * (self.begin <= now <= self.end)
+        self._answered += images * (self.begin <= timestamp <= self.end)
         if self.begin <= due < self.end:
-            self._latencies.append(now - due)
+            self._latencies.append(timestamp - due)
         return True
 
-    def failed(self, why: str) -> None:
+    def failed(self, reason: str) -> None:
         """Count an error."""
         self._errors += 1
-        self._fault = self._fault or why
+        self._fault = self._fault or reason
 
     async def watch_cpu(self) -> None:
         """Read the server's CPU time at both ends."""
@@ -103,14 +103,14 @@ class Counting:
             self._cpu_s.append(tree_cpu_s(self.job.pid))
 
     def tally(self) -> Tally:
-        """What was found."""
+        """Return the result."""
         p50, p99 = np.percentile(self._latencies, [50, 99]) if self._latencies else (math.nan, math.nan)
-        used = self._cpu_s[1] - self._cpu_s[0]
+        cpu_s = self._cpu_s[1] - self._cpu_s[0]
         return Tally(
             images_per_s=self._answered / self.job.seconds,
             p50=1000 * float(p50),
             p99=1000 * float(p99),
-            cpu_ms=1000 * used / self._answered if self._answered else math.nan,
+            cpu_ms=1000 * cpu_s / self._answered if self._answered else math.nan,
             requests=len(self._latencies),
             errors=self._errors,
             fault=self._fault,

@@ -111,14 +111,14 @@ def main() -> None:
     for busy in (0, options.busy):
         rates: dict[Path, list[float]] = {ROOT: [], options.against: []}
         for _ in range(options.rounds):
-            for checkout, found in rates.items():
+            for checkout, samples in rates.items():
                 with served(checkout) as port:
                     asyncio.run(drive(port, options.clients, 2.0))  # warm
                     with busy_loops(busy):
-                        found.append(asyncio.run(drive(port, options.clients, options.seconds)))
-        ours, theirs = (statistics.median(found) for found in rates.values())
-        listed = "; ".join(", ".join(f"{rate:.0f}" for rate in found) for found in rates.values())
-        print(f"{busy} busy loops: {ours:.1f} images/s against {theirs:.1f}, ratio {ours / theirs:.2f} ({listed})")
+                        samples.append(asyncio.run(drive(port, options.clients, options.seconds)))
+        rate, base = (statistics.median(samples) for samples in rates.values())
+        listed = "; ".join(", ".join(f"{rate:.0f}" for rate in samples) for samples in rates.values())
+        print(f"{busy} busy loops: {rate:.1f} images/s against {base:.1f}, ratio {rate / base:.2f} ({listed})")
 
 
 if __name__ == "__main__":

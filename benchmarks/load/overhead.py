@@ -1,4 +1,4 @@
-"""What a server adds to a call: one client over HTTP, and the same work in this process, in turn.
+"""The time that a server adds to a call: one client over HTTP, and the same work in this process, in turn.
 
 Called in a process of its own, because it is the only part of the benchmark that needs torch.
 """
@@ -45,7 +45,7 @@ class Local:
 
 
 class Comparison(NamedTuple):
-    """What to compare: ``blocks`` times ``calls`` requests over HTTP, then as many in the process."""
+    """A comparison: ``blocks`` times ``calls`` requests over HTTP, then as many in the process."""
 
     host: str
     port: int
@@ -56,42 +56,42 @@ class Comparison(NamedTuple):
     calls: int
 
 
-def addition(what: Comparison) -> Addition:
-    """Measure it.
+def addition(comparison: Comparison) -> Addition:
+    """Measure the time that the server adds.
 
     Raises:
         ValueError: the server's answer is not plausible.
     """
-    torch.set_num_threads(what.threads)
-    local, images = Local(what.strategy, compiled=what.compiled), PLAIN.of(0)
-    found = Addition([], [])
+    torch.set_num_threads(comparison.threads)
+    local, images = Local(comparison.strategy, compiled=comparison.compiled), PLAIN.of(0)
+    result = Addition([], [])
     # The first block warms both and is dropped.
-    for block in range(what.blocks + 1):
-        over, without = uvloop.run(_over_http(what, images)), _in_process(what, local, images)
+    for block in range(comparison.blocks + 1):
+        over, without = uvloop.run(_over_http(comparison, images)), _in_process(comparison, local, images)
         if block:
-            found.http.append(median(over))
-            found.call.append(median(without))
-    return found
+            result.http.append(median(over))
+            result.call.append(median(without))
+    return result
 
 
-async def _over_http(what: Comparison, images: Sequence[bytes]) -> list[float]:
-    dialect, times = Dialect("renorm", "raw", what.strategy), []
-    requests = [dialect.request(f"http://{what.host}:{what.port}", [image], "alone") for image in images]
-    with closing(Line(what.host, what.port)) as line:
-        for request in islice(cycle(requests), what.calls):
-            begun = time.perf_counter()
+async def _over_http(comparison: Comparison, images: Sequence[bytes]) -> list[float]:
+    dialect, times = Dialect("renorm", "raw", comparison.strategy), []
+    requests = [dialect.request(f"http://{comparison.host}:{comparison.port}", [image], "alone") for image in images]
+    with closing(Line(comparison.host, comparison.port)) as line:
+        for request in islice(cycle(requests), comparison.calls):
+            start = time.perf_counter()
             status, body = await line.ask(request)
-            times.append(1000 * (time.perf_counter() - begun))
+            times.append(1000 * (time.perf_counter() - start))
             fault = dialect.fault(status, body, 1)
             if fault is not None:
                 raise ValueError(fault)
     return times
 
 
-def _in_process(what: Comparison, local: Local, images: Sequence[bytes]) -> list[float]:
+def _in_process(comparison: Comparison, local: Local, images: Sequence[bytes]) -> list[float]:
     times = []
-    for image in islice(cycle(images), what.calls):
-        begun = time.perf_counter()
+    for image in islice(cycle(images), comparison.calls):
+        start = time.perf_counter()
         local(image)
-        times.append(1000 * (time.perf_counter() - begun))
+        times.append(1000 * (time.perf_counter() - start))
     return times

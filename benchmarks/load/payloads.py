@@ -23,7 +23,7 @@ FORMATS = {"png": {"compress_level": 1}, "jpeg": {"quality": 90}}
 
 
 class Pictures(NamedTuple):
-    """How images are sent: ``format`` png or jpeg, enlarged to ``side`` pixels."""
+    """The encoding of the images that are sent: ``format`` png or jpeg, enlarged to ``side`` pixels."""
 
     format: str = "png"
     side: int = 32
@@ -61,7 +61,7 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How to talk to a server: ``server`` is renorm, litserve or mlserver.
+    """The form of a server's requests and answers: ``server`` is renorm, litserve or mlserver.
 
     ``body`` is ``raw`` (the image itself; several images go as a form), ``form`` (multipart) or ``json`` (base64).
     ``strategy`` is for Renorm alone.
@@ -82,7 +82,7 @@ class Dialect:
         return _wire(httpx.Request("POST", f"{url}/predict", files=_files(images)))
 
     def guesses(self, body: bytes) -> list[Guess]:
-        """What a server's answer says about each image.
+        """Return the class and probability of each image in a server's answer.
 
         Raises:
             ValueError, KeyError, TypeError: it is no such answer.
@@ -91,10 +91,10 @@ class Dialect:
         if self.server == "mlserver":
             columns = {output["name"]: output["data"] for output in answer["outputs"]}
             return [Guess(*pair) for pair in zip(columns["index"], columns["probability"], strict=True)]
-        return [Guess(one["index"], one["probability"]) for one in answer["predictions"]]
+        return [Guess(entry["index"], entry["probability"]) for entry in answer["predictions"]]
 
     def fault(self, status: int, body: bytes, images: int) -> str | None:
-        """What is wrong with an answer to a request of so many images, None where it is plausible."""
+        """Return the fault of an answer to a request of so many images, None where it is plausible."""
         if status != 200:
             return f"status {status}: {body[:300].decode(errors='replace')}"
         try:

@@ -33,9 +33,9 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
 
     def encode_response(self, output):  # type: ignore[no-untyped-def]
         """Probabilities as JSON, in the members that Renorm uses too."""
-        found = zip(*self.network.best(output), strict=True)
+        pairs = zip(*self.network.best(output), strict=True)
         classes = self.network.classes
-        return {"predictions": [{"label": classes[i], "index": i, "probability": p} for i, p in found]}
+        return {"predictions": [{"label": classes[i], "index": i, "probability": p} for i, p in pairs]}
 
     def batch(self, inputs: list[Tensor]) -> tuple[Tensor, list[int]]:
         """Many requests as one batch, and how many images each has."""
@@ -55,12 +55,12 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
 
 def main(port: str, options: str) -> None:
     """Serve until stopped."""
-    given = json.loads(options)
-    batching = {"max_batch_size": given["batch"], "batch_timeout": given["timeout"]} if given["batch"] > 1 else {}
+    params = json.loads(options)
+    batching = {"max_batch_size": params["batch"], "batch_timeout": params["timeout"]} if params["batch"] > 1 else {}
     api = Api(**batching)
-    api.threads = given["threads"]
+    api.threads = params["threads"]
     server = litserve.LitServer(
-        api, accelerator="cpu", devices=1, workers_per_device=given["workers"], fast_queue=given["zmq"]
+        api, accelerator="cpu", devices=1, workers_per_device=params["workers"], fast_queue=params["zmq"]
     )
     server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="error", access_log=False)
 

@@ -40,21 +40,21 @@ def main(port: str, options: str) -> None:
     asyncio.run(_serve(int(port), json.loads(options)))
 
 
-async def _serve(port: int, given: dict[str, Any]) -> None:
+async def _serve(port: int, params: dict[str, Any]) -> None:
     settings = mlserver.Settings(
         debug=False,
         host="127.0.0.1",
         http_port=port,
         grpc_port=_free_port(),
         metrics_endpoint=None,
-        parallel_workers=given["workers"],
+        parallel_workers=params["workers"],
     )
-    batching = {"max_batch_size": given["batch"], "max_batch_time": given["timeout"]} if given["batch"] > 1 else {}
+    batching = {"max_batch_size": params["batch"], "max_batch_time": params["timeout"]} if params["batch"] > 1 else {}
     model = mlserver.ModelSettings(
         name="network",
         # By name, because workers import it anew.
         implementation="benchmarks.load.peer_mlserver.Hosted",
-        parameters=mlserver.settings.ModelParameters(extra={"threads": given["threads"]}),
+        parameters=mlserver.settings.ModelParameters(extra={"threads": params["threads"]}),
         **batching,
     )
     await mlserver.MLServer(settings).start([model])

@@ -41,5 +41,5 @@ class Network:
 
     def best(self, probabilities: Tensor) -> tuple[list[int], list[float]]:
         """The most probable class of each image, and its probability."""
-        found = probabilities.max(1)
-        return found.indices.tolist(), found.values.tolist()
+        maxima = probabilities.max(1)
+        return maxima.indices.tolist(), maxima.values.tolist()

@@ -29,7 +29,7 @@ class Options:
 
     @property
     def label(self) -> str:
-        """How tables name it."""
+        """The name of these options in tables."""
         batching = f"batches of {self.batch} within {1000 * self.timeout:g} ms" if self.batch > 1 else "no batching"
         workers = f", {self.workers} worker{'s' * (self.workers > 1)}" if self.workers else ", in one process"
         return batching + workers + ", ZeroMQ" * self.zmq
@@ -57,9 +57,9 @@ class Peer(Guest):
         return [Dialect(self.name, body) for body in self.bodies]
 
     def command(self, python: Path, options: Options, threads: int) -> Callable[[int], list[str]]:
-        """What runs it on a port."""
-        given = json.dumps({**vars(options), "threads": threads})
-        return lambda port: [str(python), "-m", f"benchmarks.load.peer_{self.name}", str(port), given]
+        """Return a function from a port to the command that runs the peer there."""
+        params = json.dumps({**vars(options), "threads": threads})
+        return lambda port: [str(python), "-m", f"benchmarks.load.peer_{self.name}", str(port), params]
 
 
 PEERS = (
@@ -101,26 +101,26 @@ def environment(peer: Guest, folder: Path) -> Path:
     """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     home = folder / f"{peer.name}-{version}"
-    python, made = home / "bin" / "python", home / "made-of"
+    python, record = home / "bin" / "python", home / "made-of"
     host = sysconfig.get_path("purelib")
     parts = "\n".join([host, *peer.requirements])
-    if made.is_file() and made.read_text(encoding="utf-8") == parts:
+    if record.is_file() and record.read_text(encoding="utf-8") == parts:
         return python
     _run([sys.executable, "-m", "venv", "--clear", str(home)], peer)
     # Behind the peer's own packages on the path, so that those win.
     (home / "lib" / version / "site-packages" / "host.pth").write_text(host, encoding="utf-8")
     _run([str(python), "-m", "pip", "install", "--quiet", *peer.requirements], peer)
-    made.write_text(parts, encoding="utf-8")
+    record.write_text(parts, encoding="utf-8")
     return python
 
 
 def _run(command: Sequence[str], peer: Guest) -> None:
     # The project's pins are not the peers'.
-    known = {
+    variables = {
         name: value for name, value in os.environ.items() if name not in {"PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"}
     }
     try:
-        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LoadError(f"{peer.title} could not be installed: {error}") from error
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""What a run of `python -m benchmarks.load` measures."""
+"""The plan of a run of `python -m benchmarks.load`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS = "renorm"
 
 
 class Plan(NamedTuple):
-    """What to measure, and for how long."""
+    """The loads to measure, and their durations."""
 
     closed: Sequence[Load]
     open: Sequence[Load]
@@ -47,17 +47,17 @@ class Contender(NamedTuple):
     loads: Sequence[Load]
 
 
-def ours(plan: Plan, server: Server) -> list[Contender]:
+def renorm_contenders(plan: Plan, server: Server) -> list[Contender]:
     """Renorm with each strategy. Where it is compared, single images go as a form too, as other servers need them."""
-    first, *others = plan.strategies
-    every = [*plan.closed, *plan.open]
+    first, *further = plan.strategies
+    loads = [*plan.closed, *plan.open]
     return [
-        Contender(name_of(first), server, Dialect(OURS, "raw", first), every),
+        Contender(name_of(first), server, Dialect(OURS, "raw", first), loads),
         Contender(f"{name_of(first)}, form", server, Dialect(OURS, "form", first), [plan.heaviest]),
-        *(Contender(name_of(other), server, Dialect(OURS, "raw", other), plan.closed) for other in others),
+        *(Contender(name_of(strategy), server, Dialect(OURS, "raw", strategy), plan.closed) for strategy in further),
     ]
 
 
 def name_of(strategy: str) -> str:
-    """How tables name Renorm with a strategy."""
+    """Return the name of Renorm with a strategy in tables."""
     return f"{OURS} {strategy}"

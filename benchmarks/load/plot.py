@@ -25,8 +25,8 @@ PEER_COLOURS = ("#e37400", "#9aa0a6", "#d93025")
 def colours(results: Results) -> dict[str, str]:
     """A colour for each contender."""
     names = list(dict.fromkeys(row.contender for row in results.rows))
-    own, peers = [n for n in names if n.startswith(OURS)], [n for n in names if not n.startswith(OURS)]
-    chosen = {name: OURS_COLOURS[i % len(OURS_COLOURS)] for i, name in enumerate(own)}
+    renorms, peers = [n for n in names if n.startswith(OURS)], [n for n in names if not n.startswith(OURS)]
+    chosen = {name: OURS_COLOURS[i % len(OURS_COLOURS)] for i, name in enumerate(renorms)}
     return chosen | {name: PEER_COLOURS[i % len(PEER_COLOURS)] for i, name in enumerate(peers)}
 
 
@@ -65,8 +65,8 @@ def _throughput(axes: Axes, results: Results) -> None:
     for load in measured:
         rows = [row for row in results.rows if row.load == load and row.rounds]
         for row in rows:
-            known = axes.get_legend_handles_labels()[1]
-            label = row.contender if row.contender not in known else "_"
+            labels = axes.get_legend_handles_labels()[1]
+            label = row.contender if row.contender not in labels else "_"
             axes.barh(top, row.middle("images_per_s"), 0.9, color=tint[row.contender], label=label)
             top += 1
         ticks.append(top - (len(rows) + 1) / 2)
@@ -103,13 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the load.json of python -m benchmarks.load")
     parser.add_argument("out", type=Path, help="the picture: .png or .svg")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        draw(read(given.results), given.out)
+        draw(read(options.results), options.out)
     except (OSError, ValueError) as error:
         print(f"load_plot: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {given.out}")
+    print(f"wrote {options.out}")
     return 0
 
 

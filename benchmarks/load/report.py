@@ -56,10 +56,12 @@ def targets(results: Results) -> Rows:
 def loads(results: Results, *, closed: bool) -> Rows:
     """One row per load, one column per contender."""
     measured = results.loads(closed=closed)
-    found = dict.fromkeys(row.contender for row in results.rows if row.load in measured)
-    contenders = sorted(found, key=lambda name: not name.startswith(OURS))
+    names = dict.fromkeys(row.contender for row in results.rows if row.load in measured)
+    contenders = sorted(names, key=lambda name: not name.startswith(OURS))
     rows = [["load", *contenders]]
-    return rows + [[load.label, *(_cell(results.row(one, load)) for one in contenders)] for load in measured]
+    return rows + [
+        [load.label, *(_cell(results.row(contender, load)) for contender in contenders)] for load in measured
+    ]
 
 
 def servers(results: Results) -> Rows:
@@ -68,17 +70,17 @@ def servers(results: Results) -> Rows:
     for name, idle in results.idle.items():
         load, contender = results.heaviest, name_of(results.strategy) if name == OURS else name
         row = load and results.row(contender, load)
-        same = f"{100 * results.agreement[name]:.0f} %" if name in results.agreement else "-"
-        rows.append([name, f"{idle.cpu:.1f}", f"{idle.memory / 1e6:.0f}", _number(row, "cpu_ms"), same])
+        agreement = f"{100 * results.agreement[name]:.0f} %" if name in results.agreement else "-"
+        rows.append([name, f"{idle.cpu:.1f}", f"{idle.memory / 1e6:.0f}", _number(row, "cpu_ms"), agreement])
     return rows
 
 
 def tried(results: Results) -> Rows:
     """One row per way to run a peer."""
     rows = [["peer", "run with", "images as", "many clients, images/s", "one client, ms"]]
-    for one in results.tried:
-        cell = f"{one.many.images_per_s:.0f}" + _errors(one.many.errors)
-        rows.append([one.peer, one.options, one.body, cell, f"{one.one.p50:.2f}" + _errors(one.one.errors)])
+    for trial in results.tried:
+        cell = f"{trial.many.images_per_s:.0f}" + _errors(trial.many.errors)
+        rows.append([trial.peer, trial.options, trial.body, cell, f"{trial.one.p50:.2f}" + _errors(trial.one.errors)])
     return rows
 
 
@@ -106,36 +108,36 @@ def faults(results: Results) -> list[str]:
 
 
 def _added(results: Results) -> list[str]:
-    what = f"adding an idle server: one client, one image, {results.strategy}, p50 over the in-process call"
-    found, bound = results.addition, f"<= +{ADDED_MS} ms"
-    if found is None:
-        return [what, "-", bound, "not measured"]
-    return [what, f"{found.added:+.2f} ms", bound, _yes(round(found.added, 2) <= ADDED_MS)]
+    title = f"adding an idle server: one client, one image, {results.strategy}, p50 over the in-process call"
+    addition, bound = results.addition, f"<= +{ADDED_MS} ms"
+    if addition is None:
+        return [title, "-", bound, "not measured"]
+    return [title, f"{addition.added:+.2f} ms", bound, _yes(round(addition.added, 2) <= ADDED_MS)]
 
 
 def _throughputs(results: Results) -> Rows:
-    load, ours = results.heaviest, name_of(results.strategy)
+    load, renorm = results.heaviest, name_of(results.strategy)
     if load is None:
         return []
     rows = []
     for peer in ("LitServe", "MLServer"):
-        for contender in (ours, f"{ours}, form"):
+        for contender in (renorm, f"{renorm}, form"):
             ratio = results.ratio(contender, peer, load)
-            what = f"throughput at {load.clients} clients, {contender}, against {peer} without adaptation"
-            bound = f">= {THROUGHPUT:.1f}" if (contender, peer) == (ours, "LitServe") else "-"
+            title = f"throughput at {load.clients} clients, {contender}, against {peer} without adaptation"
+            bound = f">= {THROUGHPUT:.1f}" if (contender, peer) == (renorm, "LitServe") else "-"
             if ratio is None and bound != "-":
-                rows.append([what, "-", bound, "not measured"])
+                rows.append([title, "-", bound, "not measured"])
             elif ratio is not None:
                 reached = _yes(round(ratio, 2) >= THROUGHPUT) if bound != "-" else ""
-                rows.append([what, f"{ratio:.2f}", bound, reached])
+                rows.append([title, f"{ratio:.2f}", bound, reached])
     return rows
 
 
 def _idle_share(results: Results) -> list[str]:
-    found, bound = results.idle.get(OURS), f"< {IDLE_PERCENT:g} %"
-    if found is None:
+    idle, bound = results.idle.get(OURS), f"< {IDLE_PERCENT:g} %"
+    if idle is None:
         return ["idle CPU of the server", "-", bound, "not measured"]
-    return ["idle CPU of the server", f"{found.cpu:.1f} %", bound, _yes(found.cpu < IDLE_PERCENT)]
+    return ["idle CPU of the server", f"{idle.cpu:.1f} %", bound, _yes(idle.cpu < IDLE_PERCENT)]
 
 
 def _cell(row: Row | None) -> str:
@@ -156,7 +158,7 @@ def _errors(count: int) -> str:
 
 
 def _notes(results: Results) -> Sequence[str]:
-    lines = [f"- not measured: {name}: {why}\n" for name, why in results.notes.items()]
+    lines = [f"- not measured: {name}: {reason}\n" for name, reason in results.notes.items()]
     return ["".join(lines + [f"- {fault}\n" for fault in faults(results)])] if lines or faults(results) else []
 
 

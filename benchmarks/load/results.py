@@ -1,4 +1,4 @@
-"""What a run of `python -m benchmarks.load` found, as it is kept in ``load.json``."""
+"""The results of a run of `python -m benchmarks.load`, as ``load.json`` holds them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Row:
         return sum(tally.errors for tally in self.rounds)
 
 
-class Tried(NamedTuple):
+class PeerTrial(NamedTuple):
     """One way to run a peer, under the heaviest load of single images and under the lightest."""
 
     peer: str
@@ -52,7 +52,7 @@ class Idle(NamedTuple):
 
 
 class Addition(NamedTuple):
-    """What a server adds to a call: median milliseconds of each block over HTTP, and of the same work without it."""
+    """The time that a server adds: median milliseconds of each block over HTTP, and of the same work without it."""
 
     http: list[float]
     call: list[float]
@@ -70,7 +70,7 @@ class Results:
     machine: dict[str, str]
     strategy: str
     rows: list[Row] = field(default_factory=list)
-    tried: list[Tried] = field(default_factory=list)
+    tried: list[PeerTrial] = field(default_factory=list)
     idle: dict[str, Idle] = field(default_factory=dict)
     addition: Addition | None = None
     agreement: dict[str, float] = field(default_factory=dict)  # share of images answered as `source` answers them
@@ -90,20 +90,20 @@ class Results:
         single = [load for load in self.loads(closed=True) if load.images == 1 and not load.shared]
         return max(single, key=lambda load: load.clients, default=None)
 
-    def ratio(self, contender: str, other: str, load: Load) -> float | None:
-        """How many times the throughput of another: the median over rounds, where both ran under like conditions."""
-        ours, theirs = self.row(contender, load), self.row(other, load)
-        if ours is None or theirs is None:
+    def ratio(self, contender: str, reference: str, load: Load) -> float | None:
+        """Return the ratio of two throughputs: the median over rounds, where both ran under like conditions."""
+        row, reference_row = self.row(contender, load), self.row(reference, load)
+        if row is None or reference_row is None:
             return None
         # A run that was interrupted may have a round of one and not of the other.
-        pairs = list(zip(ours.rounds, theirs.rounds, strict=False))
+        pairs = list(zip(row.rounds, reference_row.rounds, strict=False))
         if not pairs or any(peer.images_per_s == 0 for _, peer in pairs):
             return None
-        return median(own.images_per_s / peer.images_per_s for own, peer in pairs)
+        return median(tally.images_per_s / peer.images_per_s for tally, peer in pairs)
 
 
 def machine(threads: int) -> dict[str, str]:
-    """What figures depend on, for people."""
+    """Return the conditions that figures depend on, for people."""
     cores = os.cpu_count()
     return {
         "machine": f"{_processor()}, {cores} cores, {platform.system()}",
@@ -120,20 +120,20 @@ def write(results: Results, path: Path) -> None:
 
 
 def read(path: Path) -> Results:
-    """What `write` wrote.
+    """Read the results that `write` wrote.
 
     Raises:
         ValueError: the file is something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["rows"] = [
-            Row(r["contender"], Load(*r["load"]), [Tally(**t) for t in r["rounds"]]) for r in found["rows"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["rows"] = [
+            Row(r["contender"], Load(*r["load"]), [Tally(**t) for t in r["rounds"]]) for r in content["rows"]
         ]
-        found["tried"] = [Tried(t[0], t[1], t[2], Tally(**t[3]), Tally(**t[4])) for t in found["tried"]]
-        found["idle"] = {name: Idle(*idle) for name, idle in found["idle"].items()}
-        found["addition"] = found["addition"] and Addition(*found["addition"])
-        return Results(**found)
+        content["tried"] = [PeerTrial(t[0], t[1], t[2], Tally(**t[3]), Tally(**t[4])) for t in content["tried"]]
+        content["idle"] = {name: Idle(*idle) for name, idle in content["idle"].items()}
+        content["addition"] = content["addition"] and Addition(*content["addition"])
+        return Results(**content)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a result of benchmarks.load: write one with python -m benchmarks.load --out FOLDER"

@@ -16,7 +16,7 @@ from benchmarks.load.job import Job, Load, Tally
 from benchmarks.load.overhead import Comparison, addition
 from benchmarks.load.payloads import Dialect
 from benchmarks.load.peers import PEERS, environment
-from benchmarks.load.plan import OURS, Contender, Plan, ours
+from benchmarks.load.plan import OURS, Contender, Plan, renorm_contenders
 from benchmarks.load.results import Idle, Results, Row, machine
 from benchmarks.load.servers import HOST, LoadError, Server, others_cpu_s
 from benchmarks.load.tuning import Best, best, likeliest, steps
@@ -35,20 +35,20 @@ class Run:
         self._task = progress.add_task("starting", total=None)
 
     def everything(self) -> None:
-        """Run it all.
+        """Run the whole plan.
 
         Raises:
             LoadError: Renorm itself cannot be measured. What is wrong with a peer becomes a note instead.
         """
         with ExitStack() as stack:
             # Processes of their own: for the clients, and for the call without a server, which needs torch.
-            fresh = get_context("spawn")
-            self._clients = stack.enter_context(ProcessPoolExecutor(1, fresh))
+            context = get_context("spawn")
+            self._clients = stack.enter_context(ProcessPoolExecutor(1, context))
             chosen = list(self._chosen())
             contenders = self._started(chosen, stack)
             self._begin(self._steps(contenders), "idle servers")
             self._idle({contender.server for contender in contenders})
-            with ProcessPoolExecutor(1, fresh) as local:
+            with ProcessPoolExecutor(1, context) as local:
                 self._add(contenders[0], local)
             self._loads(contenders)
 
@@ -64,13 +64,13 @@ class Run:
                 if not self.plan.tuned:
                     yield likeliest(peer, python)
                     continue
-                found, tried, failed = best(self.plan, peer, python, self._drive)
+                choice, tried, failed = best(self.plan, peer, python, self._drive)
             except LoadError as error:
                 self.results.notes[peer.title] = str(error)
                 continue
             self.results.tried += tried
             self.results.notes |= failed
-            yield found
+            yield choice
 
     def _started(self, chosen: Sequence[Best], stack: ExitStack) -> list[Contender]:
         """All servers, running and asleep."""
@@ -78,31 +78,31 @@ class Run:
         server = stack.enter_context(renorm(self.plan))
         expected = self._classes(server, Dialect(OURS, "raw", "source"))
         server.sleep()
-        contenders = ours(self.plan, server)
-        for one in chosen:
+        contenders = renorm_contenders(self.plan, server)
+        for choice in chosen:
             self.progress.advance(self._task)
             try:
-                contenders.append(self._peer(one, expected, stack))
+                contenders.append(self._peer(choice, expected, stack))
             except LoadError as error:
-                self.results.notes[one.peer.title] = str(error)
+                self.results.notes[choice.peer.title] = str(error)
         return contenders
 
-    def _peer(self, one: Best, expected: Sequence[int], stack: ExitStack) -> Contender:
+    def _peer(self, choice: Best, expected: Sequence[int], stack: ExitStack) -> Contender:
         """A peer, asleep, that answers as our network does without adaptation.
 
         Raises:
             LoadError: it does not start, does not answer, or hosts another network.
         """
-        title = one.peer.title
-        server = stack.enter_context(hosting(one.peer, one.options, one.python, self.plan.threads))
-        found = self._classes(server, one.dialect)
-        same = sum(a == b for a, b in zip(found, expected, strict=True)) / len(expected)
-        self.results.agreement[title] = same
+        title = choice.peer.title
+        server = stack.enter_context(hosting(choice.peer, choice.options, choice.python, self.plan.threads))
+        classes = self._classes(server, choice.dialect)
+        agreement = sum(a == b for a, b in zip(classes, expected, strict=True)) / len(expected)
+        self.results.agreement[title] = agreement
         server.sleep()
-        if same < AGREED:
-            raise LoadError(f"it answers only {100 * same:.0f} % of images as Renorm's source does")
+        if agreement < AGREED:
+            raise LoadError(f"it answers only {100 * agreement:.0f} % of images as Renorm's source does")
         loads = [load for load in (*self.plan.closed, *self.plan.open) if not load.shared]
-        return Contender(title, server, one.dialect, loads)
+        return Contender(title, server, choice.dialect, loads)
 
     def _classes(self, server: Server, dialect: Dialect) -> list[int]:
         try:
@@ -115,28 +115,30 @@ class Run:
             self._say(f"{server.title}, idle")
             with awake(server):
                 time.sleep(SETTLE_S)
-                begun, used = time.perf_counter(), server.cpu_s
+                start, previous_cpu_s = time.perf_counter(), server.cpu_s
                 time.sleep(self.plan.idle_s)
-                share = (server.cpu_s - used) / (time.perf_counter() - begun)
+                share = (server.cpu_s - previous_cpu_s) / (time.perf_counter() - start)
                 self.results.idle[server.title] = Idle(100 * share, server.memory)
             self.progress.advance(self._task)
 
     def _add(self, contender: Contender, local: ProcessPoolExecutor) -> None:
         plan, server = self.plan, contender.server
         self._say("one client, with a server and without")
-        what = Comparison(HOST, server.port, plan.strategies[0], plan.threads, plan.compiled, plan.blocks, plan.calls)
+        comparison = Comparison(
+            HOST, server.port, plan.strategies[0], plan.threads, plan.compiled, plan.blocks, plan.calls
+        )
         with awake(server):
             try:
-                self.results.addition = local.submit(addition, what).result()
+                self.results.addition = local.submit(addition, comparison).result()
             except (OSError, ValueError) as error:
                 raise LoadError(f"{server.title} does not answer: {error}") from error
         self.progress.advance(self._task)
 
     def _loads(self, contenders: Sequence[Contender]) -> None:
-        begun, others = time.perf_counter(), others_cpu_s()
+        start, previous_cpu_s = time.perf_counter(), others_cpu_s()
         for load in [*self.plan.closed, *self.plan.open]:
-            self._load(load, [one for one in contenders if load in one.loads])
-        share = (others_cpu_s() - others) / (time.perf_counter() - begun)
+            self._load(load, [contender for contender in contenders if load in contender.loads])
+        share = (others_cpu_s() - previous_cpu_s) / (time.perf_counter() - start)
         self.results.machine["other programs meanwhile"] = f"{100 * share:.0f} % of a core"
 
     def _load(self, load: Load, contenders: Sequence[Contender]) -> None:
@@ -164,8 +166,8 @@ class Run:
         measured = sum(len(contender.loads) for contender in contenders) * self.plan.rounds
         return measured + len({contender.server for contender in contenders}) + 1
 
-    def _begin(self, steps: int, what: str) -> None:
-        self.progress.reset(self._task, total=steps, description=what)
+    def _begin(self, steps: int, description: str) -> None:
+        self.progress.reset(self._task, total=steps, description=description)
 
-    def _say(self, what: str) -> None:
-        self.progress.update(self._task, description=what)
+    def _say(self, description: str) -> None:
+        self.progress.update(self._task, description=description)

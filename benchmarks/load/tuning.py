@@ -11,14 +11,14 @@ from benchmarks.load.job import Job, Load, Tally
 from benchmarks.load.payloads import Dialect
 from benchmarks.load.peers import Options, Peer
 from benchmarks.load.plan import Plan
-from benchmarks.load.results import Tried
+from benchmarks.load.results import PeerTrial
 from benchmarks.load.servers import HOST, LoadError, Server
 
 Drive = Callable[[Job], Tally]
 
 
 class Best(NamedTuple):
-    """How a peer is run and asked."""
+    """A way to run a peer and to send it images."""
 
     peer: Peer
     python: Path
@@ -27,43 +27,45 @@ class Best(NamedTuple):
 
 
 def likeliest(peer: Peer, python: Path) -> Best:
-    """What was the best where it was tried: for a quick look."""
+    """Return the way that was the best where all were tried: for a quick look."""
     return Best(peer, python, peer.options[0], peer.dialects()[0])
 
 
 def steps(peer: Peer) -> int:
-    """How many measurements finding the best takes."""
+    """Return the number of measurements that finding the best takes."""
     return 2 * len(peer.options) * len(peer.bodies)
 
 
-def best(plan: Plan, peer: Peer, python: Path, drive: Drive) -> tuple[Best, list[Tried], dict[str, str]]:
+def best(plan: Plan, peer: Peer, python: Path, drive: Drive) -> tuple[Best, list[PeerTrial], dict[str, str]]:
     """The way with the highest throughput, all that were tried, and why some could not be.
 
     Raises:
         LoadError: none works; the message says what was wrong with the last.
     """
     dialects = peer.dialects()
-    tried: list[tuple[Tried, Best]] = []
+    tried: list[tuple[PeerTrial, Best]] = []
     failed: dict[str, str] = {}
-    for one in peer.options:
+    for options in peer.options:
         try:
-            with hosting(peer, one, python, plan.threads) as server:
-                found = [_try(plan, peer, one, dialect, server, drive) for dialect in dialects]
+            with hosting(peer, options, python, plan.threads) as server:
+                trials = [_try(plan, peer, options, dialect, server, drive) for dialect in dialects]
         except LoadError as error:
-            failed[f"{peer.title}, {one.label}"] = str(error)
+            failed[f"{peer.title}, {options.label}"] = str(error)
             continue
-        tried += [(each, Best(peer, python, one, dialect)) for each, dialect in zip(found, dialects, strict=True)]
+        tried += [
+            (trial, Best(peer, python, options, dialect)) for trial, dialect in zip(trials, dialects, strict=True)
+        ]
     working = [pair for pair in tried if not pair[0].many.errors]
     if not working:
-        reasons = [each.many.fault for each, _ in tried] + list(failed.values())
+        reasons = [trial.many.fault for trial, _ in tried] + list(failed.values())
         raise LoadError(f"{peer.title} answers no load: {reasons[-1]}")
     chosen = max(working, key=lambda pair: pair[0].many.images_per_s)[1]
-    return chosen, [each for each, _ in tried], failed
+    return chosen, [trial for trial, _ in tried], failed
 
 
-def _try(plan: Plan, peer: Peer, options: Options, dialect: Dialect, server: Server, drive: Drive) -> Tried:
-    many, one = (
+def _try(plan: Plan, peer: Peer, options: Options, dialect: Dialect, server: Server, drive: Drive) -> PeerTrial:
+    heavy, light = (
         drive(Job(HOST, server.port, server.pid, dialect, load, plan.seconds, plan.warm_s, plan.pictures))
         for load in (plan.heaviest, Load())
     )
-    return Tried(peer.title, options.label, dialect.body, many, one)
+    return PeerTrial(peer.title, options.label, dialect.body, heavy, light)

@@ -25,7 +25,7 @@ class Comparison:
 
     @property
     def is_identical(self) -> bool:
-        """Whether no number, code, status or field differs."""
+        """No number, code, status or field differs."""
         return not self.differences
 
 

@@ -37,10 +37,10 @@ READING = ROOT / "benchmarks" / "results" / "reading.md"
 
 
 class Measured(NamedTuple):
-    """What there is of an evaluation."""
+    """The finished part of an evaluation."""
 
     results: list[Result]
-    kept: dict[str, str]  # its settings
+    settings: dict[str, str]  # its settings
     missing: int  # cells
 
 
@@ -60,16 +60,16 @@ def read(plans: Sequence[Plan], out: Path) -> Measured:
         ValueError: no cell is finished.
         EvaluationError: a file is broken.
     """
-    place, wanted = out / plans[0].name, cells(plans)
+    place, expected = out / plans[0].name, cells(plans)
     if not (place / MANIFEST).exists():
         raise FileNotFoundError(f"{place} holds no evaluation: leave --no-run out")
-    kept: dict[str, str] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-    folder = Folder(place, kept)
-    done = [cell for cell in wanted if folder.file(cell).exists()]
+    settings: dict[str, str] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    folder = Folder(place, settings)
+    done = [cell for cell in expected if folder.file(cell).exists()]
     if not done:
         raise ValueError(f"{place} holds no finished cell: leave --no-run out")
     results = with_speeds(map(folder.load, done), folder.speeds())
-    return Measured(results, kept, len(wanted) - len(done))
+    return Measured(results, settings, len(expected) - len(done))
 
 
 def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
@@ -82,22 +82,22 @@ def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
         MissingPackageError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
-    found = read(STUDY, out)
-    long = results_long.followed(found.results)
-    _draw(docs / "images" / "results", found.results, long, domains)
-    write_rows(docs / "results.csv", measure_all(found.results))
+    measured = read(STUDY, out)
+    long = results_long.followed(measured.results)
+    _draw(docs / "images" / "results", measured.results, long, domains)
+    write_rows(docs / "results.csv", measure_all(measured.results))
     results_long.write(docs / "results-long.csv", results_long.reaches(long))
-    told = results_page.about(found.kept, os.cpu_count() or 1, _unfinished(found))
-    (docs / "results.md").write_text(make_page(docs, told), encoding="utf-8")
+    facts = results_page.about(measured.settings, os.cpu_count() or 1, _unfinished(measured))
+    (docs / "results.md").write_text(make_page(docs, facts), encoding="utf-8")
     page = readme.read_text(encoding="utf-8")
     readme.write_text(results_readme.put(page, make_table(docs)), encoding="utf-8")
 
 
-def make_page(docs: Path, told: dict[str, str]) -> str:
+def make_page(docs: Path, facts: dict[str, str]) -> str:
     """docs/results.md of the CSV files beside it."""
     figures, long = read_csv(docs / "results.csv"), results_long.read(docs / "results-long.csv")
     choice = read_csv(docs / "results-choice.csv") if (docs / "results-choice.csv").exists() else []
-    return results_page.page(figures, long, choice, told, READING.read_text(encoding="utf-8"))
+    return results_page.page(figures, long, choice, facts, READING.read_text(encoding="utf-8"))
 
 
 def make_table(docs: Path) -> str:
@@ -109,46 +109,46 @@ def _draw(folder: Path, results: Sequence[Result], long: Sequence[Result], domai
     figures = measure_all(results)
     draw_differences(folder, summarize(figures), "overview")
     draw_reliability(folder, figures)
-    shown = [one for one in long if one.cell.strategy in results_long.DRAWN]
-    for drawn in draw_errors(folder, shown, domains):
+    drawn_results = [result for result in long if result.cell.strategy in results_long.DRAWN]
+    for drawn in draw_errors(folder, drawn_results, domains):
         shutil.move(drawn, folder / "stream.png")
 
 
-def _unfinished(found: Measured) -> str:
-    every = found.missing + len(found.results)
-    return f"{found.missing:,} of {every:,} cells are missing" if found.missing else ""
+def _unfinished(measured: Measured) -> str:
+    total = measured.missing + len(measured.results)
+    return f"{measured.missing:,} of {total:,} cells are missing" if measured.missing else ""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    cli = argparse.ArgumentParser(
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="laid out as CIFAR-10-C")
-    made.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where evaluations are kept")
-    made.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the page goes")
-    made.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="whose table is written")
-    made.add_argument("--processes", type=int, default=1, metavar="NUMBER", help="processes, each on one core")
-    made.add_argument(
+    cli.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="laid out as CIFAR-10-C")
+    cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where evaluations are kept")
+    cli.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the page goes")
+    cli.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="whose table is written")
+    cli.add_argument("--processes", type=int, default=1, metavar="NUMBER", help="processes, each on one core")
+    cli.add_argument(
         "--no-run", action="store_true", help="run nothing: write what is there, even if cells are missing"
     )
-    return made
+    return cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; the exit status."""
-    given = parser().parse_args(arguments)
-    for plan in () if given.no_run else STUDY:
-        if status := run(plan, given.data, given.out, given.processes):
+    options = parser().parse_args(arguments)
+    for plan in () if options.no_run else STUDY:
+        if status := run(plan, options.data, options.out, options.processes):
             print(f"results: the evaluation '{plan.name}' ended with status {status}", file=sys.stderr)
             return status
     try:
-        domains = [domain.title for domain in open_data(given.data).domains]
-        write(given.out, given.docs, given.readme, domains)
+        domains = [domain.title for domain in open_data(options.data).domains]
+        write(options.out, options.docs, options.readme, domains)
     except (RenormError, OSError, ValueError) as error:
         print(f"results: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {given.docs / 'results.md'} and the table of {given.readme}")
+    print(f"wrote {options.docs / 'results.md'} and the table of {options.readme}")
     return 0
 
 

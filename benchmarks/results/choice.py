@@ -40,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cifar", type=Path, metavar="FOLDER", help="CIFAR-10; without it what is there is written")
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where it is kept")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the CSV file goes")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        if given.cifar is not None and (status := run(given.cifar, given.out)):
+        if options.cifar is not None and (status := run(options.cifar, options.out)):
             return status
-        write_rows(given.docs / "results-choice.csv", measure_all(read([CHOICE], given.out).results))
-        print(table(read_csv(given.docs / "results-choice.csv")))
+        write_rows(options.docs / "results-choice.csv", measure_all(read([CHOICE], options.out).results))
+        print(table(read_csv(options.docs / "results-choice.csv")))
     except (RenormError, OSError, ValueError) as error:
         print(f"choice: {error}", file=sys.stderr)
         return 1

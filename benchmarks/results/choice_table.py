@@ -33,29 +33,31 @@ CLEARLY = 1.0
 """Points by which a value must be better in the mean than the default, and may nowhere be worse, to be proposed."""
 
 
-def better(own: Sequence[Summary], default: Sequence[Summary]) -> bool:
-    """Whether a value is clearly better than the default: see `CLEARLY`. Clean places count as places only."""
-    before = {one.place: one.error for one in default}
-    gains = {one.place: before[one.place] - one.error for one in own if one.place in before}
+def better(summaries: Sequence[Summary], default: Sequence[Summary]) -> bool:
+    """Return whether a value is clearly better than the default: see `CLEARLY`. Clean places count as places only."""
+    baseline = {summary.place: summary.error for summary in default}
+    gains = {
+        summary.place: baseline[summary.place] - summary.error for summary in summaries if summary.place in baseline
+    }
     shifted = [gain for place, gain in gains.items() if place.protocol != CLEAN]
     return bool(shifted) and mean(shifted) >= CLEARLY and min(gains.values()) > -CLEARLY
 
 
 def table(figures: Sequence[Figures]) -> str:
     """A row for each value: its mean error, that at each place, and what it does to clean images."""
-    found: dict[str, list[Summary]] = {}
-    for one in summarize(figures):
-        found.setdefault(one.strategy, []).append(one)
-    places = [one.place for one in found["source"] if one.place.protocol != CLEAN]
+    by_value: dict[str, list[Summary]] = {}
+    for summary in summarize(figures):
+        by_value.setdefault(summary.strategy, []).append(summary)
+    places = [summary.place for summary in by_value["source"] if summary.place.protocol != CLEAN]
     head = ["", "mean", *(", ".join(map(str, place)) for place in places), "clean", "clearly better"]
-    rows = [_row("source", found["source"], [])]
+    rows = [_row("source", by_value["source"], [])]
     for group in VALUES.values():
-        rows += [_row(name, found[name], found.get(group[0], [])) for name in group if name in found]
+        rows += [_row(name, by_value[name], by_value.get(group[0], [])) for name in group if name in by_value]
     return markdown(head, rows)
 
 
-def _row(name: str, own: Sequence[Summary], default: Sequence[Summary]) -> list[str]:
-    shifted = [one.error for one in own if one.place.protocol != CLEAN]
-    clean = mean([one.difference for one in own if one.place.protocol == CLEAN])
-    verdict = "" if own is default or not default else "yes" if better(own, default) else "no"
+def _row(name: str, summaries: Sequence[Summary], default: Sequence[Summary]) -> list[str]:
+    shifted = [summary.error for summary in summaries if summary.place.protocol != CLEAN]
+    clean = mean([summary.difference for summary in summaries if summary.place.protocol == CLEAN])
+    verdict = "" if summaries is default or not default else "yes" if better(summaries, default) else "no"
     return [code(name), number(mean(shifted)), *map(number, shifted), points(clean), verdict or "(the default)"]

@@ -48,12 +48,12 @@ def saturate(images: Tensor, _: torch.Generator) -> Tensor:
     """The saturation of HSV times 2.5 plus 0.2, at most 1; hue and value stay."""
     value = images.amax(1, keepdim=True)
     range_ = value - images.amin(1, keepdim=True)
-    before = torch.where(value > 0, range_ / value.clamp(min=1e-12), 0.0)
-    after = (2.5 * before + 0.2).clamp(0, 1)
+    saturation = torch.where(value > 0, range_ / value.clamp(min=1e-12), 0.0)
+    raised = (2.5 * saturation + 0.2).clamp(0, 1)
     # With hue and value as they are, a channel is value * (1 - s * f), and f does not depend on s. Grey has hue 0: red.
     red = torch.tensor([0.0, 1.0, 1.0]).view(1, 3, 1, 1).expand_as(images)
     far = torch.where(range_ > 0, (value - images) / range_.clamp(min=1e-12), red)
-    return value * (1 - after * far)
+    return value * (1 - raised * far)
 
 
 CORRUPTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
@@ -78,8 +78,8 @@ def blurred(images: Tensor, deviation: float) -> Tensor:
 def corrupted(name: str, pixels: Tensor, seed: int = 0) -> Tensor:
     """Images uint8 ``[n, H, W, 3]`` with the corruption of that name."""
     random = torch.Generator().manual_seed(1000 * seed + list(CORRUPTIONS).index(name))
-    made = CORRUPTIONS[name](pixels.permute(0, 3, 1, 2).float() / 255, random)
-    return (made.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    corrupted = CORRUPTIONS[name](pixels.permute(0, 3, 1, 2).float() / 255, random)
+    return (corrupted.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def write(cifar: Path, out: Path) -> None:
@@ -104,13 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cifar", type=Path, required=True, metavar="FOLDER", help="CIFAR-10, as benchmarks/training/cifar10.py"
     )
     parser.add_argument("--out", type=Path, default=Path("results/held-out"), metavar="FOLDER", help="where it goes")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        write(given.cifar, given.out)
+        write(options.cifar, options.out)
     except OSError as error:
         print(f"held_out: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {given.out}")
+    print(f"wrote {options.out}")
     return 0
 
 

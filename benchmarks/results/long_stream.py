@@ -33,7 +33,11 @@ class Reach(NamedTuple):
 
 def followed(results: Iterable[Result]) -> list[Result]:
     """Those of the streams that are followed, of one seed."""
-    return [one for one in results if (one.cell.protocol, one.cell.batch, one.cell.seed) == (PROTOCOL, BATCH, 0)]
+    return [
+        result
+        for result in results
+        if (result.cell.protocol, result.cell.batch, result.cell.seed) == (PROTOCOL, BATCH, 0)
+    ]
 
 
 def reaches(results: Iterable[Result]) -> list[Reach]:
@@ -59,7 +63,7 @@ def write(path: Path, rows: Iterable[Reach]) -> None:
 
 
 def read(path: Path) -> list[Reach]:
-    """What `write` wrote.
+    """Read the rows that `write` wrote.
 
     Raises:
         ValueError: it is another file.
@@ -74,21 +78,21 @@ def read(path: Path) -> list[Reach]:
 
 def table(rows: Sequence[Reach], order: str) -> str:
     """Error and rank of each strategy over the first images of the stream of this order; the best bold."""
-    own = {(row.strategy, row.images): row.error for row in rows if row.order == order}
-    strategies = list(dict.fromkeys(strategy for strategy, _ in own))
-    lengths = sorted({images for _, images in own})
-    columns = {images: [own.get((strategy, images)) for strategy in strategies] for images in lengths}
-    shown = [
+    errors = {(row.strategy, row.images): row.error for row in rows if row.order == order}
+    strategies = list(dict.fromkeys(strategy for strategy, _ in errors))
+    lengths = sorted({images for _, images in errors})
+    columns = {images: [errors.get((strategy, images)) for strategy in strategies] for images in lengths}
+    rows_of_strategies = [
         [code(strategy), *(_cell(columns[images][i], columns[images]) for images in lengths)]
         for i, strategy in enumerate(strategies)
     ]
     for column in range(1, len(lengths) + 1):
-        embolden(shown, column)
-    return markdown([f"error % (rank), {order}", *(f"first {images:,}" for images in lengths)], shown)
+        embolden(rows_of_strategies, column)
+    return markdown([f"error % (rank), {order}", *(f"first {images:,}" for images in lengths)], rows_of_strategies)
 
 
-def _cell(error: float | None, others: Iterable[float | None]) -> str:
+def _cell(error: float | None, errors: Iterable[float | None]) -> str:
     if error is None:
         return MISSING
-    rank = 1 + sum(other is not None and other < error for other in others)
+    rank = 1 + sum(rival is not None and rival < error for rival in errors)
     return f"{number(error)} ({rank})"

@@ -63,23 +63,23 @@ mean is lower by a point or more and it is nowhere worse by as much.
 """
 
 
-def about(kept: Mapping[str, str], cores: int, unfinished: str) -> dict[str, str]:
-    """What is told at the top: ``kept`` are the settings in the manifest of the evaluation.
+def about(settings: Mapping[str, str], cores: int, unfinished: str) -> dict[str, str]:
+    """Return the facts at the top of the page: ``settings`` are those in the manifest of the evaluation.
 
     ``unfinished`` says which cells are missing; empty where none are.
     """
-    images = "all images" if kept["limit"] == "all" else f"{kept['limit']} images"
-    told = {
-        "model": f"{kept['model']} ({kept['architecture']}, {kept['type']}, weights {kept['weights']})",
-        "data": f"{DATA} ({kept['data']}), severity {kept['severity']}, {images} of each domain",
-        "answered by": f"the engine in this process, Renorm {kept['renorm']}, Python {platform.python_version()}",
+    images = "all images" if settings["limit"] == "all" else f"{settings['limit']} images"
+    facts = {
+        "model": f"{settings['model']} ({settings['architecture']}, {settings['type']}, weights {settings['weights']})",
+        "data": f"{DATA} ({settings['data']}), severity {settings['severity']}, {images} of each domain",
+        "answered by": f"the engine in this process, Renorm {settings['renorm']}, Python {platform.python_version()}",
         "machine": f"{platform.machine()}, {cores} cores, {platform.system()}",
     }
-    return {**told, "unfinished": unfinished} if unfinished else told
+    return {**facts, "unfinished": unfinished} if unfinished else facts
 
 
 def commands() -> str:
-    """What was run, as a person would type it."""
+    """Return the commands that were run, as a person would type them."""
     typed = [["renorm", *plan.command(DATA, Path("results"))] for plan in STUDY]
     # An option and its value a line: the strategies alone fill one.
     lines = [shlex.join(words).replace(" --", " \\\n  --") for words in typed]
@@ -87,7 +87,7 @@ def commands() -> str:
 
 
 def told_about(page: str) -> dict[str, str]:
-    """What a page tells at its top, as `about` made it."""
+    """Return the facts at the top of a page, as `about` made them."""
     rows = re.findall(r"^\| (.+?) \| (.+) \|$", page.partition("\n## ")[0], re.MULTILINE)
     return {name: value for name, value in rows if name != "---"}
 
@@ -96,14 +96,14 @@ def page(
     figures: Sequence[Figures],
     long: Sequence[Reach],
     choice: Sequence[Figures],
-    told: Mapping[str, str],
+    facts: Mapping[str, str],
     reading: str,
 ) -> str:
     """The whole page. ``reading`` stands in it as it is; ``choice`` may be empty."""
     study = Study(summarize(figures), ())
     parts = [
         TOP,
-        about_table(told),
+        about_table(facts),
         reading,
         section("Overview", explained(figures, study), overview_table(study), picture("overview")),
         section("Where it hurts", harm_list(study)),

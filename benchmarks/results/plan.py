@@ -1,4 +1,4 @@
-"""What `make results` measures: calls of `renorm evaluate` into one folder, the most wanted first."""
+"""The evaluations of `make results`: calls of `renorm evaluate` into one folder, the most wanted first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     limit: int = 0
 
     def command(self, data: str, out: Path, processes: int | None = None) -> list[str]:
-        """What follows ``renorm`` on the command line. Figures do not depend on the number of processes."""
+        """Return the words after ``renorm`` on the command line. Figures do not depend on the number of processes."""
         return [
             *("evaluate", "--data", data),
             *("--strategies", ",".join(self.strategies)),
@@ -84,6 +84,6 @@ the most asked questions. Everything with everything would take a day."""
 
 def cells(study: Sequence[Plan] = STUDY) -> list[Cell]:
     """The cells of all plans, each once: by strategy as they come first, so that tables have them in one order."""
-    every = list(dict.fromkeys(cell for plan in study for cell in plan.cells()))
-    strategies = list(dict.fromkeys(cell.strategy for cell in every))
-    return sorted(every, key=lambda cell: strategies.index(cell.strategy))
+    all_cells = list(dict.fromkeys(cell for plan in study for cell in plan.cells()))
+    strategies = list(dict.fromkeys(cell.strategy for cell in all_cells))
+    return sorted(all_cells, key=lambda cell: strategies.index(cell.strategy))

@@ -20,7 +20,7 @@ class Setting(NamedTuple):
     place: Place
     differs: str  # beside the network
     errors: dict[str, float]
-    others: Mapping[str, float] = MappingProxyType({})  # methods that are not built here
+    foreign_errors: Mapping[str, float] = MappingProxyType({})  # methods that are not built here
 
 
 _MARIO = "[benchmark.md of mariodoebler/test-time-adaptation](https://github.com/mariodoebler/test-time-adaptation)"
@@ -101,17 +101,17 @@ segmentation; benchmarks choose the weight by request size), `core` (no official
 
 def section_of(figures: Sequence[Figures]) -> str:
     """One table for all settings, and what it lacks."""
-    here = {(one.strategy, one.place): one.error for one in summarize(figures)}
+    measured = {(summary.strategy, summary.place): summary.error for summary in summarize(figures)}
     head = ["setting", "method", "published", "of its source", "here", "of our source"]
     rows = []
     for setting in SETTINGS:
-        frozen = here.get((SOURCE, setting.place))
+        frozen = measured.get((SOURCE, setting.place))
         for strategy, error in setting.errors.items():
-            own = here.get((strategy, setting.place))
+            measured_error = measured.get((strategy, setting.place))
             share = number(error / setting.errors[SOURCE], 2) if SOURCE in setting.errors else MISSING
-            ours = MISSING if own is None else number(own)
-            against = MISSING if own is None or frozen is None else number(own / frozen, 2)
-            rows.append([_name(setting), code(strategy), number(error), share, ours, against])
+            cell = MISSING if measured_error is None else number(measured_error)
+            against = MISSING if measured_error is None or frozen is None else number(measured_error / frozen, 2)
+            rows.append([_name(setting), code(strategy), number(error), share, cell, against])
     return "\n".join([_TOP, markdown(head, rows, text_columns=2), _differences(), NOWHERE])
 
 
@@ -129,7 +129,9 @@ def _name(setting: Setting) -> str:
 def _differences() -> str:
     lines = []
     for setting in SETTINGS:
-        others = ", ".join(f"{name} {number(error)}" for name, error in setting.others.items())
-        more = f" Methods that are not built here: {others}." if others else ""
-        lines.append(f"- *{_name(setting)}*: {setting.source}; there {setting.differs}. Here: {setting.place}.{more}\n")
+        methods = ", ".join(f"{name} {number(error)}" for name, error in setting.foreign_errors.items())
+        remark = f" Methods that are not built here: {methods}." if methods else ""
+        lines.append(
+            f"- *{_name(setting)}*: {setting.source}; there {setting.differs}. Here: {setting.place}.{remark}\n"
+        )
     return "".join(lines)

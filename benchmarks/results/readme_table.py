@@ -42,34 +42,34 @@ TITLES = ("mixed classes", "stretches of one class")
 
 def table(figures: Sequence[Figures]) -> str:
     """A row for each of `USES`: errors where classes are mixed and where they are not, harm to clean images, memory."""
-    found = {(one.strategy, one.place): one for one in summarize(figures)}
-    rows = [_row(strategy, use, found) for strategy, use in USES.items()]
+    summaries = {(summary.strategy, summary.place): summary for summary in summarize(figures)}
+    rows = [_row(strategy, use, summaries) for strategy, use in USES.items()]
     for column in range(2, 2 + len(ORDERS) * len(SIZES)):
         embolden(rows, column)
     sizes = [f"{title}, {size}" for title in TITLES for size in SIZES]
-    both = " / ".join(map(str, SIZES))
-    harm = [f"clean, {title}, {both}" for title in TITLES]
+    sizes_label = " / ".join(map(str, SIZES))
+    harm = [f"clean, {title}, {sizes_label}" for title in TITLES]
     return markdown(["strategy", "use it for", *sizes, *harm, "bytes per stream"], rows, text_columns=2)
 
 
-def _row(strategy: str, use: str, found: Mapping[tuple[str, Place], Summary]) -> list[str]:
+def _row(strategy: str, use: str, summaries: Mapping[tuple[str, Place], Summary]) -> list[str]:
     def at(protocol: str, order: str, size: int) -> Summary | None:
-        return found.get((strategy, Place(protocol, order, size)))
+        return summaries.get((strategy, Place(protocol, order, size)))
 
     shifted = [at(SHIFTED, order, size) for order in ORDERS for size in SIZES]
     clean = [[at(CLEAN, order, size) for size in SIZES] for order in ORDERS]
-    memory = [one.state_bytes for (name, _), one in found.items() if name == strategy]
+    memory = [summary.state_bytes for (name, _), summary in summaries.items() if name == strategy]
     return [
         code(strategy),
         use,
-        *(MISSING if one is None else number(one.error) for one in shifted),
-        *(" / ".join(MISSING if one is None else points(one.difference) for one in own) for own in clean),
+        *(MISSING if summary is None else number(summary.error) for summary in shifted),
+        *(" / ".join(MISSING if summary is None else points(summary.difference) for summary in row) for row in clean),
         number(max(memory), 0) if memory else MISSING,
     ]
 
 
-def put(page: str, made: str) -> str:
-    """The page with ``made`` between its two markers.
+def put(page: str, content: str) -> str:
+    """Return the page with ``content`` between its two markers.
 
     Raises:
         ValueError: the page has not each of them once, in this order.
@@ -77,4 +77,4 @@ def put(page: str, made: str) -> str:
     pattern = f"{re.escape(BEGIN)}\n.*{re.escape(END)}\n"
     if page.count(BEGIN) != 1 or page.count(END) != 1 or not re.search(pattern, page, re.DOTALL):
         raise ValueError(f"the page needs the lines {BEGIN} and {END}, once each")
-    return re.sub(pattern, lambda _: f"{BEGIN}\n\n{made}\n{END}\n", page, flags=re.DOTALL)
+    return re.sub(pattern, lambda _: f"{BEGIN}\n\n{content}\n{END}\n", page, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""What adapting costs: forwards of `AdaptiveModel` against the same network that does not adapt, timed in turn.
+"""Measure the cost of adapting: forwards of `AdaptiveModel` and of the same network without adapting, timed in turn.
 
     python -m benchmarks.speed --quick                        # a look, in less than a minute
     python -m benchmarks.speed --out results                  # everything: about 15 minutes on two cores
@@ -56,64 +56,62 @@ def report(results: Results, out: Path | None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    cli = argparse.ArgumentParser(
         prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--quick", action="store_true", help="few rounds, small forwards, nothing compiled")
-    made.add_argument("--models", nargs="+", choices=MODELS, metavar="NAME", help=f"of {', '.join(MODELS)}")
-    made.add_argument("--batch", nargs="+", type=_positive, default=[], metavar="N", help="default: those of the model")
-    made.add_argument("--rounds", type=_positive, metavar="N", help="default: 7, with --quick 3")
-    made.add_argument("--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="default: all")
-    made.add_argument(
+    cli.add_argument("--quick", action="store_true", help="few rounds, small forwards, nothing compiled")
+    cli.add_argument("--models", nargs="+", choices=MODELS, metavar="NAME", help=f"of {', '.join(MODELS)}")
+    cli.add_argument("--batch", nargs="+", type=_positive, default=[], metavar="N", help="default: those of the model")
+    cli.add_argument("--rounds", type=_positive, metavar="N", help="default: 7, with --quick 3")
+    cli.add_argument("--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="default: all")
+    cli.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
         help="time what torch.compile makes of the network, adapting and not, too (default, but with --quick not)",
     )
-    made.add_argument(
+    cli.add_argument(
         "--compile-strategies",
         nargs="+",
         choices=names("adapter"),
         metavar="NAME",
         help="those to time compiled (default: --strategies)",
     )
-    made.add_argument("--threads", type=_positive, metavar="N", help="of torch (default: its own choice)")
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    made.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write speed.md, images/speed.png and speed.json there"
-    )
-    return made
+    cli.add_argument("--threads", type=_positive, metavar="N", help="of torch (default: its own choice)")
+    cli.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    cli.add_argument("--out", type=Path, metavar="FOLDER", help="write speed.md, images/speed.png and speed.json there")
+    return cli
 
 
-def planned(given: argparse.Namespace) -> Plan:
-    """What the command line asks for, the rest from one of two sets of defaults."""
-    quick: bool = given.quick
-    models = given.models or [name for name, model in MODELS.items() if model.quick or not quick]
-    compiling = not quick if given.compile is None else given.compile
-    strategies = given.strategies or names("adapter")
+def planned(options: argparse.Namespace) -> Plan:
+    """Return the plan of a command line; one of two sets of defaults fills it up."""
+    quick: bool = options.quick
+    models = options.models or [name for name, model in MODELS.items() if model.quick or not quick]
+    compiling = not quick if options.compile is None else options.compile
+    strategies = options.strategies or names("adapter")
     return Plan(
         models=models,
-        batches=given.batch or ([1] if quick else []),
+        batches=options.batch or ([1] if quick else []),
         # A forward of many large images is no quick look.
-        many=[name for name in models if MODELS[name].many and not (quick and MODELS[name].size > 32)],
-        rounds=given.rounds or (3 if quick else 7),
+        stream_models=[name for name in models if MODELS[name].has_streams and not (quick and MODELS[name].size > 32)],
+        rounds=options.rounds or (3 if quick else 7),
         strategies=strategies,
-        compiled=(given.compile_strategies or strategies) if compiling else [],
+        compiled=(options.compile_strategies or strategies) if compiling else [],
         memory=next((name for name in models if MODELS[name].memory), None),
-        held=300 if quick else 1000,
-        least=0.02 if quick else 0.1,
-        device=given.device,
+        stored_streams=300 if quick else 1000,
+        minimum_s=0.02 if quick else 0.1,
+        device=options.device,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit status."""
-    given = parser().parse_args(arguments)
-    if given.device == "cuda" and not torch.cuda.is_available():
+    options = parser().parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
         print("speed: no GPU that this build of torch can use: leave out --device cuda", file=sys.stderr)
         return 1
-    if given.threads is not None:
-        torch.set_num_threads(given.threads)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -122,12 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        run = Run(planned(given), progress)
-        options = shlex.join(sys.argv[1:] if arguments is None else arguments)
-        run.results.machine["command"] = f"python -m benchmarks.speed {options}"
+        run = Run(planned(options), progress)
+        words = shlex.join(sys.argv[1:] if arguments is None else arguments)
+        run.results.machine["command"] = f"python -m benchmarks.speed {words}"
         status = _finished(run, progress.console)
     if run.results.groups:
-        report(run.results, given.out)
+        report(run.results, options.out)
     return status
 
 

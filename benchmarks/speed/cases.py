@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.speed` times: the network without adapting, as the field adapts it, and as Renorm does."""
+"""The timed cases: the network without adapting, as the field adapts it, and as Renorm does."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def streams(network: nn.Module, images: Tensor, strategies: Sequence[str]) -> li
     cases = []
     for name in strategies:
         adapter = strategy(name)
-        many = [Request(image, f"many-{i}", adapter) for i, image in enumerate(singles)]
+        separate = [Request(image, f"many-{i}", adapter) for i, image in enumerate(singles)]
         queued = [Request(image, "queued", adapter) for image in singles]
-        for label, requests in ((ONE, [Request(images, "one", adapter)]), (MANY, many), (QUEUED, queued)):
+        for label, requests in ((ONE, [Request(images, "one", adapter)]), (MANY, separate), (QUEUED, queued)):
             cases.append(Case(f"{name}: {label}", _serving(model, requests)))
     turn = [strategy(strategies[i % len(strategies)]) for i in range(len(singles))]
     mixed = [Request(image, f"mixed-{i}", turn[i]) for i, image in enumerate(singles)]
@@ -75,45 +75,45 @@ class Compiled:
         """
         makers: dict[str, Callable[[], Call]] = {FROZEN: partial(_frozen, self._network, images)}
         makers |= {name: partial(self._adapting, name, images) for name in self._strategies}
-        made, notes = [Case(PLAIN, _answering(self._network, images))], {}
+        cases, notes = [Case(PLAIN, _answering(self._network, images))], {}
         for name, make in makers.items():
             tell(f"compiling for batch {len(images)}: {name}")
             try:
-                made.append(Case(name, make()))
+                cases.append(Case(name, make()))
             # The compiler fails in more ways than it has a tree of exceptions for.
             except Exception as error:
                 notes[name] = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-        return made, notes
+        return cases, notes
 
     def _adapting(self, name: str, images: Tensor) -> Call:
         adapter = strategy(name)
         # All linear strategies share their graphs.
-        own = LINEAR if isinstance(adapter, Linear) and adapter.linear else name
-        if own not in self._models:
-            self._models[own] = AdaptiveModel(self._network, own, compile=True)
-        call = _serving(self._models[own], [Request(images, name, adapter)])
-        with _warned() as said:
+        graph = LINEAR if isinstance(adapter, Linear) and adapter.linear else name
+        if graph not in self._models:
+            self._models[graph] = AdaptiveModel(self._network, graph, compile=True)
+        call = _serving(self._models[graph], [Request(images, name, adapter)])
+        with _warned() as warnings:
             # The first forward of a model tells what there is to compile.
             call()
             call()
         # Said once by a model that runs eagerly from then on: it would be timed as what it is not.
-        if said:
-            self._refused[own, len(images) == 1] = said[0]
-        if (own, len(images) == 1) in self._refused:
-            raise RuntimeError(self._refused[own, len(images) == 1])
+        if warnings:
+            self._refused[graph, len(images) == 1] = warnings[0]
+        if (graph, len(images) == 1) in self._refused:
+            raise RuntimeError(self._refused[graph, len(images) == 1])
         return call
 
 
 @contextmanager
 def _warned() -> Iterator[list[str]]:
     """The warnings that Renorm logs meanwhile."""
-    said: list[str] = []
+    warnings: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("renorm")
     logger.addHandler(handler)
     try:
-        yield said
+        yield warnings
     finally:
         logger.removeHandler(handler)
 

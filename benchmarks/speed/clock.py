@@ -43,7 +43,7 @@ def cuda(call: Call, times: int) -> float:
 
 
 def measure(
-    cases: Sequence[Case], rounds: int, clock: Clock, least: float, tick: Callable[[str], None]
+    cases: Sequence[Case], rounds: int, clock: Clock, minimum_s: float, tick: Callable[[str], None]
 ) -> dict[str, list[float]]:
     """Seconds per call of each case, one value per round: A B C, A B C, and so on.
 
@@ -54,10 +54,10 @@ def measure(
     for case in cases:
         tick(case.name)
         case.call()
-        times[case.name] = max(1, math.ceil(least / max(clock(case.call, 1), 1e-6)))
-    found: dict[str, list[float]] = {case.name: [] for case in cases}
+        times[case.name] = max(1, math.ceil(minimum_s / max(clock(case.call, 1), 1e-6)))
+    seconds: dict[str, list[float]] = {case.name: [] for case in cases}
     for _ in range(rounds):
         for case in cases:
             tick(case.name)
-            found[case.name].append(clock(case.call, times[case.name]) / times[case.name])
-    return found
+            seconds[case.name].append(clock(case.call, times[case.name]) / times[case.name])
+    return seconds

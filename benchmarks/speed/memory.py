@@ -1,4 +1,4 @@
-"""How much memory a thousand streams take, measured in a process of their own."""
+"""The memory of a thousand streams, measured in a process of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adapters import AdaptiveModel, Request
 from benchmarks.speed.models import MODELS
-from benchmarks.speed.results import Held
+from benchmarks.speed.results import MemoryGrowth
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +24,7 @@ SIZE = 32
 TOGETHER = 10
 
 
-def held(name: str, streams: int, device: str = "cpu") -> Held:
+def measure_growth(name: str, streams: int, device: str = "cpu") -> MemoryGrowth:
     """Add so many `adabn` streams to a model and see by how much the memory of this process grows.
 
     Ten streams before them bring what is made once. Then half of the streams, picked at random, send another image in
@@ -38,12 +38,12 @@ def held(name: str, streams: int, device: str = "cpu") -> Held:
     image = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).to(device)
     _send(model, image, range(TOGETHER))
     _give_back()
-    before = resident(device)
+    baseline = resident(device)
     added = range(TOGETHER, TOGETHER + streams)
     _send(model, image, added)
     _send(model, image, random.Random(0).sample(added, streams // 2))  # noqa: S311
     _give_back()  # as before: what forwards needed and the allocator keeps is not the streams'
-    return Held(name, spec.title, SIZE, streams, model.state_bytes(), resident(device) - before)
+    return MemoryGrowth(name, spec.title, SIZE, streams, model.state_bytes(), resident(device) - baseline)
 
 
 def _send(model: AdaptiveModel, image: Tensor, streams: Sequence[int]) -> None:
@@ -74,7 +74,7 @@ def resident(device: str = "cpu") -> int:
     return 1024 * int(line.split()[1])
 
 
-def apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def call_in_new_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call it in a new process, where no memory that others freed is taken again."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from benchmarks.speed.textbook import BATCHNORM, rest
+from benchmarks.speed.textbook import BATCHNORM, trailing_layers
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -28,7 +28,7 @@ class Model:
     build: Callable[[], nn.Module]
     size: int
     batches: tuple[int, ...]
-    many: bool = False
+    has_streams: bool = False
     memory: bool = False
     quick: bool = False
 
@@ -54,8 +54,8 @@ def _from_timm(name: str) -> Callable[[], nn.Module]:
 
 
 MODELS = {
-    "resnet20": Model("ResNet-20", _resnet20, 32, (1, 16, 64), many=True, quick=True),
-    "resnet50": Model("ResNet-50", _from_timm("resnet50"), 224, (1, 16), many=True, memory=True, quick=True),
+    "resnet20": Model("ResNet-20", _resnet20, 32, (1, 16, 64), has_streams=True, quick=True),
+    "resnet50": Model("ResNet-50", _from_timm("resnet50"), 224, (1, 16), has_streams=True, memory=True, quick=True),
     "efficientnet_b0": Model("EfficientNet-B0", _from_timm("efficientnet_b0"), 224, (1, 16)),
 }
 """By the name that ``--models`` takes; the weights of the last two are random, which speed does not depend on."""
@@ -121,7 +121,7 @@ def folded(network: nn.Module, images: Tensor) -> nn.Module:
         for first, second in pairs if once else ():
             layer: Any = network.get_submodule(second)
             _put(network, first, fuse_conv_bn_eval(cast(Any, network.get_submodule(first)), layer))
-            _put(network, second, rest(layer))
+            _put(network, second, trailing_layers(layer))
         answer = network(images)
     scale = float(expected.abs().max())
     if not once or not torch.allclose(answer, expected, rtol=0.0, atol=1e-3 * scale):
@@ -131,14 +131,14 @@ def folded(network: nn.Module, images: Tensor) -> nn.Module:
 
 def _pairs(network: nn.Module, images: Tensor) -> tuple[list[tuple[str, str]], Tensor]:
     """Names of convolutions and of the BatchNorm layers that read them, and the answer."""
-    made: dict[int, tuple[str, Tensor]] = {}  # with the tensor, so that no other one gets its id
-    found: list[tuple[str, str]] = []
+    outputs: dict[int, tuple[str, Tensor]] = {}  # with the tensor, so that no other one gets its id
+    pairs: list[tuple[str, str]] = []
 
     def convolved(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _module, _inputs, output: made.update({id(output): (name, output)})
+        return lambda _module, _inputs, output: outputs.update({id(output): (name, output)})
 
     def normalizes(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: found.extend((made[id(x)][0], name) for x in inputs if id(x) in made)
+        return lambda _module, inputs: pairs.extend((outputs[id(x)][0], name) for x in inputs if id(x) in outputs)
 
     handles = []
     for name, module in network.named_modules():
@@ -149,7 +149,7 @@ def _pairs(network: nn.Module, images: Tensor) -> tuple[list[tuple[str, str]], T
     answer: Tensor = network(images)
     for handle in handles:
         handle.remove()
-    return found, answer
+    return pairs, answer
 
 
 def _put(network: nn.Module, name: str, module: nn.Module) -> None:

@@ -30,12 +30,14 @@ LEGEND = {
 
 def bars(results: Results, group: Group) -> list[tuple[str, float, str]]:
     """Names, ratios to plain eval and colours of one model and batch, eager and compiled, from top to bottom."""
-    found = [(case, group.ratio(case, PLAIN), _colour(case)) for case in group.seconds]
-    for other in of_kind(results.groups, "compiled"):
-        if (other.model, other.batch) == (group.model, group.batch):
-            cases = [case for case in other.seconds if case != PLAIN]
-            found += [(_compiled(case), other.ratio(case, PLAIN), _colour(_compiled(case))) for case in cases]
-    return found
+    heights = [(case, group.ratio(case, PLAIN), _colour(case)) for case in group.seconds]
+    for compiled_group in of_kind(results.groups, "compiled"):
+        if (compiled_group.model, compiled_group.batch) == (group.model, group.batch):
+            cases = [case for case in compiled_group.seconds if case != PLAIN]
+            heights += [
+                (_compiled(case), compiled_group.ratio(case, PLAIN), _colour(_compiled(case))) for case in cases
+            ]
+    return heights
 
 
 def draw(results: Results, out: Path) -> None:
@@ -60,10 +62,10 @@ def draw(results: Results, out: Path) -> None:
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(models), columns, squeeze=False)
     for row, model in zip(grid, models, strict=True):
-        own = [group for group in groups if group.model == model]
-        for axes, group in zip(row, own, strict=False):
+        shown_groups = [group for group in groups if group.model == model]
+        for axes, group in zip(row, shown_groups, strict=False):
             _panel(axes, bars(results, group), f"{title_of(group)}, batch {group.batch}")
-        for axes in row[len(own) :]:
+        for axes in row[len(shown_groups) :]:
             axes.set_visible(False)
     drawn = {colour for group in groups for _, _, colour in bars(results, group)}
     handles = [Patch(color=colour, label=label) for colour, label in LEGEND.items() if colour in drawn]
@@ -72,8 +74,8 @@ def draw(results: Results, out: Path) -> None:
     figure.savefig(out)
 
 
-def _panel(axes: Axes, found: list[tuple[str, float, str]], title: str) -> None:
-    names, ratios, colours = zip(*found, strict=True)
+def _panel(axes: Axes, heights: list[tuple[str, float, str]], title: str) -> None:
+    names, ratios, colours = zip(*heights, strict=True)
     drawn = axes.barh(range(len(names)), ratios, 0.78, color=colours)
     labels = axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=7)
     for label in labels:
@@ -105,13 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the speed.json of python -m benchmarks.speed")
     parser.add_argument("out", type=Path, help="the picture: .png or .svg")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        draw(read(given.results), given.out)
+        draw(read(options.results), options.out)
     except (OSError, ValueError) as error:
         print(f"speed_plot: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {given.out}")
+    print(f"wrote {options.out}")
     return 0
 
 

@@ -36,9 +36,9 @@ def targets(results: Results) -> Rows:
     for target in TARGETS:
         figure, bound = target.worst(results), f"{'>=' if target.at_least else '<='} {target.limit:.2f}"
         if figure is None:
-            rows.append([target.what, "-", bound, "not measured", ""])
+            rows.append([target.title, "-", bound, "not measured", ""])
         else:
-            rows.append([target.what, f"{figure.value:.2f}", bound, _yes(target.reached(figure)), figure.of])
+            rows.append([target.title, f"{figure.value:.2f}", bound, _yes(target.reached(figure)), figure.of])
     return rows
 
 
@@ -51,13 +51,13 @@ def times(groups: Iterable[Group]) -> Rows:
         references = [name for name in (PLAIN, FOLDED, FROZEN) if name in group.seconds]
         rows[0] += [f"batch {group.batch}, ms", *(f"/ {name}" for name in references)]
         for row, case in zip(rows[1:], cases, strict=True):
-            known = case in group.seconds
-            row.append(f"{group.milliseconds(case):.2f}" if known else "-")
-            row += [f"{group.ratio(case, name):.2f}" if known else "-" for name in references]
+            is_measured = case in group.seconds
+            row.append(f"{group.milliseconds(case):.2f}" if is_measured else "-")
+            row += [f"{group.ratio(case, name):.2f}" if is_measured else "-" for name in references]
     return rows
 
 
-def many(group: Group) -> Rows:
+def streams_table(group: Group) -> Rows:
     """One row per strategy: one request, many streams, and one stream's queue of requests."""
     n = group.batch
     ratio = "ratio to the first"
@@ -80,10 +80,14 @@ def page(results: Results, picture: str) -> str:
     for kind, heading in (("eager", "eager"), ("compiled", "compiled")):
         models = dict.fromkeys((group.model, group.title, group.size) for group in of_kind(results.groups, kind))
         for model, title, size in models:
-            own = [group for group in of_kind(results.groups, kind) if group.model == model]
-            parts += [f"## {title} at {size} px, {heading}\n", markdown(times(own))]
+            model_groups = [group for group in of_kind(results.groups, kind) if group.model == model]
+            parts += [f"## {title} at {size} px, {heading}\n", markdown(times(model_groups))]
     for group in of_kind(results.groups, "streams"):
-        parts += [f"## {title_of(group)}: many requests in one forward\n", MANY_EXPLAINED, markdown(many(group))]
+        parts += [
+            f"## {title_of(group)}: many requests in one forward\n",
+            MANY_EXPLAINED,
+            markdown(streams_table(group)),
+        ]
     return "\n".join(parts)
 
 
@@ -94,10 +98,10 @@ def title_of(group: Group) -> str:
 
 def notes(results: Results) -> list[str]:
     """Why something was not measured, each reason once."""
-    found = [f"{name}: {why}" for name, why in results.notes.items()]
+    lines = [f"{name}: {reason}" for name, reason in results.notes.items()]
     for group in results.groups:
-        found += [f"{title_of(group)}, {name}: {why}" for name, why in group.notes.items()]
-    return list(dict.fromkeys(found))
+        lines += [f"{title_of(group)}, {name}: {reason}" for name, reason in group.notes.items()]
+    return list(dict.fromkeys(lines))
 
 
 def _notes(results: Results) -> list[str]:

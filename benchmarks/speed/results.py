@@ -1,4 +1,4 @@
-"""What a run of `python -m benchmarks.speed` found, as it is kept in ``speed.json``."""
+"""The results of a run of `python -m benchmarks.speed`, as ``speed.json`` holds them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ class Group:
     notes: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, case: str, *references: str) -> float:
-        """How many times as long a case takes as ``references`` do in the mean: the median over the rounds.
+        """Return the time of a case over the mean of ``references``: the median over the rounds.
 
         Taken round by round, where both ran under the same conditions, and not from two medians.
         """
         rounds = zip(*(self.seconds[reference] for reference in references), strict=True)
-        others: list[float] = [mean(row) for row in rounds]
-        ratios: list[float] = [own / other for own, other in zip(self.seconds[case], others, strict=True)]
+        reference_means: list[float] = [mean(row) for row in rounds]
+        ratios: list[float] = [
+            sample / reference_mean for sample, reference_mean in zip(self.seconds[case], reference_means, strict=True)
+        ]
         return median(ratios)
 
     def milliseconds(self, case: str) -> float:
@@ -44,8 +46,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Held:
-    """How much memory grew by while ``streams`` streams of ``state_bytes`` each were added."""
+class MemoryGrowth:
+    """The growth of memory while ``streams`` streams of ``state_bytes`` each were added."""
 
     model: str
     title: str
@@ -66,15 +68,15 @@ class Results:
 
     machine: dict[str, str]
     groups: list[Group] = field(default_factory=list)
-    held: Held | None = None
+    held: MemoryGrowth | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
 
 def machine(device: str, rounds: int) -> dict[str, str]:
-    """What figures depend on, for people: the processor, versions, threads, memory formats."""
-    where = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    """Return the conditions that figures depend on, for people: processor, versions, threads, memory formats."""
+    device_name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {
-        "machine": f"{where}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": f"{device_name}, {os.cpu_count()} cores, {platform.system()}",
         "torch": f"{torch.__version__}, Python {platform.python_version()}",
         "threads": f"{torch.get_num_threads()}",
         "memory format": "channels_last in Renorm and where a reference says so, elsewhere the default",
@@ -96,16 +98,16 @@ def write(results: Results, path: Path) -> None:
 
 
 def read(path: Path) -> Results:
-    """What `write` wrote.
+    """Read the results that `write` wrote.
 
     Raises:
         ValueError: the file is something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        groups = [Group(**group) for group in found["groups"]]
-        held = None if found["held"] is None else Held(**found["held"])
-        return Results(found["machine"], groups, held, found["notes"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        groups = [Group(**group) for group in content["groups"]]
+        held = None if content["held"] is None else MemoryGrowth(**content["held"])
+        return Results(content["machine"], groups, held, content["notes"])
     except (KeyError, TypeError, ValueError) as error:
         hint = "write one with python -m benchmarks.speed --out FOLDER"
         raise ValueError(f"{path} is not a result of benchmarks.speed: {hint}") from error

@@ -1,4 +1,4 @@
-"""One run of `python -m benchmarks.speed`: what to measure, and the measuring of it."""
+"""One run of `python -m benchmarks.speed`: its plan, and the measuring."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from benchmarks.speed.results import Group, Results, machine
 TOGETHER = 32
 
 Cases = tuple[list[Case], dict[str, str]]
-"""What to time, and why something else is missing."""
+"""The cases to time, and the reasons why others are missing."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure; ``batches`` empty means those of each model."""
+    """The cases to measure; ``batches`` empty means those of each model."""
 
     models: list[str]
     batches: list[int]
-    many: list[str]  # the models on which many streams share a forward
+    stream_models: list[str]  # the models on which many streams share a forward
     rounds: int
     strategies: list[str]
     compiled: list[str]
     memory: str | None  # the model on which the memory of streams is measured
-    held: int  # how many streams that are
-    least: float  # seconds that a sample takes at least
+    stored_streams: int  # how many streams that are
+    minimum_s: float  # seconds that a sample takes at least
     device: str
 
     def sizes(self, name: str) -> list[int]:
-        """How many images a forward of this model has, in turn."""
+        """Return the numbers of images in a forward of this model, in turn."""
         return self.batches or list(MODELS[name].batches)
 
 
@@ -50,7 +50,7 @@ class Run:
         self.plan, self._progress = plan, progress
         self.results = Results(machine(plan.device, plan.rounds))
         single = sum(len(plan.sizes(name)) for name in plan.models)
-        total = single * (1 + bool(plan.compiled)) + len(plan.many) + bool(plan.memory)
+        total = single * (1 + bool(plan.compiled)) + len(plan.stream_models) + bool(plan.memory)
         self._overall = progress.add_task("groups", total=total)
         self._current = progress.add_task("", total=None)
 
@@ -60,16 +60,16 @@ class Run:
             network = self._network(name)
             for batch in self.plan.sizes(name):
                 self._group("eager", name, batch, partial(self._eager, network))
-            if name in self.plan.many:
+            if name in self.plan.stream_models:
                 self._group("streams", name, TOGETHER, partial(self._streams, network))
         if self.plan.memory:
             self._memory(self.plan.memory)
         for name in self.plan.models if self.plan.compiled else ():
             # What was compiled for one model is not looked through for the next.
             torch.compiler.reset()
-            made = Compiled(self._network(name), self.plan.compiled)
+            compiled = Compiled(self._network(name), self.plan.compiled)
             for batch in self.plan.sizes(name):
-                self._group("compiled", name, batch, partial(made.cases, tell=self._begin))
+                self._group("compiled", name, batch, partial(compiled.cases, tell=self._begin))
 
     def _eager(self, network: nn.Module, images: Tensor) -> Cases:
         return eager(network, images, self.plan.strategies), {}
@@ -95,23 +95,25 @@ class Run:
             self._progress.update(self._current, description=f"{title}: {case}", advance=1)
 
         clock = cuda if self.plan.device == "cuda" else wall
-        seconds = measure(cases, rounds, clock, self.plan.least, tick)
+        seconds = measure(cases, rounds, clock, self.plan.minimum_s, tick)
         self.results.groups.append(Group(kind, name, spec.title, spec.size, batch, seconds, missing))
         self._progress.advance(self._overall)
 
     def _memory(self, name: str) -> None:
-        self._begin(f"{MODELS[name].title}: memory of {self.plan.held:,} streams")
+        self._begin(f"{MODELS[name].title}: memory of {self.plan.stored_streams:,} streams")
         try:
-            self.results.held = speed_memory.apart(speed_memory.held, name, self.plan.held, self.plan.device)
+            self.results.held = speed_memory.call_in_new_process(
+                speed_memory.measure_growth, name, self.plan.stored_streams, self.plan.device
+            )
         except OSError as error:
             self.results.notes["memory"] = str(error)
         self._progress.advance(self._overall)
 
-    def _begin(self, what: str, total: int | None = None) -> None:
+    def _begin(self, description: str, total: int | None = None) -> None:
         # A new task, because one that had a total cannot lose it.
         self._progress.remove_task(self._current)
-        self._current = self._progress.add_task(what, total=total)
+        self._current = self._progress.add_task(description, total=total)
 
     def _images(self, size: int, batch: int) -> Tensor:
-        made = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-        return made.to(self.plan.device)
+        images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+        return images.to(self.plan.device)

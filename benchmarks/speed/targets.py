@@ -1,4 +1,4 @@
-"""What Renorm promises about speed, and how a run compares."""
+"""The targets of speed, and the comparison of a run with them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Figure(NamedTuple):
 class Target:
     """A bound on every ratio that ``figures`` finds in a run."""
 
-    what: str
+    title: str
     limit: float
     figures: Callable[[Results], Figures]
     at_least: bool = False
 
     def worst(self, results: Results) -> Figure | None:
         """The ratio that decides, None where nothing of it was measured."""
-        found = [Figure(*figure) for figure in self.figures(results)]
-        return (min if self.at_least else max)(found, default=None)
+        figures = [Figure(*figure) for figure in self.figures(results)]
+        return (min if self.at_least else max)(figures, default=None)
 
     def reached(self, figure: Figure) -> bool:
-        """Whether the bound holds, in the two digits that are printed."""
+        """Return whether the bound holds, in the two digits that are printed."""
         value = round(figure.value, 2)
         return value >= self.limit if self.at_least else value <= self.limit
 

@@ -28,8 +28,8 @@ def replaced(network: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.M
     return network
 
 
-def rest(layer: nn.Module) -> nn.Module:
-    """What a BatchNorm layer does after normalizing: timm's hold an activation."""
+def trailing_layers(layer: nn.Module) -> nn.Module:
+    """Return the layers that a BatchNorm layer applies after normalizing: timm's hold an activation."""
     parts = [getattr(layer, name) for name in ("drop", "act") if isinstance(getattr(layer, name, None), nn.Module)]
     return nn.Sequential(*parts) if parts else nn.Identity()
 
@@ -45,7 +45,7 @@ class TextbookAlphaBN(nn.Module):
 
     def __init__(self, layer: nn.Module, share: float = 0.1) -> None:
         super().__init__()
-        self.layer, self.share, self.rest = layer, share, rest(layer)
+        self.layer, self.share, self.rest = layer, share, trailing_layers(layer)
         mean = _tensor(layer, "running_mean")
         self.helper = nn.BatchNorm2d(len(mean), momentum=1.0, affine=False).to(mean.device).train()
 
@@ -75,7 +75,7 @@ class TextbookUnMixTNS(nn.Module):
 
     def __init__(self, layer: nn.Module, components: int = 16, momentum: float = 0.1, reference: int = 64) -> None:
         super().__init__()
-        self.layer, self.momentum, self.reference, self.rest = layer, momentum, reference, rest(layer)
+        self.layer, self.momentum, self.reference, self.rest = layer, momentum, reference, trailing_layers(layer)
         mean, var, k = _tensor(layer, "running_mean"), _tensor(layer, "running_var"), components
         noise = torch.randn(k, len(mean)).to(mean)
         self.register_buffer("means", mean + (0.5 * k / (k - 1) * var).sqrt() * noise)
@@ -87,21 +87,21 @@ class TextbookUnMixTNS(nn.Module):
         p = (F.cosine_similarity(mean[:, None], self.means[None], dim=2) / 0.07).softmax(1)[:, :, None]  # [n, K, 1]
         means = (1 - p) * self.means + p * mean[:, None]  # [n, K, C]
         variances = (1 - p) * self.vars + p * var[:, None]
-        used = means.mean(1)
-        spread = variances.mean(1) + means.square().mean(1) - used.square()
+        mean_of_components = means.mean(1)
+        spread = variances.mean(1) + means.square().mean(1) - mean_of_components.square()
         rate = 1 - (1 - self.momentum) ** (len(x) / self.reference)
         self.means += rate * (p * (mean[:, None] - self.means)).mean(0)
         self.vars += rate * (p * (var[:, None] - self.vars)).mean(0)
-        out = (x - used[:, :, None, None]) / (spread[:, :, None, None] + _eps(self.layer)).sqrt()
+        out = (x - mean_of_components[:, :, None, None]) / (spread[:, :, None, None] + _eps(self.layer)).sqrt()
         out = out * _tensor(self.layer, "weight")[:, None, None] + _tensor(self.layer, "bias")[:, None, None]
         answer: Tensor = self.rest(out)
         return answer
 
 
 def _tensor(layer: nn.Module, name: str) -> Tensor:
-    found = getattr(layer, name)
-    assert isinstance(found, Tensor), f"the textbook versions need BatchNorm layers with {name}"  # noqa: S101
-    return found
+    tensor = getattr(layer, name)
+    assert isinstance(tensor, Tensor), f"the textbook versions need BatchNorm layers with {name}"  # noqa: S101
+    return tensor
 
 
 def _eps(layer: nn.Module) -> float:

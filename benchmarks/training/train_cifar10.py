@@ -53,7 +53,7 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the result: a run is a function of the data and these numbers."""
+    """The numbers that decide the result: a run is a function of them and the data."""
 
     cycles: tuple[Cycle, ...] = (Cycle(70, 0.15, 3.0, mirrored=False), Cycle(16, 0.05, 0.5, mirrored=True))
     batch: int = 128
@@ -83,9 +83,9 @@ def augment(images: Tensor, generator: torch.Generator, *, mirrored: bool) -> Te
     """A random 32 px crop of each image padded by 4, with mirrored pixels or black, and a flip of half of them."""
     n = len(images)
     padded = images[:, MIRROR][:, :, MIRROR] if mirrored else F.pad(images, (0, 0, 4, 4, 4, 4))
-    top, left = torch.randint(0, 9, (2, n, 1), generator=generator)
+    top, column = torch.randint(0, 9, (2, n, 1), generator=generator)
     span = torch.arange(32)
-    columns = torch.where(torch.rand(n, 1, generator=generator) < 0.5, span, span.flip(0)) + left
+    columns = torch.where(torch.rand(n, 1, generator=generator) < 0.5, span, span.flip(0)) + column
     return padded[torch.arange(n)[:, None, None], (top + span)[:, :, None], columns[:, None, :]]
 
 

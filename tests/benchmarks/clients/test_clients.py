@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.clients import __main__ as clients
 from benchmarks.clients import calls as client_calls
-from benchmarks.clients.calls import Call, DiffersError, equal, report, same, told
+from benchmarks.clients.calls import Call, DiffersError, check_close, check_equal, check_message, report
 from benchmarks.load.peers import Guest
 from benchmarks.load.servers import LoadError, Server
 
@@ -21,13 +21,13 @@ PROGRAM = "import sys\n"
 HALVES = np.array([[0.5, 0.5]], np.float32)
 REAL = """
 import numpy as np
-from benchmarks.clients.calls import PICTURES, Server, equal, fresh, report
+from benchmarks.clients.calls import PICTURES, Server, check_close, new_stream, report
 server = Server(sys.argv[1])
 def infer():
-    body = {"parameters": {"sequence_id": fresh()}, **server.request_body(PICTURES)}
+    body = {"parameters": {"sequence_id": new_stream()}, **server.request_body(PICTURES)}
     answer = server.request("POST", f"/v2/models/{server.model}/infer", json=body).raise_for_status().json()
     (found,) = (output for output in answer["outputs"] if output["name"] == "probabilities")
-    return equal(np.reshape(found["data"], found["shape"]), server.predicted(PICTURES, fresh()))
+    return check_close(np.reshape(found["data"], found["shape"]), server.predicted(PICTURES, new_stream()))
 class Nothing:
     def model_validate_json(content): raise ValueError("never")
 report({
@@ -91,11 +91,11 @@ def test_a_client_that_hangs_is_ended(guest: Guest, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(clients, "PATIENCE_S", 0.3)
     write(tmp_path, "import time\ntime.sleep(60)")
     (only,) = clients.trying(guest, "", tmp_path)
-    assert only.what.startswith("ended with status -9")
+    assert only.detail.startswith("ended with status -9")
 
 
 def test_a_client_that_nobody_listens_to_is_ended(guest: Guest, tmp_path: Path) -> None:
-    write(tmp_path, 'import time\nprint(\'{"name": "a", "passed": true, "what": ""}\', flush=True)\ntime.sleep(60)')
+    write(tmp_path, 'import time\nprint(\'{"name": "a", "passed": true, "detail": ""}\', flush=True)\ntime.sleep(60)')
     calls = clients.trying(guest, "", tmp_path)
     assert next(calls) == Call("a", True, "")
     calls.close()  # type: ignore[attr-defined]
@@ -136,8 +136,8 @@ def test_each_call_is_reported_at_once(capsys: pytest.CaptureFixture[str]) -> No
 
     report({"good": lambda: "yes", "bad": fails})
     good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert good == {"name": "good", "passed": True, "what": "yes"}
-    assert bad == {"name": "bad", "passed": False, "what": "OSError: refused"}
+    assert good == {"name": "good", "passed": True, "detail": "yes"}
+    assert bad == {"name": "bad", "passed": False, "detail": "OSError: refused"}
 
 
 @pytest.mark.parametrize(
@@ -145,20 +145,20 @@ def test_each_call_is_reported_at_once(capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_other_probabilities_are_a_failure(found: object, message: str) -> None:
     with pytest.raises(DiffersError, match=message):
-        equal(found, HALVES)
+        check_close(found, HALVES)
 
 
 def test_equal_answers_pass() -> None:
-    assert equal([[0.5, 0.500001]], HALVES) == "as POST /v1/predict"
-    assert same(True, True) == "True"
-    assert told("400: send one", "send one") == "says: 400: send one"
+    assert check_close([[0.5, 0.500001]], HALVES) == "as POST /v1/predict"
+    assert check_equal(True, True) == "True"
+    assert check_message("400: send one", "send one") == "says: 400: send one"
 
 
 def test_other_words_and_values_are_a_failure() -> None:
     with pytest.raises(DiffersError, match="False instead of True"):
-        same(False, True)
+        check_equal(False, True)
     with pytest.raises(DiffersError, match="the server had said 'send one'"):
-        told("400", "send one")
+        check_message("400", "send one")
 
 
 def test_pixels_are_those_of_the_pictures() -> None:

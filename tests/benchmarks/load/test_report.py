@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.load import plot as load_plot
 from benchmarks.load.job import Load, Tally
 from benchmarks.load.report import faults, loads, page, servers, targets, tried
-from benchmarks.load.results import Addition, Idle, Results, Row, Tried, read, write
+from benchmarks.load.results import Addition, Idle, PeerTrial, Results, Row, read, write
 
 ONE, MANY, SHARED, RATE = Load(), Load(32), Load(32, shared=True), Load(rate=50)
 
@@ -36,7 +36,7 @@ def results() -> Results:
         {"machine": "small"},
         "adabn",
         rows,
-        [Tried("LitServe", "no batching", "form", tally(500), tally(1, p50=7.0))],
+        [PeerTrial("LitServe", "no batching", "form", tally(500), tally(1, p50=7.0))],
         {"renorm": Idle(0.2, 200_000_000), "LitServe": Idle(98.0, 500_000_000)},
         Addition([9.0, 10.0, 30.0], [8.0, 8.5, 28.6]),
         {"LitServe": 1.0},

@@ -10,8 +10,8 @@ from PIL import Image
 from benchmarks.speed import plot as speed_plot
 from benchmarks.speed.cases import ALPHA, CHANNELS_LAST, FOLDED, FROZEN, MANY, MIXED, ONE, PLAIN, QUEUED, UNMIX
 from benchmarks.speed.plot import COMPILED, EAGER, REFERENCE, TEXTBOOK, bars, draw
-from benchmarks.speed.report import many, notes, page, targets, times
-from benchmarks.speed.results import Group, Held, Results, machine, read, write
+from benchmarks.speed.report import notes, page, streams_table, targets, times
+from benchmarks.speed.results import Group, MemoryGrowth, Results, machine, read, write
 from benchmarks.speed.targets import TARGETS, Figure, Target
 
 
@@ -35,7 +35,7 @@ def together(**seconds: tuple[float, float, float]) -> Group:
     return Group("streams", "resnet50", "ResNet-50", 224, 32, found)
 
 
-def results(*groups: Group, held: Held | None = None) -> Results:
+def results(*groups: Group, held: MemoryGrowth | None = None) -> Results:
     return Results({"machine": "a test"}, list(groups), held)
 
 
@@ -48,7 +48,7 @@ def whole() -> Results:
         group("compiled", plain=1.0, frozen=0.5, adabn=0.55, unmix_tns=0.6),
         group("compiled", "resnet20", plain=1.0, frozen=0.5, adabn=1.0),
         together(adabn=(2.0, 2.2, 2.4), bn=(1.0, 1.0, 1.4)),
-        held=Held("resnet50", "ResNet-50", 32, 1000, 100, 104_000),
+        held=MemoryGrowth("resnet50", "ResNet-50", 32, 1000, 100, 104_000),
     )
 
 
@@ -117,7 +117,7 @@ def test_the_table_of_times_has_a_column_per_batch() -> None:
 
 
 def test_the_table_of_many_streams_compares_with_one_request() -> None:
-    assert many(together(adabn=(2.0, 2.2, 2.4)))[1:] == [
+    assert streams_table(together(adabn=(2.0, 2.2, 2.4)))[1:] == [
         ["adabn", "2000.00", "2200.00", "1.10", "2400.00", "1.20"],
         [MIXED, "-", "3000.00", "-", "-", "-"],
     ]

@@ -35,15 +35,15 @@ def tiny() -> nn.Module:
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks by the names that targets know, measured in this process."""
     made = {
-        "resnet20": Model("ResNet-20", tiny, 8, (1, 2), many=True, quick=True),
-        "resnet50": Model("ResNet-50", tiny, 40, (1,), many=True, memory=True, quick=True),
+        "resnet20": Model("ResNet-20", tiny, 8, (1, 2), has_streams=True, quick=True),
+        "resnet50": Model("ResNet-50", tiny, 40, (1,), has_streams=True, memory=True, quick=True),
         "efficientnet_b0": Model("EfficientNet-B0", tiny, 40, (1,)),
     }
     for name, model in made.items():
         monkeypatch.setitem(MODELS, name, model)
     monkeypatch.setattr(speed_run, "TOGETHER", 4)
     monkeypatch.setattr(speed_memory, "SIZE", 8)
-    monkeypatch.setattr(speed_memory, "apart", lambda function, *given: function(*given))
+    monkeypatch.setattr(speed_memory, "call_in_new_process", lambda function, *given: function(*given))
 
 
 def run(out: Path, *arguments: str) -> Results:
@@ -90,9 +90,9 @@ def plan(*arguments: str) -> Plan:
 
 def test_by_default_everything_is_measured() -> None:
     full = plan()
-    assert full.models == [*full.many, "efficientnet_b0"]
+    assert full.models == [*full.stream_models, "efficientnet_b0"]
     assert full.sizes("resnet20") == [1, 2]
-    assert (full.held, full.memory, full.compiled) == (1000, "resnet50", names("adapter"))
+    assert (full.stored_streams, full.memory, full.compiled) == (1000, "resnet50", names("adapter"))
     assert plan("--no-compile").compiled == plan("--quick").compiled == []
     assert plan("--quick", "--compile", "--strategies", "bn").compiled == ["bn"]
     assert plan("--compile-strategies", "adabn", "unmix_tns").compiled == ["adabn", "unmix_tns"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.textbook import TextbookAlphaBN, TextbookUnMixTNS, replaced, rest
+from benchmarks.speed.textbook import TextbookAlphaBN, TextbookUnMixTNS, replaced, trailing_layers
 from tests.nets import Tiny, images, randomized, seeded
 
 with np.load(Path(__file__).parent.parent.parent / "golden" / "layers.npz") as archive:
@@ -113,7 +113,7 @@ def test_an_activation_inside_a_layer_is_kept() -> None:
             super().__init__(6)
             self.act = nn.ReLU()
 
-    assert isinstance(rest(layer()), nn.Identity)
+    assert isinstance(trailing_layers(layer()), nn.Identity)
     own, x = randomized(Fused()).eval(), images(3)[:, :2].repeat(1, 3, 1, 1)
     for make in (TextbookAlphaBN, TextbookUnMixTNS):
         assert make(own)(x).detach().min() == 0.0
