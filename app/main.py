@@ -19,7 +19,7 @@ from app.engine import Engine
 from app.http.middleware import authentication, observation, security_headers
 from app.http.middleware.body_limit import BodyLimit
 from app.http.responses import errors
-from app.http.responses.openapi import described
+from app.http.responses.openapi import error_responses
 from app.http.routes import admin, health, info, live, metrics, predict, predict_stream, v2
 from app.http.routes.v2_docs import name_model
 from app.resources.memory import ledger_of
@@ -75,14 +75,14 @@ def create_app(
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
-        lifespan=observation.traced(_lifespan(open_engine, before_close, background=background)),
-        responses=described(500),
+        lifespan=observation.with_tracing(_lifespan(open_engine, before_close, background=background)),
+        responses=error_responses(500),
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings, app.state.engine = settings, None
     app.state.draining, app.state.deadline = False, None
     app.state.memory = ledger = ledger_of(settings)
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes, ledger=ledger)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, ledger=ledger)
     authentication.install(app, Access(settings))
     security_headers.install(app, settings)
     errors.install(app)

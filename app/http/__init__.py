@@ -1,1 +1,1 @@
-"""The HTTP doors: routes, middleware, and how requests are read and answers written."""
+"""The HTTP doors: routes, middleware, parsing of requests and encoding of responses."""

@@ -1,4 +1,4 @@
-"""What doors ask the application for."""
+"""Dependencies of routes: the engine and the settings of the application."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.settings import Settings
 
 
 def the_engine(request: HTTPConnection) -> Engine:
-    """The open engine.
+    """Return the open engine.
 
     Raises:
         EngineClosedError: the server is starting or shutting down.
@@ -23,7 +23,7 @@ def the_engine(request: HTTPConnection) -> Engine:
 
 
 def engine_of(state: State) -> Engine:
-    """The open engine of the application whose state this is; see `the_engine`."""
+    """Return the open engine of the application with that state; see `the_engine`."""
     engine: Engine | None = state.engine
     if engine is None:
         raise EngineClosedError("the server is starting or shutting down", hint="try again, or wait for /readyz")
@@ -31,7 +31,7 @@ def engine_of(state: State) -> Engine:
 
 
 async def the_ready_engine(request: Request, deadline_s: float) -> Engine:
-    """The engine, once its model thread has answered a ping. Changes no state.
+    """Return the engine, once its model thread has answered a ping. Changes no state.
 
     Raises:
         EngineClosedError: it is not open, is about to close, or did not answer in time; the message says which.
@@ -40,7 +40,7 @@ async def the_ready_engine(request: Request, deadline_s: float) -> Engine:
 
 
 async def ready_engine_of(state: State, deadline_s: float) -> Engine:
-    """The same of the application whose state this is; see `the_ready_engine`."""
+    """Return the ready engine of the application with that state; see `the_ready_engine`."""
     if state.draining:
         raise EngineClosedError("the server is shutting down", hint="send the request to another server")
     engine = engine_of(state)
@@ -53,7 +53,7 @@ async def ready_engine_of(state: State, deadline_s: float) -> Engine:
 
 
 def the_settings(request: HTTPConnection) -> Settings:
-    """What the server runs with."""
+    """Return the server's settings."""
     settings: Settings = request.app.state.settings
     return settings
 

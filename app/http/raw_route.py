@@ -1,4 +1,4 @@
-"""A route that calls its endpoint with the request and sends the response that comes back, and nothing between."""
+"""A route that passes the request to its endpoint and sends the returned response, without FastAPI's handler."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 
-class Direct(APIRoute):
-    """For the one call that has to be quick: described to OpenAPI like any other, but not run like it.
+class RawRoute(APIRoute):
+    """A route for calls that have to be fast: OpenAPI describes it like any other, but its handler is the endpoint.
 
     FastAPI's own handler solves dependencies and validates and encodes what the endpoint returns, which costs more than
     a small answer. The endpoint takes the request as its only argument and returns a response.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The endpoint itself, where FastAPI would wrap it."""
+        """Return the endpoint itself, which FastAPI would wrap."""
         endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
         return endpoint

@@ -126,7 +126,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "unknown parameter": ({"files": [GOOD], "data": {"params": '{"speed": 1}'}}, 422, "it takes momentum"),
     "parameter out of range": ({"files": [GOOD], "data": {"params": '{"momentum": 2}'}}, 422, "at most 1"),
     "wrong type": ({"files": [GOOD], "data": {"params": '{"momentum": "fast"}'}}, 422, "must be a number"),
-    "unknown field": ({"files": [GOOD], "data": {"colour": "red"}}, 422, "known are"),
+    "unknown field": ({"files": [GOOD], "data": {"colour": "red"}}, 422, "the fields are"),
     "top_k out of range": ({"files": [GOOD], "data": {"top_k": "11"}}, 422, "from 1 to 10"),
 }
 

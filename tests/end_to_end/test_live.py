@@ -166,7 +166,7 @@ def test_what_waits_when_a_client_goes_takes_no_step(server: Server, politely: b
 
 @pytest.mark.parametrize(
     ("query", "says"),
-    [("strategy=magic", "choose one of source"), ("queue=0", "from 1 to 256"), ("colour=red", "known are")],
+    [("strategy=magic", "choose one of source"), ("queue=0", "from 1 to 256"), ("colour=red", "the fields are")],
 )
 def test_wrong_fields_are_refused_in_the_handshake(server: Server, query: str, says: str) -> None:
     with pytest.raises(InvalidStatus) as refused:

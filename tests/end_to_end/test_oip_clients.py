@@ -157,7 +157,7 @@ def test_what_is_refused_says_why(triton: Any, url: str) -> None:
         assert caught.value.status() == "400"
     with pytest.raises(InferenceServerException, match="model 'other' is not hosted"):
         triton.infer("other", [tensor(http, FRAMES, "UINT8")])
-    with pytest.raises(InferenceServerException, match="known are renorm_stream"):
+    with pytest.raises(InferenceServerException, match="has renorm_stream"):
         triton.infer(MODEL, [tensor(http, FRAMES, "UINT8")], parameters={"renorm_colour": "red"})
     (state,) = httpx.get(f"http://{url}/v1/streams/refused").json()
     assert state["steps"] == 1

@@ -1,1 +1,1 @@
-"""Connections beneath HTTP: how many there may be, how large and how slow what they send may be, and how they end."""
+"""Connections beneath HTTP: limits on their number, size and slowness, and how they are closed."""

@@ -1,4 +1,4 @@
-"""One HTTP connection with bounds, which uvicorn's has not: who may have it, how long it waits, and how it ends."""
+"""An HTTP connection with the limits that uvicorn's lacks: on its number, its waiting time and its end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from app.http.connections import refusals
-from app.http.connections.door import MOST_REFUSED, Door, has_arrived
+from app.http.connections.door import MAX_REFUSED, Door, has_arrived
 from app.http.connections.refusals import Refusal
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """It is looked at every ``limits.tick`` seconds for what does not arrive, and refuses in the shape of every error.
+    """Checked every ``limits.tick`` seconds for overdue input; it refuses in the JSON shape of every error.
 
     A connection is in a head (``_is_in_head``; idle, or being answered, while ``_head_until`` is None) or in a body.
-    One that is deaf reads on and heeds nothing: it closes once its client has had the time to see the answer.
+    One that ignores its input reads and discards it, and closes once its client has had time to read the response.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._door, self._limits = door, door.limits
         self._is_in_head = self._is_silent = True
-        self._is_deaf = self._is_retold = self._is_body_counted = self._is_reprieved = self._is_refused = False
+        self._ignores_input = self._is_reparsing = self._is_body_counted = self._is_reprieved = self._is_refused = False
         self._head_until: float | None = None
         self._bare_bytes = 0
         self._is_behind = self._is_pipelined = False
@@ -44,16 +44,16 @@ class BoundedConnection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count it, or refuse it; from now on its first head is due."""
+        """Count the connection, or refuse it; from now on its first head is due."""
         super().connection_made(transport)
         self._head_until = self.loop.time() + self._limits.head_seconds
         self._timer = self.loop.call_later(self._limits.tick, self._look)
         refusal = self._door.enter(transport)
         if refusal is None:
             return
-        self._door.notices.say(refusal, self._who())
-        self._is_deaf = True
-        if self._door.refused >= MOST_REFUSED:
+        self._door.notices.report(refusal, self._client_address())
+        self._ignores_input = True
+        if self._door.refused >= MAX_REFUSED:
             transport.close()
             return
         self._door.refused += 1
@@ -61,7 +61,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._answer(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what it held."""
+        """Release its counts and timers."""
         self._door.leave(self.transport)
         if self._is_refused:
             self._door.refused -= 1
@@ -79,7 +79,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
-    # What does not arrive, and what is not taken
+    # Overdue input, and output that the client does not read
 
     def _look(self) -> None:
         self._timer = self.loop.call_later(self._limits.tick, self._look)
@@ -87,56 +87,56 @@ class BoundedConnection(HttpToolsProtocol):
         if late is None:
             self._is_reprieved = False
         elif late is refusals.STALLED:
-            self._door.notices.say(late, self._who())
+            self._door.notices.report(late, self._client_address())
             self.transport.abort()
         elif not self._is_reprieved and has_arrived(self.transport):
-            # The event loop was held up, not the client: what it sent is read after this.
+            # The event loop was blocked, not the client: its input is read after this.
             self._is_reprieved = True
         elif late is refusals.SILENT:
-            # Without an answer: a browser that connects ahead would take it for that to its next request.
-            self._door.notices.say(late, self._who())
+            # Without a response: a browser that connects ahead would take it for that of its next request.
+            self._door.notices.report(late, self._client_address())
             self.transport.close()
         else:
             self._refuse(late)
 
-    def _late(self, now: float) -> Refusal | None:
+    def _late(self, timestamp: float) -> Refusal | None:
         unsent = self.transport.get_write_buffer_size()
         if unsent == 0 or unsent != self._unsent:
-            self._unsent, self._unsent_since = unsent, now
-        elif now - self._unsent_since > self._limits.body_seconds:
+            self._unsent, self._unsent_since = unsent, timestamp
+        elif timestamp - self._unsent_since > self._limits.body_seconds:
             return refusals.STALLED
-        if self._is_deaf or self.transport.is_closing():
+        if self._ignores_input or self.transport.is_closing():
             return None
         if self._is_in_head:
-            if self._head_until is None or now <= self._head_until:
+            if self._head_until is None or timestamp <= self._head_until:
                 return None
             return refusals.SILENT if self._is_silent else refusals.SLOW_HEAD
-        # A body that the application does not read, or has not asked for, is not the client's to send.
+        # While the application does not read the body, or has not asked for it, the client is not late.
         is_held = self.flow.read_paused or (self.cycle.waiting_for_100_continue and not self.cycle.response_complete)
         if is_held or self._body_bytes >= self._limits.step_bytes:
-            self._body_bytes, self._body_since = 0, now
-        return refusals.SLOW_BODY if now - self._body_since > self._limits.body_seconds else None
+            self._body_bytes, self._body_since = 0, timestamp
+        return refusals.SLOW_BODY if timestamp - self._body_since > self._limits.body_seconds else None
 
-    # How it ends
+    # Closing
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer in place of the application, where nothing has been answered yet, and close."""
-        if self._is_deaf:
+        """Respond in place of the application, where no response has begun, and close."""
+        if self._ignores_input:
             return
-        self._door.notices.say(refusal, self._who())
-        self._is_deaf = True
+        self._door.notices.report(refusal, self._client_address())
+        self._ignores_input = True
         self._release_body()
         cycle = self.cycle
         if cycle is None or (self._is_in_head and cycle.response_complete):
             self._answer(refusal)
         elif self._is_in_head:
-            # Earlier requests are still answered, in their order; then it closes.
+            # Earlier requests still get their responses, in order; then it closes.
             cycle.keep_alive = False
         else:
             self._refuse_rest(cycle, refusal)
 
     def _refuse_rest(self, cycle: RequestResponseCycle, refusal: Refusal) -> None:
-        """Of a request whose head has been handed on: to the application it looks as if the client had gone."""
+        """Refuse the rest of a request whose head the application has; to it the client seems disconnected."""
         is_answered, is_first = cycle.response_started, not self.pipeline
         cycle.disconnected = True
         cycle.message_event.set()
@@ -154,8 +154,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """End what is sent, and go on reading a while: closing at once would reset, and the answer would be lost."""
-        self._is_deaf = True
+        """End the output, and read on for a while: closing at once would reset, and the response would be lost."""
+        self._ignores_input = True
         self._unset_keepalive_if_required()
         if self.transport.is_closing():
             return
@@ -164,23 +164,23 @@ class BoundedConnection(HttpToolsProtocol):
         self.loop.call_later(self._limits.linger_seconds, self.transport.close)
 
     def retire(self) -> bool:
-        """Close an idle connection, unless its next request has just arrived; whether it was closed."""
+        """Close an idle connection, unless its next request has just arrived; return whether it was closed."""
         if has_arrived(self.transport):
             return False
         self.transport.close()
         return True
 
     def timeout_keep_alive_handler(self) -> None:
-        """It has been idle for long enough; also when the next request came in that moment, which is then answered."""
+        """Close after the keep-alive timeout, unless the next request has just arrived."""
         if not self.transport.is_closing():
             self.retire()
 
     def shutdown(self) -> None:
-        """The server stops: what has begun to arrive is still taken, and told that it was the last."""
+        """Close because the server stops: requests that have begun to arrive are still served, as the last."""
         self._door.is_draining = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        elif self._is_deaf or not self._is_in_head or self.transport.is_closing():
+        elif self._ignores_input or not self._is_in_head or self.transport.is_closing():
             self.transport.close()
         elif (self._head_until is not None and not self._is_silent) or has_arrived(self.transport):
             self.loop.call_later(self._limits.grace_seconds, self._stop)
@@ -200,12 +200,12 @@ class BoundedConnection(HttpToolsProtocol):
             try:
                 await app(scope, receive, send)
             except asyncio.CancelledError:
-                # The one who cancels is the server, when the time to finish is over. uvicorn would log a traceback.
+                # The server cancels when the time to finish is over. uvicorn would log a traceback.
                 if not self._door.is_draining:
                     raise
                 self._refuse_rest(cycle, refusals.STOPPING)
 
         super()._start_asgi_task(cycle, run)
 
-    def _who(self) -> str:
+    def _client_address(self) -> str:
         return self.client[0] if self.client else "an unknown address"

@@ -1,4 +1,4 @@
-"""What a connection reads: heads, bodies and the lines between, none of which may grow without bound."""
+"""Input of a connection: heads, bodies and the lines between, all of bounded size."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _FRAMING = {b"content-length", b"transfer-encoding"}
 
 
 class Connection(BoundedConnection):
-    """What arrives is counted before it is parsed."""
+    """A connection that counts bytes before it parses them."""
 
-    # What the transport calls
+    # Callbacks of the transport
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, of a head no more than it may have."""
-        if self._is_deaf:
+        """Parse the data, of a head no more than the limit."""
+        if self._ignores_input:
             return
         self._unset_keepalive_if_required()
         self._is_silent = self._is_behind = False
         if self._head_until is None and self._is_in_head:
             self._begin_head()
-        most = self._limits.head_bytes
-        while data and not self._is_deaf:
-            room = most - self._bare_bytes if self._is_in_head else len(data)
+        max_bytes = self._limits.head_bytes
+        while data and not self._ignores_input:
+            room = max_bytes - self._bare_bytes if self._is_in_head else len(data)
             if room <= 0:
                 self._refuse(refusals.HEAD_TOO_LARGE)
                 return
@@ -33,20 +33,20 @@ class Connection(BoundedConnection):
             self._bare_bytes += len(piece)
             data = self._parse(piece) + data
             # In a body these are the lines between its parts, and those behind it.
-            if self._bare_bytes > most:
+            if self._bare_bytes > max_bytes:
                 self._refuse(refusals.HEAD_TOO_LARGE)
-        if not self._is_in_head and not self._is_deaf and not self._is_body_counted:
+        if not self._is_in_head and not self._ignores_input and not self._is_body_counted:
             self._count_body()
 
     def _parse(self, piece: bytes) -> bytes:
-        """Feed the parser; what it left unread."""
+        """Feed the parser, and return the bytes that it left unread."""
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserError:
             self._refuse(self._cause or refusals.MALFORMED)
         except httptools.HttpParserUpgrade as upgrade:
             if self._should_upgrade():
-                self._is_deaf = True
+                self._ignores_input = True
                 self._forget()
                 self.handle_websocket_upgrade()
                 return b""
@@ -55,24 +55,24 @@ class Connection(BoundedConnection):
         return b""
 
     def _pass_over_upgrade(self) -> None:
-        """Go on with HTTP/1.1, as a server may whom another protocol is offered (h2c, by `curl --http2`).
+        """Continue with HTTP/1.1, as a server may when it is offered another protocol (h2c, by `curl --http2`).
 
-        The parser has ended there, so another one is told of the head as far as the body depends on it.
+        The parser has stopped there, so a new one gets the headers that frame the body.
         """
         framing = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] in _FRAMING]
         self.parser = httptools.HttpRequestParser(self)
-        told = self.url, self.headers
-        self.url, self.headers, self._is_retold = b"", [], True
+        request_head = self.url, self.headers
+        self.url, self.headers, self._is_reparsing = b"", [], True
         try:
             self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
         finally:
-            (self.url, self.headers), self._is_retold = told, False
+            (self.url, self.headers), self._is_reparsing = request_head, False
 
-    # What the parser calls
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """A head begins."""
-        if self._is_retold:
+        """Start the time of a head."""
+        if self._is_reparsing:
             return
         super().on_message_begin()
         self._is_pipelined = self._is_behind
@@ -80,26 +80,26 @@ class Connection(BoundedConnection):
             self._begin_head()
 
     def on_headers_complete(self) -> None:
-        """The head is there: hand the request on."""
-        if self._is_retold:
+        """Check a complete head, and pass the request on."""
+        if self._is_reparsing:
             return
         self._check_head()
-        before = self.cycle
+        previous_cycle = self.cycle
         super().on_headers_complete()
         self._is_in_head, self._head_until = False, None
         self._bare_bytes = self._body_bytes = 0
         self._body_since = self.loop.time()
-        if self._door.is_draining and self.cycle is not before:
+        if self._door.is_draining and self.cycle is not previous_cycle:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Part of the body."""
+        """Count and pass on a part of the body."""
         self._bare_bytes = 0
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """All of the request is there, or all of the head where the parser takes the body for another protocol."""
+        """End a request, unless the parser takes the body for another protocol and only the head is complete."""
         if self.parser.should_upgrade() and not self._should_upgrade():
             return
         if len(self.headers) > self._limits.head_lines:
@@ -109,7 +109,7 @@ class Connection(BoundedConnection):
         self._end_message()
 
     def on_response_complete(self) -> None:
-        """All of the answer is written: the connection is idle, or goes on with what has arrived meanwhile."""
+        """End a response: the connection is idle, or continues with what has arrived meanwhile."""
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and self._is_in_head and self._head_until is None:
             self._door.idle[self] = None

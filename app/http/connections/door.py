@@ -1,4 +1,4 @@
-"""All connections of one server: how many there are, of whom, and which of them could make room."""
+"""Registry of one server's connections: their number, their addresses, and the idle ones that could make room."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import select
 from collections import Counter
 from typing import Protocol
 
-from app.http.connections.limits import SPARE_DESCRIPTORS, Limits
+from app.http.connections.limits import SPARE_DESCRIPTORS, ConnectionLimits
 from app.http.connections.notices import Notices
 from app.http.connections.refusals import NO_DESCRIPTORS, TOO_MANY_CONNECTIONS, TOO_MANY_OF_ADDRESS, Refusal
 
-MOST_REFUSED = 64
-"""Connections beyond the limit that are kept for the moment that their answer takes; further ones are just closed."""
+MAX_REFUSED = 64
+"""Connections beyond the limit that still get a response; further ones are just closed."""
 
 
 class Idle(Protocol):
@@ -22,13 +22,13 @@ class Idle(Protocol):
     transport: asyncio.Transport
 
     def retire(self) -> bool:
-        """Close it, unless something has just arrived; whether it was closed."""
+        """Close it, unless data has just arrived; return whether it was closed."""
 
 
 class Door:
-    """The counts. Used by one event loop alone; a connection, or what it was upgraded to, enters and leaves once."""
+    """Counts of connections, used by one event loop alone. An upgraded connection does not enter or leave again."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.notices = Notices()
         self.is_draining = False
@@ -38,11 +38,11 @@ class Door:
         self._addresses: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """How many connections are inside."""
+        """Return the number of open connections."""
         return len(self._places)
 
     def enter(self, transport: asyncio.Transport) -> Refusal | None:
-        """Count a connection, or say why it cannot be had. Idle ones are closed where that makes room."""
+        """Count a connection, or return why it is refused. Idle ones are closed where that makes room."""
         limits, address = self.limits, network_of(transport)
         if limits.descriptors is not None and _descriptor(transport) >= limits.descriptors - SPARE_DESCRIPTORS:
             return NO_DESCRIPTORS
@@ -55,7 +55,7 @@ class Door:
         return None
 
     def leave(self, transport: asyncio.Transport) -> None:
-        """The connection is lost; one that has not entered, or has left, is none of ours."""
+        """Forget a lost connection; one that has not entered, or has left, is ignored."""
         address = self._places.pop(transport, None)
         if address is None:
             return
@@ -64,17 +64,17 @@ class Door:
             del self._addresses[address]
 
     def _make_room(self, address: str | None) -> bool:
-        for one in list(self.idle):
-            if address in (None, self._places.get(one.transport)):
-                del self.idle[one]
-                if one.retire():
-                    self.leave(one.transport)
+        for connection in list(self.idle):
+            if address in (None, self._places.get(connection.transport)):
+                del self.idle[connection]
+                if connection.retire():
+                    self.leave(connection.transport)
                     return True
         return False
 
 
 def network_of(transport: asyncio.Transport) -> str:
-    """Whom a connection counts for: its IPv4 address, or the /64 that every owner of an IPv6 address has at least."""
+    """Return the network that a connection counts for: its IPv4 address, or the /64 of its IPv6 address."""
     peer = transport.get_extra_info("peername")
     host = str(peer[0]) if isinstance(peer, tuple) and peer else ""
     if ":" not in host:
@@ -83,7 +83,7 @@ def network_of(transport: asyncio.Transport) -> str:
 
 
 def has_arrived(transport: asyncio.Transport) -> bool:
-    """Whether bytes, or the client's end, wait in the kernel that the event loop has not brought yet."""
+    """Return whether the kernel holds bytes, or the end of the stream, that the event loop has not read yet."""
     descriptor = _descriptor(transport)
     if descriptor < 0:
         return False
@@ -95,5 +95,5 @@ def has_arrived(transport: asyncio.Transport) -> bool:
 
 
 def _descriptor(transport: asyncio.Transport) -> int:
-    taken = transport.get_extra_info("socket")
-    return -1 if taken is None else int(taken.fileno())
+    socket = transport.get_extra_info("socket")
+    return -1 if socket is None else int(socket.fileno())

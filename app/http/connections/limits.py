@@ -1,4 +1,4 @@
-"""What connections may cost, in one frozen object that needs no HTTP."""
+"""Limits of connections, in one immutable object without HTTP."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from app.settings import Settings
 
-MOST_CONNECTIONS = 10_000
-"""Connections that are kept at most where descriptors would allow more: about 30 KB of memory each."""
+MAX_CONNECTIONS = 10_000
+"""The most connections where descriptors would allow more: about 30 KB of memory each."""
 
 SPARE_DESCRIPTORS = 16
-"""Descriptors that are never given to a connection, so that files, decoders and the probes of others still get one."""
+"""Descriptors that no connection gets, so that files, decoders and health probes still do."""
 
 
-class Limits(NamedTuple):
+class ConnectionLimits(NamedTuple):
     """Bounds of one server's connections; sizes in bytes, times in seconds, 0 for no bound on an address.
 
-    ``step_bytes`` is what a body has to bring in each ``body_seconds``: by default about 550 bytes/s, which the slowest
-    of networks carry. An answer that is not taken has the same time. ``linger_seconds`` is how long what a refused
-    client still sends is read and thrown away, so that it gets to see the answer; ``grace_seconds`` how long a head
-    that has begun to arrive may go on when the server is told to stop.
+    At least ``step_bytes`` of a body must arrive in each ``body_seconds``: by default about 550 bytes/s, which the
+    slowest networks carry. A response that the client does not read has the same time. ``linger_seconds`` is the time
+    for which the input of a refused client is read and discarded, so that it can read the response; ``grace_seconds``
+    the time to complete a head that has begun to arrive when the server stops.
     """
 
     head_bytes: int = 65_536
@@ -39,29 +39,29 @@ class Limits(NamedTuple):
 
     @property
     def tick(self) -> float:
-        """Seconds between two looks at a connection: how late a bound on time may be noticed."""
+        """Seconds between two checks of a connection, the most by which a time limit may be exceeded."""
         return min(self.head_seconds, self.body_seconds) / 4
 
 
-def limits_of(settings: Settings) -> Limits:
-    """The bounds that the settings and the process's descriptors mean.
+def limits_of(settings: Settings) -> ConnectionLimits:
+    """Return the limits that follow from the settings and the process's file descriptors.
 
     Of the descriptors a quarter, or a half beside a gRPC port, is left for everything else.
     """
     descriptors = descriptor_limit()
-    most = MOST_CONNECTIONS
+    maximum = MAX_CONNECTIONS
     if descriptors is not None:
         share = descriptors // 2 if settings.grpc_port is not None else descriptors // 4
-        most = min(most, max(16, descriptors - max(64, share)))
-    connections = settings.max_connections or most
-    given = settings.max_connections_per_address
-    return Limits(
+        maximum = min(maximum, max(16, descriptors - max(64, share)))
+    connections = settings.max_connections or maximum
+    per_address = settings.max_connections_per_address
+    return ConnectionLimits(
         head_bytes=settings.max_head_bytes,
         head_lines=settings.max_head_lines,
         head_seconds=settings.head_seconds,
         body_seconds=settings.body_seconds,
         connections=connections,
-        per_address=max(1, connections // 2) if given is None else given,
+        per_address=max(1, connections // 2) if per_address is None else per_address,
         bodies=settings.max_bodies,
         keep_alive_seconds=settings.keep_alive_seconds,
         descriptors=descriptors,
@@ -69,7 +69,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def descriptor_limit() -> int | None:
-    """How many descriptors this process may have open, or None where nothing bounds them."""
+    """Return the most file descriptors that this process may open, or None without a limit."""
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ModuleNotFoundError:

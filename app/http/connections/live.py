@@ -1,4 +1,4 @@
-"""A live connection (WebSocket), counted as the connection that it was before."""
+"""A live connection (WebSocket), which counts as the HTTP connection that it was upgraded from."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.http.connections.refusals import BAD_HANDSHAKE
 
 
 def counted(door: Door, base: type[asyncio.Protocol] = WebSocketsSansIOProtocol) -> type[asyncio.Protocol]:
-    """The protocol class ``base`` for a server with that door."""
+    """Return the protocol class ``base`` for a server with that door."""
     return type("CountedConnection", (LiveConnection, base), {"door": door})
 
 
 class LiveConnection(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, which the transport calls from the upgrade on, the loss of the connection included."""
+    """uvicorn's WebSocket protocol, which gives its place in the door back when the connection is lost."""
 
     door: Door
 
@@ -28,20 +28,20 @@ class LiveConnection(WebSocketsSansIOProtocol):
         self.app = self._serve
 
     def data_received(self, data: bytes) -> None:
-        """Go on, or refuse a handshake that HTTP takes and WebSocket does not: uvicorn would leave it unanswered.
+        """Pass data on, or refuse a handshake that is valid HTTP but not valid WebSocket.
 
-        It would keep the connection for ever, and the server's stop would fail at it.
+        uvicorn would not respond and keep the connection for ever, and the server could not stop.
         """
         super().data_received(data)
         if self.conn.handshake_exc is None or self.close_sent or self.transport.is_closing():
             return
         self.handshake_complete = self.close_sent = True
-        self.door.notices.say(BAD_HANDSHAKE, self.client[0] if self.client else "an unknown address")
+        self.door.notices.report(BAD_HANDSHAKE, self.client[0] if self.client else "an unknown address")
         self.transport.write(BAD_HANDSHAKE.wire(self.default_headers))
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give its place back."""
+        """Leave the door."""
         self.door.leave(self.transport)
         super().connection_lost(exc)
 
@@ -49,6 +49,6 @@ class LiveConnection(WebSocketsSansIOProtocol):
         try:
             await self._served(scope, receive, send)
         except asyncio.CancelledError:
-            # By the server, when the time to finish is over; its client was told before. uvicorn would log a traceback.
+            # By the server, when the time to finish is over; its client knows already. uvicorn would log a traceback.
             if not self.door.is_draining:
                 raise

@@ -1,1 +1,1 @@
-"""What happens around every call."""
+"""ASGI middleware around every call."""

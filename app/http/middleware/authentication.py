@@ -1,4 +1,4 @@
-"""Keys at the door: one middleware before all routes, and what OpenAPI says of them."""
+"""API keys: the middleware that checks them before all routes, and their OpenAPI description."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from app.auth.access import Access, needed, presented
 from app.errors import AccessError
 from app.http.requests.caller import remember_key
 from app.http.responses.errors import reply
-from app.http.responses.openapi import described
+from app.http.responses.openapi import error_responses
 
 _SCHEMES: dict[str, dict[str, str]] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "a key made by `renorm key new`, or RENORM_ADMIN_KEY",
+        "description": "a key created by `renorm key new`, or RENORM_ADMIN_KEY",
     },
     "header": {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "the same key in a header of its own",
+        "description": "the same key in the header X-API-Key",
     },
 }
 
@@ -33,21 +33,21 @@ _SCHEMES: dict[str, dict[str, str]] = {
 _READING = {"GET", "HEAD", "OPTIONS"}
 
 
-def check_touch(
+def check_stream_access(
     scope: Scope, stream: str | None, *, need: Literal["infer", "admin"] = "infer", forgets: bool = False
 ) -> None:
-    """Refuse a call whose key is not for that stream, see `app.auth.access.Access.check_stream`.
+    """Refuse a call whose key does not cover that stream, see `app.auth.access.Access.check_stream`.
 
     Raises:
-        AccessError: it is bound to others, or may not forget a stream.
+        AccessError: the key covers other streams, or may not forget a stream.
     """
     access: Access = scope["app"].state.access
     if access.keyed:
         access.check_stream(presented(scope["headers"]), stream, scope=need, forgets=forgets)
 
 
-def check_still(scope: Scope, stream: str) -> None:
-    """Refuse what goes on over a connection whose key has been removed or has expired since it was opened.
+def check_key_still_valid(scope: Scope, stream: str) -> None:
+    """Refuse a frame of a connection whose key has been removed or has expired since it was opened.
 
     Raises:
         AccessError: the key is no longer valid, or no longer for that stream.
@@ -60,10 +60,10 @@ def check_still(scope: Scope, stream: str) -> None:
 
 
 def check_admin(scope: Scope) -> None:
-    """Refuse a call on a path of scope infer that is for scope admin, as DELETE is.
+    """Refuse a call that needs scope admin on a path of scope infer, such as DELETE.
 
     Raises:
-        AccessError: its key, or its page, may not make it.
+        AccessError: its key, or the page that sends it, is not allowed to.
     """
     access: Access = scope["app"].state.access
     named = {name: value.decode("latin-1") for name, value in scope["headers"] if name in {b"origin", b"host"}}
@@ -72,22 +72,22 @@ def check_admin(scope: Scope) -> None:
 
 
 def caller_of(scope: Scope) -> str:
-    """Who makes a call, for the log: the key's name, if there are keys, and the address."""
+    """Return the caller for the log: the key's name, if the server has keys, and the address."""
     access: Access = scope["app"].state.access
     names = [key.name for key in access.valid(presented(scope["headers"]))] if access.keyed else []
     address = scope["client"][0] if scope.get("client") else "unknown"
     return f"key '{names[0]}' from {address}" if names else str(address)
 
 
-def seen_streams(scope: Scope) -> Callable[[str], bool]:
-    """Which streams the call's key may see."""
+def visible_streams(scope: Scope) -> Callable[[str], bool]:
+    """Return the predicate of the streams that the call's key covers."""
     access: Access = scope["app"].state.access
     keys = access.valid(presented(scope["headers"])) if access.keyed else None
     return lambda stream: keys is None or any(key.covers(stream) for key in keys)
 
 
 class Guard:
-    """ASGI middleware that lets a call pass if it may; before its body is read, and before a WebSocket is accepted."""
+    """ASGI middleware that authorizes calls before their body is read and before a WebSocket is accepted."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
@@ -122,7 +122,7 @@ class Guard:
 
 async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        # Servers without that extension answer 403 and nothing else.
+        # Servers without that extension respond with a bare 403.
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return
     response: Response = reply(error, scope)
@@ -140,12 +140,12 @@ def install(app: FastAPI, access: Access) -> None:
             _add_keys(describe(), optional=not access.keyed)
         return describe()
 
-    # FastAPI has no other place for this: its own dependencies would check each request a second time.
+    # FastAPI has no other place for this: its dependencies would check each request a second time.
     app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _add_keys(document: dict[str, Any], *, optional: bool) -> None:
-    """Say of every operation which keys it takes; ``optional`` where the server has none."""
+    """Describe the keys of every operation; they are ``optional`` where the server has none."""
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
     for path, operations in document["paths"].items():
@@ -154,16 +154,16 @@ def _add_keys(document: dict[str, Any], *, optional: bool) -> None:
         for operation in operations.values():
             operation["security"] = [{}, *either] if optional else either
             if not optional:
-                operation["responses"] = _refusals() | operation["responses"]
+                operation["responses"] = _refusal_responses() | operation["responses"]
 
 
-def _refusals() -> dict[str, Any]:
-    """What a document says of calls without a key, or with a wrong one."""
+def _refusal_responses() -> dict[str, Any]:
+    """Return the OpenAPI responses to calls without a key, or with a wrong one."""
     schema = {"$ref": "#/components/schemas/ErrorResponse"}
     return {
         str(status): {
-            "description": said["description"],
-            "content": {"application/json": {"schema": schema, **said["content"]["application/json"]}},
+            "description": response["description"],
+            "content": {"application/json": {"schema": schema, **response["content"]["application/json"]}},
         }
-        for status, said in described(401, 403).items()
+        for status, response in error_responses(401, 403).items()
     }

@@ -1,4 +1,4 @@
-"""What is seen of every call: its id, its duration, its line in the access log, and its trace."""
+"""Observation of every call: its id, its duration, its line in the access log, and its trace."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
     from app.observability.traces import Tracing
 
 HEADER = b"x-request-id"
-"""The header that says which request it is: a client's own word if it is a sane one, else one made up here."""
+"""The header with the request's id: the client's if it is valid, else a random one."""
 
 _IDS = random.Random()  # noqa: S311 - ids tell calls apart and guard nothing
-"""Seeded by the system once: asking it for every id gives up the interpreter's lock, and waits to get it back."""
+"""Seeded by the system once: asking it for every id would release the interpreter's lock and wait to get it back."""
 
-_SANE = re.compile(rb"[\w.-]{1,128}")
+_VALID_ID = re.compile(rb"[\w.-]{1,128}")
 _KEY = "renorm.exchange"
 
 LONGEST = 500
 """Characters of a path in the access log."""
 
 PROBES = ("/healthz", "/readyz", "/metrics", "/v2/health")
-"""Paths that are asked every few seconds: they, and what is below them, are timed but neither logged nor traced."""
+"""Paths that are polled every few seconds: they, and those below them, are timed but neither logged nor traced."""
 
-GONE = 499
-"""The status in metrics and logs of a call whose client went before it was answered."""
+CLIENT_CLOSED = 499
+"""The status in metrics and logs of a call whose client disconnected before the response."""
 
 
 class Exchange:
-    """One call while it is answered, and what is known of it so far."""
+    """One call in progress: its id, status, length, stream and span."""
 
     __slots__ = ("_send", "length", "request_id", "span", "status", "stream", "tracing")
 
@@ -60,7 +60,7 @@ class Exchange:
         self.span: Span | None = None
 
     async def send(self, message: Message) -> None:
-        """Pass on what the application says, with the id, and remember status and length."""
+        """Pass a message of the application on with the id, and record status and length."""
         kind = message["type"]
         if kind == "http.response.body":
             self.length += len(message.get("body", b""))
@@ -71,7 +71,7 @@ class Exchange:
         elif kind == "websocket.send":
             self.length += len(message.get("bytes") or message.get("text") or "")
         elif kind == "websocket.close" and self.status == 0:
-            self.status = 403  # what servers answer where no WebSocket was accepted
+            self.status = 403  # what servers respond where no WebSocket was accepted
         await self._send(message)
 
 
@@ -79,14 +79,14 @@ def install(app: FastAPI, settings: Settings, routers: Iterable[APIRouter]) -> N
     """Measure every call of the application, and log and trace it if the settings say so."""
     app.state.metrics, app.state.tracing = Metrics(settings.metrics_streams), None
     routes = [*app.routes, *(route for router in routers for route in router.routes)]
-    app.add_middleware(Observe, metrics=app.state.metrics, routes=routes, tracing=lambda: app.state.tracing)
+    app.add_middleware(Observation, metrics=app.state.metrics, routes=routes, tracing=lambda: app.state.tracing)
 
 
-class Observe:
-    """ASGI middleware around all others, so that refusals and failures of every kind are seen too.
+class Observation:
+    """ASGI middleware around all others, so that it observes refusals and failures of every kind.
 
-    ``routes`` are those whose paths name calls that were refused before they reached their route; ``tracing`` says
-    where spans go, if anywhere.
+    ``routes`` provide the path templates of calls that were refused before they reached their route; ``tracing``
+    returns the exporter of spans, if there is one.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class Observe:
         tracing: Callable[[], Tracing | None] = lambda: None,
     ) -> None:
         self.app, self._metrics, self._tracing = app, metrics, tracing
-        known = (route for route in routes if isinstance(route, Route | WebSocketRoute | Mount))
-        self._paths = [(route.path_regex, route.path) for route in known]
+        matchable = (route for route in routes if isinstance(route, Route | WebSocketRoute | Mount))
+        self._paths = [(route.path_regex, route.path) for route in matchable]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on, and tell what became of it."""
+        """Pass the call on, then measure, log and trace it."""
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
@@ -130,28 +130,28 @@ class Observe:
 
     def _finish(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         route, method = self._route(scope), scope.get("method", "WEBSOCKET")
-        status = exchange.status or GONE
+        status = exchange.status or CLIENT_CLOSED
         if scope["type"] == "http":
             # A WebSocket is open as long as its client likes, which is no duration to compare with a request's.
             self._metrics.request(route, method, status, seconds)
         if access.isEnabledFor(logging.INFO) and not _is_probe(scope):
             _log(scope, exchange, seconds)
         if exchange.span is not None and exchange.tracing is not None:
-            said = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
-            ours = {"renorm.request_id": exchange.request_id, "renorm.stream": exchange.stream}
-            exchange.tracing.finish(exchange.span, f"{method} {route}", {**said, **ours}, failed=status >= 500)
+            attributes = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+            attributes |= {"renorm.request_id": exchange.request_id, "renorm.stream": exchange.stream}
+            exchange.tracing.finish(exchange.span, f"{method} {route}", attributes, failed=status >= 500)
 
     def _route(self, scope: Scope) -> str:
-        """The template of the call's path: there are few, and as many paths as clients like to think of."""
+        """Return the template of the call's path: there are few, while clients can invent any number of paths."""
         path = getattr(scope.get("route"), "path", None)
         if isinstance(path, str) and path:
             return path
-        asked = scope["path"]
-        return next((template for pattern, template in self._paths if pattern.match(asked)), OTHER)
+        path = scope["path"]
+        return next((template for pattern, template in self._paths if pattern.match(path)), OTHER)
 
 
 def note(scope: Scope, stream: str, timing: Timing | None = None) -> None:
-    """A door tells which stream a call is about, and, once the engine has answered, how long each stage took."""
+    """Record the stream of a call and, once the engine has answered, the duration of each stage."""
     exchange: Exchange | None = scope.get(_KEY)
     if exchange is None:
         return
@@ -163,15 +163,15 @@ def note(scope: Scope, stream: str, timing: Timing | None = None) -> None:
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def traced(lifespan: Lifespan) -> Lifespan:
-    """The lifespan with traces, if the application's settings ask for them: ``app.state.tracing``.
+def with_tracing(lifespan: Lifespan) -> Lifespan:
+    """Return the lifespan with tracing as ``app.state.tracing``, if the application's settings turn it on.
 
     Raises:
         MissingPackageError: when it is entered and OpenTelemetry is not installed.
     """
 
     @asynccontextmanager
-    async def around(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan_with_tracing(app: FastAPI) -> AsyncIterator[None]:
         if not app.state.settings.traces:
             async with lifespan(app):
                 yield
@@ -186,12 +186,12 @@ def traced(lifespan: Lifespan) -> Lifespan:
             app.state.tracing = None
             await asyncio.to_thread(tracing.close)
 
-    return around
+    return lifespan_with_tracing
 
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
-        if name == HEADER and _SANE.fullmatch(value):
+        if name == HEADER and _VALID_ID.fullmatch(value):
             return str(value, "ascii")
     return f"{_IDS.getrandbits(128):032x}"
 
@@ -204,7 +204,7 @@ def _is_probe(scope: Scope) -> bool:
 
 def _log(scope: Scope, exchange: Exchange, seconds: float) -> None:
     client = scope.get("client")
-    method, path, status = scope.get("method", "WEBSOCKET"), scope["path"][:LONGEST], exchange.status or GONE
+    method, path, status = scope.get("method", "WEBSOCKET"), scope["path"][:LONGEST], exchange.status or CLIENT_CLOSED
     fields = {
         "duration_ms": round(1000 * seconds, 3),
         "bytes": exchange.length,

@@ -1,4 +1,4 @@
-"""Headers that browsers obey: what pages may do, and which other sites may call."""
+"""Security headers for browsers, and CORS."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def install(app: FastAPI, settings: Settings) -> None:
-    """Add the headers, and let pages of the listed origins call; those of no other origin.
+    """Add the headers, and allow calls from pages of the listed origins only.
 
-    Whatever compresses answers has to come after this: a page's scripts are read here.
+    Middleware that compresses responses has to come after this, which reads a page's scripts.
     """
     if settings.cors_origins:
         app.add_middleware(
@@ -37,13 +37,13 @@ def install(app: FastAPI, settings: Settings) -> None:
 
 
 def page_policy(page: bytes) -> str:
-    """The Content-Security-Policy of a page: its own inline scripts and this server's files, and nothing else.
+    """Return the Content-Security-Policy of a page: its inline scripts and this server's files, and nothing else.
 
     Styles may be inline, because Swagger UI and ReDoc write theirs while they run; ReDoc searches in a worker that it
-    makes of a blob. Scripts may not: each of the page's own is named by its hash.
+    makes of a blob. Scripts may not: each of the page's is named by its hash.
     """
     hashes = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE.findall(page)]
-    scripts = " ".join(["'self'", *(f"'sha256-{one}'" for one in hashes)])
+    scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in hashes)])
     rules = {
         "default-src": "'self'",
         "script-src": scripts,
@@ -60,25 +60,25 @@ def page_policy(page: bytes) -> str:
 
 
 class SecurityHeaders:
-    """ASGI middleware: nothing is taken for what it is not, and pages load and run only what is theirs."""
+    """ASGI middleware that forbids MIME sniffing and restricts pages by a Content-Security-Policy."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on and complete the headers of its answer."""
+        """Pass the call on and add the headers to its response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await self.app(scope, receive, _Completed(send).send)
+        await self.app(scope, receive, _HeaderSender(send).send)
 
 
-class _Completed:
-    """Sends an answer on. A page is held back until it is whole, because its policy names its scripts."""
+class _HeaderSender:
+    """Sends a response. A page is buffered until it is complete, because its policy names its scripts."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._held: Message | None = None
+        self._start: Message | None = None
         self._body = bytearray()
 
     async def send(self, message: Message) -> None:
@@ -86,18 +86,18 @@ class _Completed:
             headers = MutableHeaders(scope=message)
             headers.setdefault("X-Content-Type-Options", "nosniff")
             if headers.get("content-type", "").startswith("text/html"):
-                self._held = message
+                self._start = message
                 return
-        elif self._held is not None and message["type"] == "http.response.body":
+        elif self._start is not None and message["type"] == "http.response.body":
             self._body += message.get("body", b"")
             if message.get("more_body", False):
                 return
-            await self._send_page(self._held)
+            await self._send_page(self._start)
             return
         await self._send(message)
 
     async def _send_page(self, start: Message) -> None:
-        self._held = None
+        self._start = None
         headers = MutableHeaders(scope=start)
         for name, value in _PAGE.items():
             headers.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""Who calls, as far as sharing is concerned: the name of a key, or an address."""
+"""Identity of the client for fair sharing: the name of its key, or its address."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from functools import lru_cache
 from starlette.types import Scope
 
 KEY = "renorm.key"
-"""Where a call's scope has the name of its key."""
+"""The entry of a call's scope that holds the name of its key."""
 
 
 def remember_key(scope: Scope, name: str) -> None:
-    """The call was let pass for the key of that name."""
+    """Store the name of the key that authorized the call."""
     scope[KEY] = name
 
 
 def client_of(scope: Scope) -> str:
-    """Who calls: one name for all calls with one key, or, without a key, from one address."""
+    """Return the client's name: one for all calls with one key or, without a key, from one address."""
     key: str | None = scope.get(KEY)
     if key is not None:
         return f"key {key!r}"
@@ -27,7 +27,7 @@ def client_of(scope: Scope) -> str:
 
 @lru_cache(4096)
 def address_of(host: str) -> str:
-    """An address as one client's: of IPv6 the network, of whose addresses every client has as many as it likes."""
+    """Return the client's name for an address: of IPv6 its /64 network, all of which a client can have."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

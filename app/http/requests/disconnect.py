@@ -1,4 +1,4 @@
-"""Whether the client is still there: work for one that has gone is called off."""
+"""Cancellation of work for clients that have disconnected."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from starlette.requests import ClientDisconnect, Request
 
 @asynccontextmanager
 async def while_connected(request: Request) -> AsyncIterator[None]:
-    """Cancel what runs in the block when the client closes the connection. The body must have been read.
+    """Cancel the block when the client closes the connection. The body must have been read.
 
-    What has begun in the engine by then goes on there: see `app.engine.Engine.predict`.
+    Work that the engine has begun by then continues: see `app.engine.Engine.predict`.
 
     Raises:
-        ClientDisconnect: the client has gone; nobody reads what is answered.
+        ClientDisconnect: the client has disconnected; nobody reads the response.
     """
-    task, gone = asyncio.current_task(), False
+    task, is_disconnected = asyncio.current_task(), False
     if task is None:
         raise RuntimeError("a request is handled by a task")
 
     async def watch() -> None:
-        nonlocal gone
+        nonlocal is_disconnected
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        gone = True
+        is_disconnected = True
         task.cancel()
 
     watching = asyncio.ensure_future(watch())
     try:
         yield
     except asyncio.CancelledError:
-        # Uncancel tells whether somebody else, such as a server that ends, has cancelled the task too.
-        if gone and not task.uncancel():
+        # `uncancel` counts the cancellations by others, such as a server that shuts down.
+        if is_disconnected and not task.uncancel():
             raise ClientDisconnect from None
         raise
     finally:

@@ -1,4 +1,4 @@
-"""The fields of requests: declared once, checked alike whether they come in a query, a form or JSON."""
+"""Fields of requests: declared once, and checked alike in a query, a form and JSON."""
 
 from __future__ import annotations
 
@@ -19,111 +19,111 @@ LONGEST_TIMEOUT = 86_400
 
 
 @dataclass(frozen=True)
-class Known:
-    """One field: its JSON schema, how the text of a query or form becomes its value, which values are taken.
+class FieldSpec:
+    """Specification of a field: its JSON schema, the check of its values, and the parser of text in a query or form.
 
-    ``read`` leaves text that it cannot make sense of as it is, for ``check`` to refuse with one message.
+    ``parse`` returns text that it does not understand unchanged, so that ``check`` refuses it.
     """
 
     schema: dict[str, Any]
     check: Callable[[Any], None]
-    read: Callable[[str], Any] = str
+    parse: Callable[[str], Any] = str
 
 
 def gather(
-    known: Mapping[str, Known],
+    specs: Mapping[str, FieldSpec],
     text: Iterable[tuple[str, str]] = (),
     members: Mapping[str, Any] | None = None,
     *,
-    before: Mapping[str, Any] | None = None,
-    beside: str = "",
+    query_values: Mapping[str, Any] | None = None,
+    extra_field: str = "",
 ) -> dict[str, Any]:
-    """Checked values by field, from the ``text`` of a query or form or from the ``members`` of a JSON object.
+    """Return checked values by field, from the ``text`` of a query or form or from the ``members`` of a JSON object.
 
-    ``before`` holds what the query gave already and is part of the result; ``beside`` names a field that the caller
-    read itself, so that the list of known ones is complete.
+    ``query_values`` are those of the query, and part of the result; ``extra_field`` names a field that the caller reads
+    itself, so that the list of fields in an error is complete.
 
     Raises:
-        FieldError: a field is unknown, given twice with different content, of the wrong type or out of range.
+        FieldError: a field is unknown, appears twice with different values, has the wrong type or is out of range.
     """
-    values = dict(before or {})
-    given = [(name, value, True) for name, value in text] + [(name, v, False) for name, v in (members or {}).items()]
-    for name, value, textual in given:
-        if name not in known:
-            raise _unknown(name, [*([beside] if beside else []), *known])
-        read = known[name].read(value) if textual else value
-        known[name].check(read)
-        # Pages of documentation fill in a query and a form alike: what says the same twice is one thing.
-        if name in values and values[name] != read:
-            raise FieldError(f"{name} is given twice", hint="give it once, in the query or in the body", location=name)
-        values[name] = read
+    values = dict(query_values or {})
+    items = [(name, value, True) for name, value in text] + [(name, v, False) for name, v in (members or {}).items()]
+    for name, value, is_text in items:
+        if name not in specs:
+            raise _unknown_field(name, [*([extra_field] if extra_field else []), *specs])
+        field_value = specs[name].parse(value) if is_text else value
+        specs[name].check(field_value)
+        # Documentation pages fill in the query and the form alike: equal values are no conflict.
+        if name in values and values[name] != field_value:
+            raise FieldError(f"{name} appears twice", hint="send it once, in the query or in the body", location=name)
+        values[name] = field_value
     return values
 
 
 def check_stream(name: Any) -> None:
-    """A stream's name must stand in a path and in a log line.
+    """Refuse a name that cannot stand in a path and in a log line.
 
     Raises:
-        FieldError: it does not.
+        FieldError: it is not a valid name of a stream.
     """
-    if not _printable(name) or "/" in name or name in {".", ".."} or name != name.strip():
+    if not _is_name(name) or "/" in name or name in {".", ".."} or name != name.strip():
         raise FieldError(
-            f"stream must be 1 to {LONGEST_NAME} printable characters without '/' and without spaces around them, and "
-            f"not '.' or '..', not {_short(name)}",
+            f"stream must be 1 to {LONGEST_NAME} printable characters without '/' and without leading or trailing "
+            f"spaces, other than '.' and '..', not {_quoted(name)}",
             hint="name it after its source, such as camera-7",
             location="stream",
         )
 
 
 def check_top_k(value: Any, classes: int) -> None:
-    """No more classes can be ranked than the model has.
+    """Refuse more classes than the model has.
 
     Raises:
         FieldError: ``value`` is not in 1 to ``classes``.
     """
-    if not _whole(value) or not 1 <= value <= classes:
+    if not _is_integer(value) or not 1 <= value <= classes:
         raise FieldError(
-            f"top_k must be a whole number from 1 to {classes}, not {_short(value)}",
+            f"top_k must be an integer from 1 to {classes}, not {_quoted(value)}",
             hint=f"the model has {classes} classes",
             location="top_k",
         )
 
 
 def _check_strategy(name: Any) -> None:
-    if not _printable(name):
+    if not _is_name(name):
         raise FieldError(
-            f"strategy must be a name, not {_short(name)}", hint="GET /v1/strategies lists them", location="strategy"
+            f"strategy must be a name, not {_quoted(name)}", hint="GET /v1/strategies lists them", location="strategy"
         )
 
 
 def _check_params(value: Any) -> None:
     if not isinstance(value, dict):
         raise FieldError(
-            f"params must be a JSON object, not {_short(value)}",
-            hint='such as {"momentum": 0.1}; GET /v1/strategies lists what each strategy takes',
+            f"params must be a JSON object, not {_quoted(value)}",
+            hint='such as {"momentum": 0.1}; GET /v1/strategies lists the parameters of each strategy',
             location="params",
         )
 
 
 def _check_update(value: Any) -> None:
     if not isinstance(value, bool):
-        raise FieldError(f"update must be true or false, not {_short(value)}", location="update")
+        raise FieldError(f"update must be true or false, not {_quoted(value)}", location="update")
 
 
 def _check_all(value: Any) -> None:
     if not isinstance(value, bool):
-        raise FieldError(f"all must be true or false, not {_short(value)}", location="all")
+        raise FieldError(f"all must be true or false, not {_quoted(value)}", location="all")
 
 
-def _check_whole(value: Any) -> None:
-    if not _whole(value):
-        raise FieldError(f"top_k must be a whole number, not {_short(value)}", location="top_k")
+def _check_integer(value: Any) -> None:
+    if not _is_integer(value):
+        raise FieldError(f"top_k must be an integer, not {_quoted(value)}", location="top_k")
 
 
 def _check_timeout(value: Any) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST_TIMEOUT:
         raise FieldError(
-            f"timeout must be a number of seconds above 0 and at most {LONGEST_TIMEOUT}, not {_short(value)}",
+            f"timeout must be a number of seconds above 0 and at most {LONGEST_TIMEOUT}, not {_quoted(value)}",
             hint="such as 0.5",
             location="timeout",
         )
@@ -145,82 +145,90 @@ def _read_timeout(text: str) -> Any:
     return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else text
 
 
-def _printable(name: Any) -> bool:
+def _is_name(name: Any) -> bool:
     return isinstance(name, str) and 1 <= len(name) <= LONGEST_NAME and name.isprintable()
 
 
-def _whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _short(value: Any) -> str:
+def _quoted(value: Any) -> str:
     words = {"None": "null", "True": "true", "False": "false"}
-    shown = reprlib.repr(value)
-    return words.get(shown, shown)
+    text = reprlib.repr(value)
+    return words.get(text, text)
 
 
-def _unknown(name: str, known: list[str]) -> FieldError:
-    shown = _short(name)
-    return FieldError(f"unknown field {shown}", hint=f"known are {', '.join(known)}", location=name[:LONGEST_NAME])
+def _unknown_field(name: str, names: list[str]) -> FieldError:
+    return FieldError(
+        f"unknown field {_quoted(name)}", hint=f"the fields are {', '.join(names)}", location=name[:LONGEST_NAME]
+    )
 
 
 _NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 
-STREAM = Known(
+STREAM = FieldSpec(
     {
         **_NAME,
-        # One pattern, because pages call what has a "not" a value of type "never".
+        # One pattern, because documentation pages show a schema with "not" as a value of type "never".
         "pattern": "^(?!\\.{1,2}$)[^/\\s]([^/]*[^/\\s])?$",
         "default": "default",
-        "description": "whose images these are, such as camera-7",
+        "description": "name of the stream that the images belong to, such as camera-7",
     },
     check_stream,
 )
-STRATEGY = Known(
-    {**_NAME, "description": "how to adapt, such as adabn; by default the server's choice"}, _check_strategy
+STRATEGY = FieldSpec(
+    {**_NAME, "description": "adaptation strategy, such as adabn; by default the server's"}, _check_strategy
 )
 
-PREDICT: dict[str, Known] = {
+PREDICT: dict[str, FieldSpec] = {
     "stream": STREAM,
     "strategy": STRATEGY,
-    "params": Known(
+    "params": FieldSpec(
         {
             "type": "object",
-            "description": 'hyperparameters, such as {"momentum": 0.2}; in a query or form as JSON text',
+            "description": 'hyperparameters of the strategy, such as {"momentum": 0.2}; JSON text in a query or form',
         },
         _check_params,
         _read_params,
     ),
-    "update": Known(
-        {"type": "boolean", "default": True, "description": "false: answer from the state, without changing it"},
+    "update": FieldSpec(
+        {"type": "boolean", "default": True, "description": "false: predict without updating the stream's state"},
         _check_update,
         _read_update,
     ),
-    "top_k": Known(
-        {"type": "integer", "minimum": 1, "description": "classes per image; by default five, or all"},
-        _check_whole,
+    "top_k": FieldSpec(
+        {
+            "type": "integer",
+            "minimum": 1,
+            "description": "classes per image; by default 5, or all if there are fewer",
+        },
+        _check_integer,
         _read_top_k,
     ),
-    "timeout": Known(
+    "timeout": FieldSpec(
         {
             "type": "number",
             "exclusiveMinimum": 0,
             "maximum": LONGEST_TIMEOUT,
-            "description": "seconds; a request that waits longer for its forward is refused with 504",
+            "description": "seconds; a request that waits longer for its forward pass is refused with 504",
         },
         _check_timeout,
         _read_timeout,
     ),
 }
-"""What `POST /v1/predict` takes beside the images."""
+"""Fields of `POST /v1/predict` beside the images."""
 
-RESET: dict[str, Known] = {
-    "stream": Known({**_NAME, "description": "only this stream"}, check_stream),
-    "strategy": Known({**_NAME, "description": "only states of this strategy"}, _check_strategy),
-    "all": Known(
-        {"type": "boolean", "description": "true: every stream; asked for where neither of the others is given"},
+RESET: dict[str, FieldSpec] = {
+    "stream": FieldSpec({**_NAME, "description": "only this stream"}, check_stream),
+    "strategy": FieldSpec({**_NAME, "description": "only states of this strategy"}, _check_strategy),
+    "all": FieldSpec(
+        {
+            "type": "boolean",
+            "description": "true: every stream; required without stream and strategy",
+        },
         _check_all,
         _read_update,
     ),
 }
-"""What `POST /v1/admin/reset` takes."""
+"""Fields of `POST /v1/admin/reset`."""

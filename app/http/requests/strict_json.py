@@ -1,4 +1,4 @@
-"""JSON as the standard has it: UTF-8, finite numbers, an object at the top, not too deep."""
+"""Strict JSON: UTF-8, finite numbers, an object at the top level, limited depth."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from app.errors import FieldError
 
-DEEPEST = 32
-"""Levels of nesting: far more than any request needs, far fewer than Python's recursion limit."""
+MAX_DEPTH = 32
+"""Levels of nesting: more than any request needs, fewer than Python's recursion limit."""
 
-LONGEST_NUMBER = 300
+MAX_DIGITS = 300
 """Digits of an integer: so that each still fits a float."""
 
 
 def load_object(raw: bytes | str, location: str) -> dict[str, Any]:
-    """The JSON object in ``raw``. Of members given twice the last counts.
+    """Parse the JSON object in ``raw``. Of duplicate members the last counts.
 
     Raises:
         FieldError: it is not UTF-8, not JSON, not an object, nested too deeply, or holds NaN, Infinity or a number
@@ -35,38 +35,38 @@ def load_object(raw: bytes | str, location: str) -> dict[str, Any]:
     except ValueError as error:
         raise FieldError(f"{location} is not valid JSON: {error}", hint=hint, location=location) from error
     if not isinstance(value, dict):
-        raise FieldError(f"{location} must be a JSON object, not {_kind(value)}", hint=hint, location=location)
-    if not _shallow(value, DEEPEST):
+        raise FieldError(f"{location} must be a JSON object, not {_type_name(value)}", hint=hint, location=location)
+    if not _is_shallow(value, MAX_DEPTH):
         raise _too_deep(location)
     return value
 
 
 def _too_deep(location: str) -> FieldError:
-    return FieldError(f"{location} is nested too deeply", hint=f"at most {DEEPEST} levels are read", location=location)
+    return FieldError(f"{location} is nested too deeply", hint=f"the limit is {MAX_DEPTH} levels", location=location)
 
 
 def _refuse(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a valid JSON number")
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ValueError(f"a number too large for a float: {digits[:20]}")
+        raise ValueError(f"the number {digits[:20]} is out of range for a float")
     return value
 
 
 def _int(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
-        raise ValueError(f"a number of {len(digits)} digits, at most {LONGEST_NUMBER} are read")
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits; the limit is {MAX_DIGITS}")
     return int(digits)
 
 
-def _shallow(value: Any, levels: int) -> bool:
+def _is_shallow(value: Any, levels: int) -> bool:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_shallow(one, levels - 1) for one in inside if isinstance(one, dict | list))
+    return levels > 0 and all(_is_shallow(child, levels - 1) for child in inside if isinstance(child, dict | list))
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     names = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), "null")

@@ -1,4 +1,4 @@
-"""An error as a page, for people who open an address of the server in a browser."""
+"""The HTML page of an error, for people who open an address of the server in a browser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ p {{ overflow-wrap: anywhere; }}
 </head>
 <body>
 <h1>{title}</h1>
-{said}
+{paragraphs}
 <p><a href="{root}/docs">Documentation of this server</a></p>
 </body>
 </html>
@@ -45,23 +45,23 @@ p {{ overflow-wrap: anywhere; }}
 def error_page(
     status: int, message: str, hint: str, *, root: str = "", headers: Mapping[str, str] | None = None
 ) -> HTMLResponse:
-    """A page that says what was wrong and how to mend it. ``root`` is the path that the server is mounted at."""
+    """Return a page with an error and its hint. ``root`` is the path that the server is mounted at."""
     title = f"{status} {phrases.get(status, 'Error')}"
-    said = "\n".join(f"<p>{escape(one[:1].upper() + one[1:])}.</p>" for one in (message, hint) if one)
-    page = _PAGE.format(title=title, said=said, root=escape(root))
+    paragraphs = "\n".join(f"<p>{escape(text[:1].upper() + text[1:])}.</p>" for text in (message, hint) if text)
+    page = _PAGE.format(title=title, paragraphs=paragraphs, root=escape(root))
     return HTMLResponse(page, status, {**_HEADERS, **(headers or {})})
 
 
 def prefers_page(accept: str) -> bool:
-    """Whether an Accept header asks for HTML, and for it rather than for JSON."""
-    wanted = dict(_weighted(one) for one in accept.split(","))
-    page = max(wanted.get("text/html", 0.0), wanted.get("application/xhtml+xml", 0.0))
-    anything = wanted.get("application/*", wanted.get("*/*", 0.0))
-    return page > wanted.get("application/json", anything)
+    """Return whether an Accept header prefers HTML to JSON."""
+    weights = dict(_media_weight(part) for part in accept.split(","))
+    page = max(weights.get("text/html", 0.0), weights.get("application/xhtml+xml", 0.0))
+    anything = weights.get("application/*", weights.get("*/*", 0.0))
+    return page > weights.get("application/json", anything)
 
 
-def _weighted(one: str) -> tuple[str, float]:
-    kind, *parameters = (part.strip().lower() for part in one.split(";"))
+def _media_weight(media_range: str) -> tuple[str, float]:
+    kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
     weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
     try:
         return kind, float(weight)

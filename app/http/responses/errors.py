@@ -1,4 +1,4 @@
-"""The one table from exception to HTTP status, and the one shape that every error has on the wire."""
+"""The table from exceptions to HTTP statuses, and the JSON shape of every error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LONGEST = 1000
 
 
 class Row(NamedTuple):
-    """How one type of exception is answered. ``where`` is said when the exception itself does not know."""
+    """The response to one type of exception. ``location`` is the default where the exception has none."""
 
     status: int
     code: str
@@ -71,20 +71,20 @@ TABLE: dict[type[Exception], Row] = {
     UnknownStrategyError: Row(422, "unknown_strategy", location="strategy"),
     ParameterError: Row(422, "invalid_parameter", location="params"),
     CombinationError: Row(422, "invalid_strategy", location="strategy"),
-    # Once a model is hosted, only what a strategy asks of it can be missing.
+    # Once a model is hosted, only a strategy can require what it lacks.
     UnsupportedModelError: Row(422, "unsupported_strategy", location="strategy"),
     RequestValidationError: Row(422, "invalid_field"),
     ClientDisconnect: Row(400, "client_disconnected"),  # nobody reads it, but nobody must log a traceback either
 }
 
 _INTERNAL = Row(500, "internal")
-_DOCS = "GET /docs shows every call, GET /openapi.json describes them to programs"
+_DOCS = "see GET /docs, or GET /openapi.json for programs"
 
 
-def answer(error: Exception, asked: str = "") -> JSONResponse:
-    """The response that ``error`` becomes; ``asked`` is the request's method and path, for messages about them."""
+def answer(error: Exception, request_line: str = "") -> JSONResponse:
+    """Return the response for ``error``; ``request_line`` is the request's method and path, for messages about them."""
     row = _row(error)
-    message, hint, location = _said(error, asked)
+    message, hint, location = _texts(error, request_line)
     message = f"{message}; {hint}" if hint else message
     body, headers = wire(message, row.code, location or row.location), dict(row.headers or {})
     if isinstance(error, BusyError):
@@ -93,24 +93,24 @@ def answer(error: Exception, asked: str = "") -> JSONResponse:
 
 
 def reply(error: Exception, scope: Scope) -> Response:
-    """The response to the call of that ASGI scope: as `answer`, or as a page where a browser asks for one."""
+    """Return the response to the call of that ASGI scope: as `answer`, or as a page where a browser asks for one."""
     method = scope.get("method", "GET")
-    asked = f"{method} {scope['path']}"
+    request_line = f"{method} {scope['path']}"
     if isinstance(error, HTTPException) and error.status_code == 405:
         error = HTTPException(405, error.detail, {"Allow": _allowed(scope, (error.headers or {}).get("Allow", ""))})
-    plain = answer(error, asked)
+    plain = answer(error, request_line)
     if plain.status_code == 422 and scope["path"].startswith("/v2/"):
         plain.status_code = 400  # the Open Inference Protocol has one status for all wrong arguments
     if scope["type"] != "http" or method != "GET" or not prefers_page(Headers(scope=scope).get("accept", "")):
         return plain
-    message, hint, _ = _said(error, asked)
+    message, hint, _ = _texts(error, request_line)
     headers = {name: value for name, value in plain.headers.items() if not name.startswith("content-")}
     root = scope.get("root_path", "")
     return error_page(plain.status_code, _clean(message), _clean(hint), root=root, headers=headers)
 
 
 def _allowed(scope: Scope, first: str) -> str:
-    """All methods of a path; the router tells those of its ``first`` route alone."""
+    """Return all methods of a path; the router lists those of its ``first`` route alone."""
     methods = set(filter(None, first.split(", ")))
     for path, operations in scope["app"].openapi()["paths"].items():
         if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", path), scope["path"]):
@@ -119,16 +119,16 @@ def _allowed(scope: Scope, first: str) -> str:
 
 
 def wire(message: str, code: str, location: str = "") -> dict[str, Any]:
-    """The shape of an error: ``where`` is left out when it is unknown."""
-    said = {"error": _clean(message), "code": code}
-    return {**said, "where": _clean(location)} if location else said
+    """Return the JSON members of an error; ``where`` is left out when it is unknown."""
+    error_fields = {"error": _clean(message), "code": code}
+    return {**error_fields, "where": _clean(location)} if location else error_fields
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception of this application by the table.
+    """Handle every exception of this application by the table.
 
-    Any other exception becomes a 500 that tells nothing; Starlette then raises it again, so that the ASGI server logs
-    the traceback.
+    Any other exception becomes a 500 without details; Starlette then raises it again, so that the ASGI server logs the
+    traceback.
     """
 
     async def handle(request: Request, error: Exception) -> Response:
@@ -145,22 +145,22 @@ def _row(error: Exception) -> Row:
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _INTERNAL)
 
 
-def _said(error: Exception, asked: str) -> tuple[str, str, str]:
-    """Message, hint and place of an error that is in the table; of any other nothing leaks."""
+def _texts(error: Exception, request_line: str) -> tuple[str, str, str]:
+    """Return message, hint and location of an error in the table; of any other nothing leaks."""
     if isinstance(error, RequestValidationError):
-        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        return "; ".join(wrong), _DOCS, ""
+        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        return "; ".join(problems), _DOCS, ""
     if isinstance(error, HTTPException):
         allowed = (error.headers or {}).get("Allow")
-        return f"{asked}: {error.detail}{f', use {allowed}' if allowed else ''}", _DOCS, ""
+        return f"{request_line}: {error.detail}{f', use {allowed}' if allowed else ''}", _DOCS, ""
     if _row(error) is _INTERNAL:
-        return "internal error", "the server's log tells more", ""
+        return "internal error", "see the server's log", ""
     if isinstance(error, RenormError):
         return error.message, error.hint, error.location
     return str(error) or type(error).__name__, "", ""
 
 
 def _clean(text: str) -> str:
-    """Text that UTF-8 can carry (a client may have sent half a surrogate pair), and not too much of it."""
+    """Return ``text`` as valid UTF-8 (a client may have sent half a surrogate pair), shortened to `LONGEST`."""
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

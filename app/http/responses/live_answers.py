@@ -1,4 +1,4 @@
-"""What a call becomes: the engine's answer as bytes; and for doors that give many, errors among them."""
+"""JSON of predictions, and of the errors among them where a door sends many responses."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from app.engine import Engine
 from app.errors import RequestError
 from app.http.middleware.observation import note
 from app.http.requests.caller import client_of
-from app.http.requests.parse import Parsed
+from app.http.requests.parse import PredictRequest
 from app.http.responses.errors import answer
-from app.http.responses.predictions import LARGE, encoded
+from app.http.responses.predictions import LARGE, encode_prediction
 
 log = logging.getLogger("renorm")
 
 
-async def predicted(scope: Scope, engine: Engine, parsed: Parsed, first: int = 0) -> bytes:
-    """The engine's answer as JSON, in the shape of `POST /v1/predict`.
+async def predict_to_json(scope: Scope, engine: Engine, request: PredictRequest, first: int = 0) -> bytes:
+    """Predict, and return the JSON of `POST /v1/predict`.
 
-    ``first`` is the place of the call's first image in what the client sent, for errors that name an image.
+    ``first`` is the index of the call's first image in the client's request, for errors that name an image.
 
     Raises:
-        Exception: what `Engine.predict` raises; ``where`` is in the client's words.
+        Exception: what `Engine.predict` raises, with the location in the client's request.
     """
     try:
-        prediction = await engine.predict(replace(parsed.call, client=client_of(scope)))
+        prediction = await engine.predict(replace(request.call, client=client_of(scope)))
     except RequestError as error:
-        error.location = parsed.location(_shifted(error.location, first))
+        error.location = request.location(_shifted(error.location, first))
         raise
-    note(scope, parsed.call.stream, prediction.timing)
-    said = (prediction, parsed.call.stream, engine.hosted.name, engine.hosted.classes)
+    note(scope, request.call.stream, prediction.timing)
+    arguments = (prediction, request.call.stream, engine.hosted.name, engine.hosted.classes)
     ranked = len(prediction.classes) * len(prediction.classes[0])
-    return encoded(*said) if ranked <= LARGE else await asyncio.to_thread(encoded, *said)
+    return encode_prediction(*arguments) if ranked <= LARGE else await asyncio.to_thread(encode_prediction, *arguments)
 
 
-def failed(error: Exception) -> bytes:
-    """What a client that stays is told of an error: the one shape of errors, as JSON.
+def error_to_json(error: Exception) -> bytes:
+    """Return the JSON of an error, for a client that stays connected.
 
-    Nothing above the caller sees the error, so one that is our own fault is logged here.
+    Nothing above the caller sees the error, so an internal one is logged here.
     """
     response = answer(error)
     if response.status_code == 500:
@@ -52,11 +52,11 @@ def failed(error: Exception) -> bytes:
     return bytes(response.body)
 
 
-def extended(body: bytes, **members: Any) -> bytes:
-    """A JSON object that begins with these members; ``body``, an object with members of its own, is not read."""
+def prepend_members(body: bytes, **members: Any) -> bytes:
+    """Return the JSON object ``body`` with these members before its own, without parsing it."""
     return orjson.dumps(members)[:-1] + b"," + body[1:]
 
 
 def _shifted(location: str, first: int) -> str:
-    found = re.fullmatch(r"images\[(\d+)\]", location)
-    return f"images[{int(found[1]) + first}]" if found else location
+    match = re.fullmatch(r"images\[(\d+)\]", location)
+    return f"images[{int(match[1]) + first}]" if match else location

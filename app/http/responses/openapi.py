@@ -1,4 +1,4 @@
-"""What OpenAPI says of errors, and of the bodies that doors read themselves: with examples that work as they stand."""
+"""OpenAPI descriptions of errors and of bodies that routes parse themselves, with examples that work unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http.client import responses as phrases
 from typing import Any
 
-from app.http.requests.fields import PREDICT, RESET, Known
+from app.http.requests.fields import PREDICT, RESET, FieldSpec
 from app.http.requests.headers import HEADERS
 from app.http.responses.errors import wire
 from app.schemas import ErrorResponse
@@ -16,20 +16,20 @@ PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAHElEQVR42mOMWnCHARtgYsABqCjB8uhRGJWMAgAMtAQC7Vzz6QAA"
     "AABJRU5ErkJggg=="
 )
-"""A whole image, 8 x 8 pixels, in base64: small enough for a page, real enough for the server to answer."""
+"""A valid image of 8 x 8 pixels in base64, small enough for a page."""
 
 _BINARY = {"type": "string", "format": "binary"}
 
 
-def _query(known: Mapping[str, Known]) -> list[dict[str, Any]]:
+def _query(specs: Mapping[str, FieldSpec]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "query", "required": False, "description": _described(field), "schema": _as_text(field)}
-        for name, field in known.items()
+        {"name": name, "in": "query", "required": False, "description": _description(field), "schema": _as_text(field)}
+        for name, field in specs.items()
     ]
 
 
-def _described(field: Known) -> str:
-    """What a field is, and in words what it is by default: a page would send what a schema says, beside the body's."""
+def _description(field: FieldSpec) -> str:
+    """Return a field's description with its default: a page would send a schema's default beside the body's value."""
     text = str(field.schema["description"])
     return f"{text}; by default {json.dumps(field.schema['default'])}" if "default" in field.schema else text
 
@@ -41,25 +41,25 @@ def _headers() -> list[dict[str, Any]]:
     ]
 
 
-def _as_text(field: Known) -> dict[str, Any]:
-    """The schema of a field in a query or form, where an object is JSON text: pages would fill in an empty one."""
+def _as_text(field: FieldSpec) -> dict[str, Any]:
+    """Return the schema of a field in a query or form, where an object is JSON text: pages fill in an empty one."""
     if field.schema["type"] == "object":
         return {"type": "string"}
     return {name: value for name, value in field.schema.items() if name != "default"}
 
 
-def _object(known: Mapping[str, Known], **more: dict[str, Any]) -> dict[str, Any]:
-    properties = {**more, **{name: field.schema for name, field in known.items()}}
-    return {"type": "object", "properties": properties, "required": list(more), "additionalProperties": False}
+def _object(specs: Mapping[str, FieldSpec], **required: dict[str, Any]) -> dict[str, Any]:
+    properties = {**required, **{name: field.schema for name, field in specs.items()}}
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def _form(known: Mapping[str, Known], files: dict[str, Any]) -> dict[str, Any]:
-    """A form of files and fields. Fields are told as patterns: of a property, a page makes up a value and sends it."""
-    fields = {f"^{name}$": {**_as_text(field), "description": _described(field)} for name, field in known.items()}
+def _form(specs: Mapping[str, FieldSpec], files: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a form. Fields are pattern properties: pages make up values of plain properties."""
+    fields = {f"^{name}$": {**_as_text(field), "description": _description(field)} for name, field in specs.items()}
     return {**_object({}, files=files), "patternProperties": fields}
 
 
-_FILES = {"type": "array", "items": _BINARY, "minItems": 1, "description": "one or more images"}
+_FILES = {"type": "array", "items": _BINARY, "minItems": 1, "description": "one or more image files"}
 _IMAGES = {
     "type": "array",
     "items": {"type": "string"},
@@ -71,14 +71,17 @@ PREDICT_DOCS: dict[str, Any] = {
     "parameters": [*_query(PREDICT), *_headers()],
     "requestBody": {
         "required": True,
-        "description": "Fields may stand in the body, in forms and JSON, or in the query.",
+        "description": "Fields may be in a form, in JSON, or in the query.",
         "content": {
             "multipart/form-data": {"schema": _form(PREDICT, _FILES)},
             **{
                 kind: {"schema": _BINARY, "example": f"the bytes of a file: curl --data-binary @{file}"}
                 for kind, file in (("image/jpeg", "cat.jpg"), ("image/png", "cat.png"), ("image/webp", "cat.webp"))
             },
-            "application/octet-stream": {"schema": _BINARY, "example": "the bytes of a file of any readable format"},
+            "application/octet-stream": {
+                "schema": _BINARY,
+                "example": "the bytes of an image of any supported format",
+            },
             "application/json": {
                 "schema": _object(PREDICT, images=_IMAGES),
                 "example": {
@@ -96,8 +99,8 @@ PREDICT_DOCS: dict[str, Any] = {
 """Parameters and body of `POST /v1/predict`."""
 
 _RESETS = {
-    # The first is what a page sends unless told otherwise, beside what a person fills into the query.
-    "query": {"summary": "What the query says", "value": {}},
+    # A page sends the first by default, along with the query.
+    "query": {"summary": "Only the query", "value": {}},
     "stream": {"summary": "One stream", "value": {"stream": "camera-7"}},
     "strategy": {"summary": "All states of one strategy", "value": {"strategy": "adabn"}},
     "all": {"summary": "Everything", "value": {"all": True}},
@@ -107,7 +110,7 @@ RESET_DOCS: dict[str, Any] = {
     "parameters": _query(RESET),
     "requestBody": {
         "required": False,
-        "description": "One of the fields, or `all` for everything.",
+        "description": "Set `stream`, `strategy` or both, or `all` to forget everything.",
         "content": {"application/json": {"schema": _object(RESET), "examples": _RESETS}},
     },
 }
@@ -119,18 +122,18 @@ _ERRORS: dict[int, dict[str, Any]] = {
     403: wire("key 'dashboard' is not for calls of scope 'admin'; send one that is", "forbidden"),
     404: wire("no state is held for stream 'camera-9'; a stream begins with its first request", "stream_not_found"),
     413: wire("200 images in one request, at most 128 are accepted; send them in several", "too_large", "files"),
-    415: wire("bodies of type 'text/plain' are not read; send an image, a form or JSON", "unsupported_media_type"),
+    415: wire("Content-Type 'text/plain' is not supported; send an image, a form or JSON", "unsupported_media_type"),
     422: wire("unknown strategy 'adabm': choose one of source, bn, adabn", "unknown_strategy", "strategy"),
     429: wire("the queue of stream 'camera-7' is full (256 waiting); send more slowly", "stream_busy", "stream"),
-    500: wire("internal error; the server's log tells more", "internal"),
+    500: wire("internal error; see the server's log", "internal"),
     501: wire("shared memory is not supported; send the data in the body", "unsupported", "inputs[0].parameters"),
     503: wire("the engine is closing; try again, or see /readyz", "unavailable"),
     504: wire("the request's forward did not begin within 0.5 s; send more slowly", "deadline"),
 }
 
 
-def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI page says of these error statuses of a route."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of a route for these error statuses."""
     return {
         status: {
             "model": ErrorResponse,

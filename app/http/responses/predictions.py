@@ -1,4 +1,4 @@
-"""The engine's answer as the bytes that go over the wire: the shape of `app.schemas.PredictResponse`."""
+"""JSON of the engine's predictions, in the shape of `app.schemas.PredictResponse`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import orjson
 from app.types import Prediction
 
 LARGE = 2_000
-"""Ranked classes in one answer above which it is encoded in a thread. Up to here it takes the event loop a millisecond
-or less, and for the usual answer of a few classes a third of what handing it over would."""
+"""Ranked classes in a response above which it is encoded in a thread. Up to here it takes the event loop a millisecond
+or less, and for the usual few classes a third of the time of a switch of threads."""
 
 
-def encoded(prediction: Prediction, stream: str, model: str, classes: Sequence[str]) -> bytes:
-    """One prediction in JSON.
+def encode_prediction(prediction: Prediction, stream: str, model: str, classes: Sequence[str]) -> bytes:
+    """Encode one prediction as JSON.
 
     Raises:
-        ValueError: a probability is not finite, which no engine answers.
+        ValueError: a probability is not finite, which no engine returns.
     """
     if not math.isfinite(prediction.entropy):
         raise ValueError("the engine answered with probabilities that are not finite")
@@ -57,5 +57,5 @@ def _dumps(answer: dict[str, Any]) -> bytes:
 
 
 def _digits(value: float) -> float:
-    """What a float32 knows, without the digits that writing it as a float64 would make up."""
+    """Return a float32 without the meaningless digits that it would have as a float64."""
     return float(f"{value:.6g}")

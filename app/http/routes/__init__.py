@@ -1,1 +1,1 @@
-"""URLs and what each of them does."""
+"""Routes: the URLs and their endpoints."""

@@ -1,4 +1,4 @@
-"""POST /v1/admin/...: calls that change what others see."""
+"""POST /v1/admin/...: administrative calls."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from app.http.dependencies import OpenEngine
-from app.http.middleware.authentication import caller_of, check_touch
+from app.http.middleware.authentication import caller_of, check_stream_access
 from app.http.requests.parse import parse_reset
-from app.http.responses.openapi import RESET_DOCS, described
+from app.http.responses.openapi import RESET_DOCS, error_responses
 from app.observability.logs import server
 from app.schemas import ResetResponse
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"])
 
 
 def log_reset(request: Request, limits: Mapping[str, Any], forgotten: int) -> None:
-    """One line that says who has forgotten what."""
+    """Log the caller and the limits of a reset."""
     subject = ", ".join(f"{name} {value!r}" for name, value in limits.items()) or "all streams"
     server.info("reset of %s by %s: %d states forgotten", subject, caller_of(request.scope), forgotten)
 
@@ -26,16 +26,16 @@ def log_reset(request: Request, limits: Mapping[str, Any], forgotten: int) -> No
 @router.post(
     "/reset",
     summary="Forget streams",
-    responses=described(401, 403, 413, 415, 422, 503),
+    responses=error_responses(401, 403, 413, 415, 422, 503),
     openapi_extra=RESET_DOCS,
 )
 async def reset(request: Request, engine: OpenEngine) -> ResetResponse:
-    """Forget what was learned: of one stream, with one strategy, both, or with `all` everything.
+    """Delete the adapted state of one stream, of one strategy, of both, or with `all` of everything.
 
-    A forgotten stream starts anew with its next request, exactly like one never seen.
+    A forgotten stream starts from the model's own statistics with its next request, exactly like a new one.
     """
     scope = await parse_reset(request)
-    check_touch(request.scope, scope.get("stream"), need="admin")
+    check_stream_access(request.scope, scope.get("stream"), need="admin")
     forgotten = await engine.reset(**scope)
     log_reset(request, scope, forgotten)
     return ResetResponse(forgotten=forgotten, stream=scope.get("stream"), strategy=scope.get("strategy"))

@@ -1,4 +1,4 @@
-"""GET /healthz and /readyz: what orchestrators ask."""
+"""GET /healthz and /readyz: liveness and readiness probes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from app.schemas import ErrorResponse, HealthResponse, NotReadyResponse, ReadyRe
 router = APIRouter(tags=["health"])
 
 DEADLINE_S = 5.0
-"""Seconds that the model thread has to answer."""
+"""Seconds in which the model thread has to answer."""
 
-_GONE = "the model thread is gone or hangs; restart the server"
+_THREAD_DIED = "the model thread has died or hangs; restart the server"
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {
@@ -39,32 +39,32 @@ _DEAD: dict[int | str, dict[str, Any]] = {
     503: {
         "model": ErrorResponse,
         "description": "Dead",
-        "content": {"application/json": {"example": wire(_GONE, "unavailable")}},
+        "content": {"application/json": {"example": wire(_THREAD_DIED, "unavailable")}},
     }
 }
 
 
 @router.get("/healthz", summary="Is the process alive?", response_model=HealthResponse, responses=_DEAD)
 async def healthz(request: Request) -> HealthResponse | JSONResponse:
-    """Answers 200 while the event loop and the model thread live, also while the model is still being loaded.
+    """Responds 200 while the event loop and the model thread live, also while the model is being loaded.
 
-    Restart the server when it does not: a thread that is gone, or a forward that never ends, does not come back.
+    Restart the server otherwise: a dead thread, or a forward pass that never ends, does not recover.
     """
     engine = request.app.state.engine
     if engine is not None and not engine.alive:
-        return JSONResponse(wire(_GONE, "unavailable"), 503)
+        return JSONResponse(wire(_THREAD_DIED, "unavailable"), 503)
     return HealthResponse(status="starting" if engine is None else "ok")
 
 
 @router.get("/readyz", summary="Does the model answer?", response_model=ReadyResponse, responses=_NOT_READY)
 async def readyz(request: Request) -> ReadyResponse | JSONResponse:
-    """Answers 200 once the model is warm, its thread has answered a ping and images can be decoded.
+    """Responds 200 once the model is warm, its thread has answered a ping and images can be decoded.
 
-    Else 503. Changes no state.
+    Otherwise 503. Changes no state.
     """
     try:
         engine = await the_ready_engine(request, DEADLINE_S)
     except EngineClosedError as error:
-        said = {**wire(f"{error.message}; {error.hint}", "unavailable"), "ready": False}
-        return JSONResponse(said, 503, {"Retry-After": "1"})
+        error_body = {**wire(f"{error.message}; {error.hint}", "unavailable"), "ready": False}
+        return JSONResponse(error_body, 503, {"Retry-After": "1"})
     return ReadyResponse(ready=True, model=engine.hosted.name)

@@ -1,4 +1,4 @@
-"""GET /v1/strategies, /v1/model, /v1/streams: what there is."""
+"""GET /v1/strategies, /v1/model, /v1/streams: descriptions of strategies, model and streams."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from adapters import (
     schema,
     schema_of,
 )
-from adapters import strategy as made
+from adapters import strategy as to_strategy
 from app.errors import StrategyNotFoundError
 from app.http.dependencies import OpenEngine, ServerSettings
-from app.http.middleware.authentication import check_admin, check_touch, seen_streams
+from app.http.middleware.authentication import check_admin, check_stream_access, visible_streams
 from app.http.requests.fields import RESET, check_stream, gather
-from app.http.responses.openapi import described
+from app.http.responses.openapi import error_responses
 from app.http.routes.admin import log_reset
 from app.schemas import CompositeResponse, ModelResponse, ResetResponse, StrategyResponse, StreamsResponse, StreamState
 
@@ -30,8 +30,8 @@ router = APIRouter(prefix="/v1")
 
 @router.get("/strategies", summary="List the strategies and their hyperparameters", tags=["model"])
 async def strategies(settings: ServerSettings) -> list[StrategyResponse]:
-    """Every strategy that a request may name, alone or joined by plus signs, and the JSON schema of its `params`."""
-    default = name_of(made(settings.strategy))
+    """Every strategy that a request may name, alone or joined by plus signs, with the JSON schema of its `params`."""
+    default = name_of(to_strategy(settings.strategy))
     return [_part(name, default) for name in STRATEGIES]
 
 
@@ -39,15 +39,15 @@ async def strategies(settings: ServerSettings) -> list[StrategyResponse]:
     "/strategies/{name}",
     summary="Explain one strategy or a combination",
     tags=["model"],
-    responses=described(404, 422),
+    responses=error_responses(404, 422),
 )
 async def strategy(name: str, settings: ServerSettings) -> CompositeResponse:
-    """What a name such as `unmix_tns+lame` means: its parts in order, and the JSON schema of all their parameters."""
+    """Parts of a strategy such as `unmix_tns+lame`, in order, and the JSON schema of all their parameters."""
     try:
-        parts, meant = parts_of(name), made(name)
+        parts, composite = parts_of(name), to_strategy(name)
     except UnknownStrategyError as error:
-        raise StrategyNotFoundError(str(error), hint="GET /v1/strategies describes them", location="name") from error
-    default, full = name_of(made(settings.strategy)), name_of(meant)
+        raise StrategyNotFoundError(str(error), hint="GET /v1/strategies lists them", location="name") from error
+    default, full = name_of(to_strategy(settings.strategy)), name_of(composite)
     return CompositeResponse(
         name=full,
         parts=[_part(part, default) for part in parts],
@@ -56,36 +56,36 @@ async def strategy(name: str, settings: ServerSettings) -> CompositeResponse:
     )
 
 
-@router.get("/model", summary="Describe the hosted model", tags=["model"], responses=described(503))
+@router.get("/model", summary="Describe the hosted model", tags=["model"], responses=error_responses(503))
 async def model(engine: OpenEngine) -> ModelResponse:
-    """Architecture, classes, preprocessing, BatchNorm sites, and what remembering a stream costs."""
+    """Architecture, classes, preprocessing, BatchNorm sites, and the memory that a stream's state takes."""
     return ModelResponse.model_validate(engine.describe())
 
 
-@router.get("/streams", summary="List the streams", tags=["streams"], responses=described(503))
+@router.get("/streams", summary="List the streams", tags=["streams"], responses=error_responses(503))
 async def streams(request: Request, engine: OpenEngine) -> StreamsResponse:
-    """What is remembered of every stream that the key is for, and how full the memory is."""
-    info, may_see = engine.streams(), seen_streams(request.scope)
-    return StreamsResponse.model_validate(replace(info, streams=[one for one in info.streams if may_see(one.stream)]))
+    """State of every stream that the key covers, and the use of the memory for states."""
+    info, may_see = engine.streams(), visible_streams(request.scope)
+    return StreamsResponse.model_validate(replace(info, streams=[s for s in info.streams if may_see(s.stream)]))
 
 
-@router.get("/streams/{stream}", summary="Show one stream", tags=["streams"], responses=described(404, 422, 503))
+@router.get("/streams/{stream}", summary="Show one stream", tags=["streams"], responses=error_responses(404, 422, 503))
 async def stream(request: Request, stream: str, engine: OpenEngine) -> list[StreamState]:
-    """One stream's states: one for each strategy and each set of hyperparameters it was asked with."""
+    """States of one stream: one for each strategy and set of hyperparameters that its requests used."""
     check_stream(stream)
-    check_touch(request.scope, stream)
+    check_stream_access(request.scope, stream)
     return [StreamState.model_validate(info) for info in engine.stream(stream)]
 
 
 @router.delete(
-    "/streams/{stream}", summary="Forget one stream", tags=["admin"], responses=described(401, 403, 404, 422, 503)
+    "/streams/{stream}", summary="Forget one stream", tags=["admin"], responses=error_responses(401, 403, 404, 422, 503)
 )
 async def forget(request: Request, stream: str, engine: OpenEngine, strategy: str | None = None) -> ResetResponse:
-    """Forget what one stream has learned, with all strategies or with one: the same as a reset that names it."""
+    """Delete the adapted state of one stream, of all strategies or of one: the same as a reset that names it."""
     check_admin(request.scope)
     limits = gather(RESET, members={"stream": stream, **({} if strategy is None else {"strategy": strategy})})
-    check_touch(request.scope, stream, need="admin")
-    engine.stream(stream)  # which says so where there is none
+    check_stream_access(request.scope, stream, need="admin")
+    engine.stream(stream)  # which raises where there is none
     forgotten = await engine.reset(**limits)
     log_reset(request, limits, forgotten)
     return ResetResponse(forgotten=forgotten, stream=stream, strategy=strategy)

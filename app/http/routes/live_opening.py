@@ -1,4 +1,4 @@
-"""What a live connection asks for when it opens."""
+"""Options of a live connection, from its path and query."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 from fastapi import WebSocket
 
 from app.errors import FieldError
-from app.http.requests.fields import PREDICT, Known, check_top_k, gather
+from app.http.requests.fields import PREDICT, FieldSpec, check_top_k, gather
 from app.http.routes.live_frames import POLICIES, Policy
 from app.settings import Settings
 from app.strategies import resolve
 from app.types import Call
 
-MOST_WAITING = 256
-"""Frames of one connection that may wait: each of them may be as large as an image may be."""
+MAX_QUEUE = 256
+"""The most frames of one connection that may wait; each may have the largest size of an image."""
 
 
 class Opening(NamedTuple):
-    """What every frame of the connection is asked with, and how many may wait for their answers."""
+    """Options of a connection: the call of every frame, and the policy and length of its queue."""
 
     call: Call  # without images
     policy: Policy
@@ -27,11 +27,11 @@ class Opening(NamedTuple):
 
 
 def read_opening(websocket: WebSocket, settings: Settings, classes: int) -> Opening:
-    """The path and query of a connection, checked; ``classes`` is how many the model has.
+    """Return the options in a connection's path and query; ``classes`` is the number of the model's classes.
 
     Raises:
-        FieldError: a field is unknown, given twice, of the wrong type or out of range.
-        adapters.UnknownStrategyError, adapters.ParameterError: what every frame would be refused for.
+        FieldError: a field is unknown, appears twice, has the wrong type or is out of range.
+        adapters.UnknownStrategyError, adapters.ParameterError: the strategy or its parameters are invalid.
     """
     path = [("stream", websocket.path_params["stream"])]
     fields = gather(LIVE, [*path, *websocket.query_params.multi_items()])
@@ -47,25 +47,25 @@ def _check_policy(value: Any) -> None:
     if value not in POLICIES:
         raise FieldError(
             f"policy must be one of {', '.join(POLICIES)}, not {reprlib.repr(value)}",
-            hint="it says what happens when frames come faster than answers",
+            hint="it selects what happens when frames arrive faster than predictions",
             location="policy",
         )
 
 
 def _check_queue(value: Any) -> None:
-    if not isinstance(value, int) or not 1 <= value <= MOST_WAITING:
+    if not isinstance(value, int) or not 1 <= value <= MAX_QUEUE:
         raise FieldError(
-            f"queue must be a whole number from 1 to {MOST_WAITING}, not {reprlib.repr(value)}",
-            hint="it is how many frames may wait",
+            f"queue must be an integer from 1 to {MAX_QUEUE}, not {reprlib.repr(value)}",
+            hint="it is the number of frames that may wait",
             location="queue",
         )
 
 
-LIVE: dict[str, Known] = {
+LIVE: dict[str, FieldSpec] = {
     **{name: PREDICT[name] for name in ("stream", "strategy", "params", "update", "top_k")},
-    "policy": Known({"type": "string", "enum": list(POLICIES), "default": POLICIES[0]}, _check_policy),
-    "queue": Known(
-        {"type": "integer", "minimum": 1, "maximum": MOST_WAITING, "default": 8}, _check_queue, PREDICT["top_k"].read
+    "policy": FieldSpec({"type": "string", "enum": list(POLICIES), "default": POLICIES[0]}, _check_policy),
+    "queue": FieldSpec(
+        {"type": "integer", "minimum": 1, "maximum": MAX_QUEUE, "default": 8}, _check_queue, PREDICT["top_k"].parse
     ),
 }
-"""What a live connection takes in its path and query."""
+"""Fields of a live connection's path and query."""

@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus reads."""
+"""GET /metrics: metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.http.middleware.authentication import check_touch
-from app.http.raw_route import Direct
+from app.http.middleware.authentication import check_stream_access
+from app.http.raw_route import RawRoute
 from app.observability.metrics import Metrics
 
 _OFFERS = ("application/openmetrics-text", "text/plain")
 
-router = APIRouter(tags=["health"], route_class=Direct)
+router = APIRouter(tags=["health"], route_class=RawRoute)
 
 _TEXT: dict[int | str, dict[str, Any]] = {
     200: {
@@ -26,20 +26,20 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=_TEXT)
 async def metrics(request: Request) -> Response:
-    """Counts, durations, memory, and drift of the busiest streams. Without an open engine: the process alone."""
-    check_touch(request.scope, None)  # it names streams
+    """Counts, durations, memory, and drift of the busiest streams; without an open engine only those of the process."""
+    check_stream_access(request.scope, None)  # it names streams
     meter: Metrics = request.app.state.metrics
-    # Streams are looked at here, on the thread that changes them; making text of them takes milliseconds.
+    # Streams are read here, on the thread that changes them; encoding them takes milliseconds.
     page = meter.look(request.app.state.engine)
-    text, media_type = await asyncio.to_thread(page.text, preferred(request.headers.get("accept", "")))
+    text, media_type = await asyncio.to_thread(page.text, preferred_ranges(request.headers.get("accept", "")))
     return Response(text, headers={"Content-Type": media_type})
 
 
-def preferred(accept: str) -> str:
-    """Of an Accept header the ranges of the one format that the client likes best.
+def preferred_ranges(accept: str) -> str:
+    """Return the ranges in an Accept header of the one format that the client prefers.
 
-    The encoders that read it heed no weights: neither q=0, which excludes a format, nor a smaller one. Of equals a
-    format that is named goes before one that a wildcard covers, named ones with OpenMetrics first, others with text.
+    The encoders that read it ignore weights, q=0 included, which excludes a format. Of equal weights a format that is
+    named precedes one that a wildcard covers; OpenMetrics precedes text among named formats, and follows it otherwise.
     """
     weights: dict[str, float] = {}
     ranges: dict[str, list[tuple[float, str]]] = {}
@@ -47,13 +47,13 @@ def preferred(accept: str) -> str:
         media, weight = _weighted(part)
         weights[media] = max(weight, weights.get(media, 0.0))
         ranges.setdefault(media, []).append((weight, part))
-    best = max(_OFFERS, key=lambda offer: _liking(offer, weights))
+    best = max(_OFFERS, key=lambda offer: _preference(offer, weights))
     named = ",".join(part for weight, part in sorted(ranges.get(best, []), reverse=True) if weight > 0)
     return named or best
 
 
-def _liking(offer: str, weights: dict[str, float]) -> tuple[float, bool, bool]:
-    """To compare: the weight of the most specific range that covers ``offer``, whether that names it, then its turn."""
+def _preference(offer: str, weights: dict[str, float]) -> tuple[float, bool, bool]:
+    """Return the sort key of ``offer``: weight of the most specific range that covers it, if it is named, order."""
     covering = (offer, f"{offer.partition('/')[0]}/*", "*/*")
     media = next((media for media in covering if media in weights), "")
     is_named = media == offer and weights[media] > 0

@@ -1,39 +1,39 @@
-"""POST /v1/predict: images in, adapted predictions out."""
+"""POST /v1/predict: adapted predictions of images."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
 from app.http.dependencies import the_engine, the_settings
-from app.http.middleware.authentication import check_touch
+from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.observation import note
-from app.http.raw_route import Direct
+from app.http.raw_route import RawRoute
 from app.http.requests.disconnect import while_connected
 from app.http.requests.parse import parse_predict
-from app.http.responses.live_answers import predicted
-from app.http.responses.openapi import PREDICT_DOCS, described
+from app.http.responses.live_answers import predict_to_json
+from app.http.responses.openapi import PREDICT_DOCS, error_responses
 from app.schemas import PredictResponse
 
-router = APIRouter(prefix="/v1", tags=["predict"], route_class=Direct)
+router = APIRouter(prefix="/v1", tags=["predict"], route_class=RawRoute)
 
 
 @router.post(
     "/predict",
     summary="Predict images, and let their stream adapt",
     response_model=PredictResponse,
-    responses=described(413, 415, 422, 429, 503, 504),
+    responses=error_responses(413, 415, 422, 429, 503, 504),
     openapi_extra=PREDICT_DOCS,
 )
 async def predict(request: Request) -> Response:
     """Send one or many images of one stream, as a form, as one raw image, or as JSON.
 
-    One request is one step: its images are normalized with the statistics of their stream, which then learns from
+    One request is one step: its images are normalized with the statistics of their stream, which then adapts to
     them, unless `update` is false. A request that is refused changes nothing.
     """
     engine = the_engine(request)
-    parsed = await parse_predict(request, the_settings(request), len(engine.hosted.classes))
-    check_touch(request.scope, parsed.call.stream)
-    note(request.scope, parsed.call.stream)
+    predict_request = await parse_predict(request, the_settings(request), len(engine.hosted.classes))
+    check_stream_access(request.scope, predict_request.call.stream)
+    note(request.scope, predict_request.call.stream)
     async with while_connected(request):
-        body = await predicted(request.scope, engine, parsed)
+        body = await predict_to_json(request.scope, engine, predict_request)
     return Response(body, media_type="application/json")

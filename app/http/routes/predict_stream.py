@@ -1,4 +1,4 @@
-"""POST /v1/predict/stream: many images in, a line of JSON out for each chunk of them as soon as it is answered."""
+"""POST /v1/predict/stream: predictions of many images, one line of JSON for each chunk as soon as it is ready."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from starlette.types import Scope
 from app.engine import Engine
 from app.errors import FieldError
 from app.http.dependencies import the_engine, the_settings
-from app.http.middleware.authentication import check_touch
+from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.observation import note
-from app.http.raw_route import Direct
+from app.http.raw_route import RawRoute
 from app.http.requests.disconnect import while_connected
-from app.http.requests.fields import PREDICT, Known, gather
-from app.http.requests.parse import Parsed, parse_predict
-from app.http.responses.live_answers import extended, failed, predicted
-from app.http.responses.openapi import PREDICT_DOCS, described
+from app.http.requests.fields import PREDICT, FieldSpec, gather
+from app.http.requests.parse import PredictRequest, parse_predict
+from app.http.responses.live_answers import error_to_json, predict_to_json, prepend_members
+from app.http.responses.openapi import PREDICT_DOCS, error_responses
 
-router = APIRouter(prefix="/v1", tags=["predict"], route_class=Direct)
+router = APIRouter(prefix="/v1", tags=["predict"], route_class=RawRoute)
 
 
-class Lines(StreamingResponse):
-    """One JSON object per line."""
+class JsonLinesResponse(StreamingResponse):
+    """A response with one JSON object per line."""
 
     media_type = "application/x-ndjson"
 
 
-class Part(NamedTuple):
-    """One chunk of an upload: a request of its own, with the places of its first and last image."""
+class Chunk(NamedTuple):
+    """One chunk of an upload: a request, with the indices of its first and last image."""
 
-    parsed: Parsed
+    request: PredictRequest
     first: int
     last: int
 
@@ -44,18 +44,23 @@ class Part(NamedTuple):
 def _check_chunk(value: Any) -> None:
     if not isinstance(value, int) or value < 1:
         raise FieldError(
-            f"chunk must be a whole number from 1, not {reprlib.repr(value)}",
-            hint="it is how many images make one step; give it in the query",
+            f"chunk must be a positive integer, not {reprlib.repr(value)}",
+            hint="it is the number of images of one step; send it in the query",
             location="chunk",
         )
 
 
-CHUNK = Known(
-    {"type": "integer", "minimum": 1, "default": 8, "description": "images of one request, which is one step"},
+CHUNK = FieldSpec(
+    {
+        "type": "integer",
+        "minimum": 1,
+        "default": 8,
+        "description": "images in one chunk, which is one step",
+    },
     _check_chunk,
-    PREDICT["top_k"].read,
+    PREDICT["top_k"].parse,
 )
-"""How many images make one request."""
+"""The number of images in a chunk."""
 
 _DOCS: dict[str, Any] = {
     **PREDICT_DOCS,
@@ -72,9 +77,9 @@ _DOCS: dict[str, Any] = {
 }
 _LINES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "One line per chunk: an answer of `/v1/predict` with `images`, or an error with `images`",
+        "description": "One line per chunk: a response of `/v1/predict` with `images`, or an error with `images`",
         "content": {
-            Lines.media_type: {
+            JsonLinesResponse.media_type: {
                 "schema": {"type": "string"},
                 "example": '{"images":[0,7],"model":"cifar10-resnet20","stream":"camera-7","step":1}\n',
             }
@@ -85,37 +90,37 @@ _LINES: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "/predict/stream",
-    summary="Predict many images, answered in lines while they are worked on",
-    response_class=Response,  # which says no type of its own: errors are described as the JSON they are
-    responses={**_LINES, **described(413, 415, 422, 429, 503, 504)},
+    summary="Predict many images, with one line of JSON per chunk as soon as it is ready",
+    response_class=Response,  # which has no media type, so that errors are described as JSON
+    responses={**_LINES, **error_responses(413, 415, 422, 429, 503, 504)},
     openapi_extra=_DOCS,
 )
 async def predict_stream(request: Request) -> Response:
     """Send many images of one stream; every `chunk` of them, in order, is one request and one step.
 
-    Each answer comes as one line of JSON as soon as it is there, of the shape of `/v1/predict` and with `images`: the
-    places of its first and last image. What refuses the first chunk refuses the upload. An error in a later one is the
-    last line. A client that goes away leaves the chunks that are not in a forward yet without a step.
+    Each response is one line of JSON, sent as soon as it is ready, in the shape of `/v1/predict` and with `images`: the
+    indices of its first and last image. An error in the first chunk is the response to the upload, in a later one it is
+    the last line. When the client disconnects, chunks that are not in a forward yet take no step.
     """
     engine = the_engine(request)
-    size, rest = _chunk(request)
-    parsed = await parse_predict(rest, the_settings(request), len(engine.hosted.classes))
-    check_touch(request.scope, parsed.call.stream)
-    note(request.scope, parsed.call.stream)
-    first, *more = split(parsed, size)
-    # Before the response begins, so that an upload with a wrong field is answered with its status.
+    size, body_request = _chunk(request)
+    upload = await parse_predict(body_request, the_settings(request), len(engine.hosted.classes))
+    check_stream_access(request.scope, upload.call.stream)
+    note(request.scope, upload.call.stream)
+    first, *chunks = split(upload, size)
+    # Before the response begins, so that a wrong field is an error with its status.
     async with while_connected(request):
         line = await _line(request.scope, engine, first)
-    return Lines(_lines(request.scope, engine, line, more))
+    return JsonLinesResponse(_lines(request.scope, engine, line, chunks))
 
 
-def split(parsed: Parsed, size: int) -> list[Part]:
-    """The requests that an upload is made of, in order, each of ``size`` images but perhaps the last."""
-    call, count = parsed.call, len(parsed.call.images)
-    parts = []
+def split(upload: PredictRequest, size: int) -> list[Chunk]:
+    """Split an upload into requests of ``size`` images, in order; the last may have fewer."""
+    call, count = upload.call, len(upload.call.images)
+    chunks = []
     for first in range(0, count, size):
         last = min(first + size, count) - 1
-        one = replace(
+        chunk_call = replace(
             call,
             images=call.images[first : last + 1],
             start=call.start and first == 0,
@@ -123,30 +128,30 @@ def split(parsed: Parsed, size: int) -> list[Part]:
             # An id stands for one step: each chunk has its own.
             request_id=None if call.request_id is None else f"{call.request_id}[{first}:{last}]",
         )
-        parts.append(Part(Parsed(one, parsed.place), first, last))
-    return parts
+        chunks.append(Chunk(PredictRequest(chunk_call, upload.place), first, last))
+    return chunks
 
 
-async def _lines(scope: Scope, engine: Engine, line: bytes, more: list[Part]) -> AsyncIterator[bytes]:
+async def _lines(scope: Scope, engine: Engine, line: bytes, chunks: list[Chunk]) -> AsyncIterator[bytes]:
     yield line
-    for part in more:
+    for chunk in chunks:
         try:
-            line = await _line(scope, engine, part)
+            line = await _line(scope, engine, chunk)
         except Exception as error:
-            # The status is out: the client learns of the error from the last line.
-            yield extended(failed(error), images=[part.first, part.last]) + b"\n"
+            # The status is sent already: the error is the last line.
+            yield prepend_members(error_to_json(error), images=[chunk.first, chunk.last]) + b"\n"
             return
         yield line
 
 
-async def _line(scope: Scope, engine: Engine, part: Part) -> bytes:
-    body = await predicted(scope, engine, part.parsed, part.first)
-    return extended(body, images=[part.first, part.last]) + b"\n"
+async def _line(scope: Scope, engine: Engine, chunk: Chunk) -> bytes:
+    body = await predict_to_json(scope, engine, chunk.request, chunk.first)
+    return prepend_members(body, images=[chunk.first, chunk.last]) + b"\n"
 
 
 def _chunk(request: Request) -> tuple[int, Request]:
-    """The size of a chunk, and the request without that field, which calls of the engine do not have."""
+    """Return the size of a chunk, and the request without that field, which the engine's call does not have."""
     query = request.query_params.multi_items()
-    own, rest = ([item for item in query if (item[0] == "chunk") is mine] for mine in (True, False))
-    size: int = gather({"chunk": CHUNK}, own).get("chunk", CHUNK.schema["default"])
-    return size, Request({**request.scope, "query_string": urlencode(rest).encode()}, request.receive)
+    chunk, remaining = ([item for item in query if (item[0] == "chunk") is is_chunk] for is_chunk in (True, False))
+    size: int = gather({"chunk": CHUNK}, chunk).get("chunk", CHUNK.schema["default"])
+    return size, Request({**request.scope, "query_string": urlencode(remaining).encode()}, request.receive)

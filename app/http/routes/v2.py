@@ -1,4 +1,4 @@
-"""/v2: the Open Inference Protocol, and those of its extensions that make sense for one hosted model."""
+"""/v2: the Open Inference Protocol, and its extensions that apply to one hosted model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from app.errors import UnsupportedError
 from app.http.dependencies import the_engine, the_settings
-from app.http.raw_route import Direct
+from app.http.raw_route import RawRoute
 from app.http.requests.strict_json import load_object
 from app.http.routes import v2_schemas as schemas
 from app.http.routes.health import healthz, readyz
@@ -18,40 +18,42 @@ from app.http.routes.v2_docs import BINARY_ANSWER, INFER_DOCS, errors, path_para
 from app.http.routes.v2_infer import infer, the_hosting_engine
 from app.oip import metadata
 
-router = APIRouter(prefix="/v2", tags=["protocol"], route_class=Direct)
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+router = APIRouter(prefix="/v2", tags=["protocol"], route_class=RawRoute)
 
 
 async def live(request: Request) -> Response:
-    """Answers 200 while the server runs, also while the model is still being loaded. Restart it when it does not."""
-    said = await healthz(request)
-    return said if isinstance(said, JSONResponse) else JSONResponse({"live": True})
+    """Responds 200 while the server runs, also while the model is being loaded. Restart it otherwise."""
+    response = await healthz(request)
+    return response if isinstance(response, JSONResponse) else JSONResponse({"live": True})
 
 
 async def ready(request: Request) -> Response:
-    """Answers 200 once the model is warm and its thread has answered a ping, and 503 otherwise. Changes no state."""
-    said = await readyz(request)
-    return said if isinstance(said, JSONResponse) else JSONResponse({"ready": True, "live": True})
+    """Responds 200 once the model is warm and its thread has answered a ping, and 503 otherwise. Changes no state."""
+    response = await readyz(request)
+    return response if isinstance(response, JSONResponse) else JSONResponse({"ready": True, "live": True})
 
 
 async def model_ready(request: Request) -> Response:
-    """Answers 200 once the model is warm and its thread has answered a ping, and 503 otherwise. Changes no state."""
+    """Responds 200 once the model is warm and its thread has answered a ping, and 503 otherwise. Changes no state."""
     name = the_hosting_engine(request).hosted.name
-    said = await readyz(request)
-    return said if isinstance(said, JSONResponse) else JSONResponse({"name": name, "ready": True})
+    response = await readyz(request)
+    return response if isinstance(response, JSONResponse) else JSONResponse({"name": name, "ready": True})
 
 
 async def server_metadata(_: Request) -> Response:
-    """Name and version of the server, and the protocol's extensions that it has."""
+    """Name and version of the server, and the protocol's extensions that it supports."""
     return JSONResponse(metadata.server_metadata())
 
 
 async def model_metadata(request: Request) -> Response:
-    """Names, datatypes and shapes of the model's inputs and outputs. -1 is a side of any length."""
+    """Names, datatypes and shapes of the model's inputs and outputs. -1 is a dimension of any length."""
     return JSONResponse(metadata.model_metadata(the_hosting_engine(request).hosted))
 
 
 async def model_config(request: Request) -> Response:
-    """The model's configuration as Triton writes it. Dimensions do not count the batch."""
+    """The model's configuration as Triton writes it. Dimensions leave out the batch."""
     return JSONResponse(metadata.model_config(the_hosting_engine(request).hosted, the_settings(request)))
 
 
@@ -62,23 +64,23 @@ async def model_statistics(request: Request) -> Response:
 
 
 async def all_statistics(request: Request) -> Response:
-    """Counts and durations since the server started, of every model, which is one."""
+    """Counts and durations of every model, which is one, since the server started."""
     engine = the_engine(request)
     return JSONResponse(metadata.model_statistics(engine.hosted, engine.statistics()))
 
 
 async def repository_index(request: Request) -> Response:
-    """The models that are there: the hosted one. A body is not needed."""
+    """List of models: the hosted one. No body is needed."""
     return JSONResponse(metadata.repository_index(the_engine(request).hosted))
 
 
 async def load(request: Request) -> Response:
-    """Answers 200 for the hosted model, which is loaded already. It cannot be changed while the server runs."""
+    """Responds 200 for the hosted model, which is loaded already. It cannot be changed while the server runs."""
     name = the_hosting_engine(request).hosted.name
     body = await request.body()
     if body and load_object(body, "body").get("parameters"):
         raise UnsupportedError(
-            "the hosted model cannot be loaded anew with parameters",
+            "the hosted model cannot be reloaded with parameters",
             hint="restart the server with other options",
             location="parameters",
         )
@@ -86,59 +88,61 @@ async def load(request: Request) -> Response:
 
 
 async def unload(request: Request) -> Response:
-    """Refused: without its one model there is nothing to serve."""
+    """Refuse: without its one model there is nothing to serve."""
     name = the_hosting_engine(request).hosted.name
-    raise UnsupportedError(f"{name!r} cannot be unloaded: it is all that is hosted", hint="stop the server")
+    raise UnsupportedError(f"{name!r} cannot be unloaded: it is the only hosted model", hint="stop the server")
 
 
 async def unsupported(request: Request) -> Response:
-    """Refused: an extension that this server does not have."""
+    """Refuse an extension that the server does not support."""
     raise UnsupportedError(
-        f"{request.method} {request.url.path} is an extension of the protocol that this server does not have",
-        hint="GET /v2 lists those that it has",
+        f"{request.method} {request.url.path} is an extension of the protocol that is not supported",
+        hint="GET /v2 lists the supported extensions",
     )
 
 
 def _add(
     path: str,
-    endpoint: Callable[[Request], Awaitable[Response]],
+    endpoint: Endpoint,
     summary: str,
-    answer: Any,
+    response_model: Any,
     *statuses: int,
     method: str = "GET",
     name: str = "",
     docs: dict[str, Any] | None = None,
     responses: dict[int | str, dict[str, Any]] | None = None,
 ) -> None:
-    more = docs or {}
+    operation = docs or {}
     router.add_api_route(
         path,
         endpoint,
         methods=[method],
         name=f"v2_{name or endpoint.__name__}",
         summary=summary,
-        response_model=answer,
+        response_model=response_model,
         responses={**errors(path, *statuses), **(responses or {})},
-        openapi_extra={**more, "parameters": [*path_parameters(path), *more.get("parameters", [])]},
+        openapi_extra={**operation, "parameters": [*path_parameters(path), *operation.get("parameters", [])]},
     )
 
 
-def _add_model(path: str, endpoint: Callable[[Request], Awaitable[Response]], summary: str, answer: Any) -> None:
-    for base, which in (("/models/{model}", ""), ("/models/{model}/versions/{version}", "_of_version")):
-        _add(base + path, endpoint, summary, answer, 503, name=endpoint.__name__ + which)
+def _add_model(
+    path: str, endpoint: Callable[[Request], Awaitable[Response]], summary: str, response_model: Any
+) -> None:
+    for base, suffix in (("/models/{model}", ""), ("/models/{model}/versions/{version}", "_of_version")):
+        _add(base + path, endpoint, summary, response_model, 503, name=endpoint.__name__ + suffix)
 
 
 _add("", server_metadata, "Describe the server", schemas.ServerMetadataResponse)
 router.add_api_route("/", server_metadata, name="v2_slash", include_in_schema=False)
 _add("/health/live", live, "Is the process alive?", schemas.LiveResponse, 503)
 _add("/health/ready", ready, "Does the model answer?", schemas.ServerReadyResponse, 503)
-# Before the paths with a model's name, of which it would be one.
-_add("/models/stats", all_statistics, "Count what was done", schemas.StatisticsResponse, 503)
+# Before the paths with a model's name, which would match it.
+_add("/models/stats", all_statistics, "Show the statistics of all models", schemas.StatisticsResponse, 503)
 _add_model("", model_metadata, "Describe the model", schemas.ModelMetadataResponse)
 _add_model("/ready", model_ready, "Does the model answer?", schemas.ModelReadyResponse)
 _add_model("/config", model_config, "Show the model's configuration", schemas.ModelConfigResponse)
-_add_model("/stats", model_statistics, "Count what the model did", schemas.StatisticsResponse)
-for _base, _which in (("/models/{model}", ""), ("/models/{model}/versions/{version}", "_of_version")):
+_add_model("/stats", model_statistics, "Show the model's statistics", schemas.StatisticsResponse)
+for _base, _suffix in (("/models/{model}", ""), ("/models/{model}/versions/{version}", "_of_version")):
     _add(
         f"{_base}/infer",
         infer,
@@ -146,7 +150,7 @@ for _base, _which in (("/models/{model}", ""), ("/models/{model}/versions/{versi
         schemas.InferResponse,
         *(400, 413, 415, 429, 501, 503, 504),
         method="POST",
-        name=f"infer{_which}",
+        name=f"infer{_suffix}",
         docs=INFER_DOCS,
         responses=BINARY_ANSWER,
     )
@@ -154,7 +158,7 @@ _add("/repository/index", repository_index, "List the models", list[schemas.Inde
 _add(
     "/repository/models/{model}/load",
     load,
-    "Load the model, which is loaded",
+    "Load the model, which is loaded already",
     schemas.ModelReadyResponse,
     *(400, 401, 403, 413, 501, 503),
     method="POST",

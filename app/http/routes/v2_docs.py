@@ -1,4 +1,4 @@
-"""What OpenAPI says of the Open Inference Protocol's calls."""
+"""OpenAPI descriptions of the Open Inference Protocol's calls."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from app.http.requests.headers import HEADERS
 from app.http.responses.errors import wire
-from app.http.responses.openapi import PNG, described
+from app.http.responses.openapi import PNG, error_responses
 from app.oip.metadata import VERSION
 from app.oip.outputs import OUTPUTS
 from app.oip.parameters import LARGEST, OURS
 from app.oip.request_body import HEADER
 from app.oip.tensors import DATATYPES
 
-_WORDS = {"model": "name of the hosted model", "version": "there is version 1"}
+_WORDS = {"model": "name of the hosted model", "version": "version of the model, always 1"}
 
 
 def path_parameters(path: str) -> list[dict[str, Any]]:
-    """The parameters that stand in a path."""
+    """Return the parameters of a path."""
     return [
         {"name": name, "in": "path", "required": True, "description": _WORDS[name], "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
@@ -27,7 +27,7 @@ def path_parameters(path: str) -> list[dict[str, Any]]:
 
 
 def name_model(document: dict[str, Any], name: str) -> None:
-    """Let pages fill in the hosted model, which is the only one, and its only version, where a path asks for them."""
+    """Make the hosted model and its version the examples of path parameters, so that pages fill them in."""
     only = {"model": name, "version": VERSION}
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -37,17 +37,17 @@ def name_model(document: dict[str, Any], name: str) -> None:
 
 
 def errors(path: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What is said of the errors of a path; one that names a model may name an unknown one."""
-    found = described(*statuses)
+    """Return the responses of a path for these error statuses, and 404 where it names a model."""
+    responses = error_responses(*statuses)
     if "{" not in path:
-        return found
-    missing = described(404)[404]
-    example = wire("no model 'resnet' is hosted; there is 'cifar10-resnet20'", "model_not_found", "model")
-    return {**found, 404: {**missing, "content": {"application/json": {"example": example}}}}
+        return responses
+    missing = error_responses(404)[404]
+    example = wire("model 'resnet' is not hosted; the hosted model is 'cifar10-resnet20'", "model_not_found", "model")
+    return {**responses, 404: {**missing, "content": {"application/json": {"example": example}}}}
 
 
-def _maybe(kind: str, **more: Any) -> dict[str, Any]:
-    return {"type": [kind, "null"], **more}
+def _maybe(kind: str, **constraints: Any) -> dict[str, Any]:
+    return {"type": [kind, "null"], **constraints}
 
 
 _TYPES: dict[str, dict[str, Any]] = {
@@ -57,20 +57,23 @@ _TYPES: dict[str, dict[str, Any]] = {
     "renorm_params": {"type": "string"},
     "renorm_request_id": {"type": "string", "minLength": 1},
 }
-_WHOLE = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+_UNSIGNED = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 _PARAMETERS = _maybe(
     "object",
-    description="beside these, a hyperparameter of the strategy each: renorm_momentum",
+    description="beside these, one for each hyperparameter of the strategy, such as renorm_momentum",
     properties={
         "sequence_id": {
-            "oneOf": [_WHOLE, {"type": "string"}],
-            "description": "the stream; 0 and the empty text are none",
+            "oneOf": [_UNSIGNED, {"type": "string"}],
+            "description": "name of the stream; 0 and the empty text mean none",
         },
-        "sequence_start": {"type": "boolean", "description": "the stream is new before this request"},
-        "sequence_end": {"type": "boolean", "description": "the stream is forgotten after this request"},
-        "timeout": {**_WHOLE, "description": "microseconds that the request may wait for its forward; 0 is any time"},
-        "priority": {**_WHOLE, "description": "ignored: requests are answered in order"},
-        "binary_data_output": {"type": "boolean", "description": "outputs follow the JSON as bytes"},
+        "sequence_start": {"type": "boolean", "description": "reset the stream before this request"},
+        "sequence_end": {"type": "boolean", "description": "forget the stream after this request"},
+        "timeout": {
+            **_UNSIGNED,
+            "description": "microseconds to wait for the forward pass at most; 0 is no limit",
+        },
+        "priority": {**_UNSIGNED, "description": "ignored: requests are processed in order"},
+        "binary_data_output": {"type": "boolean", "description": "send outputs as bytes after the JSON"},
         **{name: {**_TYPES[name], "description": text} for name, text in OURS.items()},
     },
 )
@@ -82,10 +85,10 @@ _INPUT = {
         "datatype": {"type": "string", "enum": list(DATATYPES)},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
         "parameters": _maybe("object", properties={"binary_data_size": {"type": "integer", "minimum": 0}}),
-        "data": {"type": "array", "description": "flat, or nested like the shape; files in base64"},
+        "data": {"type": "array", "description": "values, flat or nested like the shape; image files in base64"},
     },
 }
-_WANTED = {
+_OUTPUT = {
     "type": "object",
     "required": ["name"],
     "properties": {
@@ -94,7 +97,11 @@ _WANTED = {
             "object",
             properties={
                 "binary_data": {"type": "boolean"},
-                "classification": {"type": "integer", "minimum": 0, "description": "so many classes, the best first"},
+                "classification": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "number of top classes in place of probabilities",
+                },
             },
         ),
     },
@@ -103,10 +110,10 @@ _SCHEMA = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "id": _maybe("string", description="comes back with the answer; any number of requests may have the same"),
+        "id": _maybe("string", description="returned with the response; requests may share one"),
         "parameters": _PARAMETERS,
         "inputs": {"type": "array", "items": _INPUT, "minItems": 1, "maxItems": 1},
-        "outputs": _maybe("array", items=_WANTED),
+        "outputs": _maybe("array", items=_OUTPUT),
     },
 }
 _EXAMPLE = {
@@ -123,7 +130,7 @@ INFER_DOCS: dict[str, Any] = {
             "name": HEADER,
             "in": "header",
             "required": False,
-            "description": "bytes of the body that are JSON; 0: the whole body is one image",
+            "description": "number of bytes of the body that are JSON; 0: the body is one image",
             "schema": {"type": "integer", "minimum": 0},
         },
         *(
@@ -133,7 +140,7 @@ INFER_DOCS: dict[str, Any] = {
     ],
     "requestBody": {
         "required": True,
-        "description": "JSON of any content type, and behind it the tensors that are sent as bytes.",
+        "description": "JSON of any Content-Type, followed by the tensors that are sent as bytes.",
         "content": {
             "application/json": {"schema": _SCHEMA, "example": _EXAMPLE},
             "application/octet-stream": {**_BYTES, "example": json.dumps(_EXAMPLE)},
@@ -145,7 +152,7 @@ INFER_DOCS: dict[str, Any] = {
 BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Successful Response",
-        "content": {"application/octet-stream": {**_BYTES, "example": "JSON, and behind it tensors as bytes"}},
+        "content": {"application/octet-stream": {**_BYTES, "example": "JSON, followed by tensors as bytes"}},
     }
 }
-"""An answer with outputs as bytes."""
+"""A response with outputs as bytes."""

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from app.engine import Engine
 from app.errors import RequestError
 from app.http.dependencies import the_engine, the_settings
-from app.http.middleware.authentication import check_touch
+from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.body_limit import account_of
 from app.http.middleware.observation import note
 from app.http.requests.base64_images import decode_one
@@ -73,7 +73,7 @@ async def infer(request: Request) -> Response:
     """
     engine = the_hosting_engine(request)
     infer_call = await _read_call(request, the_settings(request), engine.hosted.preprocessing.input_shape)
-    check_touch(request.scope, infer_call.call.stream, forgets=infer_call.call.start or infer_call.call.end)
+    check_stream_access(request.scope, infer_call.call.stream, forgets=infer_call.call.start or infer_call.call.end)
     note(request.scope, infer_call.call.stream)
     try:
         async with while_connected(request):

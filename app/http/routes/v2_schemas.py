@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol's answers hold, for the OpenAPI page. `app.oip` makes them."""
+"""Schemas of the Open Inference Protocol's responses, for the OpenAPI page. `app.oip` makes the responses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModelReadyResponse(Wire):
 
 
 class ServerMetadataResponse(Wire):
-    """The server, and what it can do beside the protocol's core."""
+    """The server, and its extensions of the protocol."""
 
     name: str = Field(examples=["renorm"])
     version: str = Field(examples=["0.1.0"])
@@ -40,7 +40,7 @@ class ServerMetadataResponse(Wire):
 
 
 class TensorMetadata(Wire):
-    """An input or output; -1 is a side of any length."""
+    """An input or output; -1 is a dimension of any length."""
 
     name: str = Field(examples=["input"])
     datatype: str = Field(examples=["FP32"])
@@ -68,7 +68,7 @@ class ModelConfigResponse(Wire):
     platform: str = Field(examples=["pytorch_renorm"])
     backend: str = Field(examples=["renorm"])
     version_policy: dict[str, Any] = Field(examples=[{"latest": {"num_versions": 1}}])
-    max_batch_size: int = Field(examples=[128], description="most images in one request")
+    max_batch_size: int = Field(examples=[128], description="the most images in one request")
     input: list[dict[str, Any]] = Field(examples=[[{"name": "input", "data_type": "TYPE_FP32", "dims": [3, 32, 32]}]])
     output: list[dict[str, Any]] = Field(examples=[[{"name": "label", "data_type": "TYPE_STRING", "dims": []}]])
     sequence_batching: dict[str, Any] = Field(examples=[{"direct": {}, "control_input": []}])
@@ -77,7 +77,7 @@ class ModelConfigResponse(Wire):
 
 
 class StatisticsResponse(Wire):
-    """What the model has done since the server started; durations are in nanoseconds."""
+    """Statistics of the model since the server started; durations are in nanoseconds."""
 
     model_stats: list[dict[str, Any]] = Field(
         examples=[
@@ -111,15 +111,15 @@ class InferOutput(Wire):
     datatype: str = Field(examples=["FP32"])
     shape: list[int] = Field(examples=[[1, 2]])
     parameters: dict[str, Any] = Field({}, examples=[{}])
-    data: list[float | int | str] = Field([], examples=[[0.93, 0.07]], description="flat, row by row")
+    data: list[float | int | str] = Field([], examples=[[0.93, 0.07]], description="flat, in row-major order")
 
 
 class InferResponse(Wire):
-    """What the model answers."""
+    """The response to an inference request."""
 
     model_name: str = Field(examples=["cifar10-resnet20"])
     model_version: str = Field(examples=["1"])
-    id: str = Field("", examples=["42"], description="as the request gave it")
+    id: str = Field("", examples=["42"], description="the id of the request")
     parameters: dict[str, str | int | float | bool] = Field(
         examples=[
             {

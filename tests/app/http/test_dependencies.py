@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from app.http.raw_route import Direct
+from app.http.raw_route import RawRoute
 from app.http.routes import admin, health, info, predict
 
 
@@ -32,7 +32,7 @@ def test_every_endpoint_and_dependency_is_a_coroutine() -> None:
 
 
 def test_the_quick_call_reads_its_request_itself() -> None:
-    (route,) = [route for route in routes() if isinstance(route, Direct)]
+    (route,) = [route for route in routes() if isinstance(route, RawRoute)]
     assert route.path == "/v1/predict"
     assert route.get_route_handler() is predict.predict
     assert route.dependant.dependencies == []

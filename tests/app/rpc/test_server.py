@@ -266,7 +266,7 @@ def test_a_fault_before_the_call_leaks_nothing(
 
     monkeypatch.setattr(client.app.state.access, "check", fail)
     code, text, _ = refused(client, "ModelInfer", ask())
-    assert (code, text) == (Code.INTERNAL, "internal error; the server's log tells more")
+    assert (code, text) == (Code.INTERNAL, "internal error; see the server's log")
     assert "a gRPC call failed" in caplog.messages
     assert not client.engine.calls
 

@@ -13,7 +13,7 @@ import uvicorn
 
 from app.http.connections.connection import Connection
 from app.http.connections.door import Door
-from app.http.connections.limits import Limits
+from app.http.connections.limits import ConnectionLimits
 from app.http.connections.live import counted
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -116,7 +116,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 @asynccontextmanager
 async def serving(drain_s: int = 5, **limits: Any) -> AsyncIterator[Place]:
     """The application behind a free port of this machine; then the server is told to stop."""
-    door, app = Door(Limits(**limits)), Small()
+    door, app = Door(ConnectionLimits(**limits)), Small()
     config = uvicorn.Config(
         app,
         http=partial(Connection, door=door),  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.http.middleware.observation import Observe, note
+from app.http.middleware.observation import Observation, note
 from app.observability.logs import REQUEST_ID, JsonLines
 from app.observability.metrics import Metrics
 from app.types import Timing
@@ -122,7 +122,7 @@ def test_other_scopes_pass_untouched() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope)
 
-    asyncio.run(Observe(app, Metrics())({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    asyncio.run(Observation(app, Metrics())({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert seen == [{"type": "lifespan"}]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.http.middleware.observation import Observe, note
+from app.http.middleware.observation import Observation, note
 from app.observability.logs import REQUEST_ID, JsonLines, TextLines, access
 from app.observability.metrics import Metrics
 from tests.app.fakes import Client, refusal
@@ -114,7 +114,7 @@ def exchange(app: Any, scope: dict[str, Any], metrics: Metrics | None = None) ->
     async def live() -> str:
         full = {"path": "/v1/live", "headers": [], **scope}
         with suppress(ConnectionError):
-            await Observe(app, metrics or Metrics())(full, None, send)  # type: ignore[arg-type]
+            await Observation(app, metrics or Metrics())(full, None, send)  # type: ignore[arg-type]
         return REQUEST_ID.get()
 
     return got, asyncio.run(live())

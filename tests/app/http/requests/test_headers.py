@@ -46,7 +46,7 @@ def test_a_key_that_is_none_is_refused(key: str | bytes) -> None:
 
 @pytest.mark.parametrize("name", ["Idempotency-Key", "X-Stream-Id", "X-Session-Id"])
 def test_a_header_given_twice_is_refused(name: str) -> None:
-    assert f"{name} is given twice" in said([(name, "a"), (name, "b")], name)
+    assert f"{name} appears twice" in said([(name, "a"), (name, "b")], name)
 
 
 @pytest.mark.parametrize("name", ["X-Stream-Id", "x-session-id"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import FieldError
-from app.http.requests.strict_json import DEEPEST, LONGEST_NUMBER, load_object
+from app.http.requests.strict_json import MAX_DEPTH, MAX_DIGITS, load_object
 
 NUMBERS = st.integers(-(10**200), 10**200) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -27,15 +27,15 @@ def nested(levels: int) -> str:
 
 
 def test_nesting() -> None:
-    load_object(nested(DEEPEST), "body")
-    for levels in (DEEPEST + 1, 100_000):
+    load_object(nested(MAX_DEPTH), "body")
+    for levels in (MAX_DEPTH + 1, 100_000):
         with pytest.raises(FieldError, match="nested too deeply"):
             load_object(nested(levels), "body")
 
 
 def test_long_numbers() -> None:
-    assert load_object(f'{{"a": {"9" * LONGEST_NUMBER}}}', "body")["a"] < 1e308
-    for digits in ("9" * (LONGEST_NUMBER + 1), "9" * 10_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity"):
+    assert load_object(f'{{"a": {"9" * MAX_DIGITS}}}', "body")["a"] < 1e308
+    for digits in ("9" * (MAX_DIGITS + 1), "9" * 10_000, "1e999", "-1e999", "NaN", "Infinity", "-Infinity"):
         with pytest.raises(FieldError, match="not valid JSON") as caught:
             load_object(f'{{"a": {digits}}}', "params")
         assert caught.value.location == "params"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.http.responses.predictions import LARGE, encoded
+from app.http.responses.predictions import LARGE, encode_prediction
 from app.schemas import ImagePrediction, PredictResponse, RankedClass, TimingResponse
 from app.types import Prediction, Timing
 from tests.app.fakes import Client
@@ -71,7 +71,7 @@ def of_the_schema(said: Prediction) -> PredictResponse:
 )
 def test_an_answer_is_what_the_schema_documents(changed: dict[str, Any]) -> None:
     said = prediction(**changed)
-    content = encoded(said, "camera 7 ü", "net", CLASSES)
+    content = encode_prediction(said, "camera 7 ü", "net", CLASSES)
     expected = of_the_schema(said)
     assert PredictResponse.model_validate_json(content) == expected
     # Names and their order too: nothing is added, and nothing left out.
@@ -79,22 +79,22 @@ def test_an_answer_is_what_the_schema_documents(changed: dict[str, Any]) -> None
 
 
 def test_numbers_have_six_significant_digits() -> None:
-    answer = json.loads(encoded(prediction(), "s", "net", CLASSES))
+    answer = json.loads(encode_prediction(prediction(), "s", "net", CLASSES))
     assert (answer["drift"], answer["entropy"]) == (12345.7, 0.123457)
     assert [top["probability"] for top in answer["predictions"][0]["top_k"]] == [0.931235, 0.05, 1e-9]
 
 
 def test_a_whole_number_beyond_64_bits_is_written_as_it_is() -> None:
     said = prediction(params={"reference_images": 10**30})
-    content = encoded(said, "camera 7 ü", "net", CLASSES)
+    content = encode_prediction(said, "camera 7 ü", "net", CLASSES)
     assert json.loads(content)["params"] == {"reference_images": 10**30}
-    small = json.loads(encoded(prediction(params={"reference_images": 1}), "camera 7 ü", "net", CLASSES))
+    small = json.loads(encode_prediction(prediction(params={"reference_images": 1}), "camera 7 ü", "net", CLASSES))
     assert {**json.loads(content), "params": 0} == {**small, "params": 0}
 
 
 def test_probabilities_that_are_not_finite_are_not_written() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        encoded(prediction(entropy=math.nan), "s", "net", CLASSES)
+        encode_prediction(prediction(entropy=math.nan), "s", "net", CLASSES)
 
 
 @pytest.mark.parametrize("images", [1, LARGE // 7 + 1])

@@ -45,13 +45,13 @@ def test_reset(said: dict[str, Any], scope: tuple[str | None, str | None]) -> No
 @pytest.mark.parametrize(
     ("said", "location", "says"),
     [
-        ({"json": {"steam": "a"}}, "steam", "known are stream, strategy"),
-        ({"params": {"steam": "a"}}, "steam", "known are stream, strategy"),
-        ({"params": {"stream": "a"}, "json": {"stream": "b"}}, "stream", "given twice"),
+        ({"json": {"steam": "a"}}, "steam", "the fields are stream, strategy"),
+        ({"params": {"steam": "a"}}, "steam", "the fields are stream, strategy"),
+        ({"params": {"stream": "a"}, "json": {"stream": "b"}}, "stream", "appears twice"),
         ({}, "all", "all=true"),
         ({"json": {}}, "all", "all=true"),
         ({"json": {"all": False}}, "all", "all=true"),
-        ({"json": {"all": True, "stream": "a"}}, "all", "leave one of them out"),
+        ({"json": {"all": True, "stream": "a"}}, "all", "send one of them"),
         ({"json": {"all": "yes"}}, "all", "true or false"),
         ({"json": {"stream": None}}, "stream", "not null"),
         ({"json": {"strategy": None}}, "strategy", "not null"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from app.errors import ImageError, UnanswerableError
-from app.http.requests.parse import Parsed
+from app.http.requests.parse import PredictRequest
 from app.http.routes.predict_stream import split
 from app.schemas import PredictResponse
 from app.types import Call, Prediction
@@ -97,7 +97,7 @@ def test_json_and_fields_in_the_query() -> None:
 def test_a_wrong_chunk(chunk: str) -> None:
     client = Client()
     message = refusal(client.post(f"{PATH}?chunk={chunk}", files=files(1)), 422, "invalid_field", "chunk")
-    assert "whole number" in message
+    assert "positive integer" in message
     assert client.engine.calls == []
 
 
@@ -190,24 +190,24 @@ def test_a_client_that_goes_leaves_the_other_chunks_without_a_step(caplog: pytes
 
 def test_a_new_stream_begins_with_the_first_chunk_and_ends_with_the_last() -> None:
     call = Call([b"0", b"1", b"2", b"3", b"4"], start=True, end=True, request_id="r1")
-    parts = split(Parsed(call, "files[{}]"), 2)
-    assert [(part.first, part.last, part.parsed.call.images) for part in parts] == [
+    parts = split(PredictRequest(call, "files[{}]"), 2)
+    assert [(part.first, part.last, part.request.call.images) for part in parts] == [
         (0, 1, [b"0", b"1"]),
         (2, 3, [b"2", b"3"]),
         (4, 4, [b"4"]),
     ]
-    calls = [part.parsed.call for part in parts]
+    calls = [part.request.call for part in parts]
     assert [(one.start, one.end) for one in calls] == [(True, False), (False, False), (False, True)]
     # The same upload sent again is the same steps; no two chunks are taken for one.
     assert len({one.request_id for one in calls}) == 3
-    assert calls == [part.parsed.call for part in split(Parsed(call, "files[{}]"), 2)]
+    assert calls == [part.request.call for part in split(PredictRequest(call, "files[{}]"), 2)]
 
 
 def test_pixels_are_split_like_files() -> None:
     pixels = torch.arange(5 * 3).reshape(5, 1, 1, 3).to(torch.uint8)
-    parts = split(Parsed(Call(pixels), "images[{}]"), 3)
-    assert [len(part.parsed.call.images) for part in parts] == [3, 2]
-    assert torch.equal(torch.cat([torch.as_tensor(part.parsed.call.images) for part in parts]), pixels)
+    parts = split(PredictRequest(Call(pixels), "images[{}]"), 3)
+    assert [len(part.request.call.images) for part in parts] == [3, 2]
+    assert torch.equal(torch.cat([torch.as_tensor(part.request.call.images) for part in parts]), pixels)
 
 
 def test_the_page_shows_it() -> None:

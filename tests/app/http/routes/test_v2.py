@@ -100,7 +100,7 @@ def test_the_hosted_model_is_loaded_and_stays() -> None:
     changed = client.post("/v2/repository/models/fake-net/load", json={"parameters": {"config": "{}"}})
     assert "restart" in refusal(changed, 501, "unsupported", "parameters")
     refusal(client.post("/v2/repository/models/fake-net/load", content=b"["), 400, "invalid_field", "body")
-    assert "all that is hosted" in refusal(client.post("/v2/repository/models/fake-net/unload"), 501, "unsupported")
+    assert "the only hosted model" in refusal(client.post("/v2/repository/models/fake-net/unload"), 501, "unsupported")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -192,7 +192,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "no inputs": (b"{}", "exactly one input", "inputs"),
     "two inputs": (message(inputs=[FILE, FILE]), "exactly one input", "inputs"),
     "other shape": (message(inputs=[{**INPUT, "shape": [1, 3, 9, 9]}]), "FP32 [n, 3, 32, 32]", "inputs[0].shape"),
-    "no base64": (message(inputs=[{**FILE, "data": ["?"]}]), "is not base64", "inputs[0].data[0]"),
+    "no base64": (message(inputs=[{**FILE, "data": ["?"]}]), "is not valid base64", "inputs[0].data[0]"),
     "output": (message(outputs=[{"name": "logits"}]), "the outputs are probabilities", "outputs[0]"),
     "reserved": (message(parameters={"triton_a": 1}), "triton_", "parameters.triton_a"),
     "unknown": (message(parameters={"renorm_a": 1}), "renorm_momentum", "parameters.renorm_a"),
