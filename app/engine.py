@@ -1,4 +1,4 @@
-"""The only object that doors call: predict, reset, streams, describe, ping, close. Knows no HTTP."""
+"""The engine, the only object that doors call: predict, reset, streams, describe, ping, close. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -42,31 +42,29 @@ from app.strategies import StrategyResolver, resolve
 from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
 
 log = logging.getLogger("renorm")
-server_log = logging.getLogger(
-    "renorm.server"
-)  # what a person who runs a server waits for, see `app.observability.logs`
+server_log = logging.getLogger("renorm.server")  # lines for the operator, see `app.observability.logs`
 
-HUNG_S = 300.0  # seconds after which a forward, or the decoding of an image, is taken to be hung
+HUNG_S = 300.0  # seconds after which a forward, or the decoding of an image, counts as hung
 
 
 class Engine:
     """One hosted model, the states of its streams, and the threads that decode images and run forwards.
 
-    Three stages overlap: while one group of requests is in its forward, the images of the next are decoded, and the
-    answers of the one before are written. Between the first two at most ``max_waiting_bytes`` of pixels wait.
+    Three stages overlap: while one group of requests is in its forward, the images of the next are decoded and the
+    answers of the previous one are written. At most ``max_waiting_bytes`` of decoded pixels wait for a forward.
 
-    Everything but forwards and decoding happens on the event loop's thread, so states need no lock.
+    Everything but forwards and decoding runs on the event loop's thread, so states need no lock.
     """
 
     def __init__(self, settings: Settings, hosted: Hosted, metrics: Meter | None = None) -> None:
         self.settings, self.hosted, self.metrics = settings, hosted, metrics or Meter()
         self._resolver = StrategyResolver(settings, hosted)
-        strategy, how = self._resolver.resolve(settings.strategy, {}).strategy, hosted.preprocessing
+        strategy, preprocessing = self._resolver.resolve(settings.strategy, {}).strategy, hosted.preprocessing
         device = device_of(settings.device)
         self._model = AdaptiveModel(
             hosted.network,
             strategy,
-            prepare=Pixels(how).to(device),
+            prepare=Pixels(preprocessing).to(device),
             device=device,
             dtype=TYPES[settings.dtype],
             copy=False,
@@ -83,19 +81,19 @@ class Engine:
         parts = parts_of(settings)
         self._budget = Budget(parts.decoded, keeps_reserve=True)
         self._lesson_limit = LessonLimit(self._model.lessons, settings, device)
-        allowed = settings.max_decode_seconds, parts.decoding
-        self._decode_stage = DecodeStage(how, ImageLimits.of(settings), settings.input_range, *allowed)
+        decode_limits = settings.max_decode_seconds, parts.decoding
+        self._decode_stage = DecodeStage(preprocessing, ImageLimits.of(settings), settings.input_range, *decode_limits)
 
     @classmethod
     async def open(
         cls, settings: Settings, progress: Callable[[str], None] | None = None, metrics: Meter | None = None
     ) -> Engine:
-        """Load the model, run it once and be ready; ``progress`` is told from another thread what is compiled.
+        """Load the model and warm it up; ``progress`` is called from another thread with the state of compilation.
 
         Raises:
             ModelError, adapters.UnsupportedModelError: the model cannot be hosted.
             adapters.UnknownStrategyError: the default strategy does not exist.
-            adapters.ParameterError: the default strategy needs a temperature that was not fitted.
+            adapters.ParameterError: no temperature was fitted for the default strategy, which needs one.
             CalibrationError: the file of temperatures cannot be read.
         """
         load_plugins()
@@ -105,18 +103,18 @@ class Engine:
         return engine
 
     async def predict(self, call: Call) -> Prediction:
-        """Answer one request and let its stream learn from it.
+        """Answer one request and let its stream learn from it. A request that raises has changed no state.
 
-        Who is cancelled before the forward begins has taken no step; later the step is taken all the same, and a
-        request with a name (``request_id``) gets its answer when it is sent again.
+        A call cancelled before its forward starts takes no step; later the step is taken all the same, and a request
+        with a ``request_id`` gets its answer when it is sent again.
 
         Raises:
-            RequestError: something about the request is wrong; no state has moved.
+            RequestError: the request is invalid.
             adapters.AdapterError: unknown strategy or hyperparameter, or a strategy with a temperature that was neither
-                given nor fitted; no state has moved.
-            UnanswerableError: the network's output is not finite; no state has moved.
-            BusyError: too many requests wait, of this stream or in all; no state has moved.
-            DeadlineError: the forward did not begin in time; no state has moved.
+                given nor fitted.
+            UnanswerableError: the network's output is not finite.
+            BusyError: too many requests wait, of this stream or in all.
+            DeadlineError: the forward did not start in time.
             EngineClosedError: the engine is closing.
         """
         arrived = time.perf_counter()
@@ -128,31 +126,31 @@ class Engine:
             raise
 
     async def _answer_once(self, call: Call, request_id: str) -> Prediction:
-        """The answer to a request that may be sent several times, of which one takes the step."""
+        """Answer a request that may be sent several times, and take its step once."""
         name = call.stream, request_id
-        # Not in a thread, where a later request of the stream could overtake this one: two gigabytes take a second.
-        known = await self._replays.find(name, fingerprint(call))
-        if known is not None:
-            return known
-        ticket: list[Ticket] = []
-        # A task of its own: who goes away while the step is taken may ask again, and must not take a second one.
-        task = asyncio.ensure_future(self._answer(call, ticket.append))
+        # Not in a thread, where a later request of the stream could overtake this one. Hashing 2 GB takes a second.
+        earlier = await self._replays.find(name, fingerprint(call))
+        if earlier is not None:
+            return earlier
+        tickets: list[Ticket] = []
+        # A separate task: a client that disconnects during the step may ask again, and must not take a second one.
+        task = asyncio.ensure_future(self._answer(call, tickets.append))
 
-        def settle(done: asyncio.Task[Prediction]) -> None:
-            if done.cancelled() or done.exception() is not None:
+        def store(task: asyncio.Task[Prediction]) -> None:
+            if task.cancelled() or task.exception() is not None:
                 self._replays.drop(name)
             else:
-                self._replays.keep(name, done.result())
+                self._replays.keep(name, task.result())
 
-        task.add_done_callback(settle)
+        task.add_done_callback(store)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not (ticket and ticket[0].is_started):
+            if not (tickets and tickets[0].is_started):
                 task.cancel()
             raise
 
-    async def _answer(self, call: Call, entered: Callable[[Ticket], None] | None = None) -> Prediction:
+    async def _answer(self, call: Call, on_enter: Callable[[Ticket], None] | None = None) -> Prediction:
         strategy, name, params = self._resolver.resolve(call.strategy or self.settings.strategy, call.params)
         self._model.check(strategy)
         check_count(len(call.images), self.settings.max_images)
@@ -163,20 +161,20 @@ class Engine:
                 top_k = min(call.top_k, len(self.hosted.classes))
                 key = Key(call.stream, strategy)
                 self._check_memory(key, call)
-                patience = None if timeout is None else clock
+                deadline = None if timeout is None else clock
                 images = len(call.images)
-                ticket = Ticket(key, call.update, top_k, call.start, call.end, call.client, images, clock=patience)
+                ticket = Ticket(key, call.update, top_k, call.start, call.end, call.client, images, clock=deadline)
                 self._batcher.enter(ticket)
-                if entered is not None:
-                    entered(ticket)
+                if on_enter is not None:
+                    on_enter(ticket)
                 try:
                     result = await self._run(ticket, call)
                 finally:
                     self._batcher.leave(ticket)
         except TimeoutError as error:
             raise DeadlineError(
-                f"the request's forward did not begin within {timeout:g} s",
-                hint="send more slowly, or allow more time with timeout",
+                f"the request timed out: its forward did not start within {timeout:g} s",
+                hint="send more slowly, or set a longer timeout",
             ) from error
         prediction = prediction_of(result, name, params, timing_of(ticket))
         self._statistics.record_answer(prediction.timing, result.commit_ms)
@@ -185,9 +183,9 @@ class Engine:
         return prediction
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
-        """Forget the states of a stream, of a strategy, of both or all; how many there were.
+        """Drop the states of a stream, of a strategy, of both or all, and return their number.
 
-        Requests that arrived before take their step first, those that arrive later start anew.
+        Earlier requests take their step first, later ones start from the initial state.
 
         Raises:
             adapters.UnknownStrategyError: no strategy has that name.
@@ -197,7 +195,7 @@ class Engine:
         return await self._batcher.reset(ResetScope(stream, strategy))
 
     async def moments(self, images: Sequence[bytes] | Tensor) -> Tensor:
-        """What a baseline is made of, see `adapters.AdaptiveModel.moments`; no stream moves.
+        """Return the moments that a baseline is made of, see `adapters.AdaptiveModel.moments`; no state changes.
 
         Raises:
             RequestError: an image cannot be read.
@@ -206,28 +204,28 @@ class Engine:
         return await self._thread.run(lambda: self._model.moments(pixels))
 
     def streams(self) -> StreamsInfo:
-        """What is remembered, without the numbers."""
+        """Describe all states, without their numbers."""
         return self._streams.info()
 
     def stream(self, name: str) -> list[StreamInfo]:
-        """One stream's states, one per strategy and hyperparameters.
+        """Describe the states of one stream, one for each strategy with its hyperparameters.
 
         Raises:
-            StreamNotFoundError: none is held.
+            StreamNotFoundError: the stream has no state.
         """
-        held = [info for info in self._streams.info().streams if info.stream == name]
-        if not held:
+        infos = [info for info in self._streams.info().streams if info.stream == name]
+        if not infos:
             raise StreamNotFoundError(
-                f"no state is held for stream '{name}'", hint="a stream begins with its first answered request"
+                f"stream '{name}' has no state", hint="a stream gets its state with its first answered request"
             )
-        return held
+        return infos
 
     def describe(self) -> ModelInfo:
-        """What is hosted."""
+        """Describe the hosted model."""
         return describe_hosted(self.hosted, self._model, self.settings)
 
     def memory(self) -> list[Part]:
-        """What requests hold of the budget for memory, once they were received."""
+        """Return the parts of the memory budget that requests hold once they were received."""
         decoded = Part("decoded", self._budget.lent, self._budget.capacity)
         return [
             decoded,
@@ -236,37 +234,39 @@ class Engine:
         ]
 
     def report_to(self, metrics: Meter) -> None:
-        """Tell ``metrics`` from now on what is done."""
+        """Report all further events to ``metrics``."""
         self.metrics = self._forward_stage.metrics = metrics
 
     def statistics(self) -> EngineCounters:
-        """What was done since the engine was opened."""
+        """Return the counters since the engine was opened."""
         return self._statistics
 
     def snapshot(self) -> dict[str, Any]:
-        """All streams as plain types and tensors, as `adapters.AdaptiveModel.state_dict` gives them."""
+        """Return all states as plain types and tensors, in the form of `adapters.AdaptiveModel.state_dict`."""
         return self._model.exported(self._streams.states)
 
     @property
     def alive(self) -> bool:
-        """Whether the model thread is there and neither a forward nor decoding hangs. If not, only a restart helps."""
+        """False if the model thread has ended, or a forward or decoding hangs: only a restart helps then."""
         return self._thread.alive and max(self._thread.busy_s, self._decode_stage.busy_s) < HUNG_S
 
     async def ping(self, deadline_s: float) -> bool:
-        """Whether the model thread takes up work within the deadline, and images can be decoded."""
+        """Return whether the model thread runs a job within the deadline, and images can be decoded."""
         try:
-            both = asyncio.gather(self._thread.run(lambda: True), self._decode_stage.check())
-            return all(await asyncio.wait_for(both, deadline_s))
+            checks = asyncio.gather(self._thread.run(lambda: True), self._decode_stage.check())
+            return all(await asyncio.wait_for(checks, deadline_s))
         except (TimeoutError, EngineClosedError):
             return False
 
     async def close(self, patience_s: float | None = None) -> None:
-        """Finish the running forward, for at most ``patience_s``, refuse what waits, end the threads."""
+        """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the threads."""
         if names := [info.stream for info in self._streams.info().streams]:
-            server_log.info("stopping: what %d streams learned is forgotten (%d states)", len(set(names)), len(names))
+            server_log.info(
+                "stopping: the adapted states of %d streams are dropped (%d states)", len(set(names)), len(names)
+            )
         closing = asyncio.ensure_future(self._batcher.close())
         if not (await asyncio.wait([closing], timeout=patience_s))[0]:
-            log.warning("a forward still runs after %g s: its requests are not answered", patience_s)
+            log.warning("a forward still runs after %g s: its requests get no answer", patience_s)
         self._decode_stage.close()
         if closing.done():
             await self._thread.close(patience_s)
@@ -274,17 +274,17 @@ class Engine:
     def _check_memory(self, key: Key, call: Call) -> None:
         if call.update and not self._streams.has_room(key, call.client):
             raise BusyError(
-                f"no room for another stream: {len(self._streams.states)} states are held, and all that might give way "
+                f"no room for a new stream: {len(self._streams.states)} states are held, and all that could be evicted "
                 "are in use",
-                hint="send to streams that are known, or raise RENORM_MAX_STREAMS or RENORM_MAX_STATE_BYTES",
+                hint="send to existing streams, or raise RENORM_MAX_STREAMS or RENORM_MAX_STATE_BYTES",
                 location="stream",
                 retry_after_s=IN_USE_S,
             )
 
     async def _run(self, ticket: Ticket, call: Call) -> Result:
-        """Decode and run, holding as much of the budget as the pixels take."""
+        """Decode the images and run the forward, holding the budget that the pixels take."""
         size = self._decode_stage.bytes_of(call.images)
-        # Asked for in the order of the tickets, as the budget demands: nothing is awaited between the two.
+        # Taken in the order of the tickets, as the budget requires: nothing is awaited between the two.
         await self._budget.take(size, ticket.flow)
         try:
             return await self._batcher.run(ticket, await self._decode_stage(call.images, ticket.flow))
@@ -296,8 +296,9 @@ class Engine:
             torch.set_num_threads(threads)
         elif threads == "auto":
             self._forward_stage.governor = Governor(usable_cores(), torch.set_num_threads)
-        how = self.hosted.preprocessing
-        black = torch.zeros(1, how.height, how.width, how.channels, dtype=torch.uint8, device=self._model.device)
+        preprocessing = self.hosted.preprocessing
+        shape = 1, preprocessing.height, preprocessing.width, preprocessing.channels
+        black = torch.zeros(shape, dtype=torch.uint8, device=self._model.device)
         self._model.warm_up(black, progress)
         self._lesson_limit.begin()
         self._model.check(self._model.strategy)

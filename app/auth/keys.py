@@ -1,4 +1,4 @@
-"""API keys in a file: their names, scopes and hashes, never the keys themselves; re-read while the server runs.
+"""API keys in a file: names, scopes and hashes, never the keys themselves; reloaded while the server runs.
 
 The file is TOML, one table for each key:
 
@@ -32,49 +32,49 @@ from typing import Any, Literal, cast, get_args
 from app.errors import RenormError
 
 KeyScope = Literal["infer", "admin"]
-"""What a key is for: ``infer`` reads and predicts, ``admin`` also changes what others see."""
+"""The scope of a key: ``infer`` reads and predicts, ``admin`` also changes the state that others see."""
 
 SCOPES: tuple[KeyScope, ...] = get_args(KeyScope)
 PREFIX = "renorm_"
-"""How each key begins, so that people and secret scanners recognize one that leaked."""
+"""The prefix of each key, by which people and secret scanners recognize a leaked one."""
 
 CHECK_S = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two checks of the file."""
 
 _FIELDS = {"name", "scopes", "hash", "created", "expires", "streams"}
 _log = logging.getLogger("renorm")
 
 
 class KeyFileError(RenormError):
-    """A file of keys that cannot be read, or holds what is not a key."""
+    """The key file cannot be read, or contains an invalid key."""
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is kept of one key. ``digest`` is 32 bytes; ``expires`` is None where it never does."""
+    """The stored record of one key. ``digest`` is 32 bytes; ``expires`` is None where it never does."""
 
     name: str
     scopes: frozenset[KeyScope]
     digest: bytes
     created: datetime | None = None
     expires: datetime | None = None
-    streams: tuple[str, ...] = ()  # how the names begin of those that it is for; empty: all
+    streams: tuple[str, ...] = ()  # prefixes of the stream names that it is for; empty: all
 
     def covers(self, stream: str | None) -> bool:
-        """Whether the key is for a stream, or for all (None)."""
+        """Return whether the key is for a stream, or for all (None)."""
         return not self.streams or (stream is not None and stream.startswith(self.streams))
 
-    def may(self, scope: KeyScope) -> bool:
-        """Whether calls of this scope are allowed: admin includes infer."""
+    def allows(self, scope: KeyScope) -> bool:
+        """Return whether calls of this scope are allowed: admin includes infer."""
         return scope in self.scopes or "admin" in self.scopes
 
-    def expired(self, now: datetime) -> bool:
-        """Whether the key is no longer valid at that time."""
-        return self.expires is not None and self.expires <= now
+    def is_expired(self, timestamp: datetime) -> bool:
+        """Return whether the key is no longer valid at that time."""
+        return self.expires is not None and self.expires <= timestamp
 
 
 def digest(key: bytes) -> bytes:
-    """SHA-256 of a key: 32 bytes.
+    """Return the SHA-256 of a key: 32 bytes.
 
     Slow hashes such as Argon2 are for passwords, which can be guessed. A key of 256 random bits cannot, so a fast hash
     hides it as well, and costs a request a microsecond.
@@ -85,7 +85,7 @@ def digest(key: bytes) -> bytes:
 def new_key(
     name: str, scopes: Iterable[KeyScope], expires: datetime | None = None, streams: Iterable[str] = ()
 ) -> tuple[str, ApiKey]:
-    """A random key of 256 bits, and what is kept of it; ``streams`` binds it to those whose names begin like that."""
+    """Create a random key of 256 bits and its record; ``streams`` binds it to streams with those name prefixes."""
     secret = PREFIX + secrets.token_urlsafe(32)
     created = datetime.now(UTC).replace(microsecond=0)
     prefixes = check_prefixes(streams)
@@ -93,10 +93,10 @@ def new_key(
 
 
 def check_name(name: object) -> str:
-    """The name itself, if a key may have it.
+    """Return the name if it is valid for a key.
 
     Raises:
-        KeyFileError: it is not 1 to 64 of the characters that need no quoting anywhere.
+        KeyFileError: it is not 1 to 64 characters that need no quoting anywhere.
     """
     if not isinstance(name, str) or re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) is None:
         raise KeyFileError(f"a key cannot be named {name!r}", hint="use 1 to 64 letters, digits, '.', '_' and '-'")
@@ -104,22 +104,20 @@ def check_name(name: object) -> str:
 
 
 def check_prefixes(prefixes: object) -> tuple[str, ...]:
-    """The prefixes of streams' names that a key is bound to, without the ``*`` that people write behind them.
+    """Return the stream name prefixes that a key is bound to, without the ``*`` that people append.
 
     Raises:
-        KeyFileError: they are not texts, or one is empty and would bind to nothing.
+        KeyFileError: a prefix is not a string, or is empty and would bind to nothing.
     """
     words = list(prefixes) if isinstance(prefixes, Iterable) and not isinstance(prefixes, str) else [prefixes]
     names = tuple(word.removesuffix("*") if isinstance(word, str) else "" for word in words)
     if not all(re.fullmatch(r'[^\x00-\x1f"\\*]{1,128}', name) for name in names):
-        raise KeyFileError(
-            f"a key cannot be bound to {words}", hint="give how the streams' names begin, such as tenant-a-"
-        )
+        raise KeyFileError(f"a key cannot be bound to {words}", hint="use prefixes of stream names, such as tenant-a-")
     return names
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
-    """All keys of a file, also those that have expired.
+    """Read all keys of a file, including expired ones.
 
     Raises:
         KeyFileError: the file is missing, is not TOML, or an entry is not a key.
@@ -127,32 +125,36 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        hint = "make one with: renorm key new --name NAME --file FILE"
-        raise KeyFileError(f"the keys {path} cannot be read: {error.strerror or error}", hint=hint) from error
+        hint = "create one with: renorm key new --name NAME --file FILE"
+        raise KeyFileError(f"the key file {path} cannot be read: {error.strerror or error}", hint=hint) from error
     except ValueError as error:
-        raise KeyFileError(f"the keys {path} are not valid TOML: {error}") from error
+        raise KeyFileError(f"the key file {path} is not valid TOML: {error}") from error
     entries = document.get("key", [])
-    if set(document) - {"key"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-        raise KeyFileError(f"the keys {path} must be [[key]] tables and nothing else")
+    if (
+        set(document) - {"key"}
+        or not isinstance(entries, list)
+        or not all(isinstance(entry, dict) for entry in entries)
+    ):
+        raise KeyFileError(f"the key file {path} must contain [[key]] tables and nothing else")
     try:
         keys = tuple(_parsed(entry, number) for number, entry in enumerate(entries, 1))
         _check_names(keys)
     except KeyFileError as error:
-        raise KeyFileError(f"the keys {path}: {error.message}", hint=error.hint) from error
+        raise KeyFileError(f"the key file {path}: {error.message}", hint=error.hint) from error
     return keys
 
 
 def write_keys(path: Path, keys: Sequence[ApiKey]) -> None:
-    """Write a file of keys that only its owner can read. Readers see the old file or the new one, never a part.
+    """Write a key file that only its owner can read. Readers see the old file or the new one, never a part.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    # Made with mode 0600, in the same folder, because only there can it take the old file's place in one step.
+    # Created with mode 0600, and in the same folder, because only there can it replace the old file atomically.
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("# Keys of a Renorm server, kept by `renorm key`. The hashes do not tell the keys.\n")
+            file.write("# Keys of a Renorm server, managed by `renorm key`. The hashes do not reveal the keys.\n")
             file.writelines(_table(key) for key in keys)
             file.flush()
             os.fsync(file.fileno())
@@ -163,9 +165,9 @@ def write_keys(path: Path, keys: Sequence[ApiKey]) -> None:
 
 
 class KeyFile:
-    """The keys of a file as they are now: the file is looked at once a second at most, and read when it changed.
+    """The current keys of a file, which is checked at most once a second and reloaded when it changed.
 
-    A file that is broken or gone changes nothing: the keys that were read last stay valid, and the log says why.
+    An invalid or missing file changes nothing: the keys that were loaded last stay valid, and the log says why.
 
     Raises:
         KeyFileError: the file cannot be read at the start.
@@ -173,57 +175,59 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen, self._keys = _signature(path), read_keys(path)
+        self._fingerprint, self._keys = _file_fingerprint(path), read_keys(path)
         self._checked = time.monotonic()
         _warn_of_readers(path)
 
     @property
     def keys(self) -> tuple[ApiKey, ...]:
-        """What is valid now, expired keys included."""
-        now = time.monotonic()
-        if now - self._checked >= CHECK_S:
-            self._checked = now
+        """The current keys, including expired ones."""
+        timestamp = time.monotonic()
+        if timestamp - self._checked >= CHECK_S:
+            self._checked = timestamp
             self._refresh()
         return self._keys
 
     def _refresh(self) -> None:
-        seen = _signature(self.path)
-        if seen == self._seen:
+        fingerprint = _file_fingerprint(self.path)
+        if fingerprint == self._fingerprint:
             return
-        self._seen = seen
+        self._fingerprint = fingerprint
         _warn_of_readers(self.path)
         try:
             self._keys = read_keys(self.path)
         except KeyFileError as error:
-            _log.error("%s; the keys read before stay valid", error.message)
+            _log.error("%s; the keys loaded before stay valid", error.message)
         else:
-            _log.warning("keys read again from %s: %s", self.path, ", ".join(key.name for key in self._keys) or "none")
+            _log.warning("keys reloaded from %s: %s", self.path, ", ".join(key.name for key in self._keys) or "none")
 
 
 def _warn_of_readers(path: Path) -> None:
-    """Log the command that closes a file which other accounts can read: hashes hide keys, not names and scopes."""
+    """Log how to protect a file that other accounts can read: hashes hide keys, but not names and scopes."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return
     if mode & 0o077:
         command = f"chmod 600 {shlex.quote(str(path))}"
-        _log.warning("other accounts of this machine can open the keys %s (mode %03o): %s", path, mode, command)
+        _log.warning(
+            "other accounts of this machine can read the key file %s (mode %03o); protect it: %s", path, mode, command
+        )
 
 
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    """What differs when a file was written or replaced. Not its time alone, which may be as coarse as seconds."""
+def _file_fingerprint(path: Path) -> tuple[int, int, int] | None:
+    """Return values that change when a file is written or replaced: not its time alone, which may be coarse."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _parsed(entry: dict[str, Any], number: int) -> ApiKey:
     unknown = sorted(set(entry) - _FIELDS)
     if unknown:
-        hint = "known are name, scopes, hash, created, expires and streams"
+        hint = "the fields are name, scopes, hash, created, expires and streams"
         raise KeyFileError(f"key {number} has an unknown field '{unknown[0]}'", hint=hint)
     name = check_name(entry.get("name"))
     scopes = entry.get("scopes")
@@ -240,13 +244,13 @@ def _parsed(entry: dict[str, Any], number: int) -> ApiKey:
 def _streams(entry: dict[str, Any]) -> tuple[str, ...]:
     streams = entry.get("streams", [])
     if not isinstance(streams, list):
-        raise KeyFileError("the streams of a key must be a list of how their names begin")
+        raise KeyFileError("the streams of a key must be a list of name prefixes")
     return check_prefixes(streams)
 
 
 def _time(value: object, field: str, name: str) -> datetime | None:
     if value is not None and (not isinstance(value, datetime) or value.tzinfo is None):
-        raise KeyFileError(f"'{field}' of key '{name}' must be a time with its zone, such as 2026-01-31T12:00:00Z")
+        raise KeyFileError(f"'{field}' of key '{name}' must be a time with a time zone, such as 2026-01-31T12:00:00Z")
     return value
 
 
@@ -265,4 +269,4 @@ def _table(key: ApiKey) -> str:
     if key.streams:
         lines.append(f"streams = [{', '.join(json.dumps(prefix, ensure_ascii=False) for prefix in key.streams)}]")
     times = {"created": key.created, "expires": key.expires}
-    return "\n".join([*lines, *(f"{field} = {when.isoformat()}" for field, when in times.items() if when)]) + "\n"
+    return "\n".join([*lines, *(f"{field} = {moment.isoformat()}" for field, moment in times.items() if moment)]) + "\n"

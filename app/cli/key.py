@@ -156,4 +156,4 @@ def _when(time: datetime | None) -> str:
 def _validity(key: ApiKey, now: datetime) -> str:
     if key.expires is None:
         return "never"
-    return f"{_when(key.expires)}{' (expired)' if key.expired(now) else ''}"
+    return f"{_when(key.expires)}{' (expired)' if key.is_expired(now) else ''}"

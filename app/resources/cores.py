@@ -1,4 +1,4 @@
-"""How many cores this process may use: what the scheduler and the container allow, not what the machine has."""
+"""The number of cores that the scheduler and the container allow this process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
-    """At least one: the smaller of the CPU affinity and the quota of the control group (v2, then v1), rounded up."""
+    """Return the smaller of CPU affinity and control group quota (v2, then v1), rounded up; at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores' worth of time that the group may take, None where it is not limited or cannot be read."""
+    """Return the CPU quota of the group in cores, None where it is unlimited or cannot be read."""
     try:
         allowed, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""One account of the bytes that requests hold, from their first byte on the network to their answer. Knows no HTTP."""
+"""Accounting of the bytes that requests hold, from the first received byte to the answer. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from app.settings import Settings
 
 UNBOUNDED = 2**62
 
-HINT = "RENORM_MAX_MEMORY_BYTES is what all requests may hold"
+HINT = "the limit for all requests together is RENORM_MAX_MEMORY_BYTES"
 
 
 class Parts(NamedTuple):
-    """The budget, divided, so that no stage of a request can take what a later one needs to get it done."""
+    """The budget divided by stages, so that no stage of a request can take the memory that a later one needs."""
 
     received: int  # bodies, frames and messages, until they are answered
-    connection: int  # of these what one connection may hold
+    connection: int  # the share of one connection in these
     decoded: int  # images that wait for their forward
     decoding: int  # images in the processes that decode
-    lessons: int  # what a lesson that several streams share works with
+    lessons: int  # the working memory of a lesson that several streams share
 
 
-def divide(most: int, decoded: int) -> Parts:
-    """The parts of a budget of ``most`` bytes, where at most ``decoded`` of them are for decoded images."""
-    return Parts(most // 2, most // 4, min(decoded, most // 4), most // 8, most // 8)
+def divide(total: int, decoded: int) -> Parts:
+    """Divide a budget of ``total`` bytes, with at most ``decoded`` of them for decoded images."""
+    return Parts(total // 2, total // 4, min(decoded, total // 4), total // 8, total // 8)
 
 
 def parts_of(settings: Settings) -> Parts:
-    """The parts of the budget that the settings give."""
+    """Return the parts of the budget in the settings."""
     return divide(settings.max_memory_bytes, settings.max_waiting_bytes)
 
 
 def ledger_of(settings: Settings) -> Ledger:
-    """What accounts for all that is received."""
+    """Create the ledger of all received bytes."""
     parts = parts_of(settings)
     return Ledger(parts.received, parts.connection)
 
 
 def bytes_of(images: Sequence[bytes] | Tensor) -> int:
-    """What the images of a call take, as they were received."""
+    """Return the size of the images of a call as they were received."""
     return images.nbytes if isinstance(images, Tensor) else sum(map(len, images))
 
 
 class Part(NamedTuple):
-    """A part of the budget as it is now."""
+    """The current use of one part of the budget."""
 
     kind: str
     held: int
@@ -57,9 +57,9 @@ class Part(NamedTuple):
 
 
 class Ledger:
-    """How many bytes are held, in all and by each connection, of at most so many.
+    """The bytes held in all and by each connection, and their limits ``capacity`` and ``share``.
 
-    Whoever is about to hold bytes takes them first; nobody waits for others here, so nobody waits for each other.
+    Bytes are taken before they are held; `Account.take` raises instead of waiting, so there can be no deadlock.
     Used by the event loop's thread alone.
     """
 
@@ -67,20 +67,20 @@ class Ledger:
         self.capacity, self.share = capacity, share
         self.held: Counter[str] = Counter()
         self.refused: Counter[str] = Counter({"connection": 0, "total": 0})
-        self.of: Counter[str] = Counter()  # of connections that make several calls at a time
+        self.by_connection: Counter[str] = Counter()  # by connection, where it makes several calls at a time
 
     @property
     def total(self) -> int:
-        """Bytes held by all."""
+        """The bytes held in all."""
         return self.held.total()
 
     def open(self, kind: str, connection: str = "") -> Account:
-        """An account with nothing on it, of a connection or, where ``connection`` names one, of a call on that."""
+        """Open an empty account of a connection, or of a call on the connection named ``connection``."""
         return Account(self, kind, connection)
 
 
 class Account:
-    """What one connection, or one call of it, holds; given back when it is closed."""
+    """The bytes that one connection, or one call on it, holds until it is closed."""
 
     def __init__(self, ledger: Ledger, kind: str, connection: str = "") -> None:
         self._ledger, self._kind, self._connection, self.held = ledger, kind, connection, 0
@@ -93,52 +93,52 @@ class Account:
 
     @property
     def room(self) -> int:
-        """Bytes that the connection may take besides, whatever others hold."""
-        return self._ledger.share - (self._ledger.of[self._connection] if self._connection else self.held)
+        """The bytes that the connection may still take, regardless of others."""
+        return self._ledger.share - (self._ledger.by_connection[self._connection] if self._connection else self.held)
 
     def fits(self, amount: int) -> bool:
-        """Whether that much is left."""
+        """Return whether that much is free."""
         return amount <= self._ledger.capacity - self._ledger.total
 
     def has_plenty(self, amount: int) -> bool:
-        """Whether after that a quarter is left for the ends of what is under way, and for those who cannot wait."""
+        """Return whether it leaves a quarter free, to finish requests under way and for callers that cannot wait."""
         return self.fits(amount + self._ledger.capacity // 4)
 
     def check(self, amount: int, *, is_counted: bool = True) -> None:
-        """Whether that much could be taken now. Refusals are counted, unless one asks again and again.
+        """Check that that much can be taken now. A refusal is counted, unless the caller polls.
 
         Raises:
-            TooLargeError: the connection would hold more than its share.
-            BusyError: all would hold more than there is.
+            TooLargeError: the connection would exceed its share.
+            BusyError: all connections together would exceed the capacity.
         """
         ledger = self._ledger
         if amount > self.room:
             ledger.refused["connection"] += is_counted
             raise TooLargeError(
-                f"the connection would hold {ledger.share - self.room + amount} bytes of memory, with all that is made "
-                f"of what it sent, and it may hold {ledger.share}",
-                hint=f"send fewer images at once; {HINT}, of which a quarter is one connection's",
+                f"the connection's requests need {ledger.share - self.room + amount} bytes of memory once they are "
+                f"parsed, and the limit of one connection is {ledger.share}",
+                hint=f"send fewer images at once; {HINT}, and a quarter of that for one connection",
                 location="body",
             )
         if not self.fits(amount):
             ledger.refused["total"] += is_counted
             raise BusyError(
-                f"requests that wait hold {ledger.total} bytes, of at most {ledger.capacity}, and {amount} more are "
-                "asked for",
-                hint=f"send again a little later, or add a server; {HINT}",
+                f"the memory for requests is full: {ledger.total} of {ledger.capacity} bytes are in use, and this "
+                f"request needs {amount} more",
+                hint=f"retry a little later, or add a server; {HINT}",
             )
 
     def take(self, amount: int) -> None:
         """Hold that much more.
 
         Raises:
-            TooLargeError, BusyError: see `check`; nothing is held then but what was before.
+            TooLargeError, BusyError: see `check`; the account is unchanged then.
         """
         self.check(amount)
         self._hold(amount)
 
     def note(self, amount: int) -> None:
-        """Hold that much more, whether there is room or not: it is there already."""
+        """Hold that much more even beyond the limit, because the bytes exist already."""
         self._hold(amount)
 
     def give_back(self, amount: int) -> None:
@@ -149,7 +149,7 @@ class Account:
         """Hold exactly that much.
 
         Raises:
-            TooLargeError, BusyError: see `check`; nothing is held then but what was before.
+            TooLargeError, BusyError: see `check`; the account is unchanged then.
         """
         if amount > self.held:
             self.take(amount - self.held)
@@ -164,6 +164,6 @@ class Account:
         self.held += amount
         self._ledger.held[self._kind] += amount
         if self._connection:
-            self._ledger.of[self._connection] += amount
-            if not self._ledger.of[self._connection]:
-                del self._ledger.of[self._connection]
+            self._ledger.by_connection[self._connection] += amount
+            if not self._ledger.by_connection[self._connection]:
+                del self._ledger.by_connection[self._connection]

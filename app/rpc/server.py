@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 
-from app.auth.access import Access, needed, presented
+from app.auth.access import Access, presented_keys, required_scope
 from app.errors import DeadlineError, FieldError, MissingPackageError, UnsupportedError
 from app.http.requests.caller import KEY, client_of
 from app.resources.memory import Ledger
@@ -90,8 +90,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         """Return the call's handler, or one that refuses it."""
         service, _, name = handler_call_details.method[1:].rpartition("/")
         try:
-            keys = presented(_headers(handler_call_details.invocation_metadata).raw) if self._access.keyed else []
-            self._access.check(needed(PATHS.get(name, "/v2")), keys)
+            keys = presented_keys(_headers(handler_call_details.invocation_metadata).raw) if self._access.keyed else []
+            self._access.check(required_scope(PATHS.get(name, "/v2")), keys)
         except Exception as error:
             return _refusing_handler(error)
         handler = await continuation(handler_call_details)
@@ -143,7 +143,7 @@ class _Arrivals:
 
 def _client(access: Access, metadata: Headers, peer: str) -> str:
     """Return the client's name, as the HTTP door gives it; the call has passed the access check."""
-    valid = access.valid(presented(metadata.raw))
+    valid = access.valid_keys(presented_keys(metadata.raw))
     if valid:
         return client_of({KEY: valid[0].name})
     # Such as ipv4:127.0.0.1:5000 and ipv6:%5B::1%5D:5000.

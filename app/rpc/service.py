@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from open_inference.grpc import protocol
 from starlette.datastructures import Headers, State
 
-from app.auth.access import presented
+from app.auth.access import presented_keys
 from app.engine import Engine
 from app.errors import EngineClosedError, RequestError
 from app.http.dependencies import engine_of, ready_engine_of
@@ -144,7 +144,7 @@ class Service:
         )
         check_stream(call.stream)
         if self._state.access.keyed:
-            keys = presented(context.metadata.raw)
+            keys = presented_keys(context.metadata.raw)
             self._state.access.check_stream(keys, call.stream, forgets=call.start or call.end)
         timeouts = [
             seconds for seconds in (call.timeout_s or settings.timeout, context.remaining_s) if seconds is not None

@@ -97,7 +97,7 @@ class FakeEngine:
     def stream(self, name: str) -> list[StreamInfo]:
         self._fail()
         if name != STATE.stream:
-            raise StreamNotFoundError(f"no state is held for stream '{name}'", hint="it begins with its first request")
+            raise StreamNotFoundError(f"stream '{name}' has no state", hint="it begins with its first request")
         return [STATE]
 
     def memory(self) -> list[Part]:

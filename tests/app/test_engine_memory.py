@@ -94,7 +94,7 @@ async def test_a_stream_beyond_the_room_is_refused_and_those_in_use_go_on() -> N
     engine = small_engine(max_streams=2)
     for name in "abab":
         await engine.predict(Call([png(1)], name, "adabn", client=name))
-    with pytest.raises(BusyError, match="no room for another stream"):
+    with pytest.raises(BusyError, match="no room for a new stream"):
         await engine.predict(Call([png(1)], "c", "adabn", client="c"))
     assert (await engine.predict(Call([png(1)], "c", "adabn", update=False, client="c"))).state_origin == "new"
     assert [(await engine.predict(Call([png(1)], name, "adabn"))).step for name in "ab"] == [3, 3]

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.access import Access, needed, presented
+from app.auth.access import Access, presented_keys, required_scope
 from app.errors import AccessError
 from app.http.requests.caller import remember_key
 from app.http.responses.errors import reply
@@ -43,7 +43,7 @@ def check_stream_access(
     """
     access: Access = scope["app"].state.access
     if access.keyed:
-        access.check_stream(presented(scope["headers"]), stream, scope=need, forgets=forgets)
+        access.check_stream(presented_keys(scope["headers"]), stream, scope=need, forgets=forgets)
 
 
 def check_key_still_valid(scope: Scope, stream: str) -> None:
@@ -54,7 +54,7 @@ def check_key_still_valid(scope: Scope, stream: str) -> None:
     """
     access: Access = scope["app"].state.access
     if access.keyed:
-        keys = presented(scope["headers"])
+        keys = presented_keys(scope["headers"])
         access.check("infer", keys)
         access.check_stream(keys, stream)
 
@@ -67,14 +67,14 @@ def check_admin(scope: Scope) -> None:
     """
     access: Access = scope["app"].state.access
     named = {name: value.decode("latin-1") for name, value in scope["headers"] if name in {b"origin", b"host"}}
-    keys = presented(scope["headers"]) if access.keyed else []
+    keys = presented_keys(scope["headers"]) if access.keyed else []
     access.check("admin", keys, named.get(b"origin"), named.get(b"host"), changes=True)
 
 
 def caller_of(scope: Scope) -> str:
     """Return the caller for the log: the key's name, if the server has keys, and the address."""
     access: Access = scope["app"].state.access
-    names = [key.name for key in access.valid(presented(scope["headers"]))] if access.keyed else []
+    names = [key.name for key in access.valid_keys(presented_keys(scope["headers"]))] if access.keyed else []
     address = scope["client"][0] if scope.get("client") else "unknown"
     return f"key '{names[0]}' from {address}" if names else str(address)
 
@@ -82,7 +82,7 @@ def caller_of(scope: Scope) -> str:
 def visible_streams(scope: Scope) -> Callable[[str], bool]:
     """Return the predicate of the streams that the call's key covers."""
     access: Access = scope["app"].state.access
-    keys = access.valid(presented(scope["headers"])) if access.keyed else None
+    keys = access.valid_keys(presented_keys(scope["headers"])) if access.keyed else None
     return lambda stream: keys is None or any(key.covers(stream) for key in keys)
 
 
@@ -103,14 +103,14 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        need = needed(scope["path"])
+        need = required_scope(scope["path"])
         if need is None:
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         named = {name: value.decode("latin-1") for name, value in headers if name in {b"origin", b"host"}}
         key = self.access.check(
             need,
-            presented(headers) if self.access.keyed else [],
+            presented_keys(headers) if self.access.keyed else [],
             named.get(b"origin"),
             named.get(b"host"),
             changes=scope.get("method", "GET") not in _READING,
@@ -149,7 +149,7 @@ def _add_keys(document: dict[str, Any], *, optional: bool) -> None:
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
     for path, operations in document["paths"].items():
-        if needed(path) is None:
+        if required_scope(path) is None:
             continue
         for operation in operations.values():
             operation["security"] = [{}, *either] if optional else either

@@ -119,8 +119,10 @@ RESET_DOCS: dict[str, Any] = {
 _ERRORS: dict[int, dict[str, Any]] = {
     400: wire("datatype must be one of BOOL, UINT8, FP32, not 'FP31'", "invalid_field", "inputs[0].datatype"),
     401: wire("this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'", "missing_key"),
-    403: wire("key 'dashboard' is not for calls of scope 'admin'; send one that is", "forbidden"),
-    404: wire("no state is held for stream 'camera-9'; a stream begins with its first request", "stream_not_found"),
+    403: wire("key 'dashboard' does not have scope 'admin'; send a key with scope 'admin'", "forbidden"),
+    404: wire(
+        "stream 'camera-9' has no state; a stream gets its state with its first answered request", "stream_not_found"
+    ),
     413: wire("200 images in one request, at most 128 are accepted; send them in several", "too_large", "files"),
     415: wire("Content-Type 'text/plain' is not supported; send an image, a form or JSON", "unsupported_media_type"),
     422: wire("unknown strategy 'adabm': choose one of source, bn, adabn", "unknown_strategy", "strategy"),
@@ -128,7 +130,7 @@ _ERRORS: dict[int, dict[str, Any]] = {
     500: wire("internal error; see the server's log", "internal"),
     501: wire("shared memory is not supported; send the data in the body", "unsupported", "inputs[0].parameters"),
     503: wire("the engine is closing; try again, or see /readyz", "unavailable"),
-    504: wire("the request's forward did not begin within 0.5 s; send more slowly", "deadline"),
+    504: wire("the request timed out: its forward did not start within 0.5 s; send more slowly", "deadline"),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.auth import keys as key_files
-from app.auth.access import Access, needed, presented
+from app.auth.access import Access, presented_keys, required_scope
 from app.auth.keys import KeyFileError, KeyScope, new_key, read_keys, write_keys
 from app.errors import AccessError, MissingKeyError
 from app.settings import Settings
@@ -56,7 +56,7 @@ def access(**settings: Any) -> Access:
     ],
 )
 def test_every_path_has_a_scope(path: str, scope: KeyScope | None) -> None:
-    assert needed(path) == scope
+    assert required_scope(path) == scope
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_every_path_has_a_scope(path: str, scope: KeyScope | None) -> None:
     ],
 )
 def test_keys_are_read_from_two_headers(headers: list[tuple[bytes, bytes]], keys: list[bytes]) -> None:
-    assert presented(headers) == keys
+    assert presented_keys(headers) == keys
 
 
 def test_without_keys_programs_on_this_machine_may_do_everything() -> None:
@@ -111,7 +111,7 @@ def test_without_keys_only_own_and_listed_pages_may_change_things_or_open_socket
         local.check(scope, [], origin, host, websocket=websocket)
     else:
         rebound = host is not None and host.startswith("rebound")
-        words, hint = ("is not called", "--allowed-hosts") if rebound else ("other web pages are", "--cors-origins")
+        words, hint = ("is not allowed", "--allowed-hosts") if rebound else ("other web pages are", "--cors-origins")
         with pytest.raises(AccessError, match=words) as refused:
             local.check(scope, [], origin, host, websocket=websocket)
         assert hint in refused.value.hint
@@ -151,7 +151,7 @@ def test_with_a_key_every_call_needs_one_of_its_scope(tmp_path: Path, more: dict
         keyed.check("infer", [key.encode()])
     for key in (owner, "twelve chärs"):
         keyed.check("admin", [b"wrong", key.encode()], FOREIGN, "localhost", websocket=True)
-    with pytest.raises(AccessError, match="'reader' is not for calls of scope 'admin'"):
+    with pytest.raises(AccessError, match="'reader' does not have scope 'admin'"):
         keyed.check("admin", [reader.encode()])
     with pytest.raises(AccessError, match="wrong") as wrong:
         keyed.check("infer", [b"Twelve chars"])
@@ -248,7 +248,7 @@ def test_without_keys_a_server_of_this_machine_answers_to_its_own_names(
     if may:
         local.check(scope, [], None, host)
         return
-    with pytest.raises(AccessError, match="is not called") as refused:
+    with pytest.raises(AccessError, match="is not allowed") as refused:
         local.check(scope, [], None, host)
     assert "--allowed-hosts" in refused.value.hint
 
@@ -301,7 +301,7 @@ def test_a_key_touches_the_streams_that_it_is_for(
     if may:
         rules.check_stream([sent[name]], stream, forgets=forgets)
         return
-    with pytest.raises(AccessError, match="may not forget a stream" if name == "all" else "is not for"):
+    with pytest.raises(AccessError, match="may not reset a stream" if name == "all" else "is not for"):
         rules.check_stream([sent[name]], stream, forgets=forgets)
 
 

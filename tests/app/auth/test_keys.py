@@ -50,9 +50,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_admin_includes_infer() -> None:
     now = datetime.now(UTC)
     admin, infer = new_key("a", ["admin"])[1], new_key("i", ["infer"], now)[1]
-    assert (admin.may("infer"), admin.may("admin")) == (True, True)
-    assert (infer.may("infer"), infer.may("admin")) == (True, False)
-    assert (infer.expired(now), infer.expired(now - timedelta(seconds=1)), admin.expired(now)) == (True, False, False)
+    assert (admin.allows("infer"), admin.allows("admin")) == (True, True)
+    assert (infer.allows("infer"), infer.allows("admin")) == (True, False)
+    assert (infer.is_expired(now), infer.is_expired(now - timedelta(seconds=1)), admin.is_expired(now)) == (
+        True,
+        False,
+        False,
+    )
 
 
 def test_times_may_be_left_out(tmp_path: Path) -> None:

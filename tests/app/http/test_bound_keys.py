@@ -209,6 +209,8 @@ def test_a_connection_does_not_outlive_the_right_of_its_key(
             closed = await camera.message()
         assert (answer["frame"], answer["code"]) == (1, "forbidden")
         assert (closed["type"], closed["code"]) == ("websocket.close", 1008)
-        assert closed["reason"] == ("the key is wrong" if change == "removed" else f"key 'b' is not for stream '{OWN}'")
+        assert closed["reason"] == (
+            "the API key is not valid" if change == "removed" else f"key 'b' is not for stream '{OWN}'"
+        )
 
     assert [call.images for call in play(scene, keys=path).engine.calls] == [[b"one"]]

@@ -47,7 +47,7 @@ def test_other_streams_are_refused_wherever_they_are_named(
         request = ask(pixels, **named)
     code, text, about = refused(here.client, "ModelInfer", request, metadata=metadata)
     assert (code, about["renorm-code"]) == (Code.PERMISSION_DENIED, "forbidden")
-    assert text == f"key '{key}' is not for stream '{stream}'; send one that is bound to it, or to none"
+    assert text == f"key '{key}' is not for stream '{stream}'; send one that is bound to it, or to no stream"
     assert not here.client.engine.calls
 
 
@@ -86,7 +86,7 @@ def test_sequences_begin_and_end_for_who_may_forget_them(
         return
     code, text, about = refused(here.client, "ModelInfer", request, metadata=metadata)
     assert (code, about["renorm-code"]) == (Code.PERMISSION_DENIED, "forbidden")
-    assert ("may not forget" if key == "all" else "is not for stream") in text
+    assert ("may not reset" if key == "all" else "is not for stream") in text
     assert not here.client.engine.calls
 
 
@@ -101,6 +101,6 @@ def test_one_key_has_to_do_for_the_stream_and_for_forgetting(tmp_path: Path) -> 
     here = tenants(tmp_path, grpc_port=0)
     both = (*here.metadata("b"), ("authorization", f"Bearer {here.keys['all']}"))
     code, text, _ = refused(here.client, "ModelInfer", ask(sequence_id=FOREIGN, sequence_start=True), metadata=both)
-    assert (code, "may not forget" in text) == (Code.PERMISSION_DENIED, True)
+    assert (code, "may not reset" in text) == (Code.PERMISSION_DENIED, True)
     assert not here.client.engine.calls
     talk(here.client, lambda channel: channel.call("ModelInfer", ask(sequence_id=FOREIGN), metadata=both))

@@ -30,7 +30,7 @@ class Seeing(FakeEngine):
 
     async def predict(self, call: Call) -> Prediction:
         await self.gate.wait()
-        self.seen.append((self.ledger.held["messages"], len(self.ledger.of)))
+        self.seen.append((self.ledger.held["messages"], len(self.ledger.by_connection)))
         return await super().predict(call)
 
 
@@ -50,7 +50,7 @@ def test_what_waits_is_held_and_comes_back(form: str) -> None:
     client, engine, ledger = made()
     talk(client, lambda channel: channel.call("ModelInfer", FORMS[form]))
     assert engine.seen == [(IMAGES.nbytes, 1)]
-    assert (ledger.total, ledger.of) == (0, {})
+    assert (ledger.total, ledger.by_connection) == (0, {})
 
 
 @each_form
@@ -59,7 +59,7 @@ def test_all_comes_back_after_a_failure(form: str, failure: Exception) -> None:
     client, engine, ledger = made()
     engine.failure = failure
     refused(client, "ModelInfer", FORMS[form])
-    assert (ledger.total, ledger.of) == (0, {})
+    assert (ledger.total, ledger.by_connection) == (0, {})
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_calls_of_one_connection_share_its_share() -> None:
         calls = [asyncio.ensure_future(channel.call("ModelInfer", FORMS["raw"])) for _ in range(12)]
         await until(lambda: sum(call.done() for call in calls) + ledger.total // IMAGES.nbytes == 12)
         assert 3 <= ledger.total // IMAGES.nbytes <= 6
-        assert list(ledger.of.values()) == [ledger.total]
+        assert list(ledger.by_connection.values()) == [ledger.total]
         engine.gate.set()
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert 3 <= sum(not isinstance(one, Exception) for one in found) <= 6

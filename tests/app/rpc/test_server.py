@@ -242,7 +242,7 @@ def test_keys(tmp_path: Path) -> None:
     wrong = (("authorization", "Bearer wrong"),)
     assert refused(client, "ModelInfer", ask(), metadata=wrong)[:2] == (
         Code.PERMISSION_DENIED,
-        "the key is wrong; send one that `renorm key new` printed, or RENORM_ADMIN_KEY",
+        "the API key is not valid; send one that `renorm key new` printed, or RENORM_ADMIN_KEY",
     )
     assert not client.engine.calls
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.auth.access import needed
+from app.auth.access import required_scope
 from app.auth.keys import new_key, write_keys
 from tests.app.fakes import Client, refusal
 
@@ -30,13 +30,13 @@ def reader(tmp_path: Path) -> tuple[Client, dict[str, str]]:
 def test_every_operation_asks_for_a_key_or_is_known_to_be_open() -> None:
     client = Client(**KEYED)
     paths = client.app.openapi()["paths"]
-    assert {path for path in paths if needed(path) is None} <= {
+    assert {path for path in paths if required_scope(path) is None} <= {
         *("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
     }
     for path, operations in paths.items():
         for method in operations:
             response = client.request(method, path)
-            if needed(path) is None:
+            if required_scope(path) is None:
                 assert response.status_code != 401, path
             else:
                 assert "Bearer" in refusal(response, 401, "missing_key")
