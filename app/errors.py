@@ -1,32 +1,32 @@
-"""What can go wrong in the server, as one tree. None of it knows HTTP: the doors map types to statuses in one table.
+"""The errors of the server, as one tree. They know no HTTP: the doors map types to statuses in one table.
 
 RenormError
-├── RequestError              the client can mend it
-│   ├── ImageError            not an image we can read: empty, truncated, animated, of an unknown format
+├── RequestError              the client can fix it
+│   ├── ImageError            the image cannot be decoded: empty, truncated, animated, of an unknown format
 │   ├── TooLargeError         more bytes, pixels or images than the server accepts
-│   ├── TooExpensiveError     an image that takes more time or memory to decode than one may
-│   ├── FieldError            a field is missing, unknown, given twice, of the wrong type or out of range
-│   ├── MediaTypeError        a body of a type that no parser takes
-│   ├── StreamNotFoundError   no state is held for that stream
-│   ├── StrategyNotFoundError no strategy of that name can be shown
+│   ├── TooExpensiveError     an image exceeds the time or memory limit of decoding
+│   ├── FieldError            a field is missing, unknown, repeated, of the wrong type or out of range
+│   ├── MediaTypeError        the media type of the body is not supported
+│   ├── StreamNotFoundError   the stream has no state
+│   ├── StrategyNotFoundError no strategy has that name
 │   ├── ModelNotFoundError    no model of that name or version is hosted
-│   └── UnsupportedError      a part of a protocol that this server does not have
+│   └── UnsupportedError      a part of a protocol that is not supported
 ├── AccessError               the call is not allowed: a wrong key, or no key where one must be set
 │   └── MissingKeyError       the call needs a key and has none
 ├── ModelError                a model cannot be hosted: unknown name, weights or labels that do not fit
-├── MissingPackageError       what was asked for needs an extra that is not installed
+├── MissingPackageError       the feature needs an extra that is not installed
 ├── UnanswerableError         the network's output for these images is not finite
 ├── BusyError                 too many requests wait
 │   └── StreamBusyError       too many requests of one stream wait
-├── DeadlineError             a request was not answered in the time that it had
-└── EngineClosedError         the engine does not answer: it is starting, closing, or its model thread is gone
+├── DeadlineError             a request was not answered within its timeout
+└── EngineClosedError         the engine does not answer: it is starting, closing, or its model thread has ended
 """
 
 from __future__ import annotations
 
 
 class RenormError(Exception):
-    """The root. ``message`` says what was wrong, ``hint`` how to mend it, ``where`` which part of a request it was."""
+    """The root. ``message`` says what is wrong, ``hint`` how to fix it, ``location`` which part of a request it is."""
 
     def __init__(self, message: str, *, hint: str = "", location: str = "") -> None:
         super().__init__(message)
@@ -34,11 +34,11 @@ class RenormError(Exception):
 
 
 class RequestError(RenormError):
-    """The client can mend it."""
+    """The request is wrong; the client can fix it."""
 
 
 class ImageError(RequestError):
-    """Not an image we can read."""
+    """The image cannot be decoded."""
 
 
 class TooLargeError(RequestError):
@@ -46,23 +46,23 @@ class TooLargeError(RequestError):
 
 
 class TooExpensiveError(RequestError):
-    """An image takes more time or memory to decode than one may."""
+    """An image exceeds the time or memory limit of decoding."""
 
 
 class FieldError(RequestError):
-    """A field is missing, unknown, given twice, of the wrong type or out of range."""
+    """A field is missing, unknown, repeated, of the wrong type or out of range."""
 
 
 class MediaTypeError(RequestError):
-    """A body of a type that no parser takes."""
+    """The media type of the body is not supported."""
 
 
 class StreamNotFoundError(RequestError):
-    """No state is held for that stream."""
+    """The stream has no state."""
 
 
 class StrategyNotFoundError(RequestError):
-    """No strategy of that name can be shown."""
+    """No strategy has that name."""
 
 
 class ModelNotFoundError(RequestError):
@@ -70,7 +70,7 @@ class ModelNotFoundError(RequestError):
 
 
 class UnsupportedError(RequestError):
-    """A part of a protocol that this server does not have."""
+    """A part of a protocol that is not supported."""
 
 
 class AccessError(RenormError):
@@ -86,7 +86,7 @@ class ModelError(RenormError):
 
 
 class MissingPackageError(RenormError):
-    """What was asked for needs an extra that is not installed."""
+    """The feature needs an extra that is not installed."""
 
 
 class UnanswerableError(RenormError):
@@ -94,7 +94,7 @@ class UnanswerableError(RenormError):
 
 
 class BusyError(RenormError):
-    """Too many requests wait; about ``retry_after_s`` seconds later there should be room again."""
+    """Too many requests wait; a retry after about ``retry_after_s`` seconds should find room."""
 
     def __init__(self, message: str, *, hint: str = "", location: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(message, hint=hint, location=location)
@@ -106,7 +106,7 @@ class StreamBusyError(BusyError):
 
 
 class DeadlineError(RenormError):
-    """A request was not answered in the time that it had."""
+    """A request was not answered within its timeout."""
 
 
 class EngineClosedError(RenormError):

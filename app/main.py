@@ -37,14 +37,14 @@ normalization statistics to the stream, online, and answers. Streams never influ
 
 Try it below, or as `curl -F files=@image.jpg 'http://127.0.0.1:8000/v1/predict?stream=camera-7'`
 
-Every error has one shape: `error` says what was wrong and how to mend it, `code` is for programs, `where` names the
-part of the request. A refused request changes no state.
+Every error has one shape: `error` says what is wrong and how to fix it, `code` is for programs, `where` names the part
+of the request. A refused request changes no state.
 """
 
 _TAGS = [
     {"name": "predict", "description": "Images in, adapted predictions out."},
-    {"name": "model", "description": "What is hosted, and how it can adapt."},
-    {"name": "streams", "description": "What is remembered."},
+    {"name": "model", "description": "The hosted model and its strategies."},
+    {"name": "streams", "description": "The state of each stream."},
     {"name": "protocol", "description": "The Open Inference Protocol, for clients that speak it already."},
     {"name": "admin", "description": "Needs a key of scope `admin`, unless the server has no keys and is local."},
     {"name": "health", "description": "For orchestrators."},
@@ -62,11 +62,11 @@ def create_app(
     background: bool = False,
     before_close: BeforeClose | None = None,
 ) -> FastAPI:
-    """The application for these settings. Nothing is loaded before it starts.
+    """Create the application for these settings. The model is loaded when the application starts.
 
-    ``open_engine`` makes the engine when the application starts; what it raises ends the start. With ``background`` the
+    ``open_engine`` creates the engine at startup, and its exceptions abort the startup. With ``background`` the
     application answers meanwhile: it is alive, but not ready. ``before_close`` is awaited when all requests are
-    answered and the engine still holds its streams, for those who keep them.
+    answered and the engine still holds its states, for example to save them.
     """
     app = FastAPIOffline(
         title="Renorm",
@@ -89,7 +89,7 @@ def create_app(
     doors = (predict, predict_stream, live, info, admin, health, metrics, v2)
     for door in doors:
         app.include_router(door.router)
-    observation.install(app, settings, [door.router for door in doors])  # the last, and so around all others
+    observation.install(app, settings, [door.router for door in doors])  # the last, so that it wraps all others
     app.state.metrics.ledger = ledger
     app.add_api_route("/", _to_docs, include_in_schema=False)
     _describe_hosted(app)
@@ -114,13 +114,13 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async def opened() -> None:
+        async def open_and_publish() -> None:
             engine = await open_engine(app.state.settings)
             engine.report_to(app.state.metrics)
             app.state.engine = engine
 
         app.state.draining, app.state.deadline = False, None
-        opening = asyncio.ensure_future(opened())
+        opening = asyncio.ensure_future(open_and_publish())
         if not background:
             await opening
         try:
@@ -131,7 +131,7 @@ def _lifespan(
             opening.cancel()
             await asyncio.wait([opening])
             if not opening.cancelled():
-                opening.exception()  # marked as seen: `open_engine` has told it to whom it concerns
+                opening.exception()  # retrieved here: `open_engine` has reported it already
             engine, app.state.engine = app.state.engine, None
             if engine is not None:
                 await _close(engine, before_close, app.state.deadline)
@@ -144,8 +144,8 @@ async def _close(engine: Engine, before_close: BeforeClose | None, deadline: flo
         try:
             await before_close(engine)
         except Exception:
-            # Ending goes on: what holds the port and the memory must not stay because a disk is full.
-            log.exception("what was to be done before the engine closes failed")
+            # Shutdown goes on: a full disk must not keep the port and the memory in use.
+            log.exception("the hook before_close failed")
     await engine.close(None if deadline is None else max(0.1, deadline - time.monotonic()))
 
 

@@ -70,7 +70,7 @@ def access_of(settings: Settings) -> Access:
 
 def _problem(name: str, message: str, found: Configuration) -> str:
     """One line: which option, variable or key of a file, what it must be, what it is."""
-    value, source = found.given[name]
+    value, source = found.values[name]
     shown = "" if name in SECRETS else f", not {str(value)!r}"
     if source == "RENORM_PORT" and str(value).startswith("tcp://"):
         shown += " (Kubernetes sets it beside a service named renorm; enableServiceLinks: false keeps it from that)"

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the memory that requests hold."""
+"""Prometheus metrics of the memory that requests hold."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from app.resources.memory import Ledger, Part
 
 
 def memory_metrics(ledger: Ledger | None, parts: Sequence[Part] = ()) -> list[Metric]:
-    """Bytes held and bytes that there are: of ``ledger``, by the kind of what was received, and of the engine's parts.
+    """Return the bytes in use and available: of ``ledger``, by kind of message, and of the engine's ``parts``.
 
-    Nothing without a ledger.
+    Empty without a ledger.
     """
     if ledger is None:
         return []
-    held = GaugeMetricFamily("renorm_memory_bytes", "Bytes that requests hold", labels=["kind"])
+    used_bytes = GaugeMetricFamily("renorm_memory_bytes", "Bytes that requests hold", labels=["kind"])
     capacity = GaugeMetricFamily("renorm_memory_capacity_bytes", "Bytes that requests may hold", labels=["kind"])
     refused = CounterMetricFamily("renorm_memory_refusals", "Requests for which no memory was left", labels=["reason"])
     for kind, amount in sorted(ledger.held.items()):
-        held.add_metric([kind], amount)
+        used_bytes.add_metric([kind], amount)
     capacity.add_metric(["received"], ledger.capacity)
     capacity.add_metric(["connection"], ledger.share)
     for part in parts:
-        held.add_metric([part.kind], part.held)
+        used_bytes.add_metric([part.kind], part.held)
         capacity.add_metric([part.kind], part.capacity)
     for reason, count in sorted(ledger.refused.items()):
         refused.add_metric([reason], count)
-    return [held, capacity, refused]
+    return [used_bytes, capacity, refused]

@@ -1,8 +1,8 @@
-"""What is counted and timed, and how Prometheus reads it. Knows no HTTP.
+"""Counters and timings in Prometheus format. Knows no HTTP.
 
-The engine and the doors tell a `Meter` what happened. What is remembered of streams is not counted as it happens but
-looked at when somebody asks. No label takes a value that a client makes up, but for the names of the busiest streams,
-and of those there are at most as many as the settings say.
+The engine and the doors report events to a `Meter`. Figures of streams are not counted but read from the engine at each
+scrape. No label has a value chosen by a client, except the names of the busiest streams, whose number the settings
+bound.
 """
 
 from __future__ import annotations
@@ -31,91 +31,94 @@ SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.
 """Upper bounds of the buckets of durations: from a forward of a small network to a client that gives up."""
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Upper bounds of the buckets of how many shared a forward; 256 images are the most by default."""
+"""Upper bounds of the buckets of requests and images per forward; at most 256 images by default."""
 
 OTHERS = "_others"
-"""The stream label of all streams that have no metrics of their own."""
+"""The stream label of all streams without separate metrics."""
 
 OTHER = "other"
-"""The label value of what is not on a list: a path that leads nowhere, a method nobody knows, a foreign exception."""
+"""The label value of unlisted items: an unknown path, an unknown method, a foreign exception."""
 
-LONGEST = 100
-"""Characters of a stream's name in a label."""
+LABEL_LENGTH = 100
+"""Maximum characters of a stream's name in a label."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Watched(Protocol):
-    """What is looked at when somebody asks: the engine."""
+    """The part of the engine that a scrape reads."""
 
     def streams(self) -> StreamsInfo:
-        """What is remembered."""
+        """Describe all states."""
 
     def describe(self) -> ModelInfo:
-        """What is hosted."""
+        """Describe the hosted model."""
 
     def memory(self) -> Sequence[Part]:
-        """What requests hold of the budget for memory, in the engine."""
+        """Return the parts of the memory budget that requests hold in the engine."""
 
 
 class Metrics(Meter):
-    """The `Meter` that Prometheus reads: one registry of its own, so that two servers in a process do not mix.
+    """The `Meter` that Prometheus reads, with a separate registry, so that two servers in a process do not mix.
 
-    ``streams`` is how many of the busiest streams have drift and entropy of their own.
+    ``streams`` is the number of busiest streams with separate drift and entropy.
     """
 
     def __init__(self, streams: int = 20) -> None:
         self._streams = streams
-        self.ledger: Ledger | None = None  # of what is received, once there is one
+        self.ledger: Ledger | None = None  # of received bytes, once there is one
         self._described: tuple[Watched, ModelInfo] | None = None
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
 
-        def seconds(name: str, what: str, *labels: str) -> Histogram:
-            return Histogram(f"renorm_{name}_seconds", what, labels, registry=registry, buckets=SECONDS)
+        def seconds(name: str, description: str, *labels: str) -> Histogram:
+            return Histogram(f"renorm_{name}_seconds", description, labels, registry=registry, buckets=SECONDS)
 
-        def counts(name: str, what: str) -> Histogram:
-            return Histogram(f"renorm_forward_{name}", what, registry=registry, buckets=COUNTS)
+        def counts(name: str, description: str) -> Histogram:
+            return Histogram(f"renorm_forward_{name}", description, registry=registry, buckets=COUNTS)
 
-        def total(name: str, what: str, label: str) -> Counter:
-            return Counter(f"renorm_{name}", what, [label], registry=registry)
+        def total(name: str, description: str, label: str) -> Counter:
+            return Counter(f"renorm_{name}", description, [label], registry=registry)
 
-        self._requests = seconds("request", "From a call's head to the end of its answer", "route", "method", "status")
-        self._decode = seconds("decode", "A request's images from bytes to a tensor, with the wait for a thread")
+        self._requests = seconds(
+            "request", "An HTTP call, from its head to the end of its answer", "route", "method", "status"
+        )
+        self._decode = seconds("decode", "Decoding of a request's images to a tensor, including the wait for a thread")
         self._queue = seconds("queue", "A request's wait for its forward")
         self._forward = seconds("forward", "A forward, adaptation included")
-        self._adapt = seconds("adapt", "BatchNorm with all that adapting does, in a forward; not where it is compiled")
+        self._adapt = seconds("adapt", "BatchNorm with adaptation, in a forward; not measured where it is compiled")
         self._commit = seconds("commit", "Committing the states that a forward made")
-        self._lesson = seconds("lesson", "What streams learn from answered requests, those of one turn together")
+        self._lesson = seconds("lesson", "Learning steps of streams from answered requests, those of one turn together")
         self._forward_images = counts("images", "Images that shared a forward")
         self._forward_requests = counts("requests", "Requests that shared a forward")
         self._images = total("images", "Images answered", "strategy")
         self._answered = total("requests", "Requests answered", "strategy")
-        self._origins = total("state_origins", "Requests answered by where they found their stream", "origin")
+        self._origins = total("state_origins", "Requests answered, by the origin of their state", "origin")
         self._failures = total("failures", "Requests that the engine refused or failed", "kind")
         self._rejected = total("updates_rejected", "Requests whose new state was not committed", "reason")
 
     def record_answer(self, strategy: str, images: int, timing: Timing) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         self._answered.labels(strategy).inc()
         self._images.labels(strategy).inc(images)
         self._decode.observe(timing.decode / 1000)
         self._queue.observe(timing.queue / 1000)
 
     def record_origin(self, origin: Origin) -> None:
-        """A request found its stream new, live or evicted."""
+        """Count the origin of a request's state: new, live or evicted."""
         self._origins.labels(origin).inc()
 
     def record_failure(self, kind: str) -> None:
-        """A request was refused or failed. What is neither our error, nor a strategy's, nor a client that went away
-        (``CancelledError``) counts as ``other``.
+        """Count a request that was refused or failed.
+
+        Exceptions other than ours, a strategy's and a disconnected client's (``CancelledError``) count as ``other``.
         """
         self._failures.labels(kind if kind in _kinds() else OTHER).inc()
 
     def record_forward(
         self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
     ) -> None:
-        """A forward is through."""
+        """Record a finished forward."""
         self._forward.observe(forward_s)
         self._commit.observe(commit_s)
         if adapt_s is not None:
@@ -124,73 +127,73 @@ class Metrics(Meter):
         self._forward_images.observe(images)
 
     def record_lessons(self, streams: int, lesson_s: float) -> None:
-        """Streams have learned."""
+        """Record a learning step."""
         del streams
         self._lesson.observe(lesson_s)
 
     def record_rejection(self, reason: str) -> None:
-        """A request's new state was not committed."""
+        """Count a new state that was not committed."""
         self._rejected.labels(reason).inc()
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A call over HTTP is over. ``route`` is the path's template, never the path itself."""
+        """Record a finished HTTP call. ``route`` is the template of the path, never the path itself."""
         method = method if method in METHODS else OTHER
         self._requests.labels(route, method, f"{status // 100}xx").observe(seconds)
 
     def look(self, engine: Watched | None) -> Page:
-        """What there is now; to be called on the thread that the engine lives on. Without an engine: what was counted.
+        """Take a snapshot for one scrape, on the engine's thread; without an engine it has counters only.
 
-        Making text of it is for another thread: `Page.text`.
+        Rendering it as text is for another thread: `Page.text`.
         """
         memory = memory_metrics(self.ledger)
         if engine is None:
             return Page(self._registry, None, self._streams, memory)
         try:
-            seen = self._model(engine), engine.streams()
-            return Page(self._registry, seen, self._streams, memory_metrics(self.ledger, engine.memory()))
+            snapshot = self._model(engine), engine.streams()
+            return Page(self._registry, snapshot, self._streams, memory_metrics(self.ledger, engine.memory()))
         except EngineClosedError:
             return Page(self._registry, None, self._streams, memory)
 
     def _model(self, engine: Watched) -> ModelInfo:
-        """What is hosted never changes while an engine is open, and describing it takes longer than all the rest."""
+        """Return the model's description, cached because it takes longer than the rest of a scrape."""
         if self._described is None or self._described[0] is not engine:
             self._described = (engine, engine.describe())
         return self._described[1]
 
 
 class Page(Collector):
-    """What one scrape sees."""
+    """The snapshot of one scrape."""
 
     def __init__(
         self,
         registry: CollectorRegistry,
-        seen: tuple[ModelInfo, StreamsInfo] | None,
+        snapshot: tuple[ModelInfo, StreamsInfo] | None,
         streams: int,
         memory: Sequence[Metric] = (),
     ) -> None:
-        self._registry, self._seen, self._streams, self._held = registry, seen, streams, memory
+        self._registry, self._snapshot, self._streams, self._memory_metrics = registry, snapshot, streams, memory
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric: the counted ones, those of the process, and, with an engine, those of its streams."""
+        """Yield every metric: counters, those of the process, and, with an engine, those of its streams."""
         for metric in self._registry.collect():
-            # When a series began is written for each, as a metric of its own: no dashboard asks, and there are many.
+            # The creation time of each series is a separate metric: there are many, and no dashboard uses them.
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
-        yield from self._held
-        if self._seen is not None:
-            model, streams = self._seen
+        yield from self._memory_metrics
+        if self._snapshot is not None:
+            model, streams = self._snapshot
             yield _info(model)
             yield from _memory(streams)
-            yield from _measured(streams.streams, self._streams)
+            yield from _stream_metrics(streams.streams, self._streams)
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
-        """The page as Prometheus reads it, and its media type: OpenMetrics where ``accept`` asks for it."""
+        """Render the page, and return it with its media type: OpenMetrics where ``accept`` asks for it."""
         encode, media_type = choose_encoder(accept)
         return encode(self), media_type
 
 
-class Measured(NamedTuple):
-    """Drift, adaptation and entropy of one series: means over its states, weighted with their images."""
+class StreamFigures(NamedTuple):
+    """Drift, adaptation and entropy of one series: means over its states, weighted by their images."""
 
     stream: str
     strategy: str
@@ -199,23 +202,23 @@ class Measured(NamedTuple):
     entropy: float
 
 
-def by_stream(infos: Iterable[StreamInfo], most: int) -> list[Measured]:
-    """One row for each strategy of the ``most`` busiest streams, and one for each strategy of all others together.
+def by_stream(infos: Iterable[StreamInfo], limit: int) -> list[StreamFigures]:
+    """Return a row for each strategy of the ``limit`` busiest streams, and one for each strategy of all others.
 
     The busiest are those with the most images, then those whose name comes first. Several states of one stream and
-    strategy, with different hyperparameters, are one row. A state that has not answered yet is left out.
+    strategy, with different hyperparameters, are one row. A state without an answer yet is omitted.
     """
     infos = [info for info in infos if info.images > 0]
     images: dict[str, int] = defaultdict(int)
     for info in infos:
         images[info.stream] += info.images
-    busiest = set(heapq.nsmallest(most, images, key=lambda name: (-images[name], name)))
+    busiest = set(heapq.nsmallest(limit, images, key=lambda name: (-images[name], name)))
     rows: dict[tuple[str, str], list[StreamInfo]] = defaultdict(list)
     for info in infos:
-        # Grouped by what is shown, so that names which are shown alike cannot make two series of one name.
-        rows[shown(info.stream) if info.stream in busiest else OTHERS, info.strategy].append(info)
+        # Grouped by label, so that names with equal labels cannot make two series of one name.
+        rows[stream_label(info.stream) if info.stream in busiest else OTHERS, info.strategy].append(info)
     return [
-        Measured(
+        StreamFigures(
             stream,
             strategy,
             _mean((info.drift, info.images) for info in group),
@@ -226,49 +229,51 @@ def by_stream(infos: Iterable[StreamInfo], most: int) -> list[Measured]:
     ]
 
 
-def shown(name: str) -> str:
-    """A stream's name as a label: of bounded length, on one line, of characters that UTF-8 can carry."""
-    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
-    return "".join(one if one.isprintable() else "�" for one in name)
+def stream_label(name: str) -> str:
+    """Return a stream's name as a label: of bounded length, on one line, valid in UTF-8."""
+    name = name if len(name) <= LABEL_LENGTH else f"{name[: LABEL_LENGTH - 1]}…"
+    return "".join(character if character.isprintable() else "�" for character in name)
 
 
 def _mean(values: Iterable[tuple[float, int]]) -> float:
-    """The weighted mean of those values that are finite; not a number where none is."""
+    """Return the weighted mean of the finite values; NaN where there are none."""
     finite = [(value, weight) for value, weight in values if math.isfinite(value)]
     weights = sum(weight for _, weight in finite)
     return sum(value * weight for value, weight in finite) / weights if weights else math.nan
 
 
 def _info(model: ModelInfo) -> Metric:
-    said = {
+    labels = {
         "version": __version__,
         "model": model.name,
         "default_strategy": model.default_strategy,
         "device": model.device,
         "dtype": model.dtype,
     }
-    return InfoMetricFamily("renorm", "What is hosted", value=said)
+    return InfoMetricFamily("renorm", "The hosted model", value=labels)
 
 
 def _memory(info: StreamsInfo) -> Iterator[Metric]:
-    streams = len({one.stream for one in info.streams})
-    yield GaugeMetricFamily("renorm_streams", "Streams that are remembered", streams)
+    streams = len({state.stream for state in info.streams})
+    yield GaugeMetricFamily("renorm_streams", "Streams that have a state", streams)
     yield GaugeMetricFamily("renorm_states", "States held, of every stream with every strategy", len(info.streams))
     yield GaugeMetricFamily("renorm_state_bytes", "Bytes of all states", info.bytes)
-    yield GaugeMetricFamily("renorm_state_capacity_bytes", "Bytes that all states may take", info.capacity_bytes)
-    yield CounterMetricFamily("renorm_evictions", "States forgotten to make room", info.evictions)
+    yield GaugeMetricFamily("renorm_state_capacity_bytes", "Limit on the bytes of all states", info.capacity_bytes)
+    yield CounterMetricFamily("renorm_evictions", "States evicted to make room", info.evictions)
 
 
-def _measured(infos: Iterable[StreamInfo], most: int) -> Iterator[Metric]:
+def _stream_metrics(infos: Iterable[StreamInfo], limit: int) -> Iterator[Metric]:
     labels = ["stream", "strategy"]
     drift = GaugeMetricFamily(
-        "renorm_stream_drift", "How far a stream's last images are from clean ones; 0 is none", labels=labels
+        "renorm_stream_drift", "Distance of a stream's last images from clean ones; 0 is none", labels=labels
     )
     adaptation = GaugeMetricFamily(
-        "renorm_stream_adaptation", "How far statistics are from the trained ones, in units of drift", labels=labels
+        "renorm_stream_adaptation",
+        "Distance of the statistics used from the trained ones, in units of drift",
+        labels=labels,
     )
     entropy = GaugeMetricFamily("renorm_stream_entropy", "Entropy of a stream's last request, in nats", labels=labels)
-    for row in by_stream(infos, most):
+    for row in by_stream(infos, limit):
         for family, value in ((drift, row.drift), (adaptation, row.adaptation), (entropy, row.entropy)):
             if math.isfinite(value):
                 family.add_metric([row.stream, row.strategy], value)
@@ -276,11 +281,11 @@ def _measured(infos: Iterable[StreamInfo], most: int) -> Iterator[Metric]:
 
 
 def _kinds() -> set[str]:
-    ours = {kind.__name__ for root in (RenormError, AdapterError) for kind in _tree(root)}
-    return ours | {CancelledError.__name__}
+    kinds = {kind.__name__ for root in (RenormError, AdapterError) for kind in _subclasses(root)}
+    return kinds | {CancelledError.__name__}
 
 
-def _tree(root: type[Exception]) -> Iterator[type[Exception]]:
+def _subclasses(root: type[Exception]) -> Iterator[type[Exception]]:
     yield root
     for kind in root.__subclasses__():
-        yield from _tree(kind)
+        yield from _subclasses(kind)

@@ -1,4 +1,4 @@
-"""What the engine has done since it was opened, in the counts and durations of the Open Inference Protocol."""
+"""Counters of the engine since it was opened, as in the statistics of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from app.types import Timing
 
 @dataclass(frozen=True)
 class Duration:
-    """How often something was done, and how many nanoseconds that took together."""
+    """The count of an event and its total duration in nanoseconds."""
 
     count: int = 0
     ns: int = 0
 
     def plus(self, ms: float) -> Duration:
-        """Once more, for ``ms`` milliseconds."""
+        """Return the duration with one more event of ``ms`` milliseconds."""
         return Duration(self.count + 1, self.ns + round(1e6 * ms))
 
 
 @dataclass
 class BatchStatistics:
-    """Of all forwards with the same number of images."""
+    """Durations of all forwards with the same number of images."""
 
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
@@ -32,10 +32,10 @@ class BatchStatistics:
 
 @dataclass
 class EngineCounters:
-    """Counts since the engine was opened. ``success`` and ``fail`` are of requests, from arrival to the answer.
+    """Counters since the engine was opened. ``success`` and ``fail`` count requests, from arrival to the answer.
 
     ``compute_input`` is decoding, ``compute_infer`` the forward that a request shared, ``compute_output`` the commit of
-    that forward's states and the making of its answers.
+    that forward's states and the creation of its answers.
     """
 
     last_inference_ms: int = 0  # since the epoch, 0 where there was none
@@ -50,7 +50,7 @@ class EngineCounters:
     batches: dict[int, BatchStatistics] = field(default_factory=lambda: defaultdict(BatchStatistics))
 
     def record_forward(self, images: int, forward_s: float, commit_s: float, decode_ms: float) -> None:
-        """A forward of that many images, which took ``decode_ms`` to decode in all."""
+        """Record a forward of ``images`` images, whose decoding took ``decode_ms`` in all."""
         self.execution_count += 1
         self.inference_count += images
         self.last_inference_ms = round(1000 * time.time())
@@ -60,7 +60,7 @@ class EngineCounters:
         batch.compute_output = batch.compute_output.plus(1000 * commit_s)
 
     def record_answer(self, timing: Timing, commit_ms: float) -> None:
-        """A request was answered."""
+        """Record an answered request."""
         self.success = self.success.plus(timing.total)
         self.queue = self.queue.plus(timing.queue)
         self.compute_input = self.compute_input.plus(timing.decode)
@@ -68,5 +68,5 @@ class EngineCounters:
         self.compute_output = self.compute_output.plus(commit_ms)
 
     def record_failure(self, total_ms: float) -> None:
-        """A request was refused or failed."""
+        """Record a request that was refused or failed."""
         self.fail = self.fail.plus(total_ms)

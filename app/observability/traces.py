@@ -1,6 +1,6 @@
-"""Traces of requests, for OpenTelemetry: an extra, imported only where traces are asked for.
+"""OpenTelemetry traces of requests: an extra, imported only where traces are enabled.
 
-Where they go is told by the ``OTEL_*`` variables that every OpenTelemetry program reads, such as
+Their destination is set by the ``OTEL_*`` variables that every OpenTelemetry program reads, such as
 ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME`` and ``OTEL_TRACES_SAMPLER``.
 """
 
@@ -28,16 +28,16 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 STAGES = tuple(stage for stage in Timing._fields if stage != "total")
-"""The spans under a request's own, in the order in which they happen."""
+"""The child spans of a request, in chronological order."""
 
-PATIENCE_S = 3.0
-"""Seconds that the last spans have to be taken when the server ends."""
+FLUSH_TIMEOUT_S = 3.0
+"""Seconds to export the last spans when the server ends."""
 
 
 class Tracing:
-    """Makes spans and sends them, in a thread of its own, until it is closed.
+    """Creates spans and exports them in a background thread until it is closed.
 
-    ``exporter`` is where they go; by default by OTLP over HTTP to where the variables say.
+    ``exporter`` is their destination; by default OTLP over HTTP to the endpoint in the variables.
 
     Raises:
         MissingPackageError: when this module is imported and OpenTelemetry is not installed.
@@ -49,12 +49,12 @@ class Tracing:
         self._tracer = self._provider.get_tracer("renorm", __version__)
 
     def start(self, headers: Iterable[tuple[bytes, bytes]]) -> Span:
-        """The span of a request that has just arrived, below that of its client if the ``headers`` name one."""
+        """Start the span of an arriving request, a child of the client's span if the ``headers`` name one."""
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         return self._tracer.start_span("request", propagate.extract(carrier), SpanKind.SERVER)
 
     def stages(self, request: Span, timing: Timing) -> None:
-        """The spans of a request's stages, one after the other, the last of which has just ended."""
+        """Record the spans of a request's stages, one after the other, of which the last has just ended."""
         context = trace.set_span_in_context(request)
         start = time.time_ns() - _ns(timing.total)
         for stage in STAGES:
@@ -71,17 +71,17 @@ class Tracing:
         request.end()
 
     def close(self) -> None:
-        """Send what is left, if it is taken within `PATIENCE_S`, and end."""
-        # The SDK tries for half a minute where nobody takes it, longer than servers get to end.
+        """Export the remaining spans within `FLUSH_TIMEOUT_S`, and end."""
+        # The SDK retries for half a minute where no collector answers, longer than servers get to end.
         ending = threading.Thread(target=self._provider.shutdown, name="renorm-traces", daemon=True)
         ending.start()
-        ending.join(PATIENCE_S)
+        ending.join(FLUSH_TIMEOUT_S)
 
 
 def _resource() -> Resource:
-    """Who says this: ours, unless the variables say otherwise."""
-    ours = Resource.create({"service.name": "renorm", "service.version": __version__})
-    return ours.merge(OTELResourceDetector().detect())
+    """Return the resource of all spans: our defaults, overridden by the variables."""
+    default = Resource.create({"service.name": "renorm", "service.version": __version__})
+    return default.merge(OTELResourceDetector().detect())
 
 
 def _ns(milliseconds: float) -> int:

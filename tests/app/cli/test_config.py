@@ -216,5 +216,5 @@ def test_every_variable_that_the_code_reads_is_known() -> None:
 
 def test_a_configuration_without_anything_is_the_defaults() -> None:
     found = configuration({"port": None, "other": 1})
-    assert found.given == {}
+    assert found.values == {}
     assert found.settings() == Settings()

@@ -1,4 +1,4 @@
-"""What is counted, and what of the streams is shown: never more series than the settings allow."""
+"""What is counted, and what of the streams is stream_label: never more series than the settings allow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from adapters import ParameterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError, StreamBusyError
 from app.observability.meter import Meter
-from app.observability.metrics import COUNTS, LONGEST, OTHERS, SECONDS, Metrics, by_stream, shown
+from app.observability.metrics import COUNTS, LABEL_LENGTH, OTHERS, SECONDS, Metrics, by_stream, stream_label
 from app.resources.memory import Ledger
 from app.settings import Settings
 from app.types import StreamInfo, StreamsInfo, Timing
@@ -209,14 +209,14 @@ def test_names_cannot_break_the_page() -> None:
     streams = {dict(labels)["stream"] for name, labels in series if name == "renorm_stream_drift"}
     assert len(streams) == len(HOSTILE)
     assert {'say "hi"', "back\\slash", "Küche 7", "two�lines"} <= streams
-    assert all(len(stream) <= LONGEST and stream.isprintable() for stream in streams)
+    assert all(len(stream) <= LABEL_LENGTH and stream.isprintable() for stream in streams)
 
 
 def test_names_that_are_shown_alike_are_one_series() -> None:
-    long = "x" * LONGEST
-    assert shown(long) == long
+    long = "x" * LABEL_LENGTH
+    assert stream_label(long) == long
     series = read(Metrics(), Watched(state(long + "1", 1, 1.0), state(long + "2", 3, 2.0), state(OTHERS, 1)))
-    assert value(series, "renorm_stream_drift", stream=shown(long + "1"), strategy="adabn") == 1.75
+    assert value(series, "renorm_stream_drift", stream=stream_label(long + "1"), strategy="adabn") == 1.75
 
 
 def test_two_servers_in_a_process_do_not_mix() -> None:

@@ -57,7 +57,7 @@ def test_what_is_refused_would_not_have_fitted(held: int, asked: int) -> None:
 
 def test_a_refusal_says_whose_limit_it_was_and_is_counted() -> None:
     ledger = Ledger(100, 50)
-    with pytest.raises(TooLargeError, match=r"would hold 51 bytes.*may hold 50"):
+    with pytest.raises(TooLargeError, match=r"need 51 bytes.*limit of one connection is 50"):
         ledger.open("bodies").take(51)
     ledger.open("bodies").take(50)
     ledger.open("bodies").take(40)

@@ -56,7 +56,7 @@ def test_a_browser_is_told_what_was_wrong_and_where_to_look() -> None:
 def test_any_failing_path_has_a_page() -> None:
     client = Client()
     assert "<h1>404 Not Found</h1>" in client.get("/nowhere", headers=BROWSER).text
-    assert "No state is held for stream" in client.get("/v1/streams/none", headers=BROWSER).text
+    assert "has no state" in client.get("/v1/streams/none", headers=BROWSER).text
     wrong = client.get("/v1/predict", headers=BROWSER)
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     assert "use POST" in wrong.text
