@@ -106,10 +106,10 @@ def test_a_baseline_comes_back_from_its_file(tmp_path: Path) -> None:
     ("tensors", "says"),
     [
         (None, "cannot be read"),
-        ({"weight": torch.ones(2)}, "holds no baseline but weight"),
-        ({"mean": torch.ones(2), "spread": torch.ones(3)}, "cannot be one"),
-        ({"mean": torch.tensor([float("nan")]), "spread": torch.ones(1)}, "cannot be one"),
-        ({"mean": torch.ones(1), "spread": torch.zeros(1)}, "not positive"),
+        ({"weight": torch.ones(2)}, "is not a baseline: it contains weight"),
+        ({"mean": torch.ones(2), "spread": torch.ones(3)}, "must be finite vectors of one length"),
+        ({"mean": torch.tensor([float("nan")]), "spread": torch.ones(1)}, "must be finite vectors of one length"),
+        ({"mean": torch.ones(1), "spread": torch.zeros(1)}, "must be positive"),
     ],
     ids=["missing", "weights", "lengths", "nan", "zero"],
 )

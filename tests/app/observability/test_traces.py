@@ -234,7 +234,7 @@ def test_spans_that_nobody_takes_do_not_keep_the_server(monkeypatch: pytest.Monk
             return SpanExportResult.FAILURE
 
     monkeypatch.setattr(traces, "OTLPSpanExporter", Stuck)
-    monkeypatch.setattr(traces, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(traces, "FLUSH_TIMEOUT_S", 0.2)
     started = time.monotonic()
     assert Client(traces=True).get("/v1/model").status_code == 200
     assert 0.2 <= time.monotonic() - started < 5

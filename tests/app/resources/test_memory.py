@@ -61,7 +61,7 @@ def test_a_refusal_says_whose_limit_it_was_and_is_counted() -> None:
         ledger.open("bodies").take(51)
     ledger.open("bodies").take(50)
     ledger.open("bodies").take(40)
-    with pytest.raises(BusyError, match="hold 90 bytes, of at most 100, and 20 more") as refusal:
+    with pytest.raises(BusyError, match="90 of 100 bytes are in use, and this request needs 20 more") as refusal:
         ledger.open("bodies").take(20)
     assert "RENORM_MAX_MEMORY_BYTES" in refusal.value.hint
     assert refusal.value.retry_after_s >= 1
