@@ -34,7 +34,7 @@ class Spec:
     @property
     def text(self) -> str:
         """The canonical text, which `parse_specs` reads back to an equal spec."""
-        params = ",".join(f"{name}={_written(value)}" for name, value in self.hyperparameters)
+        params = ",".join(f"{name}={_format_value(value)}" for name, value in self.hyperparameters)
         return f"{self.strategy}:{params}" if params else self.strategy
 
 
@@ -55,13 +55,13 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
             if "=" in name:
                 if len(entries) == start:
                     _refuse(f"'{word}' is a hyperparameter without a strategy before it")
-                _give(*entries[-1], word)
+                _add_param(*entries[-1], word)
                 continue
             if not name or (colon and not text_of_params):
                 _refuse(f"'{word}' in '{text}' is not a strategy")
             entries.append((name, {}))
             if colon:
-                _give(*entries[-1], text_of_params)
+                _add_param(*entries[-1], text_of_params)
     specs = [Spec(name, tuple(sorted(params.items()))) for name, params in entries]
     # By their text: to Python 1, 1.0 and true are equal, to a strategy they are not.
     return list({spec.text: spec for spec in specs}.values())
@@ -80,16 +80,16 @@ def check_specs(specs: Iterable[Spec]) -> None:
             raise EvaluationError(f"strategy '{spec.text}' cannot be evaluated: {error}") from error
 
 
-def _give(name: str, params: dict[str, Scalar], word: str) -> None:
+def _add_param(name: str, params: dict[str, Scalar], word: str) -> None:
     parameter, equals, value = word.partition("=")
     if not parameter or not equals or not value:
         _refuse(f"'{word}' is not a hyperparameter of '{name}'")
     if parameter in params:
         _refuse(f"hyperparameter '{parameter}' of '{name}' appears twice")
-    params[parameter] = _read(value)
+    params[parameter] = _parse_value(value)
 
 
-def _read(text: str) -> Scalar:
+def _parse_value(text: str) -> Scalar:
     try:
         value: Any = json.loads(text, parse_constant=_not_a_number)
     except ValueError:
@@ -100,9 +100,9 @@ def _read(text: str) -> Scalar:
     return value if fits else text
 
 
-def _written(value: Scalar) -> str:
-    """Format a value as `_read` reads it: text stays bare where it would not be read as another type."""
-    return value if isinstance(value, str) and _read(value) == value else json.dumps(value, ensure_ascii=False)
+def _format_value(value: Scalar) -> str:
+    """Format a value as `_parse_value` reads it: text stays bare where it would not be read as another type."""
+    return value if isinstance(value, str) and _parse_value(value) == value else json.dumps(value, ensure_ascii=False)
 
 
 def _not_a_number(word: str) -> NoReturn:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.evaluation.metrics import Figures, summarize
-from app.evaluation.report.report import about_table, at_place, explained, harm_list, section
+from app.evaluation.report.report import about_table, at_place, harm_list, overview_text, section
 from app.evaluation.report.tables import Study, overview_table
 from benchmarks.results import long_stream as results_long
 from benchmarks.results import published as results_published
@@ -105,7 +105,7 @@ def page(
         TOP,
         about_table(facts),
         reading,
-        section("Overview", explained(figures, study), overview_table(study), picture("overview")),
+        section("Overview", overview_text(figures, study), overview_table(study), picture("overview")),
         section("Where it hurts", harm_list(study)),
         section("Beside published figures", results_published.section_of(figures)),
         section("The long streams", *_long(long), picture("stream")),

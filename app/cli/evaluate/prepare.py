@@ -72,7 +72,7 @@ def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
     specs = parse_specs(asked.strategies) if asked.strategies else [Spec(name) for name in STRATEGIES]
     if asked.url is None:
         check_specs(specs)
-    dataset = open_data(asked.data, asked.severity).only(asked.domains)
+    dataset = open_data(asked.data, asked.severity).select(asked.domains)
     return specs, dataset, shown_streams(asked, dataset)
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.evaluation.datasets.domains import CLEAN, SEVERITIES, Domain, Labels, published
+from app.evaluation.datasets.domains import CLEAN, SEVERITIES, Domain, Labels, sort_published
 from app.evaluation.errors import DataError
 
 LABELS = "labels"
@@ -43,7 +43,7 @@ def array_domains(folder: Path) -> list[Domain]:
         raise DataError(f"{folder} has labels but no images", hint=_HINT)
     blocks = _blocks(labels, len(files[CLEAN]) if CLEAN in files else None)
     domains: list[Domain] = []
-    for name in published(list(files)):
+    for name in sort_published(list(files)):
         pixels = files[name]
         if name == CLEAN and blocks > 1 and blocks * len(pixels) == len(labels):
             domains.append(Domain(name, None, ArrayImages(pixels, labels[: len(pixels)])))
@@ -78,7 +78,7 @@ def _repeats(labels: Labels, period: int) -> bool:
     return bool(np.array_equal(labels[period:], labels[:-period]))
 
 
-def _open(path: Path) -> NDArray[np.generic]:
+def _load_array(path: Path) -> NDArray[np.generic]:
     try:
         array: object = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -91,9 +91,9 @@ def _open(path: Path) -> NDArray[np.generic]:
 def _labels(path: Path) -> Labels:
     if not path.exists():
         raise DataError(f"{path.name} is missing in {path.parent}", hint=_HINT)
-    labels = _open(path)
+    labels = _load_array(path)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path} is {_kind(labels)}, not integers [N]", hint=_HINT)
+        raise DataError(f"{path} is {_describe_array(labels)}, not integers [N]", hint=_HINT)
     if not len(labels):
         raise DataError(f"{path} is empty", hint=_HINT)
     if labels.min() < 0:
@@ -102,9 +102,9 @@ def _labels(path: Path) -> Labels:
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:
-    pixels = _open(path)
+    pixels = _load_array(path)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or 0 in pixels.shape[1:]:
-        raise DataError(f"{path} is {_kind(pixels)}, not uint8 [N, H, W, 3]", hint=_HINT)
+        raise DataError(f"{path} is {_describe_array(pixels)}, not uint8 [N, H, W, 3]", hint=_HINT)
     return pixels.view(np.uint8)
 
 
@@ -116,5 +116,5 @@ def _check_length(path: Path, pixels: NDArray[np.uint8], labels: Labels) -> None
         )
 
 
-def _kind(array: NDArray[np.generic]) -> str:
+def _describe_array(array: NDArray[np.generic]) -> str:
     return f"{array.dtype} {list(array.shape)}"

@@ -33,7 +33,7 @@ class Dataset:
         None  # that the model gives to these classes; None: its own numbers are the data's
     )
 
-    def scored(self, labels: Labels) -> Labels:
+    def to_model_labels(self, labels: Labels) -> Labels:
         """Labels of these data as the model numbers its classes, ``[N]``."""
         return labels if self.numbers is None else np.array(self.numbers, np.int64)[labels]
 
@@ -43,7 +43,7 @@ class Dataset:
         return next((domain for domain in self.domains if domain.name == CLEAN), None)
 
     @property
-    def severities(self) -> bool:
+    def has_all_severities(self) -> bool:
         """True if every corruption has all five severities, as `gradual` needs."""
         return bool(self.shifted) and all(self._severities(name) == list(SEVERITIES) for name in self.corruptions)
 
@@ -52,7 +52,7 @@ class Dataset:
         """Their names, in published order."""
         return [self.domains[number].name for number in self.shifted]
 
-    def only(self, corruptions: Sequence[str]) -> Dataset:
+    def select(self, corruptions: Sequence[str]) -> Dataset:
         """The same data with only these corruptions shown, in published order; an empty list shows all.
 
         Raises:

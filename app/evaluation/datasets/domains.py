@@ -64,7 +64,7 @@ class Domain:
         return self.images.take(indices)
 
 
-def published(names: Sequence[str]) -> list[str]:
+def sort_published(names: Sequence[str]) -> list[str]:
     """Sort names in the order of the papers, then unknown names by the alphabet, clean images last."""
     place = {name: number for number, name in enumerate(PUBLISHED)}
     return sorted(names, key=lambda name: (name == CLEAN, place.get(name, len(PUBLISHED)), name))

@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.datasets.domains import CLEAN, SEVERITIES, Domain, Labels, published
+from app.evaluation.datasets.domains import CLEAN, SEVERITIES, Domain, Labels, sort_published
 from app.evaluation.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -27,7 +27,7 @@ class FolderImages:
     classes: tuple[str, ...]
 
     @cached_property
-    def _listed(self) -> tuple[list[Path], Labels]:
+    def _files_and_labels(self) -> tuple[list[Path], Labels]:
         files: list[Path] = []
         counts: list[int] = []
         for name in self.classes:
@@ -42,7 +42,7 @@ class FolderImages:
     @property
     def labels(self) -> Labels:
         """Class by class, ``[N]``."""
-        return self._listed[1]
+        return self._files_and_labels[1]
 
     def take(self, indices: NDArray[np.int64]) -> list[bytes]:
         """The files' bytes, undecoded.
@@ -50,7 +50,7 @@ class FolderImages:
         Raises:
             DataError: a file cannot be read.
         """
-        files = self._listed[0]
+        files = self._files_and_labels[0]
         try:
             return [files[i].read_bytes() for i in indices.tolist()]
         except OSError as error:
@@ -63,7 +63,7 @@ def folder_domains(root: Path) -> tuple[list[Domain], tuple[str, ...]]:
     Raises:
         DataError: there are no domains, a folder has no classes, or domains differ in their classes.
     """
-    places = [place for name in published(_folders(root)) for place in _places(root / name)]
+    places = [place for name in sort_published(_folders(root)) for place in _places(root / name)]
     if not places:
         raise DataError(f"{root} contains no data", hint=f"{_HINT}; or <corruption>.npy and labels.npy")
     first = places[0][1]

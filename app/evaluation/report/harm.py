@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.evaluation.metrics import CLEAN, SOURCE, Summary, worst
 from app.evaluation.report.tables import Study, code, points
 
-HURTS = 1.0
+HARM_THRESHOLD = 1.0
 """Points above the frozen model from which a place is listed."""
 
 LISTED = 6
@@ -16,7 +16,7 @@ LISTED = 6
 
 
 def harm(study: Study) -> str:
-    """Return a list: for each strategy the places where its error is more than `HURTS` points above the frozen model's.
+    """List for each strategy the places with an error more than `HARM_THRESHOLD` points above the frozen model.
 
     Places of one protocol and order are one item, clean streams first, then the worst.
     """
@@ -27,13 +27,13 @@ def harm(study: Study) -> str:
         if name == SOURCE:
             continue
         comparable = [summary for summary in summaries if math.isfinite(summary.difference)]
-        hurt = [summary for summary in comparable if summary.difference > HURTS]
+        hurt = [summary for summary in comparable if summary.difference > HARM_THRESHOLD]
         if hurt:
             lines.append(f"- {code(name)}: {_items(hurt, len(comparable))}\n")
         else:
             (fine if comparable else unknown).append(code(name))
     if fine:
-        lines.append(f"- Nowhere by more than {HURTS:g} point: {', '.join(fine)}.\n")
+        lines.append(f"- Nowhere by more than {HARM_THRESHOLD:g} point: {', '.join(fine)}.\n")
     if unknown:
         lines.append(f"- Unknown, because `{SOURCE}` was not run at the same places: {', '.join(unknown)}.\n")
     return "".join(lines)

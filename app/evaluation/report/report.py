@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from app.evaluation.metrics import CLEAN, SOURCE, Figures, mean, measure_all, summarize
-from app.evaluation.report.harm import HURTS, harm
+from app.evaluation.report.harm import HARM_THRESHOLD, harm
 from app.evaluation.report.rows import write_rows
 from app.evaluation.report.tables import Study, domain_table, markdown, overview_table, place_table, text
 from app.evaluation.types import Result
@@ -47,13 +47,13 @@ def _report(
     parts = [
         "# Evaluation\n",
         about_table(about),
-        section("Overview", explained(figures, study), overview_table(study), _pop_pictures(pictures, "differences")),
+        section("Overview", overview_text(figures, study), overview_table(study), _pop_plots(pictures, "differences")),
         section("Where it hurts", harm_list(study)),
         *(section(f"{place[0]}, {place[1]}", *at_place(study, *place)) for place in study.ways),
-        section("Over the stream", _pop_pictures(pictures, "error"), _pop_pictures(pictures, "drift")),
-        section("Confidence", _pop_pictures(pictures, "reliability")),
+        section("Over the stream", _pop_plots(pictures, "error"), _pop_plots(pictures, "drift")),
+        section("Confidence", _pop_plots(pictures, "reliability")),
         section("Domains", _with_caption("Mean over all places but the clean ones.", domain_table(study))),
-        section("Other pictures", _pop_pictures(pictures, "")),
+        section("Other pictures", _pop_plots(pictures, "")),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -70,7 +70,7 @@ def section(title: str, *parts: str) -> str:
 
 def harm_list(study: Study) -> str:
     """Return the list of harm of each strategy, with its caption."""
-    return _with_caption(f"Places with an error more than {HURTS:g} point above `{SOURCE}`.", harm(study))
+    return _with_caption(f"Places with an error more than {HARM_THRESHOLD:g} point above `{SOURCE}`.", harm(study))
 
 
 def _with_caption(sentence: str, body: str) -> str:
@@ -87,12 +87,12 @@ def at_place(study: Study, protocol: str, order: str) -> tuple[str, str]:
     return place_table(study, protocol, order), spread
 
 
-def _pop_pictures(pictures: dict[str, str], start: str) -> str:
+def _pop_plots(pictures: dict[str, str], start: str) -> str:
     """Remove and return the pictures with this prefix, so that each is shown once."""
     return "\n".join(pictures.pop(name) for name in list(pictures) if name.startswith(start))
 
 
-def explained(figures: Sequence[Figures], study: Study) -> str:
+def overview_text(figures: Sequence[Figures], study: Study) -> str:
     """Return the number of runs, and the meaning of the columns of the overview."""
     seeds = len({run.cell.seed for run in figures})
     runs = f"{len(figures):,} runs of {sum(run.images for run in figures):,} images in all"

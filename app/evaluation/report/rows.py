@@ -29,8 +29,8 @@ def write_rows(path: Path, figures: Sequence[Figures]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for run in figures:
-            measured = map(_written, (run.error, run.ece, difference_of.get(run.cell, math.nan), run.images_per_s))
-            writer.writerow([*run.cell, run.images, *measured, run.state_bytes, _written(run.seconds)])
+            measured = map(_format_value, (run.error, run.ece, difference_of.get(run.cell, math.nan), run.images_per_s))
+            writer.writerow([*run.cell, run.images, *measured, run.state_bytes, _format_value(run.seconds)])
 
 
 def read_csv(path: Path) -> list[Figures]:
@@ -47,7 +47,7 @@ def read_csv(path: Path) -> list[Figures]:
     return [_figures(row, f"{path}, row {i}") for i, row in enumerate(rows, 2)]
 
 
-def _written(value: float) -> str:
+def _format_value(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else ""
 
 

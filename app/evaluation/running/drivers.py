@@ -31,7 +31,7 @@ TIMEOUT_S = 600.0
 _FORBIDDEN = frozenset({401, 403})
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """The predictions of a request. ``drift`` is not finite where the engine's is not."""
 
     predicted: NDArray[np.int64]  # [n]
@@ -48,7 +48,7 @@ class Driver(Protocol):
 
     async def predict(
         self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
-    ) -> Answers:
+    ) -> Predictions:
         """Answer one request, one step of the stream; ``start`` resets the stream first."""
         ...
 
@@ -82,11 +82,11 @@ class EngineDriver:
 
     async def predict(
         self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
-    ) -> Answers:
+    ) -> Predictions:
         """See `Driver`."""
         sent = images if isinstance(images, Tensor) else list(images)
         answer = await self.engine.predict(Call(sent, stream, strategy, params, update, top_k=1, start=start))
-        return Answers(
+        return Predictions(
             np.array([row[0] for row in answer.classes], np.int64),
             np.array([row[0] for row in answer.shares], np.float32),
             answer.entropy,
@@ -109,7 +109,7 @@ class EngineDriver:
         """See `Driver`."""
         hosted, dtype = self.engine.hosted, self.engine.settings.dtype
         description = {"model": hosted.source, "architecture": hosted.architecture, "type": dtype}
-        prepared = _listed(asdict(hosted.preprocessing))
+        prepared = _format_mapping(asdict(hosted.preprocessing))
         return {**description, "preprocessing": prepared, "weights": weights_digest(hosted.network)}
 
     async def classes(self) -> ClassNames:
@@ -137,7 +137,7 @@ class ServerDriver:
 
     async def predict(
         self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
-    ) -> Answers:
+    ) -> Predictions:
         """See `Driver`."""
         if start:
             await self.reset(stream)
@@ -145,7 +145,7 @@ class ServerDriver:
         answer = await self._client.predict(
             sent, stream=self._name(stream), strategy=strategy, params=params, update=update, top_k=1
         )
-        return Answers(
+        return Predictions(
             np.array([prediction.index for prediction in answer.predictions], np.int64),
             np.array([prediction.probability for prediction in answer.predictions], np.float32),
             answer.entropy,
@@ -173,7 +173,7 @@ class ServerDriver:
         """See `Driver`. A server does not report its weights, so two of one architecture count as the same."""
         info = await self._client.model()
         description = {"model": info.name, "architecture": info.architecture, "type": info.dtype}
-        return {**description, "preprocessing": _listed(info.preprocessing), "weights": "those of the server"}
+        return {**description, "preprocessing": _format_mapping(info.preprocessing), "weights": "those of the server"}
 
     async def classes(self) -> ClassNames:
         """See `Driver`."""
@@ -210,9 +210,9 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
+def _format_mapping(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_format_value(value)}" for name, value in values.items())
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -18,10 +18,10 @@ from app.client import Refused
 from app.errors import RequestError, UnanswerableError
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import EvaluationError
-from app.evaluation.running.drivers import Answers, Driver, Images
+from app.evaluation.running.drivers import Driver, Images, Predictions
 from app.evaluation.running.grid import StreamName, stream_of
 from app.evaluation.specs import Spec, parse_specs
-from app.evaluation.streams.streams import requests
+from app.evaluation.streams.streams import split_requests
 from app.evaluation.types import Cell, Result, Stream
 
 ProgressCallback = Callable[[Cell, int, int], None]
@@ -93,7 +93,7 @@ async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell,
     name, began, run = str(cell), time.perf_counter(), _Run.of(len(stream.image))
     labels = labels_of(dataset, stream)
     segment, step = -1, 0
-    for part in requests(stream, cell.batch):
+    for part in split_requests(stream, cell.batch):
         images = await asyncio.to_thread(images_of, dataset, stream, part)
         start = bool(stream.segment[part.start] != segment)
         segment, step = int(stream.segment[part.start]), 1 if start else step + 1
@@ -126,7 +126,7 @@ async def check_fit(
     """
     domain, fitting = dataset.domains[0], Fitting([], [])
     for spec in specs:
-        reason = await _refused(driver, domain.take(np.zeros(1, np.int64)), spec)
+        reason = await _problem(driver, domain.take(np.zeros(1, np.int64)), spec)
         if not reason:
             fitting.specs.append(spec)
         elif leave_out:
@@ -135,14 +135,14 @@ async def check_fit(
             raise EvaluationError(f"strategy '{spec.text}' cannot be evaluated: {reason}")
     if not fitting.specs:
         raise EvaluationError(f"no strategy can be evaluated: {fitting.left_out[0][1]}")
-    reason = await _refused(driver, domain.take(np.resize(np.arange(len(domain.labels)), max_images)), fitting.specs[0])
+    reason = await _problem(driver, domain.take(np.resize(np.arange(len(domain.labels)), max_images)), fitting.specs[0])
     if reason:
         raise EvaluationError(f"requests of {max_images} images cannot be evaluated: {reason}")
     await driver.reset(_CHECK)
     return fitting
 
 
-async def _refused(driver: Driver, images: Images, spec: Spec) -> str:
+async def _problem(driver: Driver, images: Images, spec: Spec) -> str:
     """Return the error of a request; empty where it succeeds."""
     try:
         await driver.predict(images, _CHECK, spec.strategy, spec.params, start=True, update=False)
@@ -172,7 +172,7 @@ def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:
     for domain in np.unique(stream.domain):
         location = stream.domain == domain
         labels[location] = np.asarray(dataset.domains[int(domain)].labels)[stream.image[location]]
-    return dataset.scored(labels)
+    return dataset.to_model_labels(labels)
 
 
 class _Run(NamedTuple):
@@ -188,12 +188,12 @@ class _Run(NamedTuple):
         unknown = (np.full(images, math.nan, np.float32) for _ in range(3))
         return cls(np.full(images, -1, np.int64), *unknown)
 
-    def write(self, part: slice, answers: Answers) -> None:
+    def write(self, part: slice, answers: Predictions) -> None:
         self.predicted[part], self.confidence[part] = answers.predicted, answers.confidence
         self.entropy[part], self.drift[part] = answers.entropy, answers.drift
 
 
-def _check_step(answers: Answers, step: int, cell: Cell) -> None:
+def _check_step(answers: Predictions, step: int, cell: Cell) -> None:
     if answers.step != step:
         raise EvaluationError(
             f"the state of a stream with '{cell.strategy}' was lost: its request {step} was answered as its "

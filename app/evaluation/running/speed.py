@@ -14,7 +14,7 @@ from app.evaluation.running.drivers import Driver
 from app.evaluation.running.grid import StreamName, stream_of
 from app.evaluation.running.runner import CELL_ERRORS, images_of
 from app.evaluation.specs import parse_specs
-from app.evaluation.streams.streams import requests
+from app.evaluation.streams.streams import split_requests
 from app.evaluation.types import Cell, Result, Stream
 
 WARM_UP, TIMED_REQUESTS, TIMED_IMAGES = 2, 6, 128
@@ -63,7 +63,7 @@ async def _seconds_per_image(driver: Driver, dataset: Dataset, stream: Stream, c
     timed = max(TIMED_REQUESTS, math.ceil(TIMED_IMAGES / cell.batch))
     seconds, images = 0.0, 0
     # In a cycle: a short stream may not have so many images.
-    for i, part in enumerate(islice(cycle(list(requests(stream, cell.batch))), WARM_UP + timed)):
+    for i, part in enumerate(islice(cycle(list(split_requests(stream, cell.batch))), WARM_UP + timed)):
         sent = images_of(dataset, stream, part)
         began = time.perf_counter()
         answers = await driver.predict(sent, STREAM, spec.strategy, spec.params, start=i == 0)

@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 
 PTTA_GAMMA = 0.1
 PTTA_SLOTS = 100
-LEAST = 10
+MIN_CHUNK = 10
 REDRAWS = 20
 
 
@@ -72,7 +72,7 @@ def dirichlet(labels: Indices, rng: np.random.Generator, *, delta: float) -> Ind
 
 def chunk_counts(sizes: list[int], delta: float, rng: np.random.Generator) -> Indices:
     """Draw the images of each class in each chunk of `dirichlet`, ``[classes, chunks]``; ``sizes`` are by class."""
-    minimum = min(LEAST, sum(sizes) // len(sizes) // 3)
+    minimum = min(MIN_CHUNK, sum(sizes) // len(sizes) // 3)
     best = _draw_counts(sizes, delta, rng)
     for _ in range(REDRAWS - 1):
         if _smallest(best) >= minimum:
@@ -93,7 +93,7 @@ def ptta(labels: Indices, rng: np.random.Generator) -> Indices:
     return _deal(groups, counts, rng)
 
 
-def repeats(labels: Indices) -> float:
+def repeat_share(labels: Indices) -> float:
     """The share of images with the class of the previous one: about 1/K if shuffled, about 1 if sorted, 0 of one."""
     return float((labels[1:] == labels[:-1]).mean()) if len(labels) > 1 else 0.0
 

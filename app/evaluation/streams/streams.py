@@ -16,7 +16,7 @@ from app.evaluation.streams.orders import Indices, Order
 from app.evaluation.streams.stream_files import load_stream, save_stream
 from app.evaluation.types import PROTOCOLS, Stream
 
-__all__ = ["RISE_AND_FALL", "load_stream", "make_stream", "requests", "save_stream"]
+__all__ = ["RISE_AND_FALL", "load_stream", "make_stream", "save_stream", "split_requests"]
 
 RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
 """The severities of the gradual protocol: 1-2-3-4-5-4-3-2-1."""
@@ -76,7 +76,7 @@ def make_stream(
     )
 
 
-def requests(stream: Stream, batch: int) -> Iterator[slice]:
+def split_requests(stream: Stream, batch: int) -> Iterator[slice]:
     """Cut the stream into requests of ``batch`` images; the last one of a segment may be short.
 
     Raises:
@@ -138,7 +138,7 @@ def _mixed(plan: StreamPlan, _: int) -> list[_Part]:
 
 
 def _gradual(plan: StreamPlan, _: int) -> list[_Part]:
-    if _shifted(plan) and not plan.dataset.severities:
+    if _shifted(plan) and not plan.dataset.has_all_severities:
         hint = "give data with severities 1 to 5, such as the public CIFAR-10-C, or choose another protocol"
         raise EvaluationError("the protocol gradual needs every corruption at five severities", hint=hint)
     steps = [(name, s, i >= len(SEVERITIES)) for name in plan.dataset.corruptions for i, s in enumerate(RISE_AND_FALL)]

@@ -66,7 +66,7 @@ def open_labelled(folder: Path, classes: Sequence[str] | ClassNames, *, skip_unk
         data = _clean_files(below if below.is_dir() and CLEAN not in class_names.names else folder)
     fitted = match_classes(data, class_names, skip_unknown=skip_unknown)
     (images,) = fitted.dataset.domains
-    return LabelledImages(images, fitted.dataset.scored(images.labels), fitted.notes)
+    return LabelledImages(images, fitted.dataset.to_model_labels(images.labels), fitted.notes)
 
 
 def check_temperature_fits(strategy: Strategy) -> None:

@@ -19,7 +19,7 @@ def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float
     Raises:
         CalibrationError: shapes, labels or logits are not usable.
     """
-    scores, rows = _checked(logits, labels)
+    scores, rows = _validate(logits, labels)
     return float(np.mean(-_log_softmax(scores / temperature)[rows]))
 
 
@@ -29,7 +29,7 @@ def ece(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float
     Raises:
         CalibrationError: shapes, labels or logits are not usable.
     """
-    scores, (_, targets) = _checked(logits, labels)
+    scores, (_, targets) = _validate(logits, labels)
     confidence = np.exp(_log_softmax(scores / temperature).max(1))
     return reliability(confidence, scores.argmax(1) == targets).ece()
 
@@ -45,7 +45,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     Paper: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
     """
-    scores, rows = _checked(logits, labels)
+    scores, rows = _validate(logits, labels)
     low, high = math.log(LOWEST), math.log(HIGHEST)
     at_low, at_high = _slope(scores, rows, LOWEST), _slope(scores, rows, HIGHEST)
     _check_ends(scores, at_low, at_high)
@@ -88,7 +88,7 @@ Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Indices of each image and its label, which pick the label's entry of ``[N, K]``."""
 
 
-def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], Rows]:
+def _validate(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], Rows]:
     scores, targets = np.asarray(logits, np.float64), np.asarray(labels)
     if scores.ndim != 2 or min(scores.shape) < 1 or targets.shape != scores.shape[:1]:
         raise CalibrationError(f"logits must be [N, K] and labels [N], not {scores.shape} and {targets.shape}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from app.evaluation.datasets.data import Dataset, open_data
-from app.evaluation.running.drivers import Answers, Images
+from app.evaluation.running.drivers import Images, Predictions
 from app.models.labels import ClassNames
 
 IMAGES = 24
@@ -49,7 +49,7 @@ class Scripted:
 
     async def predict(
         self, images: Images, stream: str, strategy: str, params: Mapping[str, Any], *, start: bool, update: bool = True
-    ) -> Answers:
+    ) -> Predictions:
         assert isinstance(images, torch.Tensor)
         self.now += 1
         self.most = max(self.most, self.now)
@@ -61,7 +61,7 @@ class Scripted:
         self.asked.append((stream, start, [(domain - 10, image) for domain, image, _ in pixels]))
         self.steps[stream] = update if start else self.steps[stream] + update
         labels = np.array([image % 4 for _, image, _ in pixels])
-        return Answers(labels, np.full(len(labels), 0.5, np.float32), 0.25, 2.0, self.step(self.steps[stream]))
+        return Predictions(labels, np.full(len(labels), 0.5, np.float32), 0.25, 2.0, self.step(self.steps[stream]))
 
     async def state_bytes(self, stream: str) -> int:
         return 12

@@ -47,7 +47,7 @@ def test_arrays_of_one_severity_are_domains_in_published_order(tmp_path: Path) -
     data = open_data(_arrays(tmp_path, zigzag=7, fog=7, clean=7, gaussian_noise=7, arc=7))
     assert _titles(data) == ["gaussian_noise", "fog", "arc", "zigzag", "clean"]
     assert data.corruptions == ["gaussian_noise", "fog", "arc", "zigzag"]
-    assert (data.classes, data.severities) == (3, False)
+    assert (data.classes, data.has_all_severities) == (3, False)
     assert data.clean is data.domains[data.find("clean")]
     images = data.domains[1].take(np.array([5, 0, 5]))
     assert isinstance(images, torch.Tensor)
@@ -71,7 +71,7 @@ def test_five_blocks_of_rows_are_five_severities(tmp_path: Path) -> None:
     data = open_data(_arrays(tmp_path, np.tile(LABELS, 5), snow=35, fog=35, clean=7), severity=3)
     assert _titles(data) == [*(f"snow {s}" for s in range(1, 6)), *(f"fog {s}" for s in range(1, 6)), "clean"]
     assert [data.domains[number].title for number in data.shifted] == ["snow 3", "fog 3"]
-    assert data.severities
+    assert data.has_all_severities
     fog = data.domains[data.find("fog", 4)].take(np.array([6, 0]))
     assert isinstance(fog, torch.Tensor)
     assert np.array_equal(fog.numpy(), _pixels(35, 1)[[27, 21]])
@@ -87,7 +87,7 @@ def test_labels_in_rotation_are_severities_only_with_as_many_clean_images(tmp_pa
     in_turn = np.arange(30) % 3
     assert _titles(open_data(_arrays(tmp_path, in_turn, fog=30))) == ["fog"]
     assert _titles(open_data(_arrays(tmp_path, in_turn, fog=30, clean=30))) == ["fog", "clean"]
-    assert open_data(_arrays(tmp_path, in_turn, fog=30, clean=6)).severities
+    assert open_data(_arrays(tmp_path, in_turn, fog=30, clean=6)).has_all_severities
 
 
 def test_labels_that_nearly_repeat_are_no_severities(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_folders_of_images_are_domains_of_files(tmp_path: Path) -> None:
     data = open_data(tmp_path)
     assert _titles(data) == ["fog", "night", "clean"]
     assert data.names == ("Dog", "cat"), "sorted as torchvision does: capitals first"
-    assert (data.classes, data.severities, data.shifted) == (2, False, [0, 1])
+    assert (data.classes, data.has_all_severities, data.shifted) == (2, False, [0, 1])
     for domain in data.domains:
         assert domain.labels.tolist() == [0, 1, 1, 1]
         order = ["Dog/c.jpeg", "cat/a.PNG", "cat/b.png", "cat/in/d.bmp"]
@@ -190,7 +190,7 @@ def test_severity_folders_follow_imagenet_c(tmp_path: Path) -> None:
     _image(tmp_path / "clean" / "cat", "a.png")
     data = open_data(_severities(tmp_path, "fog", "snow"), severity=2)
     assert [data.domains[number].title for number in data.shifted] == ["snow 2", "fog 2"]
-    assert data.severities
+    assert data.has_all_severities
     assert data.clean is not None
     assert data.clean.severity is None
     fog = data.domains[data.find("fog", 4)]
@@ -199,7 +199,7 @@ def test_severity_folders_follow_imagenet_c(tmp_path: Path) -> None:
 
 def test_a_missing_or_unknown_severity_of_folders_is_refused(tmp_path: Path) -> None:
     data = open_data(_severities(tmp_path, "fog", severities="15"))
-    assert not data.severities
+    assert not data.has_all_severities
     with pytest.raises(DataError, match="fog has no severity 3") as caught:
         open_data(tmp_path, 3)
     assert caught.value.hint == "it has 1, 5"
@@ -273,10 +273,10 @@ def test_only_selects_corruptions_in_published_order(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", np.zeros((4, 2, 2, 3), np.uint8))
     np.save(tmp_path / "labels.npy", np.arange(4))
     full_dataset = open_data(tmp_path)
-    some = full_dataset.only(["fog", "gaussian_noise"])
+    some = full_dataset.select(["fog", "gaussian_noise"])
     assert some.corruptions == ["gaussian_noise", "fog"]
     assert [some.domains[number].name for number in some.shifted] == some.corruptions
-    assert (some.clean, full_dataset.only([]).corruptions) == (full_dataset.clean, full_dataset.corruptions)
+    assert (some.clean, full_dataset.select([]).corruptions) == (full_dataset.clean, full_dataset.corruptions)
     with pytest.raises(DataError, match="the data have no rain") as caught:
-        full_dataset.only(["fog", "rain"])
+        full_dataset.select(["fog", "rain"])
     assert caught.value.hint == "choose from gaussian_noise, fog, brightness"

@@ -34,7 +34,7 @@ def folders(root: Path, *classes: str, domains: tuple[str, ...] = ("fog", "clean
 
 
 def scores(dataset: Dataset) -> list[int]:
-    return [int(number) for number in dataset.scored(dataset.domains[0].labels)]
+    return [int(number) for number in dataset.to_model_labels(dataset.domains[0].labels)]
 
 
 def test_folders_are_scored_by_the_models_numbers(tmp_path: Path) -> None:

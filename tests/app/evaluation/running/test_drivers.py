@@ -17,10 +17,10 @@ from torch import nn
 from app.client import AsyncClient, Refused
 from app.engine import Engine
 from app.evaluation.running.drivers import (
-    Answers,
     Driver,
     EngineDriver,
     Images,
+    Predictions,
     ServerDriver,
     server_driver,
     weights_digest,
@@ -62,7 +62,7 @@ def requests() -> list[Images]:
     return [*pixels, [png(1), png(2)]]
 
 
-async def stream(driver: Driver, strategy: str = "unmix_tns") -> tuple[list[Answers], int]:
+async def stream(driver: Driver, strategy: str = "unmix_tns") -> tuple[list[Predictions], int]:
     """The answers to one stream that is new twice, and its bytes at the end."""
     answers = [
         await driver.predict(images, "a", strategy, {"components": 4}, start=i in (0, 4))
@@ -72,7 +72,7 @@ async def stream(driver: Driver, strategy: str = "unmix_tns") -> tuple[list[Answ
 
 
 def test_server_and_engine_give_equal_predictions() -> None:
-    async def ask_both() -> tuple[tuple[list[Answers], int], tuple[list[Answers], int]]:
+    async def ask_both() -> tuple[tuple[list[Predictions], int], tuple[list[Predictions], int]]:
         async with in_process() as near, served() as far:
             return await stream(near), await stream(far)
 
@@ -135,7 +135,7 @@ class Keyless:
 def test_without_permission_to_reset_new_streams_get_new_names() -> None:
     server = Keyless()
 
-    async def run() -> Answers:
+    async def run() -> Predictions:
         async with AsyncClient(transport=httpx.MockTransport(server)) as client:
             driver = ServerDriver(client)
             for start in (True, False, True, True, False):

@@ -60,5 +60,5 @@ def test_results_of_processes_equal_those_of_one_process(tmp_path: Path) -> None
 def test_a_failed_process_terminates_all(tmp_path: Path) -> None:
     write_data(tmp_path)
     cells = (Cell("bn", "single", "iid", 3, 0),)
-    with pytest.raises(EvaluationError, match="no model 'nothing'"):
+    with pytest.raises(EvaluationError, match="unknown model 'nothing'"):
         run_jobs([job(tmp_path, cells, model="nothing")], lambda *_: None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.evaluation.errors import EvaluationError
-from app.evaluation.streams.orders import chunk_counts, parse_order, repeats
+from app.evaluation.streams.orders import chunk_counts, parse_order, repeat_share
 
 NAMES = ("iid", "sorted", "dirichlet:0.1", "dirichlet:0.001", "dirichlet:100", "ptta")
 
@@ -54,7 +54,7 @@ def test_repeat_share_of_each_order() -> None:
     labels = _balanced(10, 100)
 
     def mean(name: str) -> float:
-        return float(np.mean([repeats(labels[_arranged(name, labels, seed)]) for seed in range(10)]))
+        return float(np.mean([repeat_share(labels[_arranged(name, labels, seed)]) for seed in range(10)]))
 
     assert mean("iid") == pytest.approx(0.1, abs=0.02)
     assert mean("sorted") == 990 / 999, "nine changes in 999 pairs"
@@ -162,5 +162,5 @@ def test_unknown_orders_are_refused(text: str) -> None:
 
 
 def test_repeats_counts_pairs() -> None:
-    assert repeats(np.array([1, 1, 2, 2, 2])) == 0.75
-    assert repeats(np.array([3])) == 0.0
+    assert repeat_share(np.array([1, 1, 2, 2, 2])) == 0.75
+    assert repeat_share(np.array([3])) == 0.0

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import EvaluationError
-from app.evaluation.streams.orders import parse_order, repeats
-from app.evaluation.streams.streams import make_stream, requests
+from app.evaluation.streams.orders import parse_order, repeat_share
+from app.evaluation.streams.streams import make_stream, split_requests
 from app.evaluation.types import PROTOCOLS, Stream
 from tests.app.evaluation.dots import DATA, data_of, deal, digest, stream_of
 
@@ -67,7 +67,7 @@ def test_requests_cover_everything_in_order_and_end_with_segments(lengths: list[
     segment = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     nothing = np.zeros(len(segment), np.int32)
     stream = Stream("single", "iid", 0, nothing, nothing.astype(np.int64), segment)
-    slices = list(requests(stream, batch))
+    slices = list(split_requests(stream, batch))
     positions = np.arange(len(segment))
     assert np.concatenate([positions[s] for s in slices]).tolist() == positions.tolist()
     assert all(len({*segment[s].tolist()}) == 1 for s in slices)
@@ -77,7 +77,7 @@ def test_requests_cover_everything_in_order_and_end_with_segments(lengths: list[
 
 def test_a_request_of_no_images_is_refused() -> None:
     with pytest.raises(EvaluationError, match="batch size must be at least 1, not 0"):
-        list(requests(stream_of("clean"), 0))
+        list(split_requests(stream_of("clean"), 0))
 
 
 def test_domains_come_in_published_order() -> None:
@@ -115,14 +115,14 @@ def test_visits_show_the_same_images_in_another_order(order: str) -> None:
 def test_mixed_shuffles_domains_together() -> None:
     domain = stream_of("mixed").domain.astype(np.int64)
     assert {*domain.tolist()} == {*DATA.shifted}
-    assert repeats(domain) == pytest.approx(1 / 3, abs=0.12)
+    assert repeat_share(domain) == pytest.approx(1 / 3, abs=0.12)
 
 
 @pytest.mark.parametrize("order", ["sorted", "dirichlet:0.1", "ptta"])
 def test_mixed_correlates_labels_and_mixes_domains_within(order: str) -> None:
     stream = stream_of("mixed", order)
-    assert repeats(_labels_of(stream)) > 0.8
-    assert repeats(stream.domain.astype(np.int64)) == pytest.approx(1 / 3, abs=0.12)
+    assert repeat_share(_labels_of(stream)) > 0.8
+    assert repeat_share(stream.domain.astype(np.int64)) == pytest.approx(1 / 3, abs=0.12)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -145,8 +145,8 @@ def test_a_limit_takes_what_rare_classes_have() -> None:
 def test_a_limit_keeps_correlated_streams_correlated() -> None:
     data = data_of("fog", labels=deal(5, 200))
     for order in ("sorted", "dirichlet:0.1", "ptta"):
-        assert repeats(_labels_of(stream_of("continual", order, data=data, limit=100), data)) > 0.75
-    assert repeats(_labels_of(stream_of("continual", data=data, limit=100), data)) < 0.35
+        assert repeat_share(_labels_of(stream_of("continual", order, data=data, limit=100), data)) > 0.75
+    assert repeat_share(_labels_of(stream_of("continual", data=data, limit=100), data)) < 0.35
 
 
 def test_a_limit_draws_other_images_for_other_seeds_and_domains() -> None:
