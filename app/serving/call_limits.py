@@ -16,7 +16,7 @@ def check_count(images: int, limit: int) -> None:
         raise FieldError("the request contains no images", hint="send at least one image", location="images")
     if images > limit:
         raise TooLargeError(
-            f"{images} images in one request, at limit {limit} are accepted",
+            f"{images} images in one request, at most {limit} are accepted",
             hint="send them in several requests, or raise RENORM_MAX_IMAGES",
             location="images",
         )
