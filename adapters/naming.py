@@ -162,10 +162,10 @@ def _params_by_part(name: str, parts: Sequence[str], params: Mapping[str, Any]) 
         listing = ", ".join(map(reprlib.repr, unknown))
         raise ParameterError(f"strategy '{name}' has no parameter {listing}: {_accepted_params(parts)}")
     result: dict[str, dict[str, Any]] = {part: {} for part in parts}
-    for key, (owner, *more) in owners.items():
+    for key, (owner, *rivals) in owners.items():
         field = key.rpartition(".")[2]
-        if more:
-            choices = " or ".join(f"{candidate}.{field}" for candidate in (owner, *more))
+        if rivals:
+            choices = " or ".join(f"{candidate}.{field}" for candidate in (owner, *rivals))
             raise ParameterError(f"strategy '{name}' has several parameters {key!r}: write {choices}")
         if field in result[owner]:
             raise ParameterError(f"strategy '{name}' was given {owner}.{field} twice: leave one out")

@@ -1,7 +1,7 @@
-"""What every strategy must satisfy, as functions that a plugin author can run.
+"""Checks of the contract of adapters, which a plugin author can run.
 
->>> from adapters.checks import check_adapter
->>> check_adapter(MyAdapter(momentum=0.2))
+>>> from adapters import RobustBN
+>>> check_shapes(RobustBN(momentum=0.2))  # check_adapter runs them all
 
 Each check is a function of an adapter that returns None, or raises AssertionError with what was wrong and what the
 contract asks for. Those that need a network are in `adapters.checks.model`.
@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 def sites() -> list[Site]:
-    """Synthetic sites: an ordinary one, one with a mean far above its deviation, one channel that never varied."""
+    """Return synthetic sites: a usual one, one with a mean far above its deviation, one channel that never varied."""
     generator = torch.Generator().manual_seed(1)
     normal, positive = torch.randn(4, 6, generator=generator), torch.rand(2, 6, generator=generator)
     flat = torch.zeros(1)
@@ -47,7 +47,7 @@ def sites() -> list[Site]:
 
 
 def example_moments(site: Site) -> dict[str, Moments]:
-    """What requests may show at a site, by description: the ordinary and every edge of it."""
+    """Return moments of possible requests at a site, by description: the usual and the edge cases."""
     generator = torch.Generator().manual_seed(2)
 
     def draw(images: int, pixels: int, spread: float = 1.0) -> Moments:
@@ -70,7 +70,7 @@ def example_moments(site: Site) -> dict[str, Moments]:
 
 
 def walk(adapter: AnyAdapter) -> Iterator[Step]:
-    """Several steps in a row at every synthetic site, so that later steps start from a state with a history."""
+    """Run several successive steps at every synthetic site, so that later ones start from a state with a history."""
     for site in sites():
         state = adapter.init(site)
         for description, moments in example_moments(site).items():
@@ -85,7 +85,7 @@ def walk(adapter: AnyAdapter) -> Iterator[Step]:
 
 
 def check_docstring(adapter: AnyAdapter) -> None:
-    """The class says what it does: the server shows its docstring to users."""
+    """The class has a docstring: the server shows it to users."""
     cls = type(adapter)
     # A dataclass without a docstring is given its signature as one.
     is_documented = (cls.__doc__ or "").strip() and not (cls.__doc__ or "").startswith(f"{cls.__name__}(")
@@ -116,9 +116,7 @@ def check_init(adapter: AnyAdapter) -> None:
     for site in sites():
         original, rng = copy.deepcopy(site), torch.get_rng_state()
         first = adapter.init(site)
-        require(
-            equal(_tensors(site), _tensors(original)), f"init wrote to the site '{site.name}': clone before you change"
-        )
+        require(equal(_tensors(site), _tensors(original)), f"init wrote to the site '{site.name}': clone it first")
         require(torch.equal(rng, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
@@ -159,10 +157,8 @@ def check_shapes(adapter: AnyAdapter) -> None:
             [field.shape for field in step.new_state] == [field.shape for field in new],
             f"{step.case}, the fields of the state must keep the shapes that init gave them: one row holds them",
         )
-        require(
-            all(_is_plain(part) for part in (*step.statistics, *step.new_state)),
-            f"{step.case}, all must be float32",
-        )
+        is_plain = all(_is_plain(part) for part in (*step.statistics, *step.new_state))
+        require(is_plain, f"{step.case}, all must be float32 tensors")
 
 
 def check_finite(adapter: AnyAdapter) -> None:
@@ -222,14 +218,12 @@ def check_queue(adapter: AnyAdapter) -> None:
 
 
 def _require_equal(batched: Sequence[Tensor], expected: Sequence[Sequence[Tensor]], message: str) -> None:
-    is_equal = all(
-        close(value, torch.stack(parts)) for value, parts in zip(batched, zip(*expected, strict=True), strict=True)
-    )
-    require(is_equal, message)
+    columns = zip(*expected, strict=True)
+    require(all(close(value, torch.stack(column)) for value, column in zip(batched, columns, strict=True)), message)
 
 
 def _expand(statistics: Statistics, step: Step, streams: int) -> list[Tensor]:
-    """Statistics that are the same for all streams, as those of a site are, one for each."""
+    """Return statistics shared by all streams, such as those of a site, once for each stream."""
     return [part.expand(streams, *like.shape) for part, like in zip(statistics, step.statistics, strict=True)]
 
 
@@ -239,9 +233,7 @@ def check_packing(adapter: AnyAdapter) -> None:
     row = join([step.new_state for step in history])
     restored = Layout([adapter.init(step.site) for step in history]).split(row)
     is_same = all(equal(new, step.new_state) for new, step in zip(restored, history, strict=True))
-    require(
-        is_same and row.dtype == torch.float32, "a state must come back from its packed row bit by bit: float32 only"
-    )
+    require(is_same and row.dtype == torch.float32, "a state must come back from its packed row exactly: float32 only")
 
 
 def check_adapter(adapter: AnyAdapter) -> None:
@@ -270,7 +262,7 @@ CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     "engine": model.check_engine,
     **model.CHECKS,
 }
-"""Every check by name: first those of the rule alone, then those of the rule inside a network."""
+"""Every check by name: first those of the adapter alone, then those inside a network."""
 
 
 def _tensors(site: Site) -> tuple[Tensor, ...]:
@@ -278,7 +270,7 @@ def _tensors(site: Site) -> tuple[Tensor, ...]:
 
 
 def _plain_step(adapter: AnyAdapter, site: Site, pixels: int) -> Callable[[Any, Tensor, Tensor], tuple[Tensor, ...]]:
-    """The step at a site as a function from tensors to tensors: statistics, then the fields of the state."""
+    """Return the step at a site as a function of tensors to tensors: statistics, then the fields of the state."""
 
     def function(state: Any, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
         statistics, new_state = adapter.step(site, state, Moments(mean, var, pixels))

@@ -1,7 +1,7 @@
-"""What every corrector must satisfy, as functions that a plugin author can run.
+"""Checks of the contract of correctors, which a plugin author can run.
 
->>> from adapters.checks import check_corrector
->>> check_corrector(MyCorrector(weight=0.5))
+>>> from adapters import Temperature
+>>> check_corrector(Temperature(temperature=2.0))
 
 Each check is a function of a corrector that returns None, or raises AssertionError with what was wrong and what the
 contract asks for.
@@ -37,20 +37,20 @@ class Correction(NamedTuple):
 
 
 def requests(features: int, classes: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """What the requests of a stream may hold, in order, by description: the ordinary and every edge of it."""
+    """Return features and logits of successive requests, by description: the usual and the edge cases."""
     generator = torch.Generator().manual_seed(4)
 
     def draw(images: int, spread: float = 2.0) -> tuple[Tensor, Tensor]:
         values = torch.randn(images, features, generator=generator)
         return values, spread * torch.randn(images, classes, generator=generator)
 
-    typical, many = draw(5), draw(24)
+    typical, large = draw(5), draw(24)
     likeness, scores = draw(6)
     certain = 80.0 * torch.nn.functional.one_hot(torch.zeros(8, dtype=torch.long), classes)
     return {
         "n=1": draw(1),
         "n=5": typical,
-        "n=24": many,
+        "n=24": large,
         "n=2": draw(2),
         "n=6, all images the same": (likeness[:1].repeat(6, 1), scores[:1].repeat(6, 1)),
         "n=6, all features the same": (likeness[:1].repeat(6, 1), scores),
@@ -60,13 +60,13 @@ def requests(features: int, classes: int) -> dict[str, tuple[Tensor, Tensor]]:
         "n=8, certain of one class": (draw(8)[0], certain),
         "n=3, logits beyond all measure": draw(3, spread=1e20),
         "n=5, features beyond all measure": (1e20 * draw(5)[0], draw(5)[1]),
-        "n=24, all of one likeness": (many[0] * 1e-3 + likeness[:1], many[1]),
+        "n=24, all of one likeness": (large[0] * 1e-3 + likeness[:1], large[1]),
         "n=1, at last": draw(1),
     }
 
 
 def walk(corrector: AnyCorrector) -> Iterator[Correction]:
-    """The requests of one stream in order for every synthetic network, so that later ones meet a state."""
+    """Run the requests of one stream in order for every synthetic network, so that later ones meet a state."""
     for network, size in SIZES.items():
         state = corrector.init(*_sizes(corrector, size))
         for description, (features, logits) in requests(*size).items():
@@ -84,7 +84,7 @@ def walk(corrector: AnyCorrector) -> Iterator[Correction]:
 
 
 def check_docstring(corrector: AnyCorrector) -> None:
-    """The class says what it does: the server shows its docstring to users."""
+    """The class has a docstring: the server shows it to users."""
     documented: Any = corrector
     adapter.check_docstring(documented)
 
@@ -120,14 +120,11 @@ def check_purity(corrector: AnyCorrector) -> None:
             require(equal(value, original), f"{step.case}, correct wrote to {name}: return new tensors instead")
         require(torch.equal(rng, torch.get_rng_state()), f"{step.case}, correct used torch's global generator")
         is_repeatable = equal([answer], [step.probabilities]) and equal(new_state, step.new_state)
-        require(
-            is_repeatable,
-            f"{step.case}, the same request got another answer: keep nothing, draw nothing",
-        )
+        require(is_repeatable, f"{step.case}, the same request got another answer: keep nothing, draw nothing")
 
 
 def check_memory(corrector: AnyCorrector) -> None:
-    """What is returned shares no memory with what was given, and keeps no more of it than the state needs."""
+    """The results share no memory with the arguments, and the state is no view of a larger tensor."""
     for step in walk(corrector):
         arguments = (*step.state, step.features, step.logits)
         answer, new_state = corrector.correct(step.state, step.features, step.logits)
@@ -148,14 +145,10 @@ def check_shapes(corrector: AnyCorrector) -> None:
         )
         is_distribution = bool((answer >= 0).all()) and close(answer.sum(-1), torch.ones(len(answer)))
         require(is_distribution, f"{step.case}, each row must be probabilities: none negative, of sum 1")
-        require(
-            type(step.new_state) is type(initial),
-            f"{step.case}, correct must return a {type(initial).__name__} as init does",
-        )
+        kind = type(initial)
+        require(type(step.new_state) is kind, f"{step.case}, correct must return a {kind.__name__} as init does")
         is_preserved = [(f.shape, f.dtype) for f in step.new_state] == [(f.shape, f.dtype) for f in initial]
-        require(
-            is_preserved, f"{step.case}, the fields of the state must keep the shapes and types that init gave them"
-        )
+        require(is_preserved, f"{step.case}, the fields of the state must keep the shapes and types of init's")
 
 
 def check_finite(corrector: AnyCorrector) -> None:
@@ -210,11 +203,11 @@ def _reads_features(corrector: AnyCorrector) -> bool:
 
 
 def _sizes(corrector: AnyCorrector, size: tuple[int, int]) -> tuple[int, int]:
-    """What `init` is told: no features where the corrector reads none."""
+    """Return the arguments of `init`: 0 features where the corrector reads none."""
     return (size[0] if _reads_features(corrector) else 0, size[1])
 
 
-def _shares_memory(tensors: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
-    """Whether any tensor of one lies in the same memory as one of the others; empty ones lie nowhere."""
-    addresses = {part.untyped_storage().data_ptr() for part in others if part.numel()}
-    return any(part.untyped_storage().data_ptr() in addresses for part in tensors if part.numel())
+def _shares_memory(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
+    """Return true if a tensor of the first tuple shares memory with one of the second; empty tensors share none."""
+    addresses = {part.untyped_storage().data_ptr() for part in second if part.numel()}
+    return any(part.untyped_storage().data_ptr() in addresses for part in first if part.numel())

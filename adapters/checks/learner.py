@@ -1,7 +1,7 @@
-"""What every learner must satisfy, as functions that a plugin author can run.
+"""Checks of the contract of learners, which a plugin author can run.
 
->>> from adapters.checks import check_learner
->>> check_learner(MyLearner(lr=0.01))
+>>> from adapters import Tent
+>>> check_init(Tent(lr=0.01))  # check_learner runs them all
 
 Each check is a function of a learner that returns None, or raises AssertionError with what was wrong and what the
 contract asks for. They teach it on a small network, normalized by the adapter that the learner names.
@@ -64,15 +64,15 @@ class SmallNetwork:
 
     @property
     def parameters(self) -> int:
-        """How many affine parameters the layers have."""
+        """The number of affine parameters of the layers."""
         return 2 * sum(site.channels for site in self.sites)
 
     def start(self, image: Tensor) -> Start:
-        """What a learner starts from."""
+        """Return the start of a learner."""
         return Start(self.parameters, self._layout.row.clone(), image, CLASSES)
 
     def __call__(self, images: Tensor, row: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``[n, 4]``, and the adapter's state after the images."""
+        """Return logits ``[n, 4]``, and the adapter's state after the images."""
         x = network_input(images).to(self.dtype)
         channels = [site.channels for site in self.sites]
         offsets = torch.split(affine, [*channels, *channels])
@@ -90,7 +90,7 @@ class SmallNetwork:
 
 
 class LessonResult(NamedTuple):
-    """One lesson at its place among others."""
+    """One lesson, its case and its outcome."""
 
     case: str
     network: SmallNetwork
@@ -101,37 +101,37 @@ class LessonResult(NamedTuple):
 
 
 def network_input(images: Tensor) -> Tensor:
-    """What the small network works on: pixels become about as `floating` images are."""
+    """Return the input of the small network: pixels become about like `floating` images."""
     return images.permute(0, 3, 1, 2) / 64.0 - 2.0 if images.dtype == torch.uint8 else images
 
 
 def floating(n: int, seed: int) -> Tensor:
-    """Images ``[n, 3, 6, 6]`` as a network takes them, each of a tint of its own, the same at every call."""
+    """Return floating-point images ``[n, 3, 6, 6]``, each of another tint, the same at every call."""
     generator = torch.Generator().manual_seed(seed)
     tint = torch.randn(n, 3, 1, 1, generator=generator)
     return 0.3 + tint + torch.randn(n, 3, SIDE, SIDE, generator=generator)
 
 
 def pixels(n: int, seed: int) -> Tensor:
-    """The same as pixels, ``[n, 6, 6, 3]`` of uint8."""
+    """Return the same as pixels, ``[n, 6, 6, 3]`` of uint8."""
     return (64 * floating(n, seed) + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def flat(n: int, seed: int) -> Tensor:
-    """Pixels of one grey each, black at first."""
+    """Return images of one grey each, the first one black."""
     greys = (17 * torch.arange(n) + 40 * seed).remainder(256).to(torch.uint8)
     return greys.view(n, 1, 1, 1).expand(n, SIDE, SIDE, 3).clone()
 
 
 def network_of(learner: AnyLearner) -> SmallNetwork:
-    """The small network with the normalization that the learner names."""
+    """Return the small network with the normalization that the learner names."""
     name = getattr(learner, "adapter", None)
     require(name in STRATEGIES, f"adapter must name the normalization that the learner goes with, not {name!r}")
     return SmallNetwork(STRATEGIES[str(name)]())
 
 
 def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor] = pixels) -> Iterator[LessonResult]:
-    """Lessons of 1, 2, 5 and 128 images in turn, each from the state that the one before left."""
+    """Run lessons of 1, 2, 5 and 128 images in turn, each from the state that the one before left."""
     network = network_of(learner)
     answering = SmallNetwork(learner.answering(network.adapter))
     start = network.start(images(1, 0))
@@ -210,7 +210,7 @@ def check_shapes(learner: AnyLearner) -> None:
 
 
 def check_finite(learner: AnyLearner) -> None:
-    """What is added to the network is float32 and finite, whatever images were seen, and so is the adapter's state."""
+    """The offsets are float32 and finite, whatever the images, and so is the adapter's state."""
     for images in (pixels, floating, flat):
         for result in walk(learner, 3 * len(SIZES), images):
             affine = learner.affine(result.new_state)

@@ -1,4 +1,4 @@
-"""What every strategy must satisfy inside a network: the invariants of `AdaptiveModel`, on a small one.
+"""Checks of strategies inside a network: the invariants of `AdaptiveModel`, on a small one.
 
 These take adapters, and also adapters with learners and correctors, as `adapters.strategy` makes them.
 """
@@ -24,7 +24,7 @@ from adapters.state.memory import Memory, StateKey, join
 OVERFLOWS = 1e6
 """The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""
 OTHER = RobustBN(momentum=0.3125)
-"""A strategy to share a forward with, of hyperparameters that nobody checks."""
+"""A strategy of other requests in the same forward, with hyperparameters that no check uses."""
 BREAKS = 7
 """The small network raises for images of this width, after its first BatchNorm."""
 
@@ -63,7 +63,7 @@ def require(condition: object, message: str) -> None:
 
 
 def equal(a: Iterable[Tensor], b: Iterable[Tensor]) -> bool:
-    """Whether two sequences of tensors are bit-identical; NaN equals NaN."""
+    """Return true if two sequences of tensors are bit-identical; NaN equals NaN."""
     first, second = list(a), list(b)
     pairs = zip(first, second, strict=False)
     is_equal = all(x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all()) for x, y in pairs)
@@ -71,7 +71,7 @@ def equal(a: Iterable[Tensor], b: Iterable[Tensor]) -> bool:
 
 
 def close(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors agree to 1e-5, absolutely up to 1 and relative to the largest value beyond."""
+    """Return true if two tensors agree to 1e-5, absolutely up to 1 and relative to the largest value beyond."""
     if not b.is_floating_point():
         return torch.equal(a, b)
     scale = max(1.0, float(b.abs().max())) if b.numel() else 1.0
@@ -79,17 +79,17 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 
 def images(n: int, seed: int, size: int = 8) -> Tensor:
-    """Shifted images ``[n, 3, size, size]``, the same at every call."""
+    """Return shifted images ``[n, 3, size, size]``, the same at every call."""
     return 0.5 + 1.5 * torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 def history(strategy: Strategy, stream: str = "a", seed: int = 0) -> list[Request]:
-    """Three requests of one stream, of different n, one of them a single image."""
+    """Return three requests of one stream, of different n, one of them a single image."""
     return [Request(images(n, seed + n), stream, strategy) for n in (3, 1, 2)]
 
 
 def run_separately(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[list[Answer], dict[StateKey, Memory]]:
-    """Each request in a forward of its own, in order, from nothing: the reference for everything glued."""
+    """Run each request in its own forward, in order, from new streams: the reference for batched requests."""
     answers: list[Answer] = []
     memories: dict[StateKey, Memory] = {}
     for request in requests:
@@ -101,7 +101,7 @@ def run_separately(model: AdaptiveModel, requests: Sequence[Request]) -> tuple[l
 
 
 def state_tensors(memory: Memory) -> list[Tensor]:
-    """All that a stream remembers."""
+    """Return all tensors of a stream's memory."""
     return [memory.row, *(field for part in memory.parts for field in part)]
 
 
@@ -116,11 +116,11 @@ def check_one_request_one_step(strategy: Strategy) -> None:
     for actual, expected in zip(batched, answers, strict=True):
         require(
             close(actual.logits, expected.logits),
-            "glued with others a request got another answer than in its own forward",
+            "batched with others a request got another answer than in its own forward",
         )
         require(
             (actual.step, actual.updated) == (expected.step, expected.updated),
-            "glued requests counted other steps than separate",
+            "batched requests counted other steps than separate ones",
         )
     batched_memories = model.memories()
     is_equal = batched_memories.keys() == memories.keys() and all(
@@ -128,7 +128,7 @@ def check_one_request_one_step(strategy: Strategy) -> None:
         for key, memory in batched_memories.items()
         for tensor, expected in zip(state_tensors(memory), state_tensors(memories[key]), strict=True)
     )
-    require(is_equal, "glued requests left another state than separate ones")
+    require(is_equal, "batched requests left another state than separate ones")
 
 
 class ByStep(nn.Module):
@@ -147,7 +147,7 @@ class ByStep(nn.Module):
 
 
 def check_engine(adapter: AnyAdapter) -> None:
-    """Requests glued in one forward are answered, and remembered, as calls of ``step`` one by one say."""
+    """Requests batched in one forward are answered and remembered like calls of ``step`` one by one."""
     # Not two or three images: the variance of so few values at BatchNorm1d magnifies every rounding.
     sizes = ((5, "a", True), (5, "b", True), (4, "a", False), (1, "a", True), (1, "b", True), (4, "a", True))
     requests = [Request(images(n, 70 + k), name, adapter, update) for k, (n, name, update) in enumerate(sizes)]
@@ -173,8 +173,8 @@ def check_isolation(strategy: Strategy) -> None:
     requests = history(strategy)
     model = AdaptiveModel(SmallNet(), strategy)
     expected, memories = run_separately(model, requests)
-    others = [Request(5 * images(4, 30 + k), "a" if k % 2 else "b", a) for k, a in enumerate((strategy, OTHER))]
-    interleaved = [request for turn in requests for request in (*others, turn)]
+    foreign = [Request(5 * images(4, 30 + k), "a" if k % 2 else "b", a) for k, a in enumerate((strategy, OTHER))]
+    interleaved = [request for turn in requests for request in (*foreign, turn)]
     answers, new_memories = run_separately(model, interleaved)
     require(equal((a.logits for a in answers[2::3]), (a.logits for a in expected)), "other streams changed an answer")
     key = StateKey("a", strategy)
@@ -260,7 +260,7 @@ CHECKS: dict[str, Callable[[Strategy], None]] = {
 
 
 def _rows(model: AdaptiveModel) -> list[Tensor]:
-    """Copies: what is read of a state may be written over by its next commit."""
+    """Return copies of all states, because the next commit may overwrite the originals."""
     return [field.clone() for memory in model.memories().values() for field in state_tensors(memory)]
 
 

@@ -1,4 +1,4 @@
-"""Which images of a stream are alike, and the assignment of classes on which alike images agree: the inside of LAME."""
+"""The affinity of images by their features, and the assignment of classes on which similar images agree, for LAME."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 MIN_LENGTH = 1e-12
 """Length below which a feature vector has no direction."""
 MIN_DISTANCE = 1e-12
-"""Squared distance of unit vectors below which they are the same up to the rounding of float32."""
+"""Squared distance of unit vectors below which they are equal up to the rounding of float32."""
 TOLERANCE = 1e-8
 """Relative change of the energy at which the iteration ends."""
 CHECK_EVERY = 5
-"""Iterations between two looks at the energy: a look costs as much as an iteration, or waits for an accelerator."""
+"""Iterations between two checks of the energy: a check costs as much as an iteration, or waits for an accelerator."""
 LARGE_ASSIGNMENT = 2**13
-"""Numbers in an assignment from which on a look costs a processor less than iterations in vain."""
+"""Numbers in an assignment above which on a CPU a check costs less than needless iterations."""
 
 
 def directions(features: Tensor) -> Tensor:
-    """Features ``[N, d]`` as unit vectors in double precision; a row of zeros stays one."""
+    """Return features ``[N, d]`` as unit vectors in double precision; a row of zeros stays one."""
     wide = features.double()
     lengths: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     return wide / lengths.clamp_min(MIN_LENGTH)
@@ -51,14 +51,14 @@ def linear(units: Tensor, neighbours: int) -> Tensor:
 
 
 AFFINITIES: dict[str, Callable[[Tensor, int], Tensor]] = {"knn": knn, "rbf": rbf, "linear": linear}
-"""Each takes unit vectors ``[N, d]`` and a number of neighbours, and gives ``W [N, N]``, row n for image n."""
+"""Functions of unit vectors ``[N, d]`` and a number of neighbours that return ``W [N, N]``, row n for image n."""
 
 
 def assign(scores: Tensor, affinity: Tensor, weight: float, iterations: int) -> Tensor:
-    """The assignment ``[N, K]`` that ``Y <- softmax(scores + weight * W Y)`` settles at, from ``softmax(scores)``.
+    """Iterate ``Y <- softmax(scores + weight * W Y)`` from ``softmax(scores)``; return the assignment ``[N, K]``.
 
-    It ends where the energy ``sum(-scores Y - weight (W Y) Y + Y ln Y)`` changed by at most SETTLED of itself, from the
-    third iteration on, or after ``iterations``. ``scores [N, K]`` are log-probabilities, of the dtype of ``W [N, N]``.
+    It ends where the energy ``sum(-scores Y - weight (W Y) Y + Y ln Y)`` changes by at most TOLERANCE of itself, from
+    the third iteration, or after ``iterations``. ``scores [N, K]`` are log-probabilities, of the dtype of ``W [N, N]``.
     """
     share, energies = scores.softmax(-1), [torch.inf]
     interval = 1 if scores.device.type == "cpu" and scores.numel() > LARGE_ASSIGNMENT else CHECK_EVERY

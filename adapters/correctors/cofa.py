@@ -1,4 +1,10 @@
-"""Consecutive-feature averaging: each image looked at together with the one before it in its stream."""
+"""COFA: each image averaged with the one before it in its stream.
+
+>>> state = Cofa().init(features=0, classes=2)
+>>> answers, state = Cofa().correct(state, torch.zeros(2, 0), torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
+>>> answers.argmax(-1)
+tensor([0, 0])
+"""
 
 from __future__ import annotations
 
@@ -33,12 +39,12 @@ class Cofa:
     adapter: ClassVar[str] = "source"
 
     def init(self, features: int, classes: int) -> CofaState:
-        """A stream without images."""
+        """Return the state of a stream without images."""
         del features
         return CofaState(torch.zeros(classes), torch.zeros(1))
 
     def correct(self, state: CofaState, features: Tensor, logits: Tensor) -> tuple[Tensor, CofaState]:
-        """The more confident of both answers for each image, ``[n, classes]``."""
+        """Return the more confident of both answers for each image, ``[n, classes]``."""
         del features
         predecessor = torch.where(state.filled > 0, state.logits.to(logits.dtype), logits[0])
         predecessors = torch.cat([predecessor[None], logits[:-1]])

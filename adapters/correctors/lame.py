@@ -1,4 +1,4 @@
-"""LAME: the images of a request, and those remembered before them, made to agree on the classes of those alike."""
+"""LAME: similar images of a request, and of those before it, made to agree on their classes."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ WHEN = ("correlated", "always")
 
 
 class LameState(NamedTuple):
-    """What LAME knows of a stream; what its hyperparameters make no use of has no entries. All float32."""
+    """The memory of a stream, all float32; fields that the hyperparameters do not use have no entries."""
 
     features: Tensor  # [M, d] unit vectors, the latest image last
     scores: Tensor  # [M, K] the logarithms of the network's own probabilities
-    filled: Tensor  # [1] how many of the M rows, counted from the last, are filled
+    filled: Tensor  # [1] the number of filled rows of the M, counted from the last
     classes: Tensor  # [K] frequencies of the predicted classes
-    repeats: Tensor  # [1] how often the prediction was that of the image before
+    repeats: Tensor  # [1] the share of predictions equal to the one before
     last: Tensor  # [1] the class predicted last, -1 before there is one
     images: Tensor  # [1] images counted, up to FREQUENCIES
 
 
 @dataclass(frozen=True)
 class Lame:
-    """Correct a request's probabilities so that images of like features get like answers; the network stays as it is.
+    """Correct a request's probabilities so that images with similar features get similar answers, without any learning.
 
     With p the network's probabilities, ``u = -ln(p + 1e-10)`` and W the affinity of the images' features on the unit
     sphere, ``Y <- softmax(-u + weight W Y)`` is iterated from ``Y = p`` until the energy
@@ -74,20 +74,20 @@ class Lame:
     last: ClassVar[bool] = True
     adapter: ClassVar[str] = "source"
 
-    affinity: str = param("rbf", "What makes images alike.", choices=tuple(AFFINITIES))
+    affinity: str = param("rbf", "How the affinity of two images is measured.", choices=tuple(AFFINITIES))
     neighbours: int = param(5, "Neighbours of an image; rbf counts the image itself.", low=1)
     weight: float = param(1.0, "Weight of the agreement with neighbours.", low=0.0, high=1000.0)
     iterations: int = param(100, "Iterations at most.", low=1, high=10_000)
     memory: int = param(
         16, "Images of the stream that are remembered, and corrected at a time; 0: all of a request.", low=0, high=4096
     )
-    when: str = param("correlated", "While predictions repeat beyond chance, or always.", choices=WHEN)
+    when: str = param("correlated", "Correct while predictions repeat beyond chance, or always.", choices=WHEN)
 
     def __post_init__(self) -> None:
         check(self)
 
     def init(self, features: int, classes: int) -> LameState:
-        """A stream without images: frequencies are uniform."""
+        """Return the state of a stream without images: frequencies are uniform."""
         memory, gated = self.memory, int(self.when == "correlated")
         return LameState(
             features=torch.zeros(memory, features),
@@ -100,7 +100,7 @@ class Lame:
         )
 
     def correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
-        """Assignments ``[n, classes]`` on which alike images agree; n = 1 without memory: the network's own answer."""
+        """Return assignments ``[n, classes]``; for n = 1 without memory, the network's own answer."""
         pieces, answers = self.memory or len(logits), []
         for piece in zip(torch.split(features, pieces), torch.split(logits, pieces), strict=True):
             answer, state = self._correct(state, *piece)
@@ -128,7 +128,7 @@ class Lame:
         return assign(scores, affinity, self.weight, self.iterations)[-images:]
 
     def _remember(self, state: LameState, units: Tensor, scores: Tensor) -> LameState:
-        """The state with the request's rows behind the others, of which as many leave at the front."""
+        """Return the state with the request's rows appended, as many of the oldest dropped."""
         if not self.memory:
             return LameState(*(part.clone() for part in state))
         images = len(units)
@@ -141,7 +141,7 @@ class Lame:
 
 
 def count(state: LameState, predicted: Tensor) -> LameState:
-    """The state after the predictions ``[n]`` of a request, counted image by image."""
+    """Return the state after the predictions ``[n]`` of a request, counted image by image."""
     predicted = predicted.to(state.last.dtype)
     steps = state.images + torch.arange(len(predicted), device=predicted.device)  # images before each
     previous = torch.cat([state.last, predicted[:-1]])
@@ -157,7 +157,7 @@ def count(state: LameState, predicted: Tensor) -> LameState:
 
 
 def correlated(state: LameState) -> bool:
-    """Whether predictions repeat more often than those of independent images would: the rule of `Lame`."""
+    """Return true if predictions repeat more often than those of independent images: the rule of `Lame`."""
     pairs = state.images - 1
     q = state.classes
     chance = q.square().sum()
@@ -168,6 +168,6 @@ def correlated(state: LameState) -> bool:
 
 
 def _moving_average(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """For steps ``x <- (1 - w) x + w new`` in a row: what is left of x ``[1]``, and the weight of each new one."""
+    """For successive steps ``x <- (1 - w) x + w new``, return the weight of the first x ``[1]`` and of each new one."""
     remainder = (1.0 - weights).flip(0).cumprod(0).flip(0)
     return remainder[:1], torch.cat([remainder[1:], remainder.new_ones(1)]) - remainder

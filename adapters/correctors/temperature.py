@@ -1,4 +1,9 @@
-"""Temperature scaling: the network's confidence made to match how often it is right."""
+"""Temperature scaling: confidences made to match the accuracy.
+
+>>> import torch
+>>> Temperature(2.0).correct(Nothing(), torch.zeros(1, 0), torch.tensor([[0.0, 2.0]]))[0]
+tensor([[0.2689, 0.7311]])
+"""
 
 from __future__ import annotations
 
@@ -16,26 +21,26 @@ class Temperature:
     """Divide the logits by a temperature: ``softmax(logits / temperature)``. Above 1 it makes answers less confident.
 
     The largest class stays the largest. The temperature is fitted offline on labelled data of the training domain, as
-    ``renorm calibrate-temperature`` does, for one network and one strategy: it says nothing of how well confidences
-    fit under a shift, or after an adaptation that it was not fitted with. Remembers nothing.
+    ``renorm calibrate-temperature`` does, for one network and one strategy: it does not calibrate confidences under a
+    shift, or after an adaptation that it was not fitted with. Remembers nothing.
 
     Paper: Guo et al. 2017, "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
     """
 
     adapter: ClassVar[str] = "source"
 
-    temperature: float = param(1.0, "What logits are divided by; above 1 lowers the confidence.", above=0.0)
+    temperature: float = param(1.0, "The divisor of the logits; above 1 lowers the confidence.", above=0.0)
 
     def __post_init__(self) -> None:
         check(self)
 
     def init(self, features: int, classes: int) -> Nothing:
-        """Nothing to remember."""
+        """Return an empty state."""
         del features, classes
         return Nothing()
 
     def correct(self, state: Nothing, features: Tensor, logits: Tensor) -> tuple[Tensor, Nothing]:
-        """The softmax of the divided logits, ``[n, classes]``."""
+        """Return the softmax of the divided logits, ``[n, classes]``."""
         del features
         # Measured from the largest in double precision, so that no temperature however small divides 0 by 0.
         wide = logits.double()

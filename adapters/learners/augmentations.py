@@ -1,4 +1,4 @@
-"""Random changes to images that leave their class as it is: colours, place, sharpness, mirror, noise."""
+"""Random augmentations of images: colours, rotation, shift and scale, blur, flip, noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Strengths(NamedTuple):
-    """How far each change goes at most, 0 being none; by default those of RoTTA's authors."""
+    """The strength of each augmentation, 0 for none; by default those of RoTTA's authors."""
 
     brightness: float = 0.4  # factors from 1 - strength to 1 + strength
     contrast: float = 0.3
@@ -30,13 +30,13 @@ class Strengths(NamedTuple):
 
 DEFAULT = Strengths()
 LUMA = (0.299, 0.587, 0.114)
-"""How much red, green and blue count for brightness (ITU-R BT.601)."""
+"""The weights of red, green and blue in the luma (ITU-R BT.601)."""
 DEVIATIONS = 4.0
 """The range of pixels in standard deviations of usual images: what noise is measured by where the range is unknown."""
 
 
 class Draws:
-    """Random numbers for n images, the same for the same seed and number whatever ran before."""
+    """Random numbers for n images that depend on the seed and the number only."""
 
     def __init__(self, images: Tensor, seed: int, number: int) -> None:
         # In 32 bits, because generators read no more of their seed.
@@ -47,17 +47,17 @@ class Draws:
         self._many = torch.Generator(images.device).manual_seed(start + 1)
 
     def uniform(self, centre: float, strength: float) -> Tensor:
-        """One number per image from ``centre - strength`` to ``centre + strength``: ``[n, 1, 1, 1]``."""
+        """Draw one number per image from ``centre - strength`` to ``centre + strength``: ``[n, 1, 1, 1]``."""
         sample = 2 * torch.rand(len(self._images), 1, 1, 1, generator=self._few) - 1
         return (centre + strength * sample).to(self._images.device)
 
     def noise(self, like: Tensor) -> Tensor:
-        """Standard normal numbers, one for each of ``like``."""
+        """Draw standard normal numbers in the shape of ``like``."""
         return torch.randn(like.shape, generator=self._many, device=like.device)
 
 
 def augment(images: Tensor, seed: int, number: int, strengths: Strengths = DEFAULT) -> Tensor:
-    """Every image changed by random numbers of its own, which follow from ``seed`` and ``number``.
+    """Return the images, each augmented at random; the draws depend on ``seed`` and ``number`` only.
 
     Images are as requests hold them, and come back in the same shape and type. Pixels, uint8 ``[n, H, W, 3]``, change
     in all ways, within 0 to 255; they come back as whole numbers because the network's own preprocessing begins there.
@@ -86,7 +86,7 @@ def _augment_pixels(images: Tensor, draws: Draws, strengths: Strengths) -> Tenso
 
 
 def _jitter_colours(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
-    """Brightness, contrast, saturation, hue and gamma of images ``[n, 3, H, W]`` from 0 to 1."""
+    """Change brightness, contrast, saturation, hue and gamma of images ``[n, 3, H, W]`` from 0 to 1."""
     x = (x * draws.uniform(1, strengths.brightness)).clamp_(0, 1)
     contrast = draws.uniform(1, strengths.contrast)
     grey = x.mean((2, 3)) @ x.new_tensor(LUMA)
@@ -100,13 +100,13 @@ def _jitter_colours(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
 
 
 def _saturation_matrix(saturation: Tensor) -> Tensor:
-    """Channels between grey (0) and as they are (1): ``[n, 3, 3]``."""
+    """Return matrices ``[n, 3, 3]`` that mix channels from grey (0) to unchanged (1)."""
     share = saturation.view(-1, 1, 1)
     return share * torch.eye(3).to(share) + (1 - share) * share.new_tensor(LUMA)
 
 
 def _hue_matrix(angle: Tensor) -> Tensor:
-    """Colours turned around the axis of greys by Rodrigues' formula: hue changes, the mean of the channels stays."""
+    """Return matrices ``[n, 3, 3]`` that rotate hues around the grey axis (Rodrigues); the channels' mean stays."""
     cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
     identity = torch.eye(3).to(angle)
     across = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)
@@ -114,7 +114,7 @@ def _hue_matrix(angle: Tensor) -> Tensor:
 
 
 def _transform(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
-    """Images ``[n, C, H, W]`` turned, shifted and scaled; beyond the border the border goes on."""
+    """Rotate, shift and scale images ``[n, C, H, W]``; the border is replicated."""
     height, width = x.shape[2:]
     angle = math.radians(1) * draws.uniform(0, strengths.degrees)
     # A shift is a share of the side, which is 2 long in the coordinates of the grid.
@@ -128,7 +128,7 @@ def _transform(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
 
 
 def _blur(x: Tensor, draws: Draws, strength: float) -> Tensor:
-    """Gaussian blur with five taps each way."""
+    """Blur images with a Gaussian kernel of five by five."""
     # Below this nothing of a neighbour is left in float32, and zero would divide by zero.
     deviation = draws.uniform(strength / 2, strength / 2).clamp_min(1e-3)
     taps = [torch.exp(-0.5 * (k / deviation).square()) for k in range(3)]
@@ -143,5 +143,5 @@ def _blur(x: Tensor, draws: Draws, strength: float) -> Tensor:
 
 
 def _flip(x: Tensor, draws: Draws, probability: float) -> Tensor:
-    """Some images mirrored left to right."""
+    """Flip some images left to right."""
     return torch.where(draws.uniform(0.5, 0.5) < probability, x.flip(3), x)

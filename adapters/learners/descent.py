@@ -1,4 +1,4 @@
-"""What learners share that take gradient steps on the answers to a request."""
+"""The base of learners that take gradient steps on the answers to a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adapters.params import check, param
 
 
 class DescentState(NamedTuple):
-    """How far a stream's affine parameters have moved, and what the optimizer remembers."""
+    """The offsets of a stream's affine parameters, and the state of the optimizer."""
 
     affine: Tensor  # [parameters] float32, added to the trained weights and biases
     first: Tensor  # [parameters] float32, the optimizer's, see `adapters.learners.optimizers.Trace`
@@ -44,28 +44,28 @@ class Descent:
         check(self)
 
     def loss(self, logits: Tensor) -> Tensor:
-        """What a step makes smaller: a scalar from logits ``[n, classes]``."""
+        """Return the loss that a step reduces: a scalar from logits ``[n, classes]``."""
         raise NotImplementedError
 
     def init(self, start: Start) -> DescentState:
-        """The trained parameters."""
+        """Return offsets of zero: the trained parameters."""
         zeros = start.row.new_zeros(start.affine, dtype=torch.float32)
         return DescentState(zeros, *zero_trace(zeros))
 
     def affine(self, state: DescentState) -> Tensor:
-        """What was learned so far."""
+        """Return the learned offsets."""
         return state.affine
 
     def answering(self, adapter: Any) -> Any:
-        """The adapter as it is."""
+        """Return the adapter itself."""
         return adapter
 
     def lesson_images(self, images: int) -> int:
-        """All of the request's, or none where they are too few."""
+        """Return the number of images of the request, or 0 if they are fewer than ``least_images``."""
         return images if images >= self.least_images else 0
 
     def learn(self, state: DescentState, lesson: Lesson, network: Network) -> tuple[DescentState, Tensor]:
-        """The parameters after the steps, and the adapter's state as its own step left it."""
+        """Return the parameters after the steps, and the adapter's state after its own step."""
         if len(lesson.images) < self.least_images:
             return state, lesson.after
         # What is made under inference_mode could not be learned from later.
@@ -76,7 +76,7 @@ class Descent:
             ), outside_inference_mode(lesson.after)
 
     def take_step(self, state: DescentState, slope: Tensor) -> DescentState | None:
-        """The state after one step down the ``slope`` ``[parameters]``, or None where the step is not finite."""
+        """Return the state after one step down the ``slope`` ``[parameters]``, or None if the step is not finite."""
         affine, trace = OPTIMIZERS[self.optimizer](state.affine, slope, Trace(*state[1:]), self.lr)
         # A square that overflows would stay in the average for ever, so what is remembered must be finite too.
         return DescentState(affine, *trace) if all_finite(slope, affine, trace.first, trace.second) else None

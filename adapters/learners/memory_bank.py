@@ -1,4 +1,4 @@
-"""The memory of RoTTA: a few recent images that are sure and balanced over the classes."""
+"""The memory bank of RoTTA: recent, confident images, balanced over the classes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 class Bank(NamedTuple):
-    """What a stream remembers of its images: always ``capacity`` slots, filled or not, so that its size is constant."""
+    """The images that a stream remembers: always ``capacity`` slots, filled or not, so that its size is constant."""
 
     images: Tensor  # [capacity, ...] as requests hold them
     labels: Tensor  # [capacity] int64 on the CPU like all below: the class that the answer to it named
     uncertainties: Tensor  # [capacity] float64, the entropy of that answer in nats
-    ages: Tensor  # [capacity] int64, how many images were offered since, itself included
+    ages: Tensor  # [capacity] int64, the number of images offered since, itself included
     filled: Tensor  # [capacity] bool
 
 
 def empty(capacity: int, image: Tensor) -> Bank:
-    """A bank for images like ``image`` ``[1, ...]``."""
+    """Return an empty bank for images like ``image`` ``[1, ...]``."""
     integers = torch.zeros(capacity, dtype=torch.int64)
     return Bank(
         image.new_zeros(capacity, *image.shape[1:]),
@@ -33,7 +33,7 @@ def empty(capacity: int, image: Tensor) -> Bank:
 
 
 class EvictionRule(NamedTuple):
-    """Which images stay.
+    """The score by which images are evicted.
 
     A bank of N slots for K classes has a quota of N/K images for each class, which need not be whole. An item of age A
     whose answer had entropy U is the more expendable the larger ``H(A, U) = t / (1 + exp(-A/N)) + u U / ln K``.
@@ -44,25 +44,25 @@ class EvictionRule(NamedTuple):
     lambda_u: float  # u, how much uncertainty counts
 
     def age_score(self, age: int, capacity: int) -> float:
-        """The first term of H."""
+        """Return the first term of H."""
         return self.lambda_t / (1 + math.exp(-age / capacity))
 
     def uncertainty_score(self, uncertainty: float) -> float:
-        """The second term of H; with a single class nothing is uncertain."""
+        """Return the second term of H; with a single class nothing is uncertain."""
         return self.lambda_u * uncertainty / math.log(self.classes) if self.classes > 1 else 0.0
 
 
 class Item(NamedTuple):
-    """What decides whether an image stays."""
+    """The label, uncertainty and age of an image in the bank."""
 
     label: int
     uncertainty: float
-    uncertainty_score: float  # what it adds to H
-    birth: int  # how many images were offered before it, so that nothing is written as it ages
+    uncertainty_score: float  # the second term of H
+    birth: int  # the number of images offered before it, so that ageing writes nothing
 
 
 class MemoryBankUpdate:
-    """A bank at work on one request: offer its images in order, then take the bank as it is after them.
+    """The update of a bank by one request: offer its images in order, then take the new bank.
 
     The bank given is never written to. Its images are copied once, and only if one of the request's was taken in.
     """
@@ -80,7 +80,7 @@ class MemoryBankUpdate:
         self._new_images: Tensor | None = None
 
     def offer(self, index: int, label: int, uncertainty: float) -> None:
-        """Take in the request's image of that index, in place of another if need be, or refuse it; then all age.
+        """Add the request's image of that index, in place of another if need be, or refuse it; then all age.
 
         Below its class's quota it takes a free slot, or else competes with the items of the most frequent classes;
         otherwise with those of its own class. It replaces the most expendable of these if that is more expendable than
@@ -100,7 +100,7 @@ class MemoryBankUpdate:
         self._clock += 1
 
     def bank(self) -> Bank:
-        """The bank as it is now; what was taken before may be written to when more is offered."""
+        """Return the current bank; a bank returned before may be written to by later offers."""
         if self._unwritten:
             if self._new_images is None:
                 self._new_images = self._bank.images.clone()

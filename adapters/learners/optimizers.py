@@ -1,4 +1,4 @@
-"""One step of gradient descent on a flat tensor, as pure functions: no optimizer object keeps anything."""
+"""Steps of gradient descent on a flat tensor, as pure functions."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import torch
 from torch import Tensor
 
 FIRST, SECOND, TINY = 0.9, 0.999, 1e-8
-"""Decay of Adam's two averages, and what keeps its quotient from dividing by zero: the authors' choice everywhere."""
+"""The decay of Adam's two averages and its epsilon: the authors' choice everywhere."""
 MOMENTUM = 0.9
-"""Of plain descent."""
+"""The momentum of `sgd`."""
 
 
 class Trace(NamedTuple):
-    """What an optimizer remembers of earlier gradients."""
+    """The state of an optimizer."""
 
     first: Tensor  # [parameters], their moving average; of `sgd` their decaying sum
     second: Tensor  # [parameters], that of their squares; `sgd` leaves it as it is
-    steps: Tensor  # [] int64 on the CPU, how many steps were taken
+    steps: Tensor  # [] int64 on the CPU, the number of steps taken
 
 
 def zero_trace(values: Tensor) -> Trace:
-    """The trace before the first step."""
+    """Return the trace before the first step."""
     return Trace(torch.zeros_like(values), torch.zeros_like(values), torch.zeros((), dtype=torch.int64))
 
 
 def adam(values: Tensor, slope: Tensor, trace: Trace, lr: float) -> tuple[Tensor, Trace]:
-    """The values after one step of Adam without weight decay, and the new trace.
+    """Return the values after one step of Adam without weight decay, and the new trace.
 
     ``m <- .9 m + .1 g``, ``v <- .999 v + .001 g^2``, ``values - lr m/(1 - .9^t) / (sqrt(v/(1 - .999^t)) + 1e-8)``.
 
@@ -44,21 +44,21 @@ def adam(values: Tensor, slope: Tensor, trace: Trace, lr: float) -> tuple[Tensor
 
 
 def sgd(values: Tensor, slope: Tensor, trace: Trace, lr: float) -> tuple[Tensor, Trace]:
-    """The values after one step of descent with momentum: ``b <- .9 b + g``, ``values - lr b``."""
+    """Return the values after one step of descent with momentum: ``b <- .9 b + g``, ``values - lr b``."""
     first = MOMENTUM * trace.first + slope
     return values - lr * first, Trace(first, trace.second, trace.steps + 1)
 
 
 OPTIMIZERS: dict[str, Callable[[Tensor, Tensor, Trace, float], tuple[Tensor, Trace]]] = {"adam": adam, "sgd": sgd}
-"""Each by the name that a user gives it."""
+"""The optimizers by name."""
 
 
 def gradient(function: Callable[[Tensor], tuple[Tensor, Any]], values: Tensor) -> tuple[Tensor, Any]:
-    """The slope of a loss at ``at``, and what else came out of it.
+    """Return the gradient of a loss at ``values``, and the second output of ``function``.
 
-    ``of`` maps values to the loss, a scalar, and anything beside it. Works under ``no_grad``, and under
-    ``inference_mode`` where ``of`` uses no tensors made there, see `outside_inference_mode`. Zero where the loss does
-    not depend on ``at``.
+    ``function`` maps values to the loss, a scalar, and any second output. Works under ``no_grad``, and under
+    ``inference_mode`` if ``function`` uses no tensors made there, see `outside_inference_mode`. Zero where the loss
+    does not depend on ``values``.
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaf = values.detach().clone().requires_grad_()
@@ -70,6 +70,6 @@ def gradient(function: Callable[[Tensor], tuple[Tensor, Any]], values: Tensor) -
 
 
 def outside_inference_mode(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy of one made under ``inference_mode``, which autograd could not keep for its way back."""
+    """Return the tensor, or a copy of one made under ``inference_mode``, which autograd cannot save for backward."""
     with torch.inference_mode(False):
         return tensor.clone() if tensor.is_inference() else tensor

@@ -19,24 +19,24 @@ from adapters.params import check, param
 
 
 class RottaState(NamedTuple):
-    """Student and teacher, and the images that they learn from. The teacher's statistics are the adapter's state."""
+    """The student, the teacher and the memory bank. The teacher's statistics are the adapter's state."""
 
     student: Tensor  # [parameters] float32, its affine parameters less the trained ones
     teacher: Tensor  # [parameters] float32
     first: Tensor  # [parameters] float32, the optimizer's, see `adapters.learners.optimizers.Trace`
     second: Tensor  # [parameters] float32
-    updates: Tensor  # [] int64 on the CPU, how often student and teacher moved
+    updates: Tensor  # [] int64 on the CPU, the number of updates
     row: Tensor  # the student's statistics, in the form of the adapter's state
     images: Tensor  # the bank, see `adapters.learners.memory_bank.Bank`
     labels: Tensor
     uncertainties: Tensor
     ages: Tensor
     filled: Tensor
-    images_seen: Tensor  # [] int64 on the CPU, how many images the stream has had
+    images_seen: Tensor  # [] int64 on the CPU, the number of images of the stream
 
     @property
     def bank(self) -> Bank:
-        """The images with what is known about them."""
+        """The memory bank."""
         return Bank(self.images, self.labels, self.uncertainties, self.ages, self.filled)
 
 
@@ -75,29 +75,27 @@ class RoTTA:
         check(self)
 
     def init(self, start: Start) -> RottaState:
-        """Student and teacher as trained, and an empty bank."""
+        """Return student and teacher as trained, and an empty bank."""
         zeros = start.row.new_zeros(start.affine, dtype=torch.float32)
-        bank = empty(self.capacity, start.image)
-        return RottaState(
-            zeros, zeros.clone(), *zero_trace(zeros), start.row.clone(), *bank, torch.zeros((), dtype=torch.int64)
-        )
+        bank, count = empty(self.capacity, start.image), torch.zeros((), dtype=torch.int64)
+        return RottaState(zeros, zeros.clone(), *zero_trace(zeros), start.row.clone(), *bank, count)
 
     def affine(self, state: RottaState) -> Tensor:
-        """The teacher's."""
+        """Return the teacher's offsets."""
         return state.teacher
 
     def answering(self, adapter: Any) -> Any:
-        """The adapter held still where it is linear and remembers, see `adapters.normalization.frozen`."""
+        """Return the adapter, frozen if it is linear and remembers, see `adapters.normalization.frozen`."""
         return frozen(adapter)
 
     def lesson_images(self, images: int) -> int:
-        """Those of the bank, however many a request has."""
+        """Return the capacity of the bank, whatever the size of the request."""
         del images
         return self.capacity
 
     def learn(self, state: RottaState, lesson: Lesson, network: Network) -> tuple[RottaState, Tensor]:
-        """The images offered to the bank, with an update wherever one is due; the row is the teacher's statistics."""
-        # What is made under inference_mode could not be learned from later.
+        """Offer the images to the bank, and update wherever one is due; the row is the teacher's statistics."""
+        # Autograd could not use what is made under inference_mode.
         with torch.inference_mode(False), torch.no_grad():
             return self._learn(
                 RottaState(*map(outside_inference_mode, state)), Lesson(*map(outside_inference_mode, lesson)), network
@@ -115,12 +113,11 @@ class RoTTA:
             images_seen += 1
             if images_seen % self.update_every == 0:
                 state, row = self._update(state, row, update.bank(), network)
-        return state._replace(
-            **update.bank()._asdict(), images_seen=torch.full_like(state.images_seen, images_seen)
-        ), row
+        count = torch.full_like(state.images_seen, images_seen)
+        return state._replace(**update.bank()._asdict(), images_seen=count), row
 
     def _update(self, state: RottaState, row: Tensor, bank: Bank, network: Network) -> tuple[RottaState, Tensor]:
-        """Student and teacher after one look at the bank, and the teacher's statistics."""
+        """Return student and teacher after one forward of the bank each, and the teacher's statistics."""
         if not bank.filled.any():
             return state, row
         filled = bank.images if bank.filled.all() else bank.images[bank.filled.to(bank.images.device)]
@@ -139,19 +136,12 @@ class RoTTA:
         teacher = state.teacher.lerp(student, self.teacher_rate)
         if not all_finite(slope, student, trace.first, trace.second, teacher, student_row, new_row):
             return state, row
-        new_state = state._replace(
-            student=student,
-            teacher=teacher,
-            first=trace.first,
-            second=trace.second,
-            updates=trace.steps,
-            row=student_row,
-        )
-        return new_state, new_row
+        state = state._replace(student=student, teacher=teacher, row=student_row)
+        return state._replace(first=trace.first, second=trace.second, updates=trace.steps), new_row
 
 
 def _labels_and_entropies(logits: Tensor) -> tuple[list[int], list[float]]:
-    """The class that each answer names, and its entropy in nats."""
+    """Return the predicted class of each answer, and its entropy in nats."""
     shares = logits.softmax(1)
     labels: list[int] = shares.argmax(1).tolist()
     entropies: list[float] = (-shares * (shares + 1e-6).log()).sum(1).tolist()

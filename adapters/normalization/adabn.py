@@ -1,4 +1,8 @@
-"""AdaBN: the stream's own statistics in place of the trained ones, gathered as its images pass."""
+"""AdaBN: the stream's own statistics in place of the trained ones, updated with every request.
+
+>>> AdaBN(momentum=0.1, reference_images=None).weights(images=4)
+Weights(own=0.1, remembered=0.9, trained=0.0, momentum=0.1, unbiased=False)
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from adapters.params import check, param
 
 
 class CumulativeState(NamedTuple):
-    """Of the cumulative form: all images so far, and how many values per channel stand behind them."""
+    """The state of the cumulative form: the statistics of all images so far and their number of values per channel."""
 
     mean: Tensor  # [C]
     var: Tensor  # [C]
@@ -30,8 +34,8 @@ class AdaBN(Linear):
     Cumulative: the exact statistics of all images seen since the reset, as the paper defines them, merged by
     ``d = batch_mean - mean``, ``mean <- mean + w d``, ``var <- (1 - w) var + w batch_var + w (1 - w) d^2`` with w the
     share of the new values; it never forgets, and how a stream is cut into requests does not matter.
-    ``own`` says what normalizes a request: the statistics after its own update, or those before it (causal: then an
-    answer does not depend on the other images of its request). Variances are biased unless ``unbiased``.
+    With ``own`` a request is normalized with the statistics after its own update, otherwise with those before it
+    (causal: an answer does not depend on the other images of its request). Variances are biased unless ``unbiased``.
 
     Paper: Li et al. 2016, "Revisiting Batch Normalization for Practical Domain Adaptation", Algorithm 1.
     """
@@ -49,23 +53,23 @@ class AdaBN(Linear):
 
     @property
     def linear(self) -> bool:
-        """Only the running form: how much a request adds to a cumulative average depends on what came before."""
+        """True for the running form; the weight of a request in a cumulative average depends on the state."""
         is_unchanged = type(self).step is AdaBN.step and type(self).init is AdaBN.init
         return is_unchanged and type(self).weights_at is Linear.weights_at and not self.cumulative
 
     def weights(self, images: int) -> Weights:
-        """The running form: the statistics after the request, or before it, and how far they move."""
+        """Return the weights of the running form: the statistics after the request, or before it."""
         momentum = rate(self.momentum, images, self.reference_images)
         own_weight = momentum if self.own else 0.0
         return Weights(own_weight, remembered=1.0 - own_weight, trained=0.0, momentum=momentum, unbiased=self.unbiased)
 
     def init(self, site: Site) -> Any:
-        """The trained statistics, with nothing seen."""
+        """Return the trained statistics, with a count of zero for the cumulative form."""
         state: Statistics = super().init(site)
         return CumulativeState(*state, torch.zeros_like(site.mean[:1])) if self.cumulative else state
 
     def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
-        """The stream's statistics, before or after this request; single values are answered, not learned from."""
+        """Return the stream's statistics before or after this request; single values leave the state as it is."""
         if not self.cumulative:
             return super().step(site, state, moments)
         old = Statistics(state.mean, state.var)

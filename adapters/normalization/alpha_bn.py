@@ -1,4 +1,8 @@
-"""Alpha-BN: trained and request statistics mixed by a fixed weight, or by the request's size."""
+"""Alpha-BN: trained and request statistics mixed by a fixed weight, or by the request's size.
+
+>>> AlphaBN(prior=16).weights(images=48)
+Weights(own=0.75, remembered=0.0, trained=0.25, momentum=0.0, unbiased=False)
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ class AlphaBN(Linear):
             raise ParameterError("give source_weight or prior, not both: each alone fixes the weight of the source")
 
     def weights(self, images: int) -> Weights:
-        """The mixture of request and trained statistics."""
+        """Return the weights of request and trained statistics."""
         trained = self._source_weight(images)
         return Weights(own=1.0 - trained, remembered=0.0, trained=trained, momentum=0.0, unbiased=self.unbiased)
 

@@ -1,4 +1,4 @@
-"""Frozen: what was remembered, without remembering more."""
+"""Frozen statistics: normalize with a state and leave it unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adapters.normalization.linear import Linear, Weights, as_linear
 
 @dataclass(frozen=True)
 class Frozen(Linear):
-    """Normalize with what a linear adapter remembers and leave it as it is.
+    """Normalize with the statistics that a linear adapter remembers, without updating them.
 
     For learners that move the statistics themselves: RoTTA's teacher answers in evaluation mode. States are those of
     the adapter ``of``, which must be linear and remember.
@@ -21,20 +21,20 @@ class Frozen(Linear):
 
     @property
     def linear(self) -> bool:
-        """As linear as the adapter whose states it reads."""
+        """True if the adapter whose states it reads is linear."""
         return as_linear(self.of) is not None
 
     def weights(self, images: int) -> Weights:
-        """All weight on what is remembered."""
+        """Return all weight on the remembered statistics."""
         del images
         return Weights(own=0.0, remembered=1.0, trained=0.0, momentum=0.0)
 
     def init(self, site: Site) -> Any:
-        """What a new stream of the adapter remembers."""
+        """Return the adapter's state of a new stream."""
         return self.of.init(site)
 
 
 def frozen(adapter: Any) -> Any:
-    """The adapter held still where that is possible, otherwise as it is."""
+    """Return the adapter with its state frozen if it is linear and remembers, otherwise the adapter itself."""
     linear = as_linear(adapter)
     return Frozen(linear) if linear is not None and linear.remembers else adapter

@@ -1,4 +1,4 @@
-"""IABN: the stream's statistics, corrected for each image by what in it cannot be chance."""
+"""IABN: the stream's statistics, corrected for each image where it differs by more than chance."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class IABN:
     ``mean = M + S(m - M; k sqrt((V + eps) / L))`` and ``var = max(0, V + S(v - V; k (V + eps) sqrt(2 / (L - 1))))``,
     where ``S(d; t) = sign(d) max(0, |d| - t)``: an image that k standard errors explain is normalized as the stream is.
     Then ``M <- M + w (batch - M)`` and so for V (unbiased too), starting from the trained ones, with
-    ``w = 1 - (1 - momentum) ** (n / reference_images)``. An image is used before it is learned from, and other images
-    of its request do not touch its answer. One value per image shows no variance: such sites use the stream's own.
+    ``w = 1 - (1 - momentum) ** (n / reference_images)``. An image is answered before the update, and other images of
+    its request do not change its answer. One value per image has no variance: such sites use the stream's statistics.
 
     The paper trains the network with this layer. Put into one that was trained without, as here, it is a weaker
     method: neighbouring positions are far from independent, so more images exceed k standard errors than should, and
@@ -44,11 +44,11 @@ class IABN:
         check(self)
 
     def init(self, site: Site) -> Statistics:
-        """The trained statistics."""
+        """Return the trained statistics."""
         return Statistics(site.mean.clone(), site.var.clone())
 
     def step(self, site: Site, state: Statistics, moments: Moments) -> tuple[Statistics, Statistics]:
-        """Each image's own statistics, and the stream's after the request."""
+        """Return the corrected statistics of each image, and the stream's after the request."""
         statistics = state if moments.pixels < 2 else self._corrected(state, moments, site.eps)
         if moments.values < 2:
             return statistics, state
@@ -56,7 +56,7 @@ class IABN:
         return statistics, state.toward(moments.pooled(unbiased=True), momentum)
 
     def _corrected(self, state: Statistics, moments: Moments, eps: float) -> Statistics:
-        """The statistics of each image, ``[..., n, C]``."""
+        """Return the corrected statistics of each image, ``[..., n, C]``."""
         mean, var, degrees = state.mean.unsqueeze(-2), state.var.unsqueeze(-2), moments.pixels - 1
         mean_error = ((var + eps) / moments.pixels).sqrt()
         var_error = (var + eps) * math.sqrt(2 / degrees)
@@ -68,5 +68,5 @@ class IABN:
 
 
 def _soft_threshold(difference: Tensor, threshold: Tensor) -> Tensor:
-    """What is left of each difference when it moves toward zero by the threshold."""
+    """Return each difference moved toward zero by the threshold."""
     return difference - difference.clamp(-threshold, threshold)

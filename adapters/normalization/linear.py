@@ -1,4 +1,4 @@
-"""Linear strategies: what they use and remember is a weighted sum of what was seen, remembered and trained."""
+"""Linear adapters: weighted sums of the request's, the remembered and the trained statistics."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from adapters.base import Moments, Nothing, Site, Statistics
 
 
 class Weights(NamedTuple):
-    """One request's step in four numbers.
+    """The step of one request as four weights.
 
-    Used are ``own * request + remembered * state + trained * source``; then the state moves by ``pace`` toward the
-    request. ``unbiased`` takes the request's variance as ``var * values / (values - 1)``.
+    The request is normalized with ``own * request + remembered * state + trained * source``; then the state moves by
+    ``momentum`` toward the request. ``unbiased`` takes the request's variance as ``var * values / (values - 1)``.
     """
 
     own: float
@@ -27,35 +27,34 @@ class Linear:
     Because weighted sums of weighted sums are weighted sums, a forward computes the steps of all its requests of all
     linear strategies as one small matrix product per site, in whatever order their streams demand, see
     `adapters.engine.linear_steps`. `step` is the same for one request. The state is a mean and a variance, starting
-    from the trained ones; with ``remembers`` false there is none. Where a request shows a single value per channel
-    there is no variance to see: it is answered with what is remembered, or else with the trained statistics, and not
-    learned from.
+    from the trained ones; with ``remembers`` false there is none. A request with a single value per
+    channel has no variance: it is answered with the remembered or else the trained statistics, and does not update.
     """
 
     remembers: ClassVar[bool] = True
 
     @property
     def linear(self) -> bool:
-        """Whether the step follows from the weights; a subclass with a step of its own is not taken at its weights."""
+        """True if the step follows from the weights: false for a subclass that overrides ``step``."""
         cls = type(self)
         return (cls.step, cls.init, cls.weights_at) == (Linear.step, Linear.init, Linear.weights_at)
 
     def weights(self, images: int) -> Weights:
-        """The weights of a request of that many images."""
+        """Return the weights of a request of ``images`` images."""
         raise NotImplementedError
 
     def weights_at(self, images: int, pixels: int) -> Weights:
-        """The weights at a site where each image has that many positions."""
+        """Return the weights at a site where each image has ``pixels`` positions."""
         if images * pixels < 2:
             return Weights(0.0, 1.0, 0.0, 0.0) if self.remembers else Weights(0.0, 0.0, 1.0, 0.0)
         return self.weights(images)
 
     def init(self, site: Site) -> Any:
-        """The trained statistics, or nothing."""
+        """Return the trained statistics, or nothing."""
         return Statistics(site.mean.clone(), site.var.clone()) if self.remembers else Nothing()
 
     def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
-        """The weighted sums for one request."""
+        """Return the weighted sums for one request."""
         weights = self.weights_at(moments.images, moments.pixels)
         reads_request, moves = bool(weights.own), bool(weights.momentum) and self.remembers
         request = moments.pooled(unbiased=weights.unbiased) if reads_request or moves else site.trained
@@ -66,12 +65,12 @@ class Linear:
 
 
 def as_linear(adapter: object) -> Linear | None:
-    """The adapter, if its steps follow from its weights."""
+    """Return the adapter if its steps follow from its weights, otherwise None."""
     return adapter if isinstance(adapter, Linear) and adapter.linear else None
 
 
 def _weighted_sum(parts: list[tuple[float, Statistics]]) -> Statistics:
-    """Parts that weigh nothing are left out, so that what is not finite in them does no harm."""
+    """Return the weighted sum; parts of weight 0 are left out, so that non-finite values in them do no harm."""
     terms = [(weight, part) for weight, part in parts if weight]
     if len(terms) == 1 and terms[0][0] == 1.0:
         return terms[0][1]

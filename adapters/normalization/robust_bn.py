@@ -1,4 +1,8 @@
-"""Robust BN: RoTTA's normalization, without its memory and its teacher."""
+"""Robust BN: RoTTA's normalization, without its memory and its teacher.
+
+>>> RobustBN(momentum=0.25).weights(images=4)
+Weights(own=0.25, remembered=0.75, trained=0.0, momentum=0.25, unbiased=False)
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,6 @@ class RobustBN(Linear):
         check(self)
 
     def weights(self, images: int) -> Weights:
-        """The moving average after the request, used and remembered."""
+        """Return the weights of the moving average after the request."""
         del images
         return Weights(own=self.momentum, remembered=1.0 - self.momentum, trained=0.0, momentum=self.momentum)

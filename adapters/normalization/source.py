@@ -1,4 +1,8 @@
-"""Source: the frozen network, unchanged."""
+"""Source: the frozen network, unchanged.
+
+>>> Source().weights(images=4)
+Weights(own=0.0, remembered=0.0, trained=1.0, momentum=0.0, unbiased=False)
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,6 @@ class Source(Linear):
     remembers: ClassVar[bool] = False
 
     def weights(self, images: int) -> Weights:
-        """All weight on the trained statistics, whatever was seen."""
+        """Return all weight on the trained statistics."""
         del images
         return Weights(own=0.0, remembered=0.0, trained=1.0, momentum=0.0)

@@ -1,4 +1,8 @@
-"""TEMA: a moving average in which large requests count for more than in proportion to their size."""
+"""TEMA: a moving average in which large requests count for more than in proportion to their size.
+
+>>> [round(Tema().momentum(images), 3) for images in (1, 4, 16, 32, 64)]
+[0.01, 0.1, 0.1, 0.316, 1.0]
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from adapters.normalization.linear import Linear, Weights
 from adapters.params import check, param
 
 SIZES = {"cifar": (2, 4, 16, 64), "imagenet": (4, 16, 64, 200)}
-"""Where the paper's table changes: the last size that is small, the first and last medium ones, the first large one."""
+"""The sizes at which the paper's table changes: the last small, the first and last medium, the first large one."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,12 @@ class Tema(Linear):
         check(self)
 
     def weights(self, images: int) -> Weights:
-        """The moving average after the request, used and remembered."""
+        """Return the weights of the moving average after the request."""
         momentum = self.momentum(images)
         return Weights(own=momentum, remembered=1.0 - momentum, trained=0.0, momentum=momentum, unbiased=self.unbiased)
 
     def momentum(self, images: int) -> float:
-        """The weight of a request of that many images."""
+        """Return the weight of a request of ``images`` images."""
         small, medium, last_medium, large = SIZES[self.sizes]
         if images < medium:
             return _interpolate(images, (small, self.small), (medium, self.medium))
@@ -53,7 +57,7 @@ class Tema(Linear):
 
 
 def _interpolate(images: int, low: tuple[int, float], high: tuple[int, float]) -> float:
-    """On the straight line in logarithms through two points (size, weight), and level outside them."""
+    """Interpolate on a straight line in logarithms through two points (size, weight), constant outside them."""
     (n, p), (m, q) = low, high
     if images <= n or images >= m:
         return p if images <= n else q

@@ -15,23 +15,23 @@ from adapters.params import check, param
 TINY = 1e-8
 """Length below which a mean has no direction."""
 BLENDS_LIMIT = 2**17
-"""Numbers in all blends up to which it is quicker to make them than to do without."""
+"""The most numbers in all blends for which materializing them is faster than the closed form."""
 
 
 class MixtureState(NamedTuple):
     """The K components at one site."""
 
-    both: Tensor  # [..., K, 2C]: their means, then their variances
+    statistics: Tensor  # [..., K, 2C]: their means, then their variances
 
     @property
     def means(self) -> Tensor:
         """The means, ``[..., K, C]``."""
-        return self.both.chunk(2, -1)[0]
+        return self.statistics.chunk(2, -1)[0]
 
     @property
     def vars(self) -> Tensor:
         """The variances, ``[..., K, C]``."""
-        return self.both.chunk(2, -1)[1]
+        return self.statistics.chunk(2, -1)[1]
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class UnMixTNS:
     ``s_nk = (1 - p_nk) V_k + p_nk v_n``, image n is normalized with ``mu_n = mean_k mu_nk`` and
     ``var_n = mean_k s_nk + mean_k mu_nk^2 - mu_n^2``. Then ``m_k`` moves by ``w mean_n p_nk (m_n - m_k)``, and ``V_k``
     by ``w mean_n p_nk (v_n - V_k)``; ``w = 1 - (1 - momentum) ** (n / reference_images)`` with the request's actual n.
-    An image is used before it is learned from, and other images of its request do not touch its answer.
+    An image is answered before the update, and other images of its request do not change its answer.
 
     The start spreads the components around the trained statistics: ``m_k = mean_s + std_s sqrt(K / (2 (K - 1))) z_k``,
     ``V_k = var_s / 2``. ``start="centred"`` makes the K draws of z exactly zero-mean with mean square (K - 1) / K, so
     the mixture is the trained statistics; ``"random"`` leaves them as drawn, as the authors do, which shifts a new
     stream by 0.18 standard deviations per channel at K = 16. Draws depend on ``seed`` and the site's name only. One
-    value per image shows no variance: such sites use the trained statistics.
+    value per image has no variance: such sites use the trained statistics.
 
     Paper: Tomar et al. 2024, "Un-Mixing Test-Time Normalization Statistics: Combatting Label Temporal Correlation"
     (ICLR 2024), section 3.
@@ -69,7 +69,7 @@ class UnMixTNS:
         check(self)
 
     def init(self, site: Site) -> MixtureState:
-        """K components around the trained statistics, the same at every call."""
+        """Return K components around the trained statistics, the same at every call."""
         k = self.components
         if k == 1:
             return MixtureState(site.row.clone())
@@ -84,20 +84,22 @@ class UnMixTNS:
         return MixtureState(torch.cat([site.mean + spread * z, (0.5 * site.var).expand(k, -1)], -1))
 
     def step(self, site: Site, state: MixtureState, moments: Moments) -> tuple[Statistics, MixtureState]:
-        """Each image's own mixture, and the components after the request."""
+        """Return the mixture of each image, and the components after the request."""
         if moments.pixels < 2:
             return site.trained, state
         request = torch.cat([moments.mean, moments.var], -1)
         share = self._assign(state.means.mT, self._direction(moments.mean))
-        return self._mixture(state.both, request, share), MixtureState(self._learn(state.both, request, share))
+        return self._mixture(state.statistics, request, share), MixtureState(
+            self._learn(state.statistics, request, share)
+        )
 
     def queue(self, site: Site, state: MixtureState, moments: Moments) -> tuple[Statistics, MixtureState]:
-        """T requests of a stream, ``[T, ..., n, C]``: only what the next one builds on is done one by one."""
+        """Return the steps of T requests, ``[T, ..., n, C]``: only the updates of the components run one by one."""
         if moments.pixels < 2:
             return site.trained, state
         rows, directions = torch.cat([moments.mean, moments.var], -1), self._direction(moments.mean)
-        history = state.both.new_empty(len(rows) + 1, *state.both.shape)
-        history[0] = state.both
+        history = state.statistics.new_empty(len(rows) + 1, *state.statistics.shape)
+        history[0] = state.statistics
         shares = []
         # Views are made for all requests at once, because each takes a tenth of a request's time.
         columns, states = MixtureState(history).means.mT.unbind(0), history.unbind(0)
@@ -107,13 +109,13 @@ class UnMixTNS:
         return self._mixture(history[:-1], rows, torch.stack(shares)), MixtureState(states[-1])
 
     def _direction(self, mean: Tensor) -> Tensor:
-        """Of each image's mean, as long as makes a product with a component's direction the softmax's input."""
+        """Return each mean's direction over the temperature: times a component's direction, the softmax's input."""
         mean = mean.double()
         length: Tensor = torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
         return mean / (length.clamp_min(TINY) * self.temperature)
 
     def _assign(self, columns: Tensor, direction: Tensor) -> Tensor:
-        """How much of each image is in each component, ``[..., n, K]``; ``columns``: their means, ``[..., C, K]``."""
+        """Return the softmax of images over components, ``[..., n, K]``; ``columns``: their means, ``[..., C, K]``."""
         # The cosine needs the raw means: unlike everything below it changes under a shift. In double precision, because
         # cosines of means far above their deviations differ in their last digits only.
         means = columns.double()
@@ -122,7 +124,7 @@ class UnMixTNS:
         return share
 
     def _mixture(self, components: Tensor, request: Tensor, p: Tensor) -> Statistics:
-        """The mean and variance of each image's mixture, ``[..., n, C]``."""
+        """Return the mean and variance of each image's mixture, ``[..., n, C]``."""
         if request.shape[-2] == 1 or (
             not torch.compiler.is_compiling() and request.numel() * self.components <= BLENDS_LIMIT
         ):
@@ -147,7 +149,7 @@ class UnMixTNS:
         return Statistics(x / k - pull + centre, (within + squares + shared - pull.square()).clamp_min(0.0))
 
     def _mixture_from_blends(self, components: Tensor, request: Tensor, p: Tensor) -> Statistics:
-        """The same from the blends themselves: an array ``[..., n, K, 2C]``, but few operations."""
+        """Return the same from the blends themselves: an array ``[..., n, K, 2C]``, but few operations."""
         # Measured from the image: blends themselves would be rounded to the size of their means.
         blends = (components.unsqueeze(-3) - request.unsqueeze(-2)) * (1 - p).unsqueeze(-1)
         middle = blends.mean(-2, keepdim=True)
@@ -156,7 +158,7 @@ class UnMixTNS:
         return Statistics(mean, within + between)
 
     def _learn(self, components: Tensor, request: Tensor, p: Tensor, out: Tensor | None = None) -> Tensor:
-        """The components after a request."""
+        """Return the components after a request."""
         images = request.shape[-2]
         weight = rate(self.momentum, images, self.reference_images)
         if images == 1:

@@ -160,13 +160,13 @@ def test_the_engine_is_the_loop_of_steps(variant: tuple[str, dict[str, Any]], ca
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_so_it_is_for_any_mixture_of_strategies(case: str) -> None:
+def test_the_engine_is_the_loop_for_mixed_strategies(case: str) -> None:
     size = CASES[case].size
     agree(CASES[case], [asked(MIXED, size, count, seed) for count, seed in ((11, 0), (16, 20), (1, 40))])
 
 
 @pytest.mark.parametrize("variant", VARIANTS[: len(names("adapter"))], ids=_name)
-def test_so_it_is_for_thirty_two_streams_and_for_a_queue_of_thirty_two(variant: tuple[str, dict[str, Any]]) -> None:
+def test_the_engine_is_the_loop_for_32_streams_and_a_queue_of_32(variant: tuple[str, dict[str, Any]]) -> None:
     adapter = strategy(*variant)
     streams = [Request(images(1, k, 8), k, adapter) for k in range(32)]
     queue = [Request(images(1, k, 8), 0, adapter) for k in range(32)]
@@ -174,7 +174,7 @@ def test_so_it_is_for_thirty_two_streams_and_for_a_queue_of_thirty_two(variant: 
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=_name)
-def test_so_it_is_for_maps_of_one_position_and_for_two_sizes_in_turn(variant: tuple[str, dict[str, Any]]) -> None:
+def test_the_engine_is_the_loop_for_one_position_and_alternating_sizes(variant: tuple[str, dict[str, Any]]) -> None:
     adapter = strategy(*variant)
     agree(CASES["small"], [asked([adapter], size, 4, 50 + size) for size in (1, 6, 1, 9)])
 

@@ -104,7 +104,7 @@ def test_reset_forgets_a_stream_with_every_strategy() -> None:
     assert len(_rows(model)) == 2
 
 
-def test_answers_say_what_happened() -> None:
+def test_answers_report_step_and_update() -> None:
     model = AdaptiveModel(seeded(Tiny))
     first, looked, second, other = model.predict(
         [
@@ -121,14 +121,14 @@ def test_answers_say_what_happened() -> None:
     assert model.predict([Request(images(1))])[0].step == 3
 
 
-def test_a_look_leaves_no_stream_behind() -> None:
+def test_update_false_creates_no_stream() -> None:
     model = AdaptiveModel(seeded(Tiny))
     logits = model(images(2), update=False)
     assert _rows(model) == {}
     assert torch.equal(model(images(2)), logits)
 
 
-def test_a_look_between_updates_sees_the_state_before_it() -> None:
+def test_update_false_reads_the_state_before_it() -> None:
     model = AdaptiveModel(seeded(Tiny), "adabn", momentum=0.9)
     glued = model.predict([Request(images(4)), Request(images(2, 1), update=False), Request(images(2, 1))])
     torch.testing.assert_close(glued[1].logits, glued[2].logits, rtol=1e-5, atol=1e-5)

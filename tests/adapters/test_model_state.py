@@ -69,7 +69,7 @@ def _with(state: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**state, "streams": [{**entry, **changes} for entry in state["streams"]]}
 
 
-def test_what_does_not_belong_here_is_refused_and_nothing_changes() -> None:
+def test_an_invalid_state_is_refused_and_nothing_changes() -> None:
     model = AdaptiveModel(seeded(Tiny))
     model(images(2))
     state = model.state_dict()

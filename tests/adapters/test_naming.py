@@ -93,7 +93,7 @@ def registered() -> Iterator[None]:
         ("temperature+cofa", Composite(Source(), None, (Temperature(), Cofa()))),
     ],
 )
-def test_what_a_name_means(name: str, meant: Any) -> None:
+def test_a_name_gives_its_parts(name: str, meant: Any) -> None:
     assert strategy(name) == meant
 
 
@@ -205,7 +205,7 @@ def test_parts_that_cannot_be_combined(name: str, says: str) -> None:
     assert issubclass(CombinationError, ParameterError)
 
 
-def test_what_a_message_tells_to_write_is_a_strategy() -> None:
+def test_the_name_suggested_by_an_error_is_a_strategy() -> None:
     with pytest.raises(CombinationError) as caught:
         strategy("lame+tent+cofa")
     assert name_of(strategy(str(caught.value).rpartition("write ")[2])) == "tent+cofa+lame"

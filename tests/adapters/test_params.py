@@ -42,7 +42,7 @@ class Sample:
         {"on": True},
     ],
 )
-def test_what_fits_is_taken(params: dict[str, Any]) -> None:
+def test_valid_values_are_accepted(params: dict[str, Any]) -> None:
     assert getattr(Sample(**params), next(iter(params))) == next(iter(params.values()))
 
 
@@ -70,7 +70,7 @@ def test_what_fits_is_taken(params: dict[str, Any]) -> None:
         ({"on": []}, r"on must be a boolean, not \[\]"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_was_expected(params: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_refused_with_the_expected_type_and_range(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         Sample(**params)
 

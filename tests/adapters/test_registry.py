@@ -127,7 +127,7 @@ def test_registering_by_hand() -> None:
         register("mine", Other)
 
 
-def test_what_is_not_registered_goes_by_its_class_name() -> None:
+def test_an_unregistered_strategy_has_the_name_of_its_class() -> None:
     assert name_of(Other()) == "Other"
 
 
@@ -173,7 +173,7 @@ class Listed(RobustBN):
 
 
 @pytest.mark.parametrize("cls", [Required, Mutable, int, object])
-def test_what_is_no_adapter_is_refused_by_name(cls: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_is_no_part_is_refused_by_name(cls: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, Point("odd", cls))
     with pytest.raises(PluginError, match=r"strategy 'odd'.* frozen dataclass with init and step"):
         load_plugins()

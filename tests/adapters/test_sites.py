@@ -102,6 +102,6 @@ class FrozenBatchNorm2d(nn.Module):
         (nn.Sequential(nn.LazyBatchNorm2d()), "layer 0 is lazy and has not seen data: run one forward"),
     ],
 )
-def test_what_cannot_be_adapted_is_refused_by_name(network: nn.Module, words: str) -> None:
+def test_networks_without_sites_are_refused_by_name(network: nn.Module, words: str) -> None:
     with pytest.raises(UnsupportedModelError, match=words):
         Sites(network)

@@ -48,7 +48,7 @@ def test_sure_answers_of_all_classes_show_no_correlation(normalize: str) -> None
     assert float(Core(normalize=normalize).loss(200 * torch.eye(3))) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_only_where_classes_count_alike_is_one_class_for_all_a_loss() -> None:
+def test_predicting_one_class_only_has_a_loss_with_normalize_classes() -> None:
     # Ten images that are all named the first of two classes, of which a few show a little of the second.
     logits = torch.tensor([[6.0, 0.0]] * 10)
     assert float(Core(normalize="images").loss(logits)) < 0.01

@@ -62,7 +62,7 @@ streams = st.tuples(
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(streams)
-def test_any_stream_is_kept_as_lists_per_class_would(
+def test_a_bank_equals_lists_per_class(
     stream: tuple[int, int, tuple[float, float], list[tuple[int, float]], int],
 ) -> None:
     capacity, classes, lambdas, shown, size = stream
@@ -94,7 +94,7 @@ def test_a_bank_is_not_written_to() -> None:
     assert all(torch.equal(now, then) for now, then in zip(bank, before, strict=True))
 
 
-def test_where_nothing_is_taken_the_images_are_not_copied() -> None:
+def test_without_an_addition_the_images_are_not_copied() -> None:
     bank = _full()
     after = _offered(bank, EvictionRule(2, 0.0, 1.0), [(9, 0, 0.5), (10, 1, 0.5)])
     assert after.images is bank.images

@@ -71,7 +71,7 @@ def test_a_gradient_in_every_mode(mode: Callable[[], torch.no_grad]) -> None:
     assert not slope.requires_grad
 
 
-def test_tensors_of_inference_mode_can_be_used_once_they_are_ordinary() -> None:
+def test_outside_inference_mode_makes_tensors_usable_by_autograd() -> None:
     with torch.inference_mode():
         made = torch.ones(2)
         slope, _ = gradient(lambda x: ((outside_inference_mode(made) * x).square().sum(), None), made)

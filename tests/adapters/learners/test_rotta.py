@@ -49,7 +49,7 @@ def changed(images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [1, 16, 100])
 @pytest.mark.parametrize("small", [False, True])
-def test_it_is_the_literal_loop(size: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotta_is_the_literal_loop(size: int, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # Something must differ between what student and teacher see, or the slope is zero and Adam follows its rounding.
     monkeypatch.setattr("adapters.learners.rotta.augment", lambda images, seed, number: changed(images))
     # A bank of 64 and an update every 64 images as published, or so small that much is evicted and learned.
@@ -182,7 +182,7 @@ def test_it_learns_the_same_under_inference_mode() -> None:
 
 
 @pytest.mark.parametrize("adapter", [RobustBN(), RobustBN(momentum=0.5), AdaBN(), AdaBN(own=False)])
-def test_adapters_that_are_linear_and_remember_stand_still(adapter: Any) -> None:
+def test_adapters_that_are_linear_and_remember_are_frozen(adapter: Any) -> None:
     held = RoTTA().answering(adapter)
     assert held == Frozen(adapter)
     assert held.linear
@@ -199,7 +199,7 @@ def test_adapters_that_are_linear_and_remember_stand_still(adapter: Any) -> None
 
 
 @pytest.mark.parametrize("adapter", [BN(), AlphaBN(), UnMixTNS(), AdaBN(cumulative=True)])
-def test_others_step_with_every_request_and_with_the_bank(adapter: Any) -> None:
+def test_adapters_that_are_not_linear_step_with_every_request_and_with_the_bank(adapter: Any) -> None:
     assert frozen(adapter) is adapter
     stream = Stream(RoTTA(update_every=8), SmallNetwork(adapter), pixels(1, 0))
     lesson = stream.lesson(pixels(4, 1))

@@ -30,7 +30,7 @@ from adapters.checks import check_adapter
 from tests.nets import Head1d, Tiny, images, seeded
 
 
-def test_which_strategies_are_linear() -> None:
+def test_linear_strategies() -> None:
     linear = {name for name in names("adapter") if isinstance(strategy(name), Linear)}
     assert linear == {"source", "bn", "alpha_bn", "adabn", "robust_bn", "tema"}
     assert all(a.linear for a in (Source(), BN(), AlphaBN(), AdaBN(), AdaBN(own=False), RobustBN()))
@@ -69,7 +69,7 @@ class Forgetful(Whole):
     remembers: ClassVar[bool] = False
 
 
-def test_without_memory_neither_state_nor_pace_counts() -> None:
+def test_without_memory_neither_state_nor_momentum_counts() -> None:
     site = _site()
     seen = Moments(torch.randn(3, 5), torch.rand(3, 5), 9)
     state = Forgetful().init(site)
