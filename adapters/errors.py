@@ -15,7 +15,7 @@ from __future__ import annotations
 
 
 class AdapterError(ValueError):
-    """The root: every message says what was wrong, what was expected and how to mend it."""
+    """The root: every message says what was wrong, what was expected and how to fix it."""
 
 
 class UnknownStrategyError(AdapterError):

@@ -15,7 +15,7 @@ from adapters.params import build, schema
 from adapters.registry import METHODS, STRATEGIES, kind_of
 
 ORDER = tuple(METHODS)
-"""Of the parts in a name: what normalizes, what learns, what corrects."""
+"""The order of the parts in a name: adapter, learner, correctors."""
 # In an address a plus sign stands for a space, unless the client has written it as %2B.
 _PLUS = re.compile(r" *\+ *| +")
 _DUPLICATE_REASONS = {
@@ -25,7 +25,10 @@ _DUPLICATE_REASONS = {
 
 
 def strategy(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
-    """The strategy of that name with the given hyperparameters, the others at their defaults.
+    """Return the strategy of that name with the given hyperparameters, the others at their defaults.
+
+    >>> strategy("adabn", {"momentum": 0.2}).momentum, name_of(strategy("lame+tent"))
+    (0.2, 'tent+lame')
 
     A name is one of ``STRATEGIES``, or several joined by plus signs: at most one adapter, then at most one learner,
     then correctors in the order in which they refine. Without an adapter it is the one that the learner, or else the
@@ -43,7 +46,7 @@ def strategy(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
 
 
 def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
-    """The adapter of that name, by itself.
+    """Return the adapter of that name, by itself.
 
     Raises:
         UnknownStrategyError, CombinationError, ParameterError: see `strategy`; also for a name of more than an adapter.
@@ -55,7 +58,7 @@ def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
 
 
 def parts_of(name: str) -> list[str]:
-    """The parts of the strategy of that name, its adapter first even where the name leaves it out.
+    """Return the parts of the strategy of that name, its adapter first even where the name leaves it out.
 
     Raises:
         UnknownStrategyError, CombinationError: see `strategy`.
@@ -64,7 +67,7 @@ def parts_of(name: str) -> list[str]:
 
 
 def name_of(strategy: Strategy) -> str:
-    """The name of a strategy: its parts' names, or those of their classes where these are not registered.
+    """Return the name of a strategy: its parts' names, or those of their classes where these are not registered.
 
     The adapter is left out where it is the one that the rest goes with.
     """
@@ -74,7 +77,7 @@ def name_of(strategy: Strategy) -> str:
 
 
 def params_of(strategy: Strategy) -> dict[str, Any]:
-    """All hyperparameters of a strategy: by name for an adapter by itself, else by ``part.name``."""
+    """Return all hyperparameters of a strategy: by name for an adapter by itself, else by ``part.name``."""
     if not isinstance(strategy, Composite):
         return asdict(strategy)  # type: ignore[call-overload,no-any-return]
     return {f"{_name(part)}.{key}": value for part in strategy for key, value in asdict(part).items()}
@@ -95,7 +98,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 def _complete(name: str, parts: list[str]) -> list[str]:
-    """The parts in order, with an adapter."""
+    """Return the parts in order, with an adapter."""
     for part in parts:
         if part not in STRATEGIES:
             raise _unknown(name, part)
@@ -131,7 +134,7 @@ def _unknown(name: str, part: str) -> UnknownStrategyError:
 
 
 def _check_last(name: str, ordered: Sequence[str]) -> None:
-    """Nothing can go on from the answers of a corrector that must be the last."""
+    """Raise CombinationError unless the corrector that must be last is last."""
     final = [part for part in ordered if getattr(STRATEGIES[part], "last", False)]
     if len(final) > 1:
         raise CombinationError(
@@ -155,7 +158,7 @@ def _build_part(part: str, params: Mapping[str, Any], *, is_single: bool) -> Any
 
 
 def _params_by_part(name: str, parts: Sequence[str], params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Hyperparameters by part."""
+    """Return the hyperparameters by part."""
     owners = {key: _owners(key, parts) for key in params}
     unknown = sorted(key for key, candidates in owners.items() if not candidates)
     if unknown:
@@ -168,13 +171,13 @@ def _params_by_part(name: str, parts: Sequence[str], params: Mapping[str, Any]) 
             choices = " or ".join(f"{candidate}.{field}" for candidate in (owner, *rivals))
             raise ParameterError(f"strategy '{name}' has several parameters {key!r}: write {choices}")
         if field in result[owner]:
-            raise ParameterError(f"strategy '{name}' was given {owner}.{field} twice: leave one out")
+            raise ParameterError(f"strategy '{name}' has parameter {owner}.{field} twice: leave one out")
         result[owner][field] = params[key]
     return result
 
 
 def _owners(key: str, parts: Sequence[str]) -> list[str]:
-    """The parts that a hyperparameter may be meant for."""
+    """Return the parts that have the hyperparameter."""
     part, dot, field = key.rpartition(".")
     return [candidate for candidate in parts if field in _fields(candidate) and (not dot or candidate == part)]
 
@@ -201,7 +204,7 @@ def _name(part: Any) -> str:
 
 
 def to_strategy(name_or_strategy: str | Strategy, params: Mapping[str, Any]) -> Strategy:
-    """The strategy of a name with hyperparameters, or the instance itself.
+    """Return the strategy of a name with hyperparameters, or the instance itself.
 
     Raises:
         TypeError: an instance, and hyperparameters beside it.

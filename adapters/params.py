@@ -24,7 +24,7 @@ def param(
     above: float | None = None,
     choices: Iterable[str] = (),
 ) -> Any:
-    """A dataclass field for one hyperparameter.
+    """Return a dataclass field for one hyperparameter.
 
     ``low`` and ``high`` are inclusive bounds, ``above`` an exclusive lower one; ``choices`` lists what a string may be.
     """
@@ -45,7 +45,7 @@ def check(instance: Any) -> None:
 
 
 def build(cls: type[Any], name: str, params: Mapping[str, Any]) -> Any:
-    """An instance of the strategy class from untrusted ``given`` hyperparameters.
+    """Return an instance of the strategy class from untrusted hyperparameters ``params``.
 
     Raises:
         ParameterError: unknown names (the message lists the known ones), wrong types, values out of range.
@@ -64,14 +64,14 @@ def build(cls: type[Any], name: str, params: Mapping[str, Any]) -> Any:
 
 
 def schema(cls: type[Any]) -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a strategy's hyperparameters."""
+    """Return the JSON schema (draft 2020-12) of a strategy's hyperparameters."""
     kinds = _kinds(cls)
     properties = {field.name: _property(field, kinds[field.name]) for field in dataclasses.fields(cls)}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _kinds(cls: type[Any]) -> dict[str, tuple[list[type], bool]]:
-    """For each field its plain types and whether None is allowed."""
+    """Return for each field its types without None, and if None is allowed."""
     hints = typing.get_type_hints(cls)
     kinds = {}
     for field in dataclasses.fields(cls):

@@ -65,12 +65,12 @@ def kind_of(cls: type[Any]) -> Kind:
 
 
 def names(kind: Kind) -> list[str]:
-    """The registered names of one kind."""
+    """Return the registered names of one kind."""
     return [name for name, cls in STRATEGIES.items() if kind_of(cls) == kind]
 
 
 def register(name: str, cls: type[Any]) -> None:
-    """Make a class known by ``name``: an adapter, a corrector or a learner.
+    """Register an adapter, a corrector or a learner by ``name``.
 
     Raises:
         PluginError: it is not a frozen dataclass whose fields all have defaults, or has not the methods of a part; or
@@ -78,7 +78,7 @@ def register(name: str, cls: type[Any]) -> None:
         DuplicateStrategyError: another class has that name.
     """
     if not name.isidentifier():
-        raise PluginError(f"strategy '{name}' cannot be named so: use letters, digits and underscores")
+        raise PluginError(f"strategy name '{name}' is not valid: use letters, digits and underscores")
     _check_class(name, cls)
     if STRATEGIES.setdefault(name, cls) is not cls:
         raise DuplicateStrategyError(
@@ -101,7 +101,7 @@ def load_plugins() -> None:
         except Exception as error:
             raise PluginError(
                 f"strategy '{point.name}' cannot be loaded from {point.value}: {type(error).__name__}: {error}; "
-                "mend or uninstall the package that offers it"
+                "fix or uninstall the package that provides it"
             ) from error
         register(point.name, cls)
 

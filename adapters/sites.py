@@ -56,7 +56,7 @@ class Sites:
         return self._layers
 
     def keep(self, indices: Collection[int]) -> tuple[str, ...]:
-        """Forget all sites but these, for a network whose forward reaches no others; the names of those that go.
+        """Keep only these sites, for a network whose forward reaches no others, and return the names of the dropped.
 
         A layer that is called all the same later is met as a new site. To be called before any stream has a state.
         """
@@ -67,7 +67,7 @@ class Sites:
         return forgotten
 
     def follow(self) -> None:
-        """Know which layer is being called, also where it hands BatchNorm other tensors than its own buffers.
+        """Track which layer is being called, also where it hands BatchNorm other tensors than its own buffers.
 
         Only layers that are subclasses of torch's may do that. The network is ours: their ``forward`` is replaced.
         """
@@ -76,7 +76,7 @@ class Sites:
                 layer.forward = partial(self._call, name, layer.forward)  # type: ignore[method-assign]
 
     def calling(self, channels: int) -> str | None:
-        """The layer that is being called, if there is one and it has that many channels."""
+        """Return the layer that is being called, if there is one and it has ``channels`` channels."""
         name = self._call_stack[-1] if self._call_stack else None
         return name if name is not None and self._layers[name].num_features == channels else None
 
@@ -88,16 +88,16 @@ class Sites:
             self._call_stack.pop()
 
     def buffers(self) -> Mapping[int, str]:
-        """From the identity of each layer's running mean to the layer's name: how a forward recognises a site."""
+        """Return the layers' names by the identity of their running means, by which a forward recognises a site."""
         return {id(layer.running_mean): name for name, layer in self._layers.items()}
 
     def position(self, name: str, call: int) -> int:
-        """The index of the site that the ``call``-th call of layer ``name`` within a forward is."""
+        """Return the index of the site of the ``call``-th call of layer ``name`` within a forward."""
         index = self._index.get((name, call))
         return self._add(name, call) if index is None else index
 
     def kind(self, index: int) -> str:
-        """The class name of the layer behind a site."""
+        """Return the class name of the layer of a site."""
         return type(self._layers[self[index].name.split("#")[0]]).__name__
 
     def _add(self, name: str, call: int) -> int:

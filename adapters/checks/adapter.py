@@ -192,7 +192,7 @@ def check_vmap(adapter: AnyAdapter) -> None:
                 torch.stack([mean for mean, _ in inputs]), torch.stack([var for _, var in inputs]), step.moments.pixels
             )
             statistics, new_state = adapter.step(step.site, fields, stacked)
-            message = "step with leading axes differs from one after another: leave out batched = True, or mend it"
+            message = "step with leading axes differs from one after another: leave out batched = True, or fix it"
             _require_equal((*_expand(statistics, step, len(states)), *new_state), expected, f"{step.case}, {message}")
 
 
@@ -212,7 +212,7 @@ def check_queue(adapter: AnyAdapter) -> None:
             torch.stack([mean for mean, _ in inputs]), torch.stack([var for _, var in inputs]), step.moments.pixels
         )
         statistics, last_state = queue(step.site, step.state, stacked)
-        message = f"{step.case}, queue differs from one step after another: leave it out, or mend it"
+        message = f"{step.case}, queue differs from one step after another: leave it out, or fix it"
         _require_equal(_expand(statistics, step, len(inputs)), expected, message)
         require(all(close(actual, value) for actual, value in zip(last_state, state, strict=True)), message)
 

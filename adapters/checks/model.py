@@ -155,7 +155,7 @@ def check_engine(adapter: AnyAdapter) -> None:
     layers = [ByStep(site, adapter) for site in Sites(network)]
     network.bn, network.bn1d = layers  # type: ignore[assignment]
     states: dict[Any, list[Any]] = {}
-    message = "otherwise than step one by one: mend weights or batched, or leave them out"
+    message = "otherwise than step one by one: fix weights or batched, or leave them out"
     for request, answer in zip(requests, model.predict(requests), strict=True):
         old_states = states.get(request.stream) or [adapter.init(layer.site) for layer in layers]
         for layer, state in zip(layers, old_states, strict=True):

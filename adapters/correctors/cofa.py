@@ -18,8 +18,8 @@ from torch import Tensor
 class CofaState(NamedTuple):
     """The last image of a stream."""
 
-    logits: Tensor  # [classes] float32, the network's own; zeros before there is one
-    filled: Tensor  # [1] float32, 1 once there is one, else 0
+    logits: Tensor  # [classes] float32, the network's own; zeros before the first image
+    filled: Tensor  # [1] float32, 1 after the first image, else 0
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Cofa:
     latter; f are the inputs of the network's last, linear layer. As that is linear, the averaged features have the
     averaged logits ``(z_n + z_{n-1}) / 2``, so the logits of one image are all that is remembered. The predecessor
     counts as the network saw it, not as it was answered; the first image of a stream has none. It helps where images
-    in a row often show the same class, and costs points where they do not: a sure predecessor wins too often.
+    in a row often show the same class, and costs accuracy where they do not: a confident predecessor wins too often.
 
     Paper: Du et al. 2024, "UniTTA: Unified Benchmark and Versatile Framework Towards Realistic Test-Time Adaptation"
     (correlated feature adaptation, COFA).

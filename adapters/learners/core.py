@@ -1,7 +1,7 @@
 """Core: one gradient step per request on the correlation between classes.
 
 >>> import torch
->>> Core().loss(torch.zeros(8, 4))  # quite unsure of four classes: (1 - 4 / 16) / 4
+>>> Core().loss(torch.zeros(8, 4))  # uniform over four classes: (1 - 4 / 16) / 4
 tensor(0.1875)
 """
 
@@ -24,12 +24,12 @@ class Core(Descent):
     pairs of different classes. ``normalize`` says how it is kept from growing with n:
 
     - ``images``: R is divided by n. As each row of P sums to one this is ``mean_i (1 - sum_k p_ik^2) / K``, so every
-      image counts alike and by itself, as with the entropy of Tent, but images that are quite unsure pull less.
+      image counts alike and by itself, as with the entropy of Tent, but very uncertain images contribute less.
     - ``classes``: each row of R is divided by its sum, so every class counts alike, however few images show it. It
-      resists answers falling together into one class; meant for requests of more images than there are classes.
+      resists a collapse of the answers into one class; meant for requests of more images than there are classes.
 
-    Small requests push all answers into a few classes, so those below ``least_images`` teach nothing and are answered
-    as the adapter alone answers them; 1 learns from every request, as the paper does. No code of the authors was found:
+    Small requests collapse the answers into a few classes, so requests below ``least_images`` are answered by the
+    adapter alone and not learned from; 1 learns from every request, as the paper does. No code of the authors was found:
     the loss is as the paper's summary states it, and the normalization is ours, the second after Jin et al. 2020,
     "Minimum Class Confusion".
 

@@ -51,10 +51,10 @@ class RoTTA:
     E(age_i) CE(softmax(teacher(x_i)), student(aug(x_i)))``, ``E(A) = exp(-A/N) / (1 + exp(-A/N))``, and the teacher
     follows: ``theta_T <- (1 - nu) theta_T + nu theta_S``. The loss has no factor 1/K, as in the authors' code.
 
-    Made for ``robust_bn``. Between updates an adapter that is linear and remembers (also ``adabn``) answers from what
-    it remembers and stays still. Others step with every request as usual, and once more with the bank at an update;
+    Made for ``robust_bn``. Between updates an adapter that is linear and remembers (also ``adabn``) answers from its
+    state, which stays frozen. Others step with every request as usual, and once more with the bank at an update;
     those that remember nothing (``bn``, ``alpha_bn``) normalize each forward by its own images.
-    An update whose gradient or outcome is not finite does not happen. Where images of another shape or type arrive
+    An update whose gradient or outcome is not finite is skipped. Where images of another shape or type arrive
     the bank starts anew with them; what was learned stays.
 
     Paper: Yuan, Xie and Li 2023, "Robust Test-Time Adaptation in Dynamic Scenarios" (CVPR 2023), section 3.
@@ -68,7 +68,7 @@ class RoTTA:
     update_every: int = param(64, "Images from one update to the next.", low=1)
     lambda_t: float = param(1.0, "How much age counts against an image in the bank.", low=0.0)
     lambda_u: float = param(1.0, "How much uncertainty counts against it.", low=0.0)
-    augment: bool = param(True, "Whether the student sees augmented images; else it starts with nothing to learn.")
+    augment: bool = param(True, "Whether the student sees augmented images; without, it has nothing to learn at first.")
     seed: int = param(0, "Seed of the augmentation.", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:

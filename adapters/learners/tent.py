@@ -20,7 +20,7 @@ class Tent(Descent):
     """Move the affine parameters toward confident answers: one gradient step per request on their mean entropy.
 
     The loss is ``-mean_i sum_k p_ik ln p_ik`` with ``p = softmax(logits)``. Made for requests of many images of many
-    classes: on single images, or where all images of a request show one class, it drives all answers into one class,
+    classes: on single images, or where all images of a request show one class, it collapses all answers into one class,
     so watch the drift or use it with a small ``lr``. Published settings: Adam with 1e-3 and 200 images a request on
     CIFAR-10-C, ``sgd`` with 2.5e-4 and 64 images on ImageNet-C.
 

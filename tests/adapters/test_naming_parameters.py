@@ -86,7 +86,11 @@ def test_parameters_by_part_and_bare() -> None:
             "temperature.temperature",
         ),
         ("unmix_tns+rotta", {"seed": 1}, "write unmix_tns.seed or rotta.seed"),
-        ("adabn+lame", {"lame.memory": 1, "memory": 2}, "strategy 'adabn+lame' was given lame.memory twice: leave one"),
+        (
+            "adabn+lame",
+            {"lame.memory": 1, "memory": 2},
+            "strategy 'adabn+lame' has parameter lame.memory twice: leave one",
+        ),
         ("adabn", {"adabn.momentum": 0.1, "momentum": 0.2}, "given adabn.momentum twice"),
         ("adabn+cofa", {"speed": 1}, "strategy 'adabn+cofa' has no parameter 'speed': it takes adabn.momentum, adabn."),
         ("adabn+cofa", {"tent.lr": 1}, "has no parameter 'tent.lr': it takes adabn.momentum"),

@@ -73,7 +73,7 @@ def test_rotta_is_the_literal_loop(size: int, small: bool, monkeypatch: pytest.M
             if seen % every == 0:
                 rotta_update(student, teacher, optimizer, bank, rate, changed)
     assert int(ours.state.updates) == 300 // every
-    assert int(ours.state.seen) == 300
+    assert int(ours.state.images_seen) == 300
     _near(ours.state.student, student.moved())
     _near(ours.state.teacher, teacher.moved())
     _near(ours.row, teacher.statistics())
@@ -138,7 +138,7 @@ def test_images_of_another_form_start_the_bank_anew_and_keep_what_was_learned() 
         assert stream.state.images.dtype == images.dtype
         assert int(stream.state.filled.sum()) <= 3
         assert stream.state.teacher is learned
-    assert int(stream.state.seen) == 23
+    assert int(stream.state.images_seen) == 23
 
 
 class Explodes(SmallNetwork):
@@ -157,7 +157,7 @@ def test_an_update_that_is_not_finite_does_not_happen() -> None:
         assert getattr(stream.state, name) is getattr(before, name)
     assert torch.equal(stream.row, row)
     assert stream.state.filled.any()
-    assert int(stream.state.seen) == 8
+    assert int(stream.state.images_seen) == 8
 
 
 def test_answers_that_are_not_finite_do_not_enter_the_bank() -> None:
