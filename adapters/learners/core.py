@@ -29,7 +29,7 @@ class Core(Descent):
       resists a collapse of the answers into one class; meant for requests of more images than there are classes.
 
     Small requests collapse the answers into a few classes, so requests below ``least_images`` are answered by the
-    adapter alone and not learned from; 1 learns from every request, as the paper does. No code of the authors was found:
+    adapter alone and not learned from; 1 learns from every request, as the paper does. No code of the authors is known:
     the loss is as the paper's summary states it, and the normalization is ours, the second after Jin et al. 2020,
     "Minimum Class Confusion".
 
