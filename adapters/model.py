@@ -26,7 +26,7 @@ from adapters.engine.plan import Plan, PlannedRequest
 from adapters.engine.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
 from adapters.errors import InputError
 from adapters.naming import name_of, params_of, to_strategy
-from adapters.naming import strategy as named
+from adapters.naming import strategy as strategy_of
 from adapters.normalization.source import Source
 from adapters.probes.independence import check_independence
 from adapters.probes.lesson_memory import LessonMemory
@@ -97,7 +97,7 @@ class AdaptiveModel:
         self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
         self._forgotten: tuple[str, ...] = ()
         self.lessons = LessonMemory()  # what they take, known after `warm_up`
-        self._teach()
+        self._prepare_lessons()
         self.reach: Reach | None = None  # what learners can move: known before anything learns
         self._compiled: CompiledForwards | None = None
 
@@ -223,7 +223,7 @@ class AdaptiveModel:
         Raises:
             StateError: exported from another network or in another format; nothing is changed.
         """
-        memories = restore_states(state, self.sites, self._layout, self._named)
+        memories = restore_states(state, self.sites, self._layout, self._strategy_of)
         self.reset()
         self._memories.update(memories)
 
@@ -248,9 +248,9 @@ class AdaptiveModel:
         self._forgotten += self.sites.keep(self._execution.reached)
         self._execution.reached = frozenset(range(len(self.sites)))
         self._layout_of.cache_clear()
-        self._teach()
+        self._prepare_lessons()
 
-    def _teach(self) -> None:
+    def _prepare_lessons(self) -> None:
         """Everything that lessons need, for the sites that are known."""
         self._affines = AffineLayout(self.sites)
         self._hosted = LearningContext(
@@ -262,9 +262,9 @@ class AdaptiveModel:
         if self.reach is None:
             self.reach = find_reach(self._hosted, images[:2])
 
-    def _named(self, name: str, params: Mapping[str, Any]) -> Strategy:
+    def _strategy_of(self, name: str, params: Mapping[str, Any]) -> Strategy:
         default = self.strategy  # which needs no registration
-        return default if name == name_of(default) and params == params_of(default) else named(name, params)
+        return default if name == name_of(default) and params == params_of(default) else strategy_of(name, params)
 
     def _layout(self, adapter: AnyAdapter) -> Layout:
         return self._layout_of(adapter, len(self.sites))

@@ -71,7 +71,7 @@ def name_of(strategy: Strategy) -> str:
 
     The adapter is left out where it is the one that the rest goes with.
     """
-    adapter, *extras = [_name(part) for part in as_composite(strategy)]
+    adapter, *extras = [_part_name(part) for part in as_composite(strategy)]
     _, *parts = as_composite(strategy)
     return "+".join(extras if parts and adapter == _default_adapter(parts[0]) else [adapter, *extras])
 
@@ -80,7 +80,7 @@ def params_of(strategy: Strategy) -> dict[str, Any]:
     """Return all hyperparameters of a strategy: by name for an adapter by itself, else by ``part.name``."""
     if not isinstance(strategy, Composite):
         return asdict(strategy)  # type: ignore[call-overload,no-any-return]
-    return {f"{_name(part)}.{key}": value for part in strategy for key, value in asdict(part).items()}
+    return {f"{_part_name(part)}.{key}": value for part in strategy for key, value in asdict(part).items()}
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -101,18 +101,18 @@ def _complete(name: str, parts: list[str]) -> list[str]:
     """Return the parts in order, with an adapter."""
     for part in parts:
         if part not in STRATEGIES:
-            raise _unknown(name, part)
+            raise _unknown_error(name, part)
     if len(set(parts)) < len(parts):
         duplicate = next(part for part in parts if parts.count(part) > 1)
         raise CombinationError(f"'{name}' cannot be combined: it names {duplicate} twice; leave one out")
     for kind, reason in _DUPLICATE_REASONS.items():
-        duplicates = [part for part in parts if _kind(part) == kind]
+        duplicates = [part for part in parts if _part_kind(part) == kind]
         if len(duplicates) > 1:
             raise CombinationError(f"'{name}' cannot be combined: {duplicates[0]} and {duplicates[1]} {reason}")
     # Stable: correctors keep the order in which they were named, which means something.
-    ordered = sorted(parts, key=lambda part: ORDER.index(_kind(part)))
+    ordered = sorted(parts, key=lambda part: ORDER.index(_part_kind(part)))
     _check_last(name, ordered)
-    if _kind(ordered[0]) == "adapter":
+    if _part_kind(ordered[0]) == "adapter":
         return ordered
     missing = _default_adapter(STRATEGIES[ordered[0]])
     if missing not in STRATEGIES:
@@ -122,7 +122,7 @@ def _complete(name: str, parts: list[str]) -> list[str]:
     return [missing, *ordered]
 
 
-def _unknown(name: str, part: str) -> UnknownStrategyError:
+def _unknown_error(name: str, part: str) -> UnknownStrategyError:
     if not part:
         return UnknownStrategyError(
             f"strategy '{name}' has an empty part: write one name, or several joined by '+', such as unmix_tns+lame"
@@ -179,19 +179,19 @@ def _params_by_part(name: str, parts: Sequence[str], params: Mapping[str, Any]) 
 def _owners(key: str, parts: Sequence[str]) -> list[str]:
     """Return the parts that have the hyperparameter."""
     part, dot, field = key.rpartition(".")
-    return [candidate for candidate in parts if field in _fields(candidate) and (not dot or candidate == part)]
+    return [candidate for candidate in parts if field in _field_names(candidate) and (not dot or candidate == part)]
 
 
 def _accepted_params(parts: Sequence[str]) -> str:
-    accepted = [f"{part}.{field}" if len(parts) > 1 else field for part in parts for field in _fields(part)]
+    accepted = [f"{part}.{field}" if len(parts) > 1 else field for part in parts for field in _field_names(part)]
     return f"it takes {', '.join(accepted)}" if accepted else "it takes none"
 
 
-def _fields(part: str) -> list[str]:
+def _field_names(part: str) -> list[str]:
     return [field.name for field in fields(STRATEGIES[part])]
 
 
-def _kind(part: str) -> str:
+def _part_kind(part: str) -> str:
     return kind_of(STRATEGIES[part])
 
 
@@ -199,7 +199,7 @@ def _default_adapter(part: Any) -> str:
     return str(getattr(part, "adapter", "source"))
 
 
-def _name(part: Any) -> str:
+def _part_name(part: Any) -> str:
     return next((name for name, cls in STRATEGIES.items() if cls is type(part)), type(part).__name__)
 
 

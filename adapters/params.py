@@ -39,7 +39,7 @@ def check(instance: Any) -> None:
     Raises:
         ParameterError: a value has the wrong type or is out of range; the message names field, value and range.
     """
-    kinds = _kinds(type(instance))
+    kinds = _field_types(type(instance))
     for field in dataclasses.fields(instance):
         _check_value(field, kinds[field.name], getattr(instance, field.name))
 
@@ -65,12 +65,12 @@ def build(cls: type[Any], name: str, params: Mapping[str, Any]) -> Any:
 
 def schema(cls: type[Any]) -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a strategy's hyperparameters."""
-    kinds = _kinds(cls)
-    properties = {field.name: _property(field, kinds[field.name]) for field in dataclasses.fields(cls)}
+    kinds = _field_types(cls)
+    properties = {field.name: _property_schema(field, kinds[field.name]) for field in dataclasses.fields(cls)}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _kinds(cls: type[Any]) -> dict[str, tuple[list[type], bool]]:
+def _field_types(cls: type[Any]) -> dict[str, tuple[list[type], bool]]:
     """Return for each field its types without None, and if None is allowed."""
     hints = typing.get_type_hints(cls)
     kinds = {}
@@ -82,7 +82,7 @@ def _kinds(cls: type[Any]) -> dict[str, tuple[list[type], bool]]:
     return kinds
 
 
-def _property(field: dataclasses.Field[Any], kind: tuple[list[type], bool]) -> dict[str, Any]:
+def _property_schema(field: dataclasses.Field[Any], kind: tuple[list[type], bool]) -> dict[str, Any]:
     members, is_optional = kind
     names = [NAMES.get(member, "object") for member in members] + (["null"] if is_optional else [])
     rules = {"type": names[0] if len(names) == 1 else names, **field.metadata}
@@ -100,9 +100,9 @@ def _check_value(field: dataclasses.Field[Any], kind: tuple[list[type], bool], v
     expected = " or ".join(_with_article(NAMES.get(member, member.__name__)) for member in members)
     expected += " or null" if is_optional else ""
     if not is_valid:
-        raise ParameterError(f"{field.name} must be {expected}{_range(field)}, not {value!r}")
+        raise ParameterError(f"{field.name} must be {expected}{_range_text(field)}, not {value!r}")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_in_range(field, value):
-        raise ParameterError(f"{field.name} must be {expected}{_range(field)}, not {value!r}")
+        raise ParameterError(f"{field.name} must be {expected}{_range_text(field)}, not {value!r}")
     if "enum" in field.metadata and value not in field.metadata["enum"]:
         raise ParameterError(f"{field.name} must be one of {', '.join(field.metadata['enum'])}, not {value!r}")
 
@@ -122,7 +122,7 @@ def _with_article(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _range(field: dataclasses.Field[Any]) -> str:
+def _range_text(field: dataclasses.Field[Any]) -> str:
     rules = field.metadata
     phrases = [
         f"{word} {rules[key]:g}"

@@ -66,7 +66,7 @@ class Sites:
         self._sites = [site for index, site in enumerate(self._sites) if index in new_indices]
         return forgotten
 
-    def follow(self) -> None:
+    def track_calls(self) -> None:
         """Track which layer is being called, also where it hands BatchNorm other tensors than its own buffers.
 
         Only layers that are subclasses of torch's may do that. The network is ours: their ``forward`` is replaced.
@@ -75,7 +75,7 @@ class Sites:
             if type(layer) not in EXACT:
                 layer.forward = partial(self._call, name, layer.forward)  # type: ignore[method-assign]
 
-    def calling(self, channels: int) -> str | None:
+    def current_layer(self, channels: int) -> str | None:
         """Return the layer that is being called, if there is one and it has ``channels`` channels."""
         name = self._call_stack[-1] if self._call_stack else None
         return name if name is not None and self._layers[name].num_features == channels else None

@@ -196,14 +196,17 @@ def check_shapes(learner: AnyLearner) -> None:
     """The state keeps type, shapes and types of numbers over a hundred lessons, and so does the adapter's."""
     kinds: list[Any] = []
     for result in walk(learner, 100):
-        kinds = kinds or [_kind(field) for field in result.state]
+        kinds = kinds or [_shape_and_dtype(field) for field in result.state]
         require(type(result.new_state) is type(result.state), f"{result.case}, learn must return a state as init does")
-        is_preserved = [_kind(field) for field in result.new_state] == kinds
+        is_preserved = [_shape_and_dtype(field) for field in result.new_state] == kinds
         require(
             is_preserved,
             f"{result.case}, the fields of the state must keep shapes and types: a stream's bytes are counted",
         )
-        require(_kind(result.row) == _kind(result.lesson.after), f"{result.case}, the row must be one of the adapter's")
+        require(
+            _shape_and_dtype(result.row) == _shape_and_dtype(result.lesson.after),
+            f"{result.case}, the row must be one of the adapter's",
+        )
         require(
             all(_is_plain(part) for part in (*result.new_state, result.row)), f"{result.case}, detach what is returned"
         )
@@ -259,7 +262,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
 """Every check by name."""
 
 
-def _kind(field: Tensor) -> tuple[torch.Size, torch.dtype]:
+def _shape_and_dtype(field: Tensor) -> tuple[torch.Size, torch.dtype]:
     return field.shape, field.dtype
 
 

@@ -111,8 +111,8 @@ class Lame:
         units, probabilities = directions(features), logits.double().softmax(-1)
         new_state = self._remember(state, units, (probabilities + FLOOR).log())
         if self.when == "correlated":
-            new_state = count(new_state, logits.argmax(-1))
-        if self.when == "always" or correlated(new_state):
+            new_state = count_predictions(new_state, logits.argmax(-1))
+        if self.when == "always" or is_correlated(new_state):
             probabilities = self._agree(state, units, probabilities)
         return probabilities.to(logits.dtype), new_state
 
@@ -140,7 +140,7 @@ class Lame:
         )
 
 
-def count(state: LameState, predicted: Tensor) -> LameState:
+def count_predictions(state: LameState, predicted: Tensor) -> LameState:
     """Return the state after the predictions ``[n]`` of a request, counted image by image."""
     predicted = predicted.to(state.last.dtype)
     steps = state.images + torch.arange(len(predicted), device=predicted.device)  # images before each
@@ -156,7 +156,7 @@ def count(state: LameState, predicted: Tensor) -> LameState:
     )
 
 
-def correlated(state: LameState) -> bool:
+def is_correlated(state: LameState) -> bool:
     """Return true if predictions repeat more often than those of independent images: the rule of `Lame`."""
     pairs = state.images - 1
     q = state.classes

@@ -37,7 +37,7 @@ class Execution:
         self._direct: DirectCalls | None = None
         self._head = Head(network)
         self.reached: frozenset[int] = frozenset()  # the sites that a forward has met so far
-        sites.follow()
+        sites.track_calls()
 
     @property
     def features(self) -> int:

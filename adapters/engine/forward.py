@@ -77,7 +77,7 @@ class AdaptingForward(TorchFunctionMode):
         parse = NORMALIZATIONS.get(func)
         if parse is not None:
             call = parse(*args, **(kwargs or {}))
-            layer = self._buffers.get(id(call.running_mean)) or self._sites.calling(call.x.shape[1])
+            layer = self._buffers.get(id(call.running_mean)) or self._sites.current_layer(call.x.shape[1])
             if layer is not None:
                 output = self.call(layer, call.x, call.affine)
                 # In eval these functions save nothing for a backward pass.

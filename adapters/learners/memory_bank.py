@@ -20,7 +20,7 @@ class Bank(NamedTuple):
     filled: Tensor  # [capacity] bool
 
 
-def empty(capacity: int, image: Tensor) -> Bank:
+def empty_bank(capacity: int, image: Tensor) -> Bank:
     """Return an empty bank for images like ``image`` ``[1, ...]``."""
     integers = torch.zeros(capacity, dtype=torch.int64)
     return Bank(

@@ -12,7 +12,7 @@ from torch import Tensor
 from adapters.base import Lesson, Network, Start
 from adapters.finite import all_finite
 from adapters.learners.augmentations import augment
-from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty
+from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty_bank
 from adapters.learners.optimizers import Trace, adam, gradient, outside_inference_mode, zero_trace
 from adapters.normalization.frozen import frozen
 from adapters.params import check, param
@@ -77,7 +77,7 @@ class RoTTA:
     def init(self, start: Start) -> RottaState:
         """Return student and teacher as trained, and an empty bank."""
         zeros = start.row.new_zeros(start.affine, dtype=torch.float32)
-        bank, count = empty(self.capacity, start.image), torch.zeros((), dtype=torch.int64)
+        bank, count = empty_bank(self.capacity, start.image), torch.zeros((), dtype=torch.int64)
         return RottaState(zeros, zeros.clone(), *zero_trace(zeros), start.row.clone(), *bank, count)
 
     def affine(self, state: RottaState) -> Tensor:
@@ -105,7 +105,7 @@ class RoTTA:
         images, row = lesson.images, lesson.after
         bank, images_seen = state.bank, int(state.images_seen)
         if (images.shape[1:], images.dtype) != (bank.images.shape[1:], bank.images.dtype):
-            bank = empty(self.capacity, images)
+            bank = empty_bank(self.capacity, images)
         update = MemoryBankUpdate(bank, EvictionRule(lesson.logits.shape[1], self.lambda_t, self.lambda_u), images)
         for index, (label, uncertainty) in enumerate(zip(*_labels_and_entropies(lesson.logits), strict=True)):
             if isfinite(uncertainty):

@@ -211,7 +211,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "empty part": ({"strategy": "adabn+"}, "unknown_strategy", "empty part"),
     "unknown parameter": ({"params": {"lame.speed": 1}}, "invalid_parameter", "it takes adabn.momentum"),
     "of another part": ({"params": {"tent.lr": 0.1}}, "invalid_parameter", "no parameter 'tent.lr'"),
-    "given twice": ({"params": {"memory": 1, "lame.memory": 1}}, "invalid_parameter", "given lame.memory twice"),
+    "given twice": ({"params": {"memory": 1, "lame.memory": 1}}, "invalid_parameter", "parameter lame.memory twice"),
     "out of range": ({"params": {"lame.memory": 5000}}, "invalid_parameter", "lame: memory must be an integer (at"),
     "ambiguous": (
         {"strategy": "unmix_tns+temperature", "params": {"temperature": 2}},

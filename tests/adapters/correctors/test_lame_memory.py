@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters.correctors.affinity import AFFINITIES, assign, directions
-from adapters.correctors.lame import Lame, correlated, count
+from adapters.correctors.lame import Lame, count_predictions, is_correlated
 
 plain = partial(Lame, affinity="knn", memory=0, when="always")
 
@@ -147,8 +147,8 @@ def _opened(labels: Tensor, classes: int, size: int) -> list[bool]:
     """Whether the gate is open at each request of that size."""
     state, opened = GATED.init(1, classes), []
     for request in torch.split(labels, size):
-        state = count(state, request)
-        opened.append(correlated(state))
+        state = count_predictions(state, request)
+        opened.append(is_correlated(state))
     return opened
 
 
@@ -165,12 +165,12 @@ def test_the_gate_is_that_of_the_loop_however_the_stream_is_cut(classes: int, st
         at += size
         for label in request:
             loop.see(label)
-        state = count(state, torch.tensor(request))
+        state = count_predictions(state, torch.tensor(request))
         torch.testing.assert_close(state.classes.double(), torch.tensor(loop.q).double(), atol=1e-5, rtol=1e-4)
         assert float(state.repeats) == pytest.approx(loop.rate, abs=1e-5)
         assert (state.last.tolist(), state.images.tolist()) == ([loop.last], [min(loop.images, 1000)])
         if abs(loop.excess()) > 1e-4:
-            assert correlated(state) == (loop.excess() > 0)
+            assert is_correlated(state) == (loop.excess() > 0)
 
 
 @pytest.mark.parametrize("size", [16, 64])

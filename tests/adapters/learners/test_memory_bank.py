@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty
+from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty_bank
 from tests.adapters.by_hand import ListBank
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "golden" / "cstu.json").read_text())
@@ -42,7 +42,7 @@ def _held(bank: Bank, classes: int) -> list[list[list[int]]]:
 def test_the_trace_is_the_authors(name: str, request_size: int) -> None:
     golden = GOLDEN[name]
     rule = EvictionRule(golden["num_class"], golden["lambda_t"], golden["lambda_u"])
-    bank = empty(golden["capacity"], torch.zeros(1, 1, dtype=torch.int64))
+    bank = empty_bank(golden["capacity"], torch.zeros(1, 1, dtype=torch.int64))
     snapshots = {snapshot["after"]: snapshot["per_class"] for snapshot in golden["snapshots"]}
     assert len(snapshots) == 10
     for start in range(0, 500, request_size):
@@ -68,7 +68,7 @@ def test_a_bank_equals_lists_per_class(
     capacity, classes, lambdas, shown, size = stream
     offers = [(number, label % classes, unsure) for number, (label, unsure) in enumerate(shown)]
     lists = ListBank(capacity, classes, *lambdas)
-    bank = empty(capacity, torch.zeros(1, 1, dtype=torch.int64))
+    bank = empty_bank(capacity, torch.zeros(1, 1, dtype=torch.int64))
     for start in range(0, len(offers), size):
         request = offers[start : start + size]
         bank = _offered(bank, EvictionRule(classes, *lambdas), request)
@@ -82,7 +82,9 @@ def test_a_bank_equals_lists_per_class(
 
 def _full() -> Bank:
     return _offered(
-        empty(4, torch.zeros(1, 1, dtype=torch.int64)), EvictionRule(2, 1.0, 1.0), [(k, k % 2, 0.1) for k in range(4)]
+        empty_bank(4, torch.zeros(1, 1, dtype=torch.int64)),
+        EvictionRule(2, 1.0, 1.0),
+        [(k, k % 2, 0.1) for k in range(4)],
     )
 
 
@@ -112,7 +114,7 @@ def test_images_are_copied_once_however_many_are_taken() -> None:
 
 
 def test_more_classes_than_slots_leave_one_item_a_class() -> None:
-    bank = empty(4, torch.zeros(1, 1, dtype=torch.int64))
+    bank = empty_bank(4, torch.zeros(1, 1, dtype=torch.int64))
     bank = _offered(bank, EvictionRule(1000, 1.0, 1.0), [(k, 7 * k % 1000, 0.5) for k in range(20)])
     assert bank.filled.all()
     assert len(set(bank.labels.tolist())) == 4
@@ -121,7 +123,7 @@ def test_more_classes_than_slots_leave_one_item_a_class() -> None:
 
 
 def test_an_offer_takes_microseconds() -> None:
-    rule, bank = EvictionRule(1000, 1.0, 1.0), empty(64, torch.zeros(1, 1, dtype=torch.int64))
+    rule, bank = EvictionRule(1000, 1.0, 1.0), empty_bank(64, torch.zeros(1, 1, dtype=torch.int64))
     offers = [(k, k % 1000, 0.5) for k in range(500)]
     fastest = 1.0
     for _ in range(5):
