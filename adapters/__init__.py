@@ -14,7 +14,8 @@ from adapters.base import (
     Statistics,
     rate,
 )
-from adapters.composite import Composite, Strategy, as_composite, whole
+from adapters.composite import Composite, Strategy, as_composite
+from adapters.composite import as_composite as whole
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature

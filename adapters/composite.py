@@ -73,9 +73,6 @@ def learner_of(strategy: Strategy) -> AnyLearner | None:
     return strategy.learner if isinstance(strategy, Composite) else None
 
 
-whole = as_composite  # the public name of earlier versions
-
-
 def from_parts(parts: list[Any]) -> Strategy:
     """Return the strategy of these parts: an adapter, then a learner if there is one, then correctors."""
     adapter, *extras = parts
