@@ -108,7 +108,7 @@ def test_graphs_of_linear_strategies_serve_each_of_them(name: str, monkeypatch: 
 
 @needs_compiler
 @pytest.mark.parametrize("name", ["adabn+tent", "adabn+lame", "adabn+cofa+temperature", "rotta"])
-def test_what_learners_and_correctors_do_is_not_lost_in_a_graph(name: str) -> None:
+def test_learners_and_correctors_work_with_graphs(name: str) -> None:
     own = composed(name, {"temperature": 2.0} if "temperature" in name else {})
     compiled, eager = AdaptiveModel(seeded(SmallNet), own, compile=True), AdaptiveModel(seeded(SmallNet), own)
     for step in range(4):
@@ -136,7 +136,7 @@ def test_other_weights_are_another_graph(monkeypatch: pytest.MonkeyPatch, caplog
 
 
 @needs_compiler
-def test_what_is_not_finite_is_refused_alone() -> None:
+def test_requests_that_are_not_finite_are_refused_separately() -> None:
     compiled, eager = AdaptiveModel(seeded(SmallNet), compile=True), AdaptiveModel(seeded(SmallNet))
     bad = images(2, 1).index_fill(3, torch.tensor([0]), 2 * OVERFLOWS)
     asked = [Request(images(2), "a"), Request(bad, "a"), Request(images(1, 2), "b"), Request(images(3, 4), "a")]
@@ -201,7 +201,7 @@ def test_a_network_that_cannot_be_traced_runs_eagerly(caplog: pytest.LogCaptureF
 
 
 @needs_compiler
-def test_mixing_strategies_that_no_graph_fits_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_mixed_strategies_without_a_graph_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     model = AdaptiveModel(seeded(SmallNet), "adabn", compile=True)
     model(images(1))
     unmix = strategy("unmix_tns")

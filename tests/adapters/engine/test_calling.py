@@ -1,4 +1,4 @@
-"""What a network switches for the whole process in its forward is as it was, whoever comes next."""
+"""Global settings that a network changes in its forward are restored."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_clean_images_show_little_and_shifted_ones_much() -> None:
     assert drifts(fitted(), shifted, [1] * 64)[-1] > 1.5
 
 
-def test_drift_is_the_streams_own() -> None:
+def test_drift_is_measured_per_stream() -> None:
     """Neighbours, queued requests and requests that are not learned from change nothing."""
     x, model, alone = images(9, seed=2) + 0.5, fitted(), fitted()
     glued = model.predict(

@@ -1,4 +1,4 @@
-"""Where BatchNorm may write over its input: only where nothing else can read it, whatever the network does."""
+"""BatchNorm writes over its input only where nothing else can read it, whatever the network does."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ def _answered(model: AdaptiveModel, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", PROVEN)
-def test_sites_are_proven_where_only_they_read_a_new_tensor(name: str) -> None:
+def test_layers_that_alone_read_a_new_tensor_are_in_place(name: str) -> None:
     build, size, expected = PROVEN[name]
     assert proven(seeded(build), size) == expected
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet18"])
-def test_every_site_of_a_residual_network_is_proven(name: str) -> None:
+def test_every_layer_of_a_residual_network_is_in_place(name: str) -> None:
     network = ResNet20() if name == "resnet20" else _timm(name)
     assert proven(network, 32) == {key for key, module in network.named_modules() if isinstance(module, _BatchNorm)}
 
 
 @pytest.mark.parametrize("name", READ_AGAIN)
-def test_what_may_be_read_again_is_not_proven(name: str) -> None:
+def test_layers_whose_input_may_be_read_again_are_not_in_place(name: str) -> None:
     assert proven(seeded(READ_AGAIN[name]), 8) == set()
 
 
@@ -92,7 +92,7 @@ def test_a_hook_on_all_modules_may_keep_anything() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in READ_AGAIN if name != "Returned"])
-def test_networks_that_read_again_are_served_right(name: str) -> None:
+def test_networks_that_read_inputs_again_are_answered_correctly(name: str) -> None:
     """Whatever was proven, and whenever: source is the network, at every call."""
     model, twin = AdaptiveModel(seeded(READ_AGAIN[name]), "source"), seeded(READ_AGAIN[name]).eval()
     for seed in range(3):
@@ -187,7 +187,7 @@ def test_in_place_or_not_the_answers_are_the_same_bit_by_bit(build: str) -> None
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
-def test_so_they_are_for_deep_networks_and_mixed_strategies(name: str) -> None:
+def test_in_place_answers_are_bit_identical_in_deep_networks_and_mixed_strategies(name: str) -> None:
     requests = [Request(images(1 + k % 2, k, 64), "s", strategy(name)) for k, name in enumerate(names("adapter"))]
     _same_in_place_or_not(seeded(partial(_timm, name)).eval(), [requests[3:4], requests])
 
@@ -204,7 +204,7 @@ class Telling(Base):
 
 
 @pytest.mark.parametrize("over", [True, False])
-def test_what_is_proven_is_written_over_and_nothing_else(over: bool) -> None:
+def test_only_in_place_layers_write_over_their_input(over: bool) -> None:
     model = AdaptiveModel(network := Telling(), copy=False)
     model(images(2))
     model._execution._in_place = frozenset({"bn"} if over else ())

@@ -199,7 +199,9 @@ def test_linear_steps_are_the_loop_of_steps(form: Form, asked: list[Asked], pixe
 
 @MANY
 @given(forms, singles, maps, st.integers(0, 10**6))
-def test_so_they_are_for_single_images(form: Form, asked: list[Asked], pixels: list[int], seed: int) -> None:
+def test_linear_steps_are_the_loop_for_single_images(
+    form: Form, asked: list[Asked], pixels: list[int], seed: int
+) -> None:
     agree(form, asked, pixels, seed)
 
 

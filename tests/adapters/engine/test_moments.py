@@ -57,7 +57,7 @@ def test_measure_is_the_mean_and_biased_variance_of_each_image(shape: tuple[int,
     assert (seen.pixels, seen.images) == (math.prod(shape[2:]), shape[0])
 
 
-def test_the_moments_of_some_images_are_theirs() -> None:
+def test_moments_of_a_slice_are_those_of_its_images() -> None:
     x = _draw(5, 3, 4, 4)
     seen = measure(x)
     for part in (slice(0, 1), slice(1, 4), slice(4, 5), slice(None)):
@@ -124,7 +124,7 @@ def test_normalize_is_the_formula_for_one_row_and_for_one_per_image(
 
 @pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize("shape", [(1, 4, 1, 1), (3, 4, 5, 6), (1, 4, 5, 6), (2, 64, 40, 40)])
-def test_channels_innermost_stay_so(shape: tuple[int, ...], rows: bool) -> None:
+def test_normalize_keeps_channels_last(shape: tuple[int, ...], rows: bool) -> None:
     x, site = _draw(*shape).contiguous(memory_format=torch.channels_last), _site(shape[1])
     used = Statistics(*(part.expand(shape[:2]) for part in site.trained)) if rows else site.trained
     expected = normalize(x.contiguous(), used, affine(site))

@@ -115,7 +115,9 @@ def test_a_mean_of_a_thousand_deviations_costs_no_precision(
 @pytest.mark.parametrize("shape", LARGE)
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(seeds, ratios, sizes)
-def test_nor_on_large_maps(shape: tuple[int, ...], layout: str, seed: int, ratio: float, size: float) -> None:
+def test_a_large_mean_costs_no_precision_on_large_maps(
+    shape: tuple[int, ...], layout: str, seed: int, ratio: float, size: float
+) -> None:
     x = laid_out(draw(shape, seed, ratio, size), layout)
     measured_near(x)
 
@@ -134,7 +136,9 @@ def test_what_large_maps_are_measured_with_is_right_for_small_ones(
 @pytest.mark.parametrize("shape", [shape for shape in [*SHAPES, LARGE[0]] if math.prod(shape[2:]) > 1])
 @QUICK
 @given(seeds, ratios, sizes)
-def test_nor_in_one_pass(shape: tuple[int, ...], layout: str, seed: int, ratio: float, size: float) -> None:
+def test_a_large_mean_costs_no_precision_in_one_pass(
+    shape: tuple[int, ...], layout: str, seed: int, ratio: float, size: float
+) -> None:
     x = laid_out(draw(shape, seed, ratio, size), layout)
     near(_in_one_pass(x), x, 32 + 8 * exact(x).origin, onepass=True)
 

@@ -1,4 +1,4 @@
-"""How a network is taken over: a copy in the fastest form, in the asked type, on the asked device."""
+"""The preparation of a network: a copy in the fastest form, in the requested type, on the requested device."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_in_bfloat16_the_answers_are_near_and_the_states_float32(name: str, stra
 
 
 @pytest.mark.parametrize("strategy", names("adapter"))
-def test_in_bfloat16_glued_is_separate(strategy: str) -> None:
+def test_bfloat16_answers_are_the_same_joined_and_separate(strategy: str) -> None:
     """As near as bfloat16 is: a unit in the last place at the activations' size."""
     model = AdaptiveModel(seeded(ResNet20), strategy, dtype=torch.bfloat16)
     requests = [Request(images(n, n, 32), stream) for n, stream in ((2, "a"), (1, "b"), (3, "a"))]
@@ -135,7 +135,7 @@ def test_a_copy_shares_nothing_with_the_callers_network() -> None:
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_weights_and_images_have_their_channels_innermost(dtype: torch.dtype | None) -> None:
+def test_weights_and_images_are_channels_last(dtype: torch.dtype | None) -> None:
     own = _own(AdaptiveModel(seeded(ResNet20), dtype=dtype))
     kernels = [parameter for parameter in own.parameters() if parameter.dim() == 4]
     assert kernels
@@ -162,7 +162,7 @@ class Formats(nn.Module):
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("strategy", names("adapter"))
-def test_channels_stay_innermost_from_end_to_end(strategy: str, dtype: torch.dtype | None) -> None:
+def test_activations_stay_channels_last_through_the_network(strategy: str, dtype: torch.dtype | None) -> None:
     within = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3))
     model = AdaptiveModel(network := Formats(within), strategy, dtype=dtype, copy=False)
     for requests in ([Request(images(1))], [Request(images(2)), Request(images(1), "b")]):
@@ -183,7 +183,7 @@ def test_tied_weights_stay_tied_and_integers_stay_integers() -> None:
     assert torch.equal(taken.get_buffer("table"), torch.arange(16).view(1, 1, 4, 4))
 
 
-def test_requests_are_placed_as_one_batch_in_their_order() -> None:
+def test_to_batch_keeps_the_order_of_requests() -> None:
     parts = [images(2, 1), images(1, 2), images(3, 3)]
     assert torch.equal(to_batch(parts, CPU), torch.cat(parts))
     assert torch.equal(to_batch(parts[:1], CPU), parts[0])

@@ -94,7 +94,7 @@ def errors(adaptive: AdaptiveModel, stream: str) -> int:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_stream_remembers_nothing_of_what_is_absurd(name: str) -> None:
+def test_outliers_leave_no_trace_in_a_stream(name: str) -> None:
     adaptive = model(name)
     adaptive.predict([Request(part) for part in torch.split(clean()[0][:20], 5)])
     before = str(adaptive.state_dict())
@@ -145,7 +145,7 @@ def aftermaths(name: str) -> dict[str, Aftermath]:
 
 @pytest.mark.parametrize("kind", JUST_NOT)
 @pytest.mark.parametrize("name", sorted({*names("adapter")} - {"source", "bn", "alpha_bn"}))
-def test_what_is_just_not_absurd_moves_little_and_is_forgotten(name: str, kind: str) -> None:
+def test_an_image_just_within_the_bound_moves_little_and_is_forgotten(name: str, kind: str) -> None:
     updated, wrong, expected = aftermaths(name)[kind]
     assert updated
     assert wrong[0] <= expected[0] + POINTS
@@ -171,7 +171,7 @@ def largest(adaptive: AdaptiveModel, stream: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-def test_ten_in_a_row_that_are_just_not_absurd_move_little(name: str) -> None:
+def test_ten_images_just_within_the_bound_move_little(name: str) -> None:
     adaptive, usual = model(name), clean()[0][:1]
     streams = [f"{kind} {share}" for kind in JUST_NOT for share in SHARES]
     adaptive.predict([Request(part, stream) for part in torch.split(clean()[0][:40], 10) for stream in (*streams, "")])
@@ -224,7 +224,7 @@ def test_ordinary_pictures_move_a_stream_as_far_as_ever(name: str, of: str) -> N
 
 
 @pytest.mark.parametrize("name", [*AVERAGING, "adabn+lame", "adabn+tent"])
-def test_what_weighs_less_is_the_same_glued_and_separate(name: str) -> None:
+def test_faded_requests_are_the_same_joined_and_separate(name: str) -> None:
     loud = torch.lerp(clean()[0][:1], ABSURD["raw pixels"], 0.075)
     parts = [clean()[0][:4], torch.cat([clean()[0][4:6], loud]), clean()[0][6:9], loud, clean()[0][9:12]]
     requests = [Request(part, stream) for part in parts for stream in ("a", "b")]
@@ -240,7 +240,7 @@ def test_what_weighs_less_is_the_same_glued_and_separate(name: str) -> None:
         torch.testing.assert_close(memory.row, separate.memories()[key].row, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_bound_it_is_learned() -> None:
+def test_without_a_bound_outliers_are_learned_from() -> None:
     adaptive = model("adabn", float("inf"))
     before = errors(adaptive, "s")
     assert adaptive.predict([Request(raw(1))])[0].updated
@@ -248,7 +248,7 @@ def test_without_a_bound_it_is_learned() -> None:
 
 
 @pytest.mark.parametrize("name", ["adabn", "unmix_tns", "iabn", "source+lame", "bn", "adabn:cumulative"])
-def test_who_shares_a_forward_with_an_outlier_is_answered_as_if_alone(name: str) -> None:
+def test_requests_beside_an_outlier_are_answered_as_if_separate(name: str) -> None:
     """Before it and after it in its own stream too."""
     one, params = name.partition(":")[0], {"cumulative": True} if ":" in name else {}
     alone, together = (AdaptiveModel(hosted().network, strategy(one, params)) for _ in "ab")

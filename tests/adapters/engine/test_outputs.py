@@ -79,13 +79,13 @@ def test_one_obvious_tensor_is_answered_as_if_it_were_alone(form: str, strategy:
         pytest.param(None, "NoneType that holds no tensor", id="nothing"),
     ],
 )
-def test_what_is_not_obvious_is_listed(output: Any, told: str) -> None:
+def test_ambiguous_outputs_are_listed_in_the_error(output: Any, told: str) -> None:
     with pytest.raises(UnsupportedModelError, match=told):
         logits_of(output)
 
 
 @pytest.mark.parametrize("form", ["logits", "probabilities", "logit", "probability"])
-def test_what_is_made_of_an_answer_is_part_of_a_compiled_forward(form: Form) -> None:
+def test_to_logits_is_part_of_a_compiled_forward(form: Form) -> None:
     network = Net(lambda maps, logits: (maps, logits[:, :1] if form in ("logit", "probability") else logits)).eval()
     network.register_forward_hook(ToLogits(form))
     module = LinearForward(network, Sites(network)).eval()

@@ -1,4 +1,4 @@
-"""Who lies where in a forward, and what each request and stream gets back from it."""
+"""The order of images in a forward, and the answers and states that requests and streams get back."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_new_rows_share_no_memory_with_each_other_nor_with_those_given(
 
 
 @pytest.mark.parametrize("adapter", [*ADAPTERS, None], ids=repr)
-def test_what_a_model_keeps_holds_no_forward_alive(adapter: AnyAdapter | None) -> None:
+def test_kept_states_hold_no_forward_alive(adapter: AnyAdapter | None) -> None:
     """Of a forward of many streams, only the rows stay: copied, so that it takes what `state_bytes` says."""
     model, chosen = AdaptiveModel(seeded(Head1d)), ADAPTERS if adapter is None else [adapter]
     requests = [Request(images(1, k), k, each) for k in range(5) for each in chosen]
@@ -203,7 +203,7 @@ def test_strategies_without_a_state_count_their_requests(adapter: AnyAdapter) ->
 
 
 @pytest.mark.parametrize("adapter", [*ADAPTERS, Forgetting()], ids=repr)
-def test_looks_alone_leave_no_stream_behind(adapter: AnyAdapter) -> None:
+def test_requests_without_update_create_no_stream(adapter: AnyAdapter) -> None:
     model = AdaptiveModel(seeded(Tiny), adapter)
     outcome = model.run([Request(images(1, k), str(k), update=False) for k in range(3)], {})
     assert outcome.memories == {}
@@ -218,7 +218,7 @@ def _overflowing(n: int) -> Tensor:
 
 @pytest.mark.parametrize("update", [True, False])
 @pytest.mark.parametrize("adapter", [*ADAPTERS, Forgetting()], ids=repr)
-def test_a_single_request_that_is_not_finite_is_said_so_and_forgotten(adapter: AnyAdapter, update: bool) -> None:
+def test_a_request_that_is_not_finite_is_reported_and_not_committed(adapter: AnyAdapter, update: bool) -> None:
     model = AdaptiveModel(seeded(Explosive), adapter)
     memories = model.run([Request(images(2))], {}).memories
     outcome = model.run([Request(_overflowing(2), update=update)], memories)

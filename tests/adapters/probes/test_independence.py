@@ -66,7 +66,7 @@ def test_images_that_depend_on_others_are_refused(kind: type[Tiny], dtype: torch
 
 
 @pytest.mark.parametrize("kind", [Tiny, Noisy, Half])
-def test_images_by_themselves_are_not(kind: type[Tiny]) -> None:
+def test_independent_images_are_accepted(kind: type[Tiny]) -> None:
     model = AdaptiveModel(seeded(kind))
     model.warm_up(images(1))
     assert model(images(2)).isfinite().all()

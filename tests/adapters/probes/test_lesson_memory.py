@@ -1,4 +1,4 @@
-"""What lessons take: measured, and shared lessons bounded by it."""
+"""The memory that lessons take: measured, and shared lessons bounded by it."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_a_network_without_gradients_takes_nothing() -> None:
         ("rotta", 99, 64),
     ],
 )
-def test_how_many_images_a_lesson_has(name: str, images: int, learned: int) -> None:
+def test_images_of_counts_the_images_of_a_lesson(name: str, images: int, learned: int) -> None:
     memory = LessonMemory()
     memory.per_image = 10
     assert memory.images_of(strategy(name), images) == learned
     assert memory.bytes_of(strategy(name), images) == 10 * learned
 
 
-def test_hyperparameters_count() -> None:
+def test_lesson_images_depend_on_hyperparameters() -> None:
     memory = LessonMemory()
     assert memory.images_of(strategy("rotta", {"capacity": 7}), 100) == 7
     assert memory.images_of(strategy("tent", {"least_images": 5}), 4) == 0
@@ -125,7 +125,7 @@ def test_a_bound_changes_how_much_is_kept_at_once_and_not_what_is_learned(monkey
         torch.testing.assert_close(parts[key].parts[0][0], memory.parts[0][0])
 
 
-def test_the_peak_of_a_turn() -> None:
+def test_peak_bytes_is_the_largest_forward_of_a_turn() -> None:
     memory = LessonMemory()
     memory.per_image = 10
     image = torch.zeros(1)

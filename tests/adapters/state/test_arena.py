@@ -84,7 +84,7 @@ def _blocks(arena: Arena) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("streams", [1, 10, 1000])
-def test_it_takes_little_more_than_its_rows(streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arena_takes_little_more_than_its_rows(streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one unfinished block; 212 KB is a stream of AdaBN on ResNet-50."""
     monkeypatch.setattr(module, "BLOCK_BYTES", 2**21)
     arena, row = Arena(), torch.zeros(53_120)

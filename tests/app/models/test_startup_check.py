@@ -156,7 +156,7 @@ UNCLEAR: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 
 
 @pytest.mark.parametrize("form", UNCLEAR)
-def test_what_is_not_obvious_is_listed(form: str) -> None:
+def test_ambiguous_outputs_are_listed_in_the_error(form: str) -> None:
     ending, listed = UNCLEAR[form]
     with pytest.raises(ModelError, match=listed):
         tried(Net(ending=ending))
