@@ -86,7 +86,7 @@ def tried(clients: Sequence[Guest], url: str, folder: Path) -> list[tuple[Guest,
     """Try every call of these clients; each is told on standard error."""
     calls = []
     for client in clients:
-        print(f"{version(client)}: starting, or installing into {folder}", file=sys.stderr)
+        print(f"{version(client)}: starting (the first run installs it into {folder})", file=sys.stderr)
         for call in trying(client, url, folder):
             print(f"{version(client)}: {call.name}: {_word(call)}", file=sys.stderr)
             calls.append((client, call))
@@ -113,12 +113,14 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [client.name for client in CLIENTS]
-    cli.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {' '.join(names)}")
-    cli.add_argument("--url", help="of a server that runs already (by default one is started)")
     cli.add_argument(
-        "--peers", type=Path, default=CACHE, metavar="FOLDER", help="of the clients' environments (%(default)s)"
+        "--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"clients to try, of {' '.join(names)}"
     )
-    cli.add_argument("--out", type=Path, metavar="FILE", help="write the page with the table there")
+    cli.add_argument("--url", help="URL of a running server (by default one is started)")
+    cli.add_argument(
+        "--peers", type=Path, default=CACHE, metavar="FOLDER", help="folder of the clients' environments (%(default)s)"
+    )
+    cli.add_argument("--out", type=Path, metavar="FILE", help="write the page with the table to this file")
     return cli
 
 

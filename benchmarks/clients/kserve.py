@@ -135,7 +135,7 @@ def inferences(client: KServe) -> Mapping[str, Callable[[], str]]:
         "infer, a sequence": partial(check_sequence, client),
         "infer, a wrong shape": partial(check_refusal, client, wrong, "[n, 3, 32, 32]"),
         "infer, a model that is not hosted": partial(
-            check_refusal, client, numbers, "no model 'other' is hosted", "other"
+            check_refusal, client, numbers, "model 'other' is not hosted", "other"
         ),
     }
 

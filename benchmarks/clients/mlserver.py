@@ -64,7 +64,7 @@ def check_refusal(server: Server) -> str:
     """A model that is not hosted: the client writes the server's words into each line's answer."""
     answers = inferred(server, model="other")
     check_equal(len(answers), len(PICTURES))
-    return check_message(answers[0]["error"]["msg"], "no model 'other' is hosted")
+    return check_message(answers[0]["error"]["msg"], "model 'other' is not hosted")
 
 
 def answers(server: Server) -> Mapping[str, Callable[[], str]]:

@@ -59,34 +59,47 @@ def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(
         prog="python -m benchmarks.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cli.add_argument("--quick", action="store_true", help="one short round of few loads, peers as they run best here")
-    cli.add_argument("--clients", nargs="+", type=_positive, metavar="N", help="that wait (default: 1 8 32)")
-    cli.add_argument("--images", nargs="+", type=_positive, metavar="N", help="in a request (default: 1 8)")
-    cli.add_argument("--rates", nargs="*", type=_positive, metavar="N", help="requests a second (default: 50 100 200)")
-    cli.add_argument("--seconds", type=_seconds, metavar="S", help="of a measurement (default: 4)")
-    cli.add_argument("--rounds", type=_positive, metavar="N", help="default: 3")
+    cli.add_argument("--quick", action="store_true", help="one short round of few loads, peers with their best options")
     cli.add_argument(
-        "--strategies", nargs="+", metavar="NAME", help="default: adabn source unmix_tns; the first is compared"
+        "--clients",
+        nargs="+",
+        type=_positive,
+        metavar="N",
+        help="numbers of clients that wait for each answer (default: 1 8 32)",
+    )
+    cli.add_argument("--images", nargs="+", type=_positive, metavar="N", help="images in a request (default: 1 8)")
+    cli.add_argument(
+        "--rates", nargs="*", type=_positive, metavar="N", help="requests per second (default: 50 100 200)"
+    )
+    cli.add_argument("--seconds", type=_seconds, metavar="S", help="seconds of a measurement (default: 4)")
+    cli.add_argument("--rounds", type=_positive, metavar="N", help="rounds of all measurements (default: 3)")
+    cli.add_argument(
+        "--strategies",
+        nargs="+",
+        metavar="NAME",
+        help="strategies (default: adabn source unmix_tns); the first one is compared",
     )
     cli.add_argument(
         "--threads",
         type=_positive,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="of the forwards of a server, shared out among its workers (default: all cores)",
+        help="threads of a server's forwards, divided among its workers (default: all cores)",
     )
     cli.add_argument("--compile", action="store_true", help="run `renorm serve --compile`")
-    cli.add_argument("--serve-args", default="", metavar="ARGS", help="further options of `renorm serve`")
-    cli.add_argument("--format", choices=FORMATS, default="png", help="of the images (default: %(default)s)")
+    cli.add_argument("--serve-args", default="", metavar="ARGS", help="more options of `renorm serve`")
+    cli.add_argument("--format", choices=FORMATS, default="png", help="format of the images (default: %(default)s)")
     cli.add_argument(
-        "--side", type=_positive, default=32, metavar="PX", help="of the images that are sent (default: 32)"
+        "--side", type=_positive, default=32, metavar="PX", help="width and height of the images (default: 32)"
     )
     group = cli.add_mutually_exclusive_group()
     group.add_argument(
-        "--peers", type=Path, default=CACHE, metavar="FOLDER", help="of their environments (%(default)s)"
+        "--peers", type=Path, default=CACHE, metavar="FOLDER", help="folder of the peers' environments (%(default)s)"
     )
     group.add_argument("--no-peers", dest="peers", action="store_const", const=None, help="measure Renorm alone")
-    cli.add_argument("--out", type=Path, metavar="FOLDER", help="write load.md, images/load.png and load.json there")
+    cli.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write load.md, images/load.png and load.json to this folder"
+    )
     return cli
 
 

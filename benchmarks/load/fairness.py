@@ -79,8 +79,8 @@ def loads(clients: int) -> Iterator[tuple[str, list[str]]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", type=Path, help="another checkout")
-    parser.add_argument("--clients", type=int, default=64, help="requests that the others keep waiting")
+    parser.add_argument("--against", type=Path, help="folder of another checkout")
+    parser.add_argument("--clients", type=int, default=64, help="requests that the other clients keep waiting")
     parser.add_argument("--images", type=int, nargs="+", default=[1, 16], help="images of each of these requests")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0)

@@ -102,7 +102,7 @@ async def _wait(port: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", type=Path, required=True, help="another checkout")
+    parser.add_argument("--against", type=Path, required=True, help="folder of another checkout")
     parser.add_argument("--busy", type=int, default=os.cpu_count() or 1, help="busy loops beside the server")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)

@@ -101,13 +101,13 @@ def _latency(axes: Axes, results: Results) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read, draw, write; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="the load.json of python -m benchmarks.load")
+    parser.add_argument("results", type=Path, help="load.json, as python -m benchmarks.load writes it")
     parser.add_argument("out", type=Path, help="the picture: .png or .svg")
     options = parser.parse_args(arguments)
     try:
         draw(read(options.results), options.out)
     except (OSError, ValueError) as error:
-        print(f"load_plot: {error}", file=sys.stderr)
+        print(f"load.plot: {error}", file=sys.stderr)
         return 1
     print(f"wrote {options.out}")
     return 0

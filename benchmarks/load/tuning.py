@@ -58,7 +58,7 @@ def best(plan: Plan, peer: Peer, python: Path, drive: Drive) -> tuple[Best, list
     working = [pair for pair in tried if not pair[0].many.errors]
     if not working:
         reasons = [trial.many.fault for trial, _ in tried] + list(failed.values())
-        raise LoadError(f"{peer.title} answers no load: {reasons[-1]}")
+        raise LoadError(f"{peer.title} failed under every load: {reasons[-1]}")
     chosen = max(working, key=lambda pair: pair[0].many.images_per_s)[1]
     return chosen, [trial for trial, _ in tried], failed
 

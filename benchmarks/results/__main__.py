@@ -62,12 +62,12 @@ def read(plans: Sequence[Plan], out: Path) -> Measured:
     """
     place, expected = out / plans[0].name, cells(plans)
     if not (place / MANIFEST).exists():
-        raise FileNotFoundError(f"{place} holds no evaluation: leave --no-run out")
+        raise FileNotFoundError(f"{place} holds no evaluation: leave out --no-run")
     settings: dict[str, str] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
     folder = Folder(place, settings)
     done = [cell for cell in expected if folder.file(cell).exists()]
     if not done:
-        raise ValueError(f"{place} holds no finished cell: leave --no-run out")
+        raise ValueError(f"{place} holds no finished cell: leave out --no-run")
     results = with_speeds(map(folder.load, done), folder.speeds())
     return Measured(results, settings, len(expected) - len(done))
 
@@ -124,13 +124,15 @@ def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cli.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="laid out as CIFAR-10-C")
-    cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where evaluations are kept")
-    cli.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the page goes")
-    cli.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="whose table is written")
-    cli.add_argument("--processes", type=int, default=1, metavar="NUMBER", help="processes, each on one core")
+    cli.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="data in the layout of CIFAR-10-C")
+    cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="folder of the evaluations")
+    cli.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="folder of the page")
     cli.add_argument(
-        "--no-run", action="store_true", help="run nothing: write what is there, even if cells are missing"
+        "--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help="file whose table is replaced"
+    )
+    cli.add_argument("--processes", type=int, default=1, metavar="NUMBER", help="number of processes, each on one core")
+    cli.add_argument(
+        "--no-run", action="store_true", help="run nothing: write the finished cells, even if others are missing"
     )
     return cli
 

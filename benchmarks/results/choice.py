@@ -37,9 +37,11 @@ def run(cifar: Path, out: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write and print; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar", type=Path, metavar="FOLDER", help="CIFAR-10; without it what is there is written")
-    parser.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="where it is kept")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where the CSV file goes")
+    parser.add_argument(
+        "--cifar", type=Path, metavar="FOLDER", help="CIFAR-10; without it, only the finished cells are written"
+    )
+    parser.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="folder of the evaluations")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="folder of the CSV file")
     options = parser.parse_args(arguments)
     try:
         if options.cifar is not None and (status := run(options.cifar, options.out)):

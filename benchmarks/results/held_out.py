@@ -101,9 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make and write; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--cifar", type=Path, required=True, metavar="FOLDER", help="CIFAR-10, as benchmarks/training/cifar10.py"
+        "--cifar",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="CIFAR-10 in a form that benchmarks/training/cifar10.py reads",
     )
-    parser.add_argument("--out", type=Path, default=Path("results/held-out"), metavar="FOLDER", help="where it goes")
+    parser.add_argument("--out", type=Path, default=Path("results/held-out"), metavar="FOLDER", help="folder to write")
     options = parser.parse_args(arguments)
     try:
         write(options.cifar, options.out)

@@ -61,25 +61,31 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cli.add_argument("--quick", action="store_true", help="few rounds, small forwards, nothing compiled")
-    cli.add_argument("--models", nargs="+", choices=MODELS, metavar="NAME", help=f"of {', '.join(MODELS)}")
-    cli.add_argument("--batch", nargs="+", type=_positive, default=[], metavar="N", help="default: those of the model")
-    cli.add_argument("--rounds", type=_positive, metavar="N", help="default: 7, with --quick 3")
-    cli.add_argument("--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="default: all")
+    cli.add_argument("--models", nargs="+", choices=MODELS, metavar="NAME", help=f"models, of {', '.join(MODELS)}")
+    cli.add_argument(
+        "--batch", nargs="+", type=_positive, default=[], metavar="N", help="batch sizes (default: those of the model)"
+    )
+    cli.add_argument("--rounds", type=_positive, metavar="N", help="rounds (default: 7, with --quick 3)")
+    cli.add_argument(
+        "--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="strategies (default: all)"
+    )
     cli.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="time what torch.compile makes of the network, adapting and not, too (default, but with --quick not)",
+        help="also time compiled networks, adapting and not (default; with --quick not)",
     )
     cli.add_argument(
         "--compile-strategies",
         nargs="+",
         choices=names("adapter"),
         metavar="NAME",
-        help="those to time compiled (default: --strategies)",
+        help="strategies to time compiled (default: --strategies)",
     )
-    cli.add_argument("--threads", type=_positive, metavar="N", help="of torch (default: its own choice)")
+    cli.add_argument("--threads", type=_positive, metavar="N", help="threads of torch (default: its own choice)")
     cli.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    cli.add_argument("--out", type=Path, metavar="FOLDER", help="write speed.md, images/speed.png and speed.json there")
+    cli.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write speed.md, images/speed.png and speed.json to this folder"
+    )
     return cli
 
 
@@ -108,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit status."""
     options = parser().parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("speed: no GPU that this build of torch can use: leave out --device cuda", file=sys.stderr)
+        print("speed: this build of torch finds no GPU: leave out --device cuda", file=sys.stderr)
         return 1
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -105,13 +105,13 @@ def _colour(case: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read, draw, write; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="the speed.json of python -m benchmarks.speed")
+    parser.add_argument("results", type=Path, help="speed.json, as python -m benchmarks.speed writes it")
     parser.add_argument("out", type=Path, help="the picture: .png or .svg")
     options = parser.parse_args(arguments)
     try:
         draw(read(options.results), options.out)
     except (OSError, ValueError) as error:
-        print(f"speed_plot: {error}", file=sys.stderr)
+        print(f"speed.plot: {error}", file=sys.stderr)
         return 1
     print(f"wrote {options.out}")
     return 0

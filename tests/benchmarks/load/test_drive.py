@@ -59,7 +59,7 @@ def test_images_are_counted_and_not_requests() -> None:
     ],
 )
 @pytest.mark.parametrize("load", [Load(clients=2), Load(rate=50)])
-def test_everything_but_a_plausible_answer_is_an_error(answer: bytes | None, fault: str, load: Load) -> None:
+def test_implausible_answers_are_errors(answer: bytes | None, fault: str, load: Load) -> None:
     with fake_server(lambda _: answer) as port:
         tally = drive(job(port, load))
     assert tally.errors > 0
@@ -121,5 +121,5 @@ def test_asking_a_server_that_refuses_is_an_error() -> None:
         (Load(rate=50), "50 requests/s x 1 image"),
     ],
 )
-def test_labels(load: Load, label: str) -> None:
+def test_loads_have_labels(load: Load, label: str) -> None:
     assert load.label == label

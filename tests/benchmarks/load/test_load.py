@@ -14,7 +14,7 @@ from benchmarks.load.results import read
 from benchmarks.load.run import Run
 
 
-def test_it_measures_the_real_server(
+def test_a_quick_run_measures_the_real_server(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shortly(given: argparse.Namespace) -> Plan:

@@ -78,7 +78,7 @@ def test_a_plausible_answer_has_no_fault(prediction: dict[str, Any], images: int
         b'{"predictions": [{"index": 8, "probability": 0.5}, {"index": 8, "probability": 0.5}]}',
     ],
 )
-def test_anything_else_is_a_fault_that_shows_what_came(body: bytes) -> None:
+def test_implausible_answers_are_faults_that_quote_the_body(body: bytes) -> None:
     fault = RENORM.fault(200, body, 1)
     assert fault is not None
     assert body.decode() in fault

@@ -121,7 +121,7 @@ def test_the_best_way_is_the_one_with_the_highest_throughput_and_no_error(monkey
     assert all(one.one.images_per_s == 5 for one in tried)
 
 
-def test_what_is_likeliest_the_best_needs_no_trying() -> None:
+def test_the_likeliest_way_needs_no_measurement() -> None:
     found = load_tuning.likeliest(PEER, Path("python"))
     assert (found.options, found.dialect.body) == (PEER.options[0], "json")
     assert load_tuning.steps(PEER) == 28
@@ -137,5 +137,5 @@ def test_a_peer_that_answers_nothing_is_left_out_with_a_reason(
         return nullcontext(Server(options.label, 1, 1))
 
     monkeypatch.setattr(load_tuning, "hosting", nothing)
-    with pytest.raises(LoadError, match=f"{peer.title} answers no load: {why}"):
+    with pytest.raises(LoadError, match=f"{peer.title} failed under every load: {why}"):
         load_tuning.best(plan(), peer, Path("python"), lambda job: tally(0, errors=3))

@@ -46,7 +46,7 @@ def test_a_server_sleeps_wakes_and_ends_with_its_children() -> None:
     assert tree_cpu_s(server.pid) == 0
 
 
-def test_what_this_program_uses_is_not_others_doing() -> None:
+def test_cpu_time_of_this_program_is_not_that_of_others() -> None:
     before, own = others_cpu_s(), tree_cpu_s(os.getpid())
     while tree_cpu_s(os.getpid()) - own < 0.3:
         sum(range(10_000))

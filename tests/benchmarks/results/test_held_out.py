@@ -20,7 +20,7 @@ IMAGES = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=tor
 
 
 @pytest.mark.parametrize("name", list(held_out.CORRUPTIONS))
-def test_each_changes_images_and_always_alike(name: str) -> None:
+def test_corruptions_change_images_and_are_deterministic(name: str) -> None:
     once = held_out.corrupted(name, IMAGES)
     assert once.shape == IMAGES.shape
     assert once.dtype == torch.uint8
@@ -90,5 +90,5 @@ def test_missing_images_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "no CIFAR-10 in" in capsys.readouterr().err
 
 
-def test_the_tables_show_the_images_before() -> None:
+def test_held_out_images_follow_those_of_the_tables() -> None:
     assert (held_out.FIRST, held_out.COUNT) == (1000, 1000)

@@ -67,7 +67,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path)
 
 
-def test_the_plans_are_whole() -> None:
+def test_plans_hold_every_cell_of_the_study_once() -> None:
     every = cells()
     assert len(every) == len(set(every))
     assert {cell for plan in STUDY for cell in plan.cells()} == set(every)
@@ -122,7 +122,7 @@ def test_all_calls_are_made_before_anything_is_written(place: Place, monkeypatch
     assert {one.cell for one in read_csv(place.docs / "results.csv")} == set(cells(SMALL))
 
 
-def test_an_evaluation_that_fails_ends_it(
+def test_a_failed_evaluation_ends_the_run(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
@@ -133,7 +133,7 @@ def test_an_evaluation_that_fails_ends_it(
     assert "old" in place.readme.read_text()
 
 
-def test_pages_are_made_of_what_is_there(place: Place) -> None:
+def test_pages_are_made_of_the_finished_cells(place: Place) -> None:
     keep(place.out, cells(SMALL)[:-3])
     assert place.main("--no-run") == 0
     page = (place.docs / "results.md").read_text()
@@ -160,7 +160,7 @@ def test_the_choice_of_hyperparameters_is_part_of_the_page(place: Place) -> None
     assert "| `adabn` | 25.0 | 25.0 |" in chosen
 
 
-def test_nothing_measured_is_told(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_evaluations_is_an_error(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert place.main("--no-run") == 1
     assert f"{place.out / 'grid'} holds no evaluation" in capsys.readouterr().err
     Folder(place.out / "grid", KEPT)

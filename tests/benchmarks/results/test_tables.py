@@ -78,7 +78,7 @@ def test_ranks_of_the_long_stream(tmp_path: Path) -> None:
     ]
 
 
-def test_another_file_is_not_of_a_long_stream(tmp_path: Path) -> None:
+def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text("strategy,error\n")
     with pytest.raises(ValueError, match="has the columns strategy, error: expected strategy, order"):
         read(tmp_path / "long.csv")

@@ -25,7 +25,7 @@ def test_folding_leaves_no_batchnorm_and_the_same_answers(name: str) -> None:
 
 
 @pytest.mark.parametrize("build", [PreActivation, Twice])
-def test_what_cannot_be_folded_is_refused(build: type[nn.Module]) -> None:
+def test_unfoldable_networks_are_refused(build: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match="could not be folded"):
         folded(seeded(build).eval(), images(1))
 
@@ -56,6 +56,6 @@ def test_random_weights_get_the_statistics_of_random_images() -> None:
     assert 0.3 < float(answer.std()) < 3.0
 
 
-def test_the_table_names_what_the_targets_are_about() -> None:
+def test_models_of_the_targets_are_in_the_table() -> None:
     assert list(MODELS) == ["resnet20", "resnet50", "efficientnet_b0"]
     assert MODELS["resnet50"].batches == (1, 16)

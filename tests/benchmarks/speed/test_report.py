@@ -59,7 +59,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     assert found.milliseconds("a") == 4000.0
 
 
-def test_targets_take_the_worst_of_what_they_are_about(whole: Results) -> None:
+def test_targets_take_the_worst_ratio(whole: Results) -> None:
     found = [target.worst(whole) for target in TARGETS]
     rounded = [figure and (round(figure.value, 3), figure.of) for figure in found]
     assert rounded == [
@@ -83,7 +83,7 @@ def test_targets_take_the_worst_of_what_they_are_about(whole: Results) -> None:
     ]
 
 
-def test_the_table_says_what_is_reached(whole: Results) -> None:
+def test_the_table_of_targets_says_which_are_reached(whole: Results) -> None:
     rows = targets(whole)
     assert [row[3] for row in rows[1:]] == [
         *("**no**", "yes", "**no**", "yes", "yes", "yes", "yes", "yes", "yes", "yes", "yes", "**no**"),
@@ -92,7 +92,7 @@ def test_the_table_says_what_is_reached(whole: Results) -> None:
     assert rows[8][1:] == ["2.50", ">= 2.50", "yes", "unmix_tns, batch 1"]
 
 
-def test_what_was_not_measured_is_not_reached() -> None:
+def test_targets_without_a_measurement_are_not_reached() -> None:
     rows = targets(results(group(plain=1.0), group("compiled", plain=1.0, adabn=1.0)))
     assert {tuple(row[1::2]) for row in rows[1:]} == {("-", "not measured")}
 
@@ -152,7 +152,7 @@ def test_results_are_read_as_written(whole: Results, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"groups": []}', '{"machine": {}, "groups": [1], "held": null, "notes": {}}']
 )
-def test_other_files_are_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_another_format_are_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)
     assert speed_plot.main([str(path), str(tmp_path / "out.png")]) == 1

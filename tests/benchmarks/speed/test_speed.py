@@ -99,7 +99,7 @@ def test_by_default_everything_is_measured() -> None:
     assert plan("--models", "resnet20").memory is None
 
 
-def test_what_is_timed_computes_what_it_says() -> None:
+def test_timed_cases_compute_their_strategies() -> None:
     network, x = tiny(), images(3)
     with torch.no_grad():
         expected = network(x)
@@ -175,7 +175,7 @@ def test_a_missing_compiler_is_told_in_the_table(
         assert "long advice" not in text
 
 
-def test_what_was_found_before_an_interrupt_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_before_an_interrupt_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_given: Any) -> None:
         raise KeyboardInterrupt
 
@@ -185,7 +185,7 @@ def test_what_was_found_before_an_interrupt_is_kept(tmp_path: Path, monkeypatch:
     assert found.notes == {"rest": "interrupted"}
 
 
-def test_what_was_found_before_an_error_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_before_an_error_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_given: Any) -> None:
         raise ValueError("no such thing")
 

@@ -77,7 +77,7 @@ def authors(n: int) -> nn.BatchNorm2d:
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_both_answer_as_the_authors_code_does(n: int) -> None:
+def test_textbook_strategies_equal_the_authors_code(n: int) -> None:
     alpha, unmix = TextbookAlphaBN(authors(n), share=0.1), TextbookUnMixTNS(authors(n))
     prefix = f"B{n}__unmix_K16_mcorr__"
     unmix.means.copy_(GOLDEN[f"{prefix}init_means"])
