@@ -75,7 +75,7 @@ each_call = pytest.mark.parametrize("name", CALLS)
 
 
 @each_call
-def test_what_waits_is_held_and_comes_back(name: str) -> None:
+def test_memory_of_waiting_requests_is_returned(name: str) -> None:
     client, (call, size) = Doors(), CALLS[name]
     assert client.post(**call).status_code == 200
     assert set(client.engine.seen) == {size}
@@ -86,7 +86,7 @@ def test_what_waits_is_held_and_comes_back(name: str) -> None:
 @pytest.mark.parametrize(
     "failure", [ImageError("no image"), DeadlineError("too late"), RuntimeError("ours")], ids=["image", "late", "ours"]
 )
-def test_all_comes_back_after_a_failure(name: str, failure: Exception) -> None:
+def test_memory_is_returned_after_a_failure(name: str, failure: Exception) -> None:
     client = Doors()
     client.engine.failure = failure
     assert client.post(**CALLS[name][0]).status_code in (400, 422, 500, 504)
@@ -94,7 +94,7 @@ def test_all_comes_back_after_a_failure(name: str, failure: Exception) -> None:
 
 
 @each_call
-def test_who_asks_for_more_than_a_share_is_told_so(name: str) -> None:
+def test_request_above_the_memory_share_is_refused(name: str) -> None:
     client, (call, size) = Doors(max_memory_bytes=4 * (size_of(name) - 1)), CALLS[name]
     said = refusal(client.post(**call), 413, "too_large", "body")
     assert "RENORM_MAX_MEMORY_BYTES" in said
@@ -201,7 +201,7 @@ def test_of_many_bodies_that_wait_those_within_the_budget_are_answered_and_the_o
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_body_that_unfolds_is_held_as_it_grows(coding: str) -> None:
+def test_memory_of_a_decompressed_body_is_counted_as_it_grows(coding: str) -> None:
     client = Doors(max_memory_bytes=40_000_000)  # a connection may hold 10 MB, and a body may unfold to 200 MB
     call = encoded(bytes(50_000_000), HEAD, coding)
     assert len(call["content"]) < 60_000
@@ -209,7 +209,7 @@ def test_a_body_that_unfolds_is_held_as_it_grows(coding: str) -> None:
     assert client.ledger.total == 0
 
 
-def test_json_that_would_become_far_larger_than_it_is_is_refused_before_it_is_read() -> None:
+def test_json_that_parses_to_too_much_memory_is_refused_before_parsing() -> None:
     client = Doors(max_memory_bytes=8_000_000)
     content = b'{"inputs":[' + b",".join([b"[]"] * 50_000) + b"]}"
     refusal(client.post(V2, content=content), 413, "too_large", "body")

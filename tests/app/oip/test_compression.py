@@ -63,12 +63,12 @@ def test_decompression_bomb_stays_below_the_limit() -> None:
         *("followed-deflate", "followed", "two", "head-deflate"),
     ],
 )
-def test_damaged(body: bytes, coding: str) -> None:
+def test_invalid_compressed_body_is_refused(body: bytes, coding: str) -> None:
     with pytest.raises(FieldError, match=f"the body is not valid {coding}"):
         decompress(body, coding, 1000)
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, deflate", "", "x-"])
-def test_other_codings(coding: str) -> None:
+def test_unsupported_content_encoding_is_refused(coding: str) -> None:
     with pytest.raises(MediaTypeError, match=r"Content-Encoding '.*' is not supported"):
         decompress(b"abc", coding, 1000)

@@ -35,7 +35,7 @@ def test_json_alone() -> None:
         assert [one.name for one in body.outputs] == list(OUTPUTS)
 
 
-def test_null_is_as_good_as_nothing() -> None:
+def test_null_members_equal_absent_ones() -> None:
     body = read(request({**FP32, "parameters": None, "data": [0] * 12}, id=None, parameters=None, outputs=None))
     assert (body.id, body.parameters) == ("", {})
 
@@ -138,7 +138,7 @@ def test_no_json(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_are_none_are_named(number: str) -> None:
+def test_nan_and_infinity_are_named_in_the_hint(number: str) -> None:
     with pytest.raises(FieldError) as caught:
         read_body(f'{{"inputs":[{{"data":[1,{number}]}}]}}'.encode(), None, HOW)
     assert f"{number.strip('-')} is not a valid JSON number" in caught.value.hint

@@ -99,7 +99,7 @@ def test_unknown_datatypes(datatype: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [None, 3, "12", [1.0], [True], [-1], [2**31], ["1"], [1] * (MAX_DIMENSIONS + 1)])
-def test_no_shapes(shape: Any) -> None:
+def test_invalid_shapes_are_refused(shape: Any) -> None:
     with pytest.raises(FieldError, match="shape must be a list") as caught:
         check_kind("FP32", shape, "inputs[0]")
     assert caught.value.location == "inputs[0].shape"

@@ -38,7 +38,7 @@ def slow(**settings: Any) -> tuple[Client, Slow]:
 
 
 @pytest.mark.parametrize("by_deadline", [False, True])
-def test_who_goes_away_is_not_worked_for(by_deadline: bool) -> None:
+def test_disconnected_client_cancels_its_call(by_deadline: bool) -> None:
     client, engine = slow()
 
     async def use(channel: Channel) -> None:
@@ -78,7 +78,7 @@ def test_running_calls_finish_when_the_server_ends() -> None:
     assert asyncio.run(whole()).model_name == MODEL
 
 
-def test_but_not_for_longer_than_the_server_has() -> None:
+def test_running_calls_are_cancelled_at_the_deadline() -> None:
     client, engine = slow(drain_seconds=0.2)
 
     async def whole() -> grpc.StatusCode:

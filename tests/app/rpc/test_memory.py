@@ -46,7 +46,7 @@ each_form = pytest.mark.parametrize("form", FORMS)
 
 
 @each_form
-def test_what_waits_is_held_and_comes_back(form: str) -> None:
+def test_memory_of_waiting_requests_is_returned(form: str) -> None:
     client, engine, ledger = made()
     talk(client, lambda channel: channel.call("ModelInfer", FORMS[form]))
     assert engine.seen == [(IMAGES.nbytes, 1)]
@@ -55,7 +55,7 @@ def test_what_waits_is_held_and_comes_back(form: str) -> None:
 
 @each_form
 @pytest.mark.parametrize("failure", [ImageError("no image"), DeadlineError("late"), RuntimeError("ours")], ids=repr)
-def test_all_comes_back_after_a_failure(form: str, failure: Exception) -> None:
+def test_memory_is_returned_after_a_failure(form: str, failure: Exception) -> None:
     client, engine, ledger = made()
     engine.failure = failure
     refused(client, "ModelInfer", FORMS[form])
@@ -65,7 +65,7 @@ def test_all_comes_back_after_a_failure(form: str, failure: Exception) -> None:
 @pytest.mark.parametrize(
     ("form", "budget"), [("raw", 4 * 3 * IMAGES.nbytes), ("typed", 4 * 20 * IMAGES.nbytes)], ids=["raw", "typed"]
 )
-def test_who_asks_for_more_than_a_share_is_told_so(form: str, budget: int) -> None:
+def test_request_above_the_memory_share_is_refused(form: str, budget: int) -> None:
     client, engine, ledger = made(max_memory_bytes=budget)
     code, text, about = refused(client, "ModelInfer", FORMS[form])
     assert (code, about["renorm-code"]) == (Code.RESOURCE_EXHAUSTED, "too_large")

@@ -42,7 +42,7 @@ def test_every_status_of_the_http_door_has_a_code() -> None:
     assert {row.status for row in errors.TABLE.values()} | {500} <= set(CODES)
 
 
-def test_who_is_there() -> None:
+def test_liveness_and_readiness() -> None:
     async def use(channel: Channel) -> list[Any]:
         names = [("fake-net", ""), ("fake-net", "1"), ("fake-net", "2"), ("other", "")]
         models = [protocol.ModelReadyRequest(name=name, version=version) for name, version in names]
@@ -202,7 +202,7 @@ def test_what_is_wrong_reaches_no_engine() -> None:
 
 
 @pytest.mark.parametrize("name", ["ModelConfig", "RepositoryIndex", "ModelStreamInfer"])
-def test_calls_that_there_are_not(name: str) -> None:
+def test_unknown_methods_are_unimplemented(name: str) -> None:
     code, text, about = refused(Client(grpc_port=0), name, b"")
     assert (code, about["renorm-code"]) == (Code.UNIMPLEMENTED, "unsupported")
     assert text.startswith(f"service 'inference.GRPCInferenceService' has no method '{name}'; inference.GRPCInf")

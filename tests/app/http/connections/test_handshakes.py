@@ -26,7 +26,7 @@ OPENING = (
         pytest.param(b"GET / HTTP/1.1\r\n" + OPENING.replace(b"-Key", b"-Kay") + b"\r\n", id="no_key"),
     ],
 )
-def test_one_that_is_none_is_answered_and_closed(opening: bytes) -> None:
+def test_invalid_handshake_is_refused_and_closed(opening: bytes) -> None:
     async def refuse() -> None:
         async with serving() as place:
             client = await place.connect(opening)
@@ -40,7 +40,7 @@ def test_one_that_is_none_is_answered_and_closed(opening: bytes) -> None:
     run(refuse)
 
 
-def test_a_stop_in_that_moment_answers_what_else_is_under_way() -> None:
+def test_shutdown_during_a_refused_handshake_serves_other_requests() -> None:
     async def stop() -> None:
         async with serving() as place:
             place.app.gate.clear()

@@ -102,7 +102,7 @@ def test_a_websocket_without_a_key_is_refused_with_a_reason_where_the_server_can
     assert json.loads(body["body"])["code"] == "missing_key"
 
 
-def test_elsewhere_it_is_closed() -> None:
+def test_websocket_without_a_key_is_closed_without_the_response_extension() -> None:
     (closed,) = call(Client(**KEYED), **LIVE).sent
     assert (closed["type"], closed["code"]) == ("websocket.close", 1008)
     assert "needs a key" in closed["reason"]

@@ -63,7 +63,7 @@ async def form() -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("kind", ["", "image/png", "application/json", "multipart/form-data; boundary=b"])
 @pytest.mark.parametrize("chunked", [True, False])
-def test_every_kind_of_body_is_limited(kind: str, chunked: bool) -> None:
+def test_body_limit_covers_every_content_type(kind: str, chunked: bool) -> None:
     client = Client(max_body_bytes=5000)
     content: Any = (form() if "form" in kind else long()) if chunked else b"x" * 5001
     response = client.post("/v1/predict", content=content, headers={"Content-Type": kind})
@@ -78,7 +78,7 @@ def test_admin_bodies_are_limited_too() -> None:
     assert client.engine.resets == []
 
 
-def test_a_length_that_no_body_has() -> None:
+def test_impossible_content_length_is_refused() -> None:
     response = Client().post("/v1/predict", content=b"x", headers={"Content-Length": "9" * 5000})
     refusal(response, 413, "too_large", "body")
 

@@ -45,7 +45,7 @@ def test_a_policy_names_each_inline_script() -> None:
     assert "'unsafe-inline'" not in policy["script-src"]
 
 
-def test_nothing_is_taken_for_what_it_is_not() -> None:
+def test_mime_sniffing_is_forbidden() -> None:
     client = Client()
     for path in ("/v1/streams", "/nowhere", "/docs", "/static-offline-docs/swagger-ui.css"):
         response = client.get(path)
@@ -53,7 +53,7 @@ def test_nothing_is_taken_for_what_it_is_not() -> None:
     assert "content-security-policy" not in client.get("/v1/streams").headers
 
 
-def test_a_large_page_comes_whole() -> None:
+def test_large_page_is_complete() -> None:
     client = Client()
 
     async def page() -> object:

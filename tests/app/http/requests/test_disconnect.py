@@ -54,7 +54,7 @@ async def test_work_is_called_off_when_the_client_goes() -> None:
     assert not task.cancelling()
 
 
-async def test_who_stays_gets_an_answer_and_nothing_is_left_behind() -> None:
+async def test_connected_client_gets_the_response_and_no_task_remains() -> None:
     connection = Connection()
     async with while_connected(connection.request):
         answer = 1

@@ -40,7 +40,7 @@ def test_the_idempotency_key_is_the_requests_id(key: str, body: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, b"\xc3\xbc", b"a\tb", b"\x7f"])
-def test_a_key_that_is_none_is_refused(key: str | bytes) -> None:
+def test_invalid_idempotency_key_is_refused(key: str | bytes) -> None:
     assert "1 to 128 printable ASCII characters" in said([(b"Idempotency-Key", key)], "Idempotency-Key")
 
 

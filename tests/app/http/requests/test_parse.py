@@ -114,7 +114,7 @@ def test_json_fields(client: Client, members: dict[str, Any], location: str, say
 
 
 @pytest.mark.parametrize("name", ["stream", "strategy", "update", "top_k", "params"])
-def test_given_in_query_and_body(client: Client, name: str) -> None:
+def test_different_values_in_query_and_body_are_refused(client: Client, name: str) -> None:
     text = {"stream": "a", "strategy": "bn", "update": "true", "top_k": "1", "params": "{}"}[name]
     other = {"stream": "b", "strategy": "adabn", "update": "false", "top_k": "2", "params": '{"k": 1}'}[name]
     value: Any = {"stream": "a", "strategy": "bn", "update": True, "top_k": 1, "params": {}}[name]
@@ -125,7 +125,7 @@ def test_given_in_query_and_body(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["stream", "strategy", "update", "top_k", "params", "timeout"])
-def test_the_same_in_query_and_body_is_one_thing(name: str) -> None:
+def test_equal_values_in_query_and_body_are_no_conflict(name: str) -> None:
     """As the page of the documentation sends it."""
     texts = {"stream": "a", "strategy": "bn", "update": "true", "top_k": "1", "params": "{}", "timeout": "2"}
     values = {"stream": "a", "strategy": "bn", "update": True, "top_k": 1, "params": {}, "timeout": 2}
@@ -137,7 +137,7 @@ def test_the_same_in_query_and_body_is_one_thing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "..", " ", "  ", " a", "a ", "a/b", "", "a\nb", "\u3000"], ids=repr)
-def test_names_that_no_stream_has(client: Client, name: str) -> None:
+def test_invalid_stream_names_are_refused(client: Client, name: str) -> None:
     response = client.post("/v1/predict", files=FILE, data={"stream": name})
     assert "without leading or trailing spaces" in refusal(response, 422, "invalid_field", "stream")
 

@@ -14,11 +14,11 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(), VALUES))
-def test_what_python_writes_is_read(value: dict[str, object]) -> None:
+def test_json_written_by_python_is_parsed(value: dict[str, object]) -> None:
     assert load_object(json.dumps(value).encode(), "body") == value
 
 
-def test_the_last_of_two_counts() -> None:
+def test_last_of_duplicate_members_counts() -> None:
     assert load_object('{"a": 1, "a": 2}', "body") == {"a": 2}
 
 

@@ -86,7 +86,7 @@ def test_an_adapter_that_follows_is_left_out_of_the_name() -> None:
         ("adabn%2Fbn", 404, "not_found", None, "/docs"),
     ],
 )
-def test_what_no_strategy_is(name: str, status: int, code: str, location: str | None, says: str) -> None:
+def test_unknown_strategy_is_not_found(name: str, status: int, code: str, location: str | None, says: str) -> None:
     assert says in refusal(Client().get(f"/v1/strategies/{name}"), status, code, location)
 
 

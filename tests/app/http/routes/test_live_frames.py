@@ -68,7 +68,7 @@ def test_room_comes_when_a_frame_is_taken() -> None:
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_latest"])
-def test_who_drops_always_has_room(policy: Policy) -> None:
+def test_dropping_policies_always_have_room(policy: Policy) -> None:
     async def scene() -> bool:
         asking = asyncio.ensure_future(filled(policy, 1, 3).room())
         await asyncio.sleep(0)
@@ -90,7 +90,7 @@ def test_taking_waits_for_a_frame() -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, -1])
-def test_a_capacity_of_none_is_refused(capacity: int) -> None:
+def test_capacity_below_one_is_refused(capacity: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Frames("wait", capacity)
 

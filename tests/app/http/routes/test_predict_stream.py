@@ -210,7 +210,7 @@ def test_pixels_are_split_like_files() -> None:
     assert torch.equal(torch.cat([torch.as_tensor(part.request.call.images) for part in parts]), pixels)
 
 
-def test_the_page_shows_it() -> None:
+def test_openapi_describes_predict_stream() -> None:
     document = Client().get("/openapi.json").json()
     shown = document["paths"][PATH]["post"]
     assert {one["name"] for one in shown["parameters"]} >= {"chunk", "stream", "strategy"}

@@ -41,7 +41,7 @@ def test_not_ready() -> None:
         assert "did not answer" in response.json()["error"]
 
 
-def test_dead() -> None:
+def test_health_is_503_when_the_model_thread_died() -> None:
     client = Client()
     client.engine.living = False
     assert "restart" in refusal(client.get("/v2/health/live"), 503, "unavailable")
@@ -116,7 +116,7 @@ def test_the_hosted_model_is_loaded_and_stays() -> None:
         "cudasharedmemory/unregister",
     ],
 )
-def test_extensions_that_are_not_there(method: str, path: str) -> None:
+def test_unsupported_extensions_are_501(method: str, path: str) -> None:
     assert "GET /v2 lists" in refusal(Client().request(method, f"/v2/{path}"), 501, "unsupported")
 
 
