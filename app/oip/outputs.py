@@ -80,9 +80,7 @@ def _classes(name: str, parameters: Mapping[str, Any], location: str) -> int:
     if type(value) is not int or value < 0:
         raise FieldError(f"classification must be a non-negative integer, not {str(value)[:50]!r}", location=location)
     if value and name != "probabilities":
-        raise FieldError(
-            f"output '{name}' has no classes to rank", hint="use output 'probabilities'", location=location
-        )
+        raise FieldError(f"output '{name}' has no classes to rank", hint="use 'probabilities'", location=location)
     return value
 
 

@@ -146,9 +146,7 @@ class Service:
         if self._state.access.keyed:
             keys = presented_keys(context.metadata.raw)
             self._state.access.check_stream(keys, call.stream, forgets=call.start or call.end)
-        timeouts = [
-            seconds for seconds in (call.timeout_s or settings.timeout, context.remaining_s) if seconds is not None
-        ]
+        timeouts = [t for t in (call.timeout_s or settings.timeout, context.remaining_s) if t is not None]
         return request, replace(call, timeout_s=min(timeouts, default=None), client=context.client)
 
     async def _ready_engine(self) -> Engine | None:

@@ -47,11 +47,7 @@ TOO_MANY_LINES = Refusal(
     "max_head_lines",
 )
 SLOW_HEAD = Refusal(
-    408,
-    "request_timeout",
-    "the request's head did not arrive in time",
-    "heads that arrived too late",
-    "head_seconds",
+    408, "request_timeout", "the request's head did not arrive in time", "heads that arrived late", "head_seconds"
 )
 SILENT = Refusal(408, "request_timeout", "no request was sent", "connections without a request", "head_seconds")
 SLOW_BODY = Refusal(

@@ -160,9 +160,8 @@ def _quoted(value: Any) -> str:
 
 
 def _unknown_field(name: str, names: list[str]) -> FieldError:
-    return FieldError(
-        f"unknown field {_quoted(name)}", hint=f"the fields are {', '.join(names)}", location=name[:LONGEST_NAME]
-    )
+    text, hint = f"unknown field {_quoted(name)}", f"the fields are {', '.join(names)}"
+    return FieldError(text, hint=hint, location=name[:LONGEST_NAME])
 
 
 _NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
@@ -198,11 +197,7 @@ PREDICT: dict[str, FieldSpec] = {
         _read_update,
     ),
     "top_k": FieldSpec(
-        {
-            "type": "integer",
-            "minimum": 1,
-            "description": "classes per image; by default 5, or all if there are fewer",
-        },
+        {"type": "integer", "minimum": 1, "description": "classes per image; by default 5, or all if fewer"},
         _check_integer,
         _read_top_k,
     ),
@@ -223,10 +218,7 @@ RESET: dict[str, FieldSpec] = {
     "stream": FieldSpec({**_NAME, "description": "only this stream"}, check_stream),
     "strategy": FieldSpec({**_NAME, "description": "only states of this strategy"}, _check_strategy),
     "all": FieldSpec(
-        {
-            "type": "boolean",
-            "description": "true: every stream; required without stream and strategy",
-        },
+        {"type": "boolean", "description": "true: every stream; required without stream and strategy"},
         _check_all,
         _read_update,
     ),

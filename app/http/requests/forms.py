@@ -79,11 +79,7 @@ def _split_items(items: list[tuple[str, UploadFile | str]]) -> tuple[list[Upload
     for name, value in items:
         if isinstance(value, UploadFile):
             if name != "files":
-                raise FieldError(
-                    f"the part {name[:50]!r} is a file; files must be named 'files'",
-                    hint=_HINT,
-                    location=name[:50],
-                )
+                raise FieldError(f"the part {name[:50]!r} must not be a file", hint=_HINT, location=name[:50])
             files.append(value)
         elif name == "files":
             raise FieldError("the part 'files' is not a file: it has no filename", hint=_HINT, location="files")

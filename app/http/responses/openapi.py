@@ -78,10 +78,7 @@ PREDICT_DOCS: dict[str, Any] = {
                 kind: {"schema": _BINARY, "example": f"the bytes of a file: curl --data-binary @{file}"}
                 for kind, file in (("image/jpeg", "cat.jpg"), ("image/png", "cat.png"), ("image/webp", "cat.webp"))
             },
-            "application/octet-stream": {
-                "schema": _BINARY,
-                "example": "the bytes of an image of any supported format",
-            },
+            "application/octet-stream": {"schema": _BINARY, "example": "the bytes of a file of a supported format"},
             "application/json": {
                 "schema": _object(PREDICT, images=_IMAGES),
                 "example": {

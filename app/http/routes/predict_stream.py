@@ -51,12 +51,7 @@ def _check_chunk(value: Any) -> None:
 
 
 CHUNK = FieldSpec(
-    {
-        "type": "integer",
-        "minimum": 1,
-        "default": 8,
-        "description": "images in one chunk, which is one step",
-    },
+    {"type": "integer", "minimum": 1, "default": 8, "description": "images in one chunk, which is one step"},
     _check_chunk,
     PREDICT["top_k"].parse,
 )

@@ -125,9 +125,7 @@ def _add(
     )
 
 
-def _add_model(
-    path: str, endpoint: Callable[[Request], Awaitable[Response]], summary: str, response_model: Any
-) -> None:
+def _add_model(path: str, endpoint: Endpoint, summary: str, response_model: Any) -> None:
     for base, suffix in (("/models/{model}", ""), ("/models/{model}/versions/{version}", "_of_version")):
         _add(base + path, endpoint, summary, response_model, 503, name=endpoint.__name__ + suffix)
 

@@ -68,10 +68,7 @@ _PARAMETERS = _maybe(
         },
         "sequence_start": {"type": "boolean", "description": "reset the stream before this request"},
         "sequence_end": {"type": "boolean", "description": "forget the stream after this request"},
-        "timeout": {
-            **_UNSIGNED,
-            "description": "microseconds to wait for the forward pass at most; 0 is no limit",
-        },
+        "timeout": {**_UNSIGNED, "description": "microseconds to wait for the forward pass at most; 0: no limit"},
         "priority": {**_UNSIGNED, "description": "ignored: requests are processed in order"},
         "binary_data_output": {"type": "boolean", "description": "send outputs as bytes after the JSON"},
         **{name: {**_TYPES[name], "description": text} for name, text in OURS.items()},
@@ -97,11 +94,7 @@ _OUTPUT = {
             "object",
             properties={
                 "binary_data": {"type": "boolean"},
-                "classification": {
-                    "type": "integer",
-                    "minimum": 0,
-                    "description": "number of top classes in place of probabilities",
-                },
+                "classification": {"type": "integer", "minimum": 0, "description": "number of top classes to return"},
             },
         ),
     },

@@ -182,5 +182,5 @@ def test_lines_of_the_log_are_few_and_tell_how_many_they_stand_for(caplog: pytes
 
     with caplog.at_level(logging.WARNING):
         run(flood)
-    said = [record.getMessage() for record in caplog.records if "heads that arrived too late" in record.getMessage()]
-    assert said == ["refused heads that arrived too late (bounded by head_seconds): from 127.0.0.1"]
+    said = [record.getMessage() for record in caplog.records if "heads that arrived late" in record.getMessage()]
+    assert said == ["refused heads that arrived late (bounded by head_seconds): from 127.0.0.1"]
