@@ -150,7 +150,7 @@ def test_what_is_refused_says_why(triton: Any, url: str) -> None:
         (raw, True, "look like raw pixels, 0 to 255: send them as UINT8"),
         (raw, False, "look like raw pixels, 0 to 255: send them as UINT8"),
         (nan, False, "NaN is not a valid JSON number"),
-        (nan[:, :, :16], True, "no input of this model"),
+        (nan[:, :, :16], True, "not an input of this model"),
     ):
         with pytest.raises(InferenceServerException, match=says) as caught:
             triton.infer(MODEL, [tensor(http, kind, "FP32", binary=binary)], sequence_id="refused")
