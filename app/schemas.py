@@ -1,4 +1,4 @@
-"""What goes over the wire: one pydantic model per answer, with examples that the OpenAPI page shows."""
+"""The JSON answers: one pydantic model for each, with the examples of the OpenAPI page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def _finite_or_none(value: Any) -> Any:
 
 
 Measured = Annotated[float | None, BeforeValidator(_finite_or_none)]
-"""A number that describes a stream; null where it is not finite, because JSON has no word for that."""
+"""A figure of a stream; null where it is not finite, because JSON has no NaN or infinity."""
 
 Share = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 """A probability."""
 
 
 class Wire(BaseModel):
-    """What every answer is made of: frozen, and readable from the engine's own dataclasses."""
+    """The base of all answers: frozen, and created from the engine's dataclasses."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -50,7 +50,7 @@ class TimingResponse(Wire):
 
 
 class PredictResponse(Wire):
-    """The answer to `POST /v1/predict`: what is in the images, and what the stream's statistics did."""
+    """The answer to `POST /v1/predict`: classes of the images, and figures of the stream's adaptation."""
 
     model: str = Field(examples=["cifar10-resnet20"])
     stream: str = Field(examples=["camera-7"])
@@ -65,26 +65,26 @@ class PredictResponse(Wire):
         0,
         ge=0,
         examples=[0],
-        description="images too far from all that was trained on for the request to be learned from",
+        description="images too far from the training data for the request to be learned from",
     )
     weight: float = Field(
         1.0,
         ge=0,
         le=1,
         examples=[1.0],
-        description="how much of its usual step the request moved a running average: less where an image lies far out",
+        description="share of its usual step by which a running average moved: less where an image is an outlier",
     )
     state_origin: Literal["new", "live", "evicted"] = Field(
         examples=["live"],
-        description="whether the stream was remembered (live), was not known (new), or had been forgotten to make room "
-        "since its last request (evicted)",
+        description="whether the stream had a state (live), had none (new), or had lost it to make room since its last "
+        "request (evicted)",
     )
     drift: Measured = Field(
         examples=[0.41],
-        description="how far the stream's last images are from clean ones: 0 is clean, 1 as far as clean images differ",
+        description="distance of the stream's last images from clean ones: 0 is clean, 1 the spread of clean images",
     )
     adaptation: Measured = Field(
-        examples=[0.38], description="how far the statistics used are from the trained ones, in the same units"
+        examples=[0.38], description="distance of the statistics used from the trained ones, in the same units"
     )
     entropy: FiniteFloat = Field(examples=[0.35], description="mean entropy of the images' probabilities, in nats")
     predictions: list[ImagePrediction] = Field(
@@ -112,10 +112,10 @@ class StrategyResponse(Wire):
     name: str = Field(examples=["source"])
     kind: Literal["adapter", "learner", "corrector"] = Field(
         examples=["adapter"],
-        description="what it does: normalize, learn from what it answered, or correct answers",
+        description="its role: normalize, learn from answered requests, or correct answers",
     )
     adapter: str | None = Field(
-        examples=[None], description="of a learner or corrector: the adapter that it goes with where none is named"
+        examples=[None], description="of a learner or corrector: its adapter where none is named"
     )
     description: str = Field(
         examples=["No adaptation: every image is normalized with the statistics of the training data."]
@@ -125,7 +125,7 @@ class StrategyResponse(Wire):
         examples=["No adaptation: ...\n\nEqual to ``model.eval()``, and the baseline of every comparison."],
     )
     parameters: dict[str, Any] = Field(
-        description="JSON schema (draft 2020-12) of what `params` may hold of it; joined with others, `name.parameter` "
+        description="JSON schema (draft 2020-12) of its `params`; in a composite, `name.parameter` "
         "where several have a parameter of that name",
         examples=[{"type": "object", "properties": {}, "additionalProperties": False}],
     )
@@ -133,15 +133,15 @@ class StrategyResponse(Wire):
 
 
 class CompositeResponse(Wire):
-    """What a strategy's name means, of one part or of several."""
+    """The meaning of a strategy's name, of one part or several."""
 
     name: str = Field(
         examples=["unmix_tns+lame"],
-        description="as answers, streams and metrics have it: in order, without an adapter that follows from the rest",
+        description="the name in answers, streams and metrics: in order, without an implied adapter",
     )
     parts: list[StrategyResponse] = Field(description="the adapter, then the learner, then correctors in their order")
     parameters: dict[str, Any] = Field(
-        description="JSON schema (draft 2020-12) of what `params` may hold; where a parameter is called `lame.memory`, "
+        description="JSON schema (draft 2020-12) of `params`; where a parameter is called `lame.memory`, "
         "`memory` alone means the same as long as no other part has one of that name",
         examples=[
             {
@@ -163,7 +163,7 @@ class SiteResponse(Wire):
 
 
 class ModelResponse(Wire):
-    """What is hosted, and how images should be prepared for it."""
+    """The hosted model, and the preprocessing of its images."""
 
     name: str = Field(examples=["cifar10-resnet20"])
     architecture: str = Field(examples=["ResNet20"])
@@ -186,32 +186,33 @@ class ModelResponse(Wire):
     state_bytes: dict[str, int] = Field(
         examples=[{"source": 0, "adabn": 5504}], description="of one stream's state, by strategy"
     )
-    device: str = Field(examples=["cpu"], description="where it runs")
+    device: str = Field(examples=["cpu"], description="the device of the network")
     dtype: str = Field(examples=["float32"], description="of weights and activations; statistics are float32")
     default_strategy: str = Field(examples=["adabn"])
     notes: list[str] = Field(
         [],
         examples=[[]],
-        description="what the check at start-up found, such as layers that cannot be adapted",
+        description="findings of the check at start-up, such as layers that cannot be adapted",
     )
     drift_baseline: Literal["measured", "assumed"] = Field(
-        examples=["measured"], description="whether drift is told against clean images, or against trained statistics"
+        examples=["measured"],
+        description="whether drift is measured against clean images, or against trained statistics",
     )
     card: str = Field(examples=["Trained on CIFAR-10; 91 % of its test images are classified correctly."])
     class_ids: list[str] = Field(
         default=[],
         exclude_if=operator.not_,
         examples=[["n02691156", "n02958343", "n01503061", "n02121620"]],
-        description="WordNet's, one for each class; only where the labels have them",
+        description="WordNet ids, one for each class; only where the labels have them",
     )
     weights: str = Field(
         examples=["best.pth: the averaged weights at 'state_dict_ema'; 'state_dict' not read"],
-        description="which weights of which file; empty for those that come with the model",
+        description="the file and the weights loaded from it; empty for bundled weights",
     )
 
 
 class StreamState(Wire):
-    """What is remembered of one stream with one strategy, without the numbers."""
+    """The state of one stream with one strategy, without its numbers."""
 
     stream: str = Field(examples=["camera-7"])
     strategy: str = Field(examples=["adabn"])
@@ -231,15 +232,15 @@ class StreamsResponse(Wire):
     streams: list[StreamState]
     bytes: int = Field(examples=[5504])
     capacity_bytes: int = Field(examples=[1_000_000_000])
-    evictions: int = Field(examples=[0], description="states forgotten to make room")
+    evictions: int = Field(examples=[0], description="states evicted to make room")
 
 
 class ResetResponse(Wire):
-    """What `POST /v1/admin/reset` forgot."""
+    """The answer to `POST /v1/admin/reset`."""
 
-    forgotten: int = Field(ge=0, examples=[2], description="how many states were forgotten")
-    stream: str | None = Field(examples=["camera-7"], description="the stream asked for; null: all")
-    strategy: str | None = Field(examples=["adabn"], description="the strategy asked for; null: all")
+    forgotten: int = Field(ge=0, examples=[2], description="number of states dropped")
+    stream: str | None = Field(examples=["camera-7"], description="the stream of the request; null: all")
+    strategy: str | None = Field(examples=["adabn"], description="the strategy of the request; null: all")
 
 
 class HealthResponse(Wire):
@@ -258,14 +259,14 @@ class ReadyResponse(Wire):
 class ErrorResponse(BaseModel):
     """The one shape of every error."""
 
-    error: str = Field(description="what was wrong, what was expected and how to mend it")
+    error: str = Field(description="what is wrong, what is expected and how to fix it")
     code: str = Field(description="the kind of error, for programs", examples=["too_large"])
     where: str | None = Field(
-        None, description="which part of the request it was; absent where unknown", examples=["files[2]"]
+        None, description="which part of the request is wrong; absent where unknown", examples=["files[2]"]
     )
 
 
 class NotReadyResponse(ErrorResponse):
-    """The model does not answer: an error, and the word that probes look for."""
+    """The model does not answer: an error, and the flag that probes read."""
 
     ready: bool = Field(False, examples=[False])

@@ -15,13 +15,13 @@ def _numbers(text: Any) -> Any:
     return text.strip("[]()").split(",") if isinstance(text, str) else text
 
 
-def _origins(given: Any) -> Any:
-    words = given.split(",") if isinstance(given, str) else given
+def _origins(value: Any) -> Any:
+    words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise ValueError("it should be origins such as https://lab.example")
     origins = tuple(word.strip().rstrip("/") for word in words if word.strip())
-    # Also because Starlette takes * for everyone, which would include whoever is meant to be kept out.
-    if not all(re.fullmatch(r"https?://[^\s/*@?#]+", one) for one in origins):
+    # Starlette takes * for every origin, including those that must be kept out.
+    if not all(re.fullmatch(r"https?://[^\s/*@?#]+", origin) for origin in origins):
         raise ValueError("it should be origins such as https://lab.example, without a path or *")
     return origins
 
@@ -72,7 +72,7 @@ def _device(text: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """What `renorm serve` runs with. Each field is also the environment variable ``RENORM_<FIELD>``."""
+    """The settings of `renorm serve`. Each field is also the environment variable ``RENORM_<FIELD>``."""
 
     model_config = SettingsConfigDict(env_prefix="RENORM_", frozen=True, extra="forbid")
 
@@ -94,7 +94,8 @@ class Settings(BaseSettings):
     size: Sides | None = Field(None, description="size of the network's input in pixels: a side, or HEIGHTxWIDTH")
 
     input_range: Literal["check", "off"] = Field(
-        "check", description="refuse tensors that hold what no picture gives under mean and std, or take any numbers"
+        "check",
+        description="refuse tensors with values that no image has under mean and std, or accept any finite values",
     )
     device: Annotated[str, BeforeValidator(_device)] = Field(
         "auto", description="where the network runs: cpu, cuda or cuda:NUMBER; auto takes a GPU where there is one"
@@ -118,11 +119,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for a free one")
     admin_key: SecretStr | None = Field(
-        None, min_length=8, description="a key that may make every call, beside those of the file"
+        None, min_length=8, description="a key for every call, in addition to those of the file"
     )
     keys: Path | None = Field(None, description="file of API keys, made by `renorm key`")
     insecure: bool = Field(
-        False, description="listen beyond this machine though no key is set; admin calls stay closed then"
+        False, description="accept calls from other machines though no key is set; admin calls stay closed then"
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
         (), description="web pages that may call from browsers, such as https://lab.example; several with commas"
@@ -154,14 +155,14 @@ class Settings(BaseSettings):
     max_memory_bytes: int = Field(
         1_000_000_000,
         ge=8,
-        description="bytes that all requests may hold: received, being decoded, decoded, and in lessons that are "
-        "shared; one connection may hold a quarter",
+        description="bytes that all requests may hold: received, being decoded, decoded, and in shared lessons; "
+        "one connection may hold a quarter",
     )
     max_lesson_bytes: int | None = Field(
         None,
         ge=1,
-        description="bytes that what one request teaches may work with, before it is refused with 413; by default half "
-        "of the machine's memory",
+        description="bytes that learning from one request may need, before it is refused with 413; by default half of "
+        "the machine's memory",
     )
     max_head_bytes: int = Field(
         65_536, ge=1024, description="bytes of a request's first line and headers, before it is refused with 431"
@@ -173,7 +174,7 @@ class Settings(BaseSettings):
     body_seconds: float = Field(
         30.0,
         gt=0,
-        description="seconds in which a body must bring 16 KiB more, or an answer be taken, before it closes",
+        description="seconds in which a body must bring 16 KiB more, or an answer be read, before closing",
     )
     keep_alive_seconds: float = Field(
         75.0, gt=0, description="seconds that an idle connection stays open: longer than pools of clients keep theirs"
@@ -193,7 +194,7 @@ class Settings(BaseSettings):
     max_forward_seconds: float = Field(
         0.1,
         gt=0,
-        description="seconds that a forward may take with more than one request of a stream",
+        description="seconds that a forward with more than one request of a stream may take",
     )
     max_waiting_bytes: int = Field(
         250_000_000,
@@ -202,9 +203,11 @@ class Settings(BaseSettings):
         "max_memory_bytes",
     )
     max_state_bytes: int = Field(
-        1_000_000_000, ge=1, description="bytes of all states before the least recently used go"
+        1_000_000_000, ge=1, description="bytes of all states, before the least recently used are evicted"
     )
-    max_streams: int = Field(10_000, ge=1, description="states held before the least recently used go")
+    max_streams: int = Field(
+        10_000, ge=1, description="states of all streams, before the least recently used are evicted"
+    )
     max_decompressed_bytes: int = Field(200_000_000, ge=1, description="bytes that a compressed body may decompress to")
     max_waiting: int = Field(1024, ge=1, description="requests that wait, before further ones are refused with 503")
     max_waiting_per_stream: int = Field(
@@ -216,12 +219,12 @@ class Settings(BaseSettings):
 
     @property
     def keyed(self) -> bool:
-        """Whether calls need a key."""
+        """True if calls need a key."""
         return self.keys is not None or self.admin_key is not None
 
     @property
     def loopback(self) -> bool:
-        """Whether only programs on this machine can reach the server."""
+        """True if only programs on this machine can reach the server."""
         if self.host == "localhost":
             return True
         try:

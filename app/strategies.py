@@ -1,4 +1,4 @@
-"""Strategies as requests name them, each made once, with the temperatures that were fitted for them."""
+"""Strategies by their names in requests, cached, with the temperatures fitted for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adapters import ParameterError, Strategy, Temperature, as_composite, name_of, params_of
-from adapters import strategy as made
+from adapters import strategy as create_strategy
 from adapters.composite import from_parts
 from app.models.hosted import Hosted
 from app.settings import Settings
@@ -19,12 +19,12 @@ from app.temperatures import CalibrationError, Temperatures, default_file
 
 log = logging.getLogger("renorm")
 
-CACHED = 1024
-"""Strategies that are kept: many more than a server's clients use, and few enough that nobody can fill the memory."""
+CACHE_SIZE = 1024
+"""Cached strategies: many more than clients use, and few enough to bound the memory."""
 
 
 class ResolvedStrategy(NamedTuple):
-    """A strategy, its name, and all its hyperparameters, which nobody may change."""
+    """A strategy, its name, and all its hyperparameters, which are shared and must not be changed."""
 
     strategy: Strategy
     name: str
@@ -32,70 +32,70 @@ class ResolvedStrategy(NamedTuple):
 
 
 def resolve(name: str, params: Mapping[str, Any]) -> ResolvedStrategy:
-    """The strategy of that name with these hyperparameters, the others at their defaults.
+    """Return the strategy of that name with these hyperparameters, the others at their defaults.
 
     Raises:
         adapters.UnknownStrategyError, adapters.ParameterError: see `adapters.strategy`.
     """
     try:
-        # With types: 1, 1.0 and true are equal to Python, and not all of them are a number to a strategy.
-        return _made(name, tuple((key, type(value), value) for key, value in params.items()))
+        # With types: 1, 1.0 and true are equal in Python, but not all are numbers to a strategy.
+        return _resolve_cached(name, tuple((key, type(value), value) for key, value in params.items()))
     except TypeError:
-        # A list or an object as a value, which the strategy itself is to judge.
-        return describe_strategy(made(name, params))
+        # An unhashable list or object as a value, which the strategy itself checks.
+        return describe_strategy(create_strategy(name, params))
 
 
-@lru_cache(CACHED)
+@lru_cache(CACHE_SIZE)
 def describe_strategy(strategy: Strategy) -> ResolvedStrategy:
-    """What there is to tell of a strategy."""
+    """Return a strategy with its name and hyperparameters."""
     return ResolvedStrategy(strategy, name_of(strategy), params_of(strategy))
 
 
-@lru_cache(CACHED)
-def _made(name: str, params: tuple[tuple[str, type, Any], ...]) -> ResolvedStrategy:
-    return describe_strategy(made(name, {key: value for key, _, value in params}))
+@lru_cache(CACHE_SIZE)
+def _resolve_cached(name: str, params: tuple[tuple[str, type, Any], ...]) -> ResolvedStrategy:
+    return describe_strategy(create_strategy(name, {key: value for key, _, value in params}))
 
 
 PARAMETER = "temperature.temperature"
-"""The hyperparameter that is filled in."""
+"""The hyperparameter that receives the fitted temperature."""
 
-Signature = tuple[int, int, int]
+Fingerprint = tuple[int, int, int]
 
 
 def in_front(strategy: Strategy) -> Strategy:
-    """The parts of a strategy up to its temperature, whose scores that divides; all of it where it has none."""
+    """Return the parts of a strategy before its temperature, or the whole strategy if it has none."""
     parts = list(as_composite(strategy))
     front = next((i for i, part in enumerate(parts) if isinstance(part, Temperature)), len(parts))
     return from_parts(parts[:front])
 
 
 def key_of(strategy: Strategy) -> str:
-    """What a temperature is kept under: the strategy's name, then hyperparameters that are not the defaults.
+    """Return the key of a temperature in its file: the strategy's name, then non-default hyperparameters.
 
     It is written as `renorm evaluate` takes strategies: ``adabn:momentum=0.2``.
     """
     name, params = name_of(strategy), params_of(strategy)
-    usual = params_of(made(name))
-    given = [f"{key}={_written(value)}" for key, value in sorted(params.items()) if value != usual[key]]
-    return f"{name}:{','.join(given)}" if given else name
+    defaults = params_of(create_strategy(name))
+    params_text = [f"{key}={_format_value(value)}" for key, value in sorted(params.items()) if value != defaults[key]]
+    return f"{name}:{','.join(params_text)}" if params_text else name
 
 
 def model_of(hosted: Hosted, settings: Settings) -> str:
-    """Source, file of weights and key in it: what tells a model from others that temperatures were fitted for."""
+    """Return the key of a model in the file of temperatures: its source, file of weights and key in it."""
     names = [hosted.source, *([settings.weights.name] if settings.weights else ()), settings.weights_key or ""]
     return " ".join(filter(None, names))
 
 
 def file_of(settings: Settings) -> Path:
-    """The file that these settings keep temperatures in."""
+    """Return the file of temperatures in the settings."""
     return settings.temperatures or default_file()
 
 
 class StrategyResolver:
-    """What was fitted for one model, as its file has it now: who fits again need not start the server again.
+    """Resolves strategies with the temperatures fitted for one model, reloading their file when it changes.
 
     Raises:
-        CalibrationError: the file cannot be read, or is no such file.
+        CalibrationError: the file cannot be read, or is not a file of temperatures.
     """
 
     def __init__(self, settings: Settings, hosted: Hosted) -> None:
@@ -103,21 +103,21 @@ class StrategyResolver:
         weights = () if settings.weights is None else ("--weights", str(settings.weights.name))
         key = () if settings.weights_key is None else ("--weights-key", settings.weights_key)
         self._command = shlex.join(["renorm", "calibrate-temperature", "--model", settings.model, *weights, *key])
-        self._read = _signature(self._file)
+        self._fingerprint = _file_fingerprint(self._file)
         self._temperatures = Temperatures.load(self._file)
 
     def resolve(self, name: str, params: Mapping[str, Any]) -> ResolvedStrategy:
-        """As `resolve`; a strategy with the part `temperature` gets the one fitted for the parts before it.
+        """Like `resolve`; a strategy with the part `temperature` gets the one fitted for the parts before it.
 
         Raises:
             adapters.UnknownStrategyError, adapters.ParameterError: see `adapters.strategy`; also where no temperature
                 was fitted and none is given.
         """
-        found = resolve(name, params)
-        # A parameter without the part's name is its own, or the name would have been refused as that of several.
-        if not _has_temperature(found.strategy) or PARAMETER in params or "temperature" in params:
-            return found
-        return resolve(name, {**params, PARAMETER: self._fitted(key_of(in_front(found.strategy)))})
+        resolved = resolve(name, params)
+        # `temperature` alone means this part's parameter: an ambiguous name would have been refused.
+        if not _has_temperature(resolved.strategy) or PARAMETER in params or "temperature" in params:
+            return resolved
+        return resolve(name, {**params, PARAMETER: self._fitted(key_of(in_front(resolved.strategy)))})
 
     def _fitted(self, key: str) -> float:
         self._refresh()
@@ -131,27 +131,27 @@ class StrategyResolver:
         return fitted.temperature
 
     def _refresh(self) -> None:
-        """Read the file again if it is another one than before."""
-        now = _signature(self._file)
-        if now == self._read:
+        """Reload the file if it has changed."""
+        fingerprint = _file_fingerprint(self._file)
+        if fingerprint == self._fingerprint:
             return
-        # Also where it is broken: one line in the log for each version of the file is enough.
-        self._read = now
+        # Also for a broken file: one log line for each version of the file is enough.
+        self._fingerprint = fingerprint
         try:
             self._temperatures = Temperatures.load(self._file)
         except CalibrationError as error:
-            why = f"{error.message}; {error.hint}" if error.hint else error.message
-            log.error("%s; until then those that were read before stay in use", why)
+            reason = f"{error.message}; {error.hint}" if error.hint else error.message
+            log.error("%s; until then the temperatures loaded before stay in use", reason)
         else:
-            log.info("temperatures were read again from %s", self._file)
+            log.info("temperatures reloaded from %s", self._file)
 
 
 def _has_temperature(strategy: Strategy) -> bool:
     return any(isinstance(corrector, Temperature) for corrector in getattr(strategy, "correctors", ()))
 
 
-def _signature(file: Path) -> Signature | None:
-    """What changes when the file does; None where there is none, or none that can be looked at."""
+def _file_fingerprint(file: Path) -> Fingerprint | None:
+    """Return values that change when the file does, None where it is missing or inaccessible."""
     try:
         stat = file.stat()
     except OSError:
@@ -159,6 +159,6 @@ def _signature(file: Path) -> Signature | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _written(value: Any) -> str:
-    """A value as JSON, numbers that are equal in the same way: 2 and 2.0 are one strategy."""
+def _format_value(value: Any) -> str:
+    """Return a value as JSON, with equal numbers alike: 2 and 2.0 are one strategy."""
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)

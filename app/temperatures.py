@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from app.errors import RenormError
 
 LOWEST, HIGHEST = 0.01, 100.0
-"""Between which a temperature is looked for."""
+"""The bounds of the search for a temperature."""
 
 
 class CalibrationError(RenormError):
@@ -28,7 +28,7 @@ class CalibrationError(RenormError):
 
 
 class Calibration(NamedTuple):
-    """A temperature, and what it changes on the images that were held out, or else on those it was fitted on."""
+    """A temperature, and its effect on the held-out images, or else on those it was fitted on."""
 
     temperature: float
     images: int  # it was fitted on
@@ -40,30 +40,30 @@ class Calibration(NamedTuple):
 
 
 def default_file() -> Path:
-    """Where temperatures are kept if nobody says where: ``renorm/temperatures.json`` in the user's data folder.
+    """Return the default file of temperatures: ``renorm/temperatures.json`` in the user's data folder.
 
     That is ``XDG_DATA_HOME``, or else ``~/.local/share``.
     """
-    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
     # The XDG specification has relative paths ignored.
-    folder = given if given.is_absolute() else _home() / ".local" / "share"
+    folder = data_home if data_home.is_absolute() else _home() / ".local" / "share"
     return folder / "renorm" / "temperatures.json"
 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """What was fitted: model to strategy to calibration."""
+    """Fitted temperatures: model to strategy to calibration."""
 
     entries: Mapping[str, Mapping[str, Calibration]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Temperatures:
-        """Those of a file; none where there is no file.
+        """Read the temperatures of a file; none where there is no file.
 
         Raises:
-            CalibrationError: the file cannot be read, or is no such file.
+            CalibrationError: the file cannot be read, or is not a file of temperatures.
         """
-        hint = "mend it, or remove it and fit again"
+        hint = "fix it, or remove it and fit again"
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -75,28 +75,33 @@ class Temperatures:
         try:
             return cls(
                 {
-                    model: {name: _entry(model, name, one) for name, one in _object(own, f"'{model}'").items()}
-                    for model, own in _object(document, "the document").items()
+                    model: {
+                        name: _entry(model, name, entry) for name, entry in _object(strategies, f"'{model}'").items()
+                    }
+                    for model, strategies in _object(document, "the document").items()
                 }
             )
         except CalibrationError as error:
             raise CalibrationError(f"the temperatures {path}: {error.message}", hint=hint) from error
 
     def get(self, model: str, strategy: str) -> Calibration | None:
-        """What was fitted for this model under this strategy; None where nothing was."""
+        """Return the calibration of a model under a strategy, None where none was fitted."""
         return self.entries.get(model, {}).get(strategy)
 
     def including(self, model: str, strategy: str, fitted: Calibration) -> Temperatures:
-        """These and one more, which takes the place of an older one."""
+        """Return these temperatures and one more, which replaces an older one."""
         return Temperatures({**self.entries, model: {**self.entries.get(model, {}), strategy: fitted}})
 
     def save(self, path: Path) -> None:
-        """Write a file. Readers see the old file or the new one, never a part.
+        """Write a file. Readers see the old file or the new entry, never a part.
 
         Raises:
             OSError: the folder cannot be written to.
         """
-        document = {model: {name: one._asdict() for name, one in own.items()} for model, own in self.entries.items()}
+        document = {
+            model: {name: entry._asdict() for name, entry in strategies.items()}
+            for model, strategies in self.entries.items()
+        }
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -105,7 +110,7 @@ class Temperatures:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            # Temporary files are their owner's alone; this one holds no secret.
+            # Temporary files are their owner's alone; this entry holds no secret.
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
         except BaseException:
@@ -129,13 +134,17 @@ def _object(value: Any, location: str) -> dict[str, Any]:
 
 def _entry(model: str, strategy: str, value: Any) -> Calibration:
     location = f"'{strategy}' of '{model}'"
-    given, names = _object(value, location), Calibration._fields
-    if set(given) != set(names):
+    fields, names = _object(value, location), Calibration._fields
+    if set(fields) != set(names):
         raise CalibrationError(f"{location} must have {', '.join(names)}, and nothing else")
-    for name, number in given.items():
-        counts = name in {"images", "held_out"}
-        fits = isinstance(number, int if counts else (int, float)) and not isinstance(number, bool)
-        least = LOWEST if name == "temperature" else 0
-        if not fits or not least <= number <= (HIGHEST if name == "temperature" else math.inf) or number == math.inf:
-            raise CalibrationError(f"{name} of {location} is {json.dumps(number)[:40]}, which it cannot be")
-    return Calibration(**given)
+    for name, number in fields.items():
+        is_count = name in {"images", "held_out"}
+        is_number = isinstance(number, int if is_count else (int, float)) and not isinstance(number, bool)
+        lower = LOWEST if name == "temperature" else 0
+        if (
+            not is_number
+            or not lower <= number <= (HIGHEST if name == "temperature" else math.inf)
+            or number == math.inf
+        ):
+            raise CalibrationError(f"{name} of {location} is {json.dumps(number)[:40]}, which is out of range")
+    return Calibration(**fields)

@@ -1,4 +1,4 @@
-"""What passes between the doors and the engine."""
+"""The types that pass between the doors and the engine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 Origin = Literal["new", "live", "evicted"]
-"""Where a request found its stream: not known, remembered, or forgotten against its will since it was last answered."""
+"""The state that a request found: none, its stream's, or none because it was evicted since the last answer."""
 
 ORIGINS: tuple[Origin, ...] = ("new", "live", "evicted")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request as a door parsed it: images of one stream, not yet looked into.
+    """One request as a door parsed it: images of one stream, not yet decoded.
 
     ``images`` are files, or one tensor: uint8 ``[n, H, W, 3]`` for RGB pixels that are cut to the network's size as
     files are, or float32 ``[n, 3, size, size]`` for the network's input itself, preprocessed by the client.
@@ -24,11 +24,11 @@ class Call:
     ``strategy`` None means the server's default; ``params`` are hyperparameters of the strategy, unchecked; ``top_k``
     is how many classes are ranked, all of them where the model has fewer.
 
-    ``start`` makes the stream new before the request, and ``end`` forgets it after the answer; a request that is not
-    answered does neither. Requests of a stream that say the same ``request_id`` take one step and get one answer.
-    After ``timeout_s`` seconds a request that is not in a forward yet is given up.
+    ``start`` resets the stream before the request, and ``end`` after the answer; a request without an answer does
+    neither. Requests of a stream with the same ``request_id`` take one step and get one answer. A request
+    whose forward has not started after ``timeout_s`` seconds fails.
 
-    ``client`` is who asks, in whatever words tell one from another; what is scarce is shared between them.
+    ``client`` identifies the caller by any text; scarce resources are shared fairly between clients.
     """
 
     images: list[bytes] | Tensor
@@ -41,7 +41,7 @@ class Call:
     end: bool = False
     request_id: str | None = None
     timeout_s: float | None = None
-    client: str = field(default="", compare=False)  # who asks is no part of what is asked
+    client: str = field(default="", compare=False)  # not part of the request's content
 
 
 class Timing(NamedTuple):
@@ -68,9 +68,9 @@ class Prediction:
     drift: float  # how far the stream's last images are from clean ones, see `adapters.engine.drift`
     adaptation: float  # how far the statistics used are from the trained ones, in the same units
     timing: Timing
-    outliers: int = 0  # images so far from all that training showed that the request was not learned from
-    weight: float = 1.0  # how much of its usual step the request moved a running average
-    state_origin: Origin = "live"  # where the request found its stream
+    outliers: int = 0  # images so far from the training data that the request was not learned from
+    weight: float = 1.0  # share of the usual step by which a running average moved
+    state_origin: Origin = "live"  # the state that the request found
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SiteInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is hosted, for people and for clients that prepare images."""
+    """The hosted model, for people and for clients that prepare images."""
 
     name: str
     architecture: str
