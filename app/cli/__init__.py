@@ -1,4 +1,4 @@
-"""The `renorm` command and its subcommands. Heavy imports happen inside commands, so that help is instant."""
+"""The command `renorm` and its subcommands. Heavy imports happen inside commands, so that --help is instant."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from app.cli.streams import RESET_EXAMPLES, STREAMS_EXAMPLES, reset, streams
 
 cli = typer.Typer(
     name="renorm",
-    help="Keep a deployed vision model accurate when its inputs drift: no labels, no retraining. "
-    "Image classifiers are served so far.",
-    epilog="Every setting is an environment variable too: RENORM_PORT=9000 renorm serve",
+    help="Serve an image classifier that adapts to drifting inputs at test time: no labels, no retraining.",
+    epilog="Every setting can also be set by an environment variable: RENORM_PORT=9000 renorm serve",
     no_args_is_help=True,
     add_completion=False,
     # A traceback that shows local variables would show the admin key.
@@ -36,8 +35,8 @@ def main() -> None:
     cli(prog_name="renorm")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"renorm {__version__}")
         raise typer.Exit
 
@@ -45,7 +44,7 @@ def _print_version(wanted: bool) -> None:
 @cli.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     del version

@@ -1,4 +1,4 @@
-"""`renorm calibrate-temperature`: fit the temperature that makes a model's confidence match how often it is right."""
+"""`renorm calibrate-temperature`: fit the temperature that makes a model's confidence match its accuracy."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Examples:
 
 * `renorm calibrate-temperature --data validation --strategy adabn:momentum=0.2 --limit 5000 --json`
 
-The data are labelled images as the model was trained for, but not those that it was trained on: `CLASS/*.png`, or
-`clean.npy` with `labels.npy`. A server uses the temperature for requests that name `STRATEGY+temperature`.
+The data are labelled held-out images of the training domain, not the training set: `CLASS/*.png`, or `clean.npy` with
+`labels.npy`. A server uses the temperature for requests with the strategy `STRATEGY+temperature`.
 """
 
 _NETWORK = ("model", "weights", "weights_key", "labels", "mean", "std", "size")
@@ -40,26 +40,24 @@ _HOSTING = (*_NETWORK, "device", "dtype", "threads", "temperatures")
 INTERRUPTED = 130
 
 Data = Annotated[
-    Path, typer.Option("--data", help="CLASS/*.png, or clean.npy and labels.npy: labelled images.", metavar="FOLDER")
+    Path, typer.Option("--data", help="Labelled images: CLASS/*.png, or clean.npy and labels.npy.", metavar="FOLDER")
 ]
-Named = Annotated[
+StrategyOption = Annotated[
     str | None,
     typer.Option("--strategy", help="NAME or NAME:PARAMETER=VALUE,...; by default the server's.", metavar="NAME"),
 ]
-Batch = Annotated[int, typer.Option("--batch-size", help="Images in a request.", min=1, metavar="NUMBER")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Images to draw; by default all.", min=1, metavar="NUMBER")]
+Batch = Annotated[int, typer.Option("--batch-size", help="Images per request.", min=1, metavar="NUMBER")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", help="Images to sample; all by default.", min=1, metavar="NUMBER")
+]
 HeldOut = Annotated[
     float,
     typer.Option(
-        "--held-out",
-        help="Share of images to report on and not to fit on; 0 for none.",
-        min=0,
-        max=0.99,
-        metavar="SHARE",
+        "--held-out", help="Fraction of images held out for the report; 0 for none.", min=0, max=0.99, metavar="SHARE"
     ),
 ]
 SkipUnknown = Annotated[
-    bool, typer.Option("--skip-unknown", help="Leave out images of classes that the model does not have.")
+    bool, typer.Option("--skip-unknown", help="Skip images of classes that the model does not have.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -67,7 +65,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @o.with_settings(*_HOSTING)
 def calibrate(
     data: Data,
-    strategy: Named = None,
+    strategy: StrategyOption = None,
     batch_size: Batch = 64,
     limit: Limit = None,
     held_out: HeldOut = 0.5,
@@ -76,18 +74,18 @@ def calibrate(
     config: o.ConfigOption = None,
     **options: Any,
 ) -> None:
-    """Fit the temperature of a model under a strategy on labelled images, and keep it for the server."""
+    """Fit a softmax temperature for a model and strategy on labelled images, and save it for the server."""
     settings = settings_from({**options, "config": config})
-    with _explained():
-        front = _front(strategy or settings.strategy)
-        room = {"strategy": "source", "max_images": max(settings.max_images, batch_size), "timeout": None}
-        roomy = settings.model_copy(update=room)
-        model, fitted = asyncio.run(_fitted(roomy, data, front, batch_size, limit, held_out, skip_unknown))
-        _keep_and_tell(settings, model, front, fitted, json=json)
+    with _exit_on_errors():
+        front = _strategy_before_temperature(strategy or settings.strategy)
+        limits = {"strategy": "source", "max_images": max(settings.max_images, batch_size), "timeout": None}
+        enlarged = settings.model_copy(update=limits)
+        model, fitted = asyncio.run(_fit(enlarged, data, front, batch_size, limit, held_out, skip_unknown))
+        _save_and_report(settings, model, front, fitted, json=json)
 
 
-def _front(text: str) -> Strategy:
-    """The strategy to fit for: that of the text, or what stands before the temperature in it."""
+def _strategy_before_temperature(text: str) -> Strategy:
+    """Return the strategy to fit for: that of the text, without its temperature."""
     from adapters import load_plugins, name_of
     from app.evaluation.specs import check_specs, parse_specs
     from app.evaluation.temperature.collect import check_temperature_fits
@@ -102,14 +100,12 @@ def _front(text: str) -> Strategy:
     front = in_front(strategy)
     if front != strategy:
         key = key_of(front)
-        typer.echo(
-            f"renorm: the temperature in '{name_of(strategy)}' divides the scores of '{key}': fitting it", err=True
-        )
+        typer.echo(f"renorm: fitting the temperature of '{name_of(strategy)}' to the scores of '{key}'", err=True)
     check_temperature_fits(front)
     return front
 
 
-async def _fitted(
+async def _fit(
     settings: Settings, data: Path, front: Strategy, batch: int, limit: int | None, held_out: float, skip_unknown: bool
 ) -> tuple[str, FittedTemperature]:
     from app.evaluation.temperature.collect import fit, open_labelled
@@ -123,59 +119,59 @@ async def _fitted(
         for line in labelled.notes:
             typer.echo(f"renorm: {line}", err=True)
         count = min(limit or sys.maxsize, len(labelled.labels))
-        with _bar(count) as told:
-            fitted = await fit(engine, labelled, front, batch=batch, limit=limit, held_out=held_out, progress=told)
+        with _progress_bar(count) as advance:
+            fitted = await fit(engine, labelled, front, batch=batch, limit=limit, held_out=held_out, progress=advance)
         return model_of(engine.hosted, settings), fitted
     finally:
         await engine.close()
 
 
-def _keep_and_tell(settings: Settings, model: str, front: Strategy, fitted: FittedTemperature, *, json: bool) -> None:
+def _save_and_report(settings: Settings, model: str, front: Strategy, fitted: FittedTemperature, *, json: bool) -> None:
     from adapters import name_of
     from app.strategies import file_of, key_of
     from app.temperatures import Temperatures
 
-    found, file, key = fitted.calibration, file_of(settings), key_of(front)
+    fit, file, key = fitted.calibration, file_of(settings), key_of(front)
     try:
-        # Read as late as it can be: another command may have kept one meanwhile.
-        Temperatures.load(file).including(model, key, found).save(file)
+        # Read as late as possible: another command may have saved one meanwhile.
+        Temperatures.load(file).including(model, key, fit).save(file)
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}; choose another --temperatures FILE", status=CANNOT_RUN)
-    if found.nll_after > found.nll_before:
-        typer.echo("renorm: with it the labels are less likely: give more images, or use none", err=True)
+    if fit.nll_after > fit.nll_before:
+        typer.echo("renorm: warning: the labels are less likely with it; use more images, or no temperature", err=True)
     if json:
-        about = {"model": model, "strategy": key, **found._asdict(), "accuracy": fitted.accuracy, "file": str(file)}
-        typer.echo(json_text.dumps(about, indent=2))
+        result = {"model": model, "strategy": key, **fit._asdict(), "accuracy": fitted.accuracy, "file": str(file)}
+        typer.echo(json_text.dumps(result, indent=2))
         return
-    title = f"Temperature {found.temperature:.4g} for '{key}' on {model}, fitted on {found.images:,} images"
+    title = f"Temperature {fit.temperature:.4g} for '{key}' on {model}, fitted on {fit.images:,} images"
     rows = [
-        ["negative log-likelihood, nats", f"{found.nll_before:.4f}", f"{found.nll_after:.4f}"],
-        ["calibration error (ECE), %", f"{found.ece_before:.2f}", f"{found.ece_after:.2f}"],
+        ["negative log-likelihood, nats", f"{fit.nll_before:.4f}", f"{fit.nll_after:.4f}"],
+        ["calibration error (ECE), %", f"{fit.ece_before:.2f}", f"{fit.ece_after:.2f}"],
         ["accuracy, %", f"{fitted.accuracy:.2f}", f"{fitted.accuracy:.2f}"],
     ]
-    whose = f"on {found.held_out:,} others" if found.held_out else "on the same images, which flatters it"
-    show(title, [whose, "without", "with"], rows, right={1, 2})
-    typer.echo(f"Kept in {file}. A server that reads this file uses it for '{name_of(front)}+temperature'.")
+    basis = f"on {fit.held_out:,} held-out images" if fit.held_out else "on the same images (optimistic)"
+    show(title, [basis, "without", "with"], rows, right={1, 2})
+    typer.echo(f"Saved to {file}. A server with this --temperatures file uses it for '{name_of(front)}+temperature'.")
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A function that counts images: drawn in a terminal, one line at the start elsewhere."""
+def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts images: a bar in a terminal, one line at the start elsewhere."""
     if not sys.stderr.isatty():
-        typer.echo(f"renorm: answering {total:,} images", err=True)
+        typer.echo(f"renorm: predicting {total:,} images", err=True)
         yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("answering", total=total)
+        task = progress.add_task("predicting", total=total)
         yield lambda images: progress.advance(task, images)
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """End the program with one clear line where no temperature can be fitted."""
+def _exit_on_errors() -> Iterator[None]:
+    """End the program with a one-line message where no temperature can be fitted."""
     from adapters import AdapterError
     from app.errors import RenormError
     from app.evaluation.errors import EvaluationError
@@ -183,9 +179,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        fail("stopped; nothing was kept", status=INTERRUPTED)
+        fail("interrupted; nothing was saved", status=INTERRUPTED)
     except RenormError as error:
-        why = f"{error.message}; {error.hint}" if error.hint else error.message
-        fail(why, status=BAD_OPTION if isinstance(error, EvaluationError) else CANNOT_RUN)
+        message = f"{error.message}; {error.hint}" if error.hint else error.message
+        fail(message, status=BAD_OPTION if isinstance(error, EvaluationError) else CANNOT_RUN)
     except AdapterError as error:
         fail(str(error), status=BAD_OPTION)

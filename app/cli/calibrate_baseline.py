@@ -1,4 +1,4 @@
-"""`renorm calibrate`: measure clean images, the zero and the unit of drift."""
+"""`renorm calibrate`: measure clean images, the reference of drift scores."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ Examples:
 
 * `renorm serve --model timm:resnet50 --baseline resnet50.safetensors`
 
-The images need no labels: some hundred that the model was trained for, in good light and weather. Folders are read with
-all that is in them; a file `.npy` holds uint8 pixels `[N, height, width, 3]`.
+The images need no labels: a few hundred clean ones of the training domain. Folders are read recursively; an `.npy` file
+holds uint8 pixels `[N, height, width, 3]`.
 """
 
-LEAST = 32
-"""Images below which a spread is not to be trusted."""
+MIN_IMAGES = 32
+"""The smallest number of images whose spread can be trusted."""
 
 _HOSTING = ("model", "weights", "labels", "mean", "std", "size", "device", "dtype", "threads")
 
 ImagesOption = Annotated[
     Path, typer.Option("--images", help="Folder of clean images, or an .npy file of pixels.", metavar="PATH")
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="File to write.", metavar="FILE")]
-BatchOption = Annotated[int, typer.Option("--batch-size", help="Images in a forward.", min=1, metavar="NUMBER")]
+OutOption = Annotated[Path, typer.Option("--out", help="Output file.", metavar="FILE")]
+BatchOption = Annotated[int, typer.Option("--batch-size", help="Images per forward pass.", min=1, metavar="NUMBER")]
 
 
 @o.with_settings(*_HOSTING)
@@ -54,14 +54,14 @@ def calibrate_baseline(
     config: o.ConfigOption = None,
     **options: Any,
 ) -> None:
-    """Measure clean images, so that drift is told in units of how much they differ from each other."""
+    """Measure clean images as the baseline of drift: drift is reported in units of their spread."""
     from app.baselines import save_baseline
 
     settings = settings_from({**options, "config": config})
-    parts = _parts(images, batch_size)
-    if (count := sum(len(part) for part in parts)) < LEAST:
-        fail(f"{images} holds {count} images; give at least {LEAST}", status=BAD_OPTION)
-    model, baseline = asyncio.run(_measure(settings, parts, count))
+    image_batches = _batches(images, batch_size)
+    if (count := sum(len(batch) for batch in image_batches)) < MIN_IMAGES:
+        fail(f"{images} contains {count} images; at least {MIN_IMAGES} are needed", status=BAD_OPTION)
+    model, baseline = asyncio.run(_measure(settings, image_batches, count))
     try:
         save_baseline(baseline, out, model, count)
     except OSError as error:
@@ -69,8 +69,8 @@ def calibrate_baseline(
     typer.echo(f"Measured {count:,} images on {model}: {out}. Use it with `renorm serve --baseline {out}`.")
 
 
-def _parts(path: Path, size: int) -> Sequence[Sequence[Path] | Tensor]:
-    """The images, ``size`` at a time: paths, or pixels."""
+def _batches(path: Path, size: int) -> Sequence[Sequence[Path] | Tensor]:
+    """Return the images in batches of ``size``: paths, or pixels."""
     import numpy as np
     import torch
 
@@ -90,7 +90,9 @@ def _parts(path: Path, size: int) -> Sequence[Sequence[Path] | Tensor]:
     return batches(files, size)
 
 
-async def _measure(settings: Settings, parts: Sequence[Sequence[Path] | Tensor], count: int) -> tuple[str, Baseline]:
+async def _measure(
+    settings: Settings, image_batches: Sequence[Sequence[Path] | Tensor], count: int
+) -> tuple[str, Baseline]:
     import torch
 
     from adapters import fit_baseline
@@ -101,24 +103,24 @@ async def _measure(settings: Settings, parts: Sequence[Sequence[Path] | Tensor],
     try:
         with bar(count, visible=True) as advance:
             measured = []
-            for part in parts:
-                measured.append(await engine.moments(_content(part)))
-                advance(len(part))
+            for batch in image_batches:
+                measured.append(await engine.moments(_content(batch)))
+                advance(len(batch))
         return engine.hosted.name, fit_baseline(torch.cat(measured))
     except RenormError as error:
-        fail(f"{_name(part, error.location)}: {error.message}", status=CANNOT_RUN)
+        fail(f"{_name(batch, error.location)}: {error.message}", status=CANNOT_RUN)
     finally:
         await engine.close()
 
 
-def _name(part: Sequence[Path] | Tensor, location: str) -> str:
-    """The file that the engine calls ``images[2]``."""
+def _name(batch: Sequence[Path] | Tensor, location: str) -> str:
+    """Return the name of the file at the engine's location, such as ``images[2]``."""
     index = re.fullmatch(r"images\[(\d+)\]", location)
-    file = part[int(index[1])] if index and int(index[1]) < len(part) else None
+    file = batch[int(index[1])] if index and int(index[1]) < len(batch) else None
     return str(file) if isinstance(file, Path) else location or "the images"
 
 
-def _content(part: Sequence[Path] | Tensor) -> list[bytes] | Tensor:
+def _content(batch: Sequence[Path] | Tensor) -> list[bytes] | Tensor:
     import torch
 
-    return part if isinstance(part, torch.Tensor) else [path.read_bytes() for path in part]
+    return batch if isinstance(batch, torch.Tensor) else [path.read_bytes() for path in batch]

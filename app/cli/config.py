@@ -1,4 +1,4 @@
-"""`renorm config`: the settings as a server would run with them, and where each comes from."""
+"""`renorm config`: the settings that a server would run with, and the source of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Examples:
 """
 
 _SECRET = "(secret)"  # noqa: S105
-_TomlOption = Annotated[bool, typer.Option("--toml", help="Print a file for --config, with every setting explained.")]
+_TomlOption = Annotated[bool, typer.Option("--toml", help="Print a TOML file for --config, with comments.")]
 
 
 @o.with_settings()
@@ -36,20 +36,20 @@ def config(
     config: o.ConfigOption = None, json: o.JsonOption = False, toml: _TomlOption = False, **options: Any
 ) -> None:
     """Show every setting with its value and its source: an option, a variable, a key of a file, or the default."""
-    settings, found = configured({**options, "config": config}, strict=True)
-    values = {name: _shown(name, getattr(settings, name)) for name in Settings.model_fields}
+    settings, configuration = configured({**options, "config": config}, strict=True)
+    values = {name: _public_value(name, getattr(settings, name)) for name in Settings.model_fields}
     if json:
-        listed = {name: {"value": value, "source": found.source(name)} for name, value in values.items()}
+        listed = {name: {"value": value, "source": configuration.source(name)} for name, value in values.items()}
         typer.echo(json_text.dumps(listed, indent=2))
     elif toml:
-        typer.echo("\n".join(_file(settings, found)))
+        typer.echo("\n".join(_toml_lines(settings, configuration)))
     else:
-        rows = [[name, _text(value), found.source(name)] for name, value in values.items()]
+        rows = [[name, _text(value), configuration.source(name)] for name, value in values.items()]
         show("Settings", ["setting", "value", "source"], rows)
 
 
-def _shown(name: str, value: Any) -> Any:
-    """A value that JSON knows, and no secret."""
+def _public_value(name: str, value: Any) -> Any:
+    """Return a value that JSON can hold, with secrets masked."""
     if name in SECRETS and value is not None:
         return _SECRET
     return str(value) if isinstance(value, Path) else value
@@ -61,8 +61,8 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str("" if value is None else value)
 
 
-def _file(settings: Settings, found: Configuration) -> Iterator[str]:
-    """Lines of TOML that give the same settings again. Those at their default are comments."""
+def _toml_lines(settings: Settings, configuration: Configuration) -> Iterator[str]:
+    """Yield lines of TOML that reproduce the settings. Defaults are comments."""
     yield "# Settings of `renorm serve --config FILE`. Lines that begin with # show defaults."
     yield "# Relative paths are relative to the folder of this file."
     for name, field in Settings.model_fields.items():
@@ -73,7 +73,7 @@ def _file(settings: Settings, found: Configuration) -> Iterator[str]:
         elif value is None:
             yield f"# {name} ="
         else:
-            yield f"{'' if found.source(name) != 'default' else '# '}{name} = {_toml(value)}"
+            yield f"{'' if configuration.source(name) != 'default' else '# '}{name} = {_toml(value)}"
 
 
 def _toml(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`renorm describe`: what would be hosted, and what adapting it costs."""
+"""`renorm describe`: a model as it would be hosted, and the cost of adapting it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NETWORK = ("model", "weights", "weights_key", "name", "labels", "mean", "std", 
 
 @o.with_settings(*_NETWORK, "device", "dtype", "strategy", "baseline")
 def describe(config: o.ConfigOption = None, json: o.JsonOption = False, **options: Any) -> None:
-    """Show a model as the server would host it: preprocessing, BatchNorm sites, bytes of state per strategy."""
+    """Show a model as the server would host it: preprocessing, BatchNorm layers, state size per strategy."""
     settings = settings_from({**options, "config": config})
     check_strategy(settings.strategy)
     info = asyncio.run(_inspect(settings))
@@ -45,7 +45,7 @@ def describe(config: o.ConfigOption = None, json: o.JsonOption = False, **option
 
 
 async def _inspect(settings: Settings) -> ModelInfo:
-    """Ask an engine, as the server does: some sites are only met while the network runs."""
+    """Ask an engine, as the server does: some sites are found only while the network runs."""
     engine = await open_engine(settings)
     try:
         return engine.describe()
@@ -59,25 +59,25 @@ def _print(info: ModelInfo) -> None:
         "architecture": info.architecture,
         **({"weights": info.weights} if info.weights else {}),
         "parameters": f"{info.parameters:,}",
-        "classes": f"{len(info.classes)}: {_some(info.classes)}",
+        "classes": f"{len(info.classes)}: {_first_few(info.classes)}",
         **{name: _value(value) for name, value in info.preprocessing.items()},
         "device": info.device,
-        "type": info.dtype,
+        "dtype": info.dtype,
         "default strategy": info.default_strategy,
         "drift baseline": info.drift_baseline,
     }
     show("Model", ["", ""], [[name, value] for name, value in facts.items()])
     if info.notes:
-        show("To know", [""], [[note] for note in info.notes])
+        show("Notes", [""], [[note] for note in info.notes])
     sites = [[site.name, site.kind, f"{site.channels:,}"] for site in info.sites]
     show(f"BatchNorm sites: {len(sites)}, channels: {info.channels:,}", ["site", "kind", "channels"], sites, right=[2])
     states = [[name, f"{size:,}"] for name, size in info.state_bytes.items()]
     show("State of one stream", ["strategy", "bytes"], states, right=[1])
 
 
-def _some(classes: list[str]) -> str:
+def _first_few(classes: list[str]) -> str:
     return ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
 
 
 def _value(value: object) -> str:
-    return ", ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value)
+    return ", ".join(f"{number:g}" for number in value) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""`renorm key`: make, list and remove the keys that callers of a server send."""
+"""`renorm key`: create, list and remove the API keys of a server."""
 
 from __future__ import annotations
 
@@ -39,34 +39,33 @@ _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=
 
 keys = typer.Typer(
     name="key",
-    help="Make, list and remove API keys. A running server takes up changes within a second.",
+    help="Create, list and remove API keys. A running server applies changes within a second.",
     epilog=KEY_EXAMPLES,
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 
 _FileOption = Annotated[
-    Path | None,
-    typer.Option("--file", help="File of keys; by default that of the settings, or keys.toml.", metavar="FILE"),
+    Path | None, typer.Option("--file", help="Key file; that of the settings by default, or keys.toml.", metavar="FILE")
 ]
 
 
-@keys.command()
+@keys.command(epilog="Example: `renorm key new --name ops --scopes infer,admin --expires 90d --file keys.toml`")
 def new(
-    name: Annotated[str, typer.Option("--name", help="What the key is for, such as dashboard.", metavar="NAME")],
+    name: Annotated[str, typer.Option("--name", help="Name of the key, such as dashboard.", metavar="NAME")],
     scopes: Annotated[
         str, typer.Option("--scopes", help="infer, or infer,admin; admin includes infer.", metavar="SCOPES")
     ] = "infer",
     file: _FileOption = None,
     expires: Annotated[
-        str | None, typer.Option("--expires", help="How long it is valid, such as 12h, 90d or 8w.", metavar="TIME")
+        str | None, typer.Option("--expires", help="Lifetime of the key, such as 12h, 90d or 8w.", metavar="TIME")
     ] = None,
     streams: Annotated[
         str | None,
-        typer.Option("--streams", help="Bind it to streams whose names begin so: tenant-a-.", metavar="PREFIX,..."),
+        typer.Option("--streams", help="Restrict it to streams with these prefixes: tenant-a-.", metavar="PREFIX,..."),
     ] = None,
 ) -> None:
-    """Make a key, add its hash to the file, and print the key: this once, because it is kept nowhere."""
+    """Create a key, add its hash to the file, and print the key. It is printed only once and stored nowhere."""
     path = _path(file)
     prefixes = () if streams is None else tuple(word.strip() for word in streams.split(","))
     try:
@@ -74,42 +73,42 @@ def new(
         check_prefixes(prefixes)
     except KeyFileError as error:
         fail(f"{error.message}; {error.hint}", status=BAD_OPTION)
-    secret, made = new_key(name, _scopes(scopes), _expiry(expires), prefixes)
-    known = _read(path) if path.exists() else ()
-    if any(key.name == name for key in known):
+    secret, created = new_key(name, _scopes(scopes), _expiry(expires), prefixes)
+    existing = _read(path) if path.exists() else ()
+    if any(key.name == name for key in existing):
         fail(f"{path} already has a key '{name}': choose another name, or remove it first", status=BAD_OPTION)
-    _write(path, (*known, made))
-    typer.echo(f"Added key '{name}' to {path}. It is shown only now; send it as 'Authorization: Bearer KEY':", err=True)
+    _write(path, (*existing, created))
+    typer.echo(f"Added key '{name}' to {path}. It is shown once; send it as 'Authorization: Bearer KEY':", err=True)
     typer.echo(secret)
 
 
-@keys.command("list")
+@keys.command("list", epilog="Example: `renorm key list --file keys.toml`")
 def list_keys(file: _FileOption = None) -> None:
-    """List the keys of a file: names, scopes, times; the keys themselves are not in it."""
+    """List the keys of a file: names, scopes, streams and times; the file does not contain the keys themselves."""
     path = _path(file)
-    now = datetime.now(UTC)
-    rows = [_row(key, now) for key in _read(path)]
+    timestamp = datetime.now(UTC)
+    rows = [_row(key, timestamp) for key in _read(path)]
     show(f"Keys of {path}", ["name", "scopes", "streams", "created", "expires"], rows)
 
 
-@keys.command()
+@keys.command(epilog="Example: `renorm key remove dashboard`")
 def remove(
     name: Annotated[str, typer.Argument(help="The key to remove.", metavar="NAME")], file: _FileOption = None
 ) -> None:
-    """Remove a key: calls that send it are refused from then on."""
+    """Remove a key: requests with it are rejected from then on."""
     path = _path(file)
-    known = _read(path)
-    kept = [key for key in known if key.name != name]
-    if len(kept) == len(known):
-        has = ", ".join(key.name for key in known) or "none"
-        fail(f"{path} has no key '{name}'; it has {has}", status=BAD_OPTION)
-    _write(path, kept)
+    existing = _read(path)
+    remaining = [key for key in existing if key.name != name]
+    if len(remaining) == len(existing):
+        names = ", ".join(key.name for key in existing) or "none"
+        fail(f"{path} has no key '{name}'; its keys: {names}", status=BAD_OPTION)
+    _write(path, remaining)
     typer.echo(f"Removed key '{name}' from {path}.")
 
 
-def _row(key: ApiKey, now: datetime) -> list[str]:
+def _row(key: ApiKey, timestamp: datetime) -> list[str]:
     streams = ", ".join(key.streams) or "all"
-    return [key.name, ", ".join(sorted(key.scopes)), streams, _when(key.created), _validity(key, now)]
+    return [key.name, ", ".join(sorted(key.scopes)), streams, _time(key.created), _validity(key, timestamp)]
 
 
 def _path(file: Path | None) -> Path:
@@ -123,37 +122,37 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
         fail(f"{error.message}; {error.hint}" if error.hint else error.message, status=CANNOT_RUN)
 
 
-def _write(path: Path, known: tuple[ApiKey, ...] | list[ApiKey]) -> None:
+def _write(path: Path, keys: tuple[ApiKey, ...] | list[ApiKey]) -> None:
     try:
-        write_keys(path, known)
+        write_keys(path, keys)
     except OSError as error:
         fail(f"{path} cannot be written: {error.strerror or error}", status=CANNOT_RUN)
 
 
 def _scopes(text: str) -> list[KeyScope]:
-    named = [word.strip() for word in text.split(",")]
-    if any(one not in SCOPES for one in named):
-        fail(f"--scopes must be infer, admin or both with a comma, not {text!r}", status=BAD_OPTION)
-    return cast("list[KeyScope]", named)
+    names = [word.strip() for word in text.split(",")]
+    if any(name not in SCOPES for name in names):
+        fail(f"--scopes must be infer, admin or infer,admin, not {text!r}", status=BAD_OPTION)
+    return cast("list[KeyScope]", names)
 
 
 def _expiry(text: str | None) -> datetime | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,5})([hdw])", text)
-    if found is None or int(found[1]) == 0:
+    match = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if match is None or int(match[1]) == 0:
         fail(
-            f"--expires must be a number of hours, days or weeks, such as 12h, 90d or 8w, not {text!r}",
+            f"--expires must be a number with the unit h, d or w, such as 12h, 90d or 8w, not {text!r}",
             status=BAD_OPTION,
         )
-    return datetime.now(UTC).replace(microsecond=0) + int(found[1]) * _UNITS[found[2]]
+    return datetime.now(UTC).replace(microsecond=0) + int(match[1]) * _UNITS[match[2]]
 
 
-def _when(time: datetime | None) -> str:
+def _time(time: datetime | None) -> str:
     return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _validity(key: ApiKey, now: datetime) -> str:
+def _validity(key: ApiKey, timestamp: datetime) -> str:
     if key.expires is None:
         return "never"
-    return f"{_when(key.expires)}{' (expired)' if key.is_expired(now) else ''}"
+    return f"{_time(key.expires)}{' (expired)' if key.is_expired(timestamp) else ''}"

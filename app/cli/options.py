@@ -1,6 +1,6 @@
-"""The options of commands: one for every field of the settings, described by the settings themselves.
+"""The options of commands: one for every field of the settings, with its description.
 
-They default to None, which means "not given": then the environment, the file of --config and the defaults of
+They default to None, which means "not set": then the environment, the file of --config and the defaults of
 `Settings` apply.
 """
 
@@ -15,7 +15,7 @@ import typer
 
 from app.settings import Settings
 
-_MODEL, _SERVER, _LIMITS = "What to host", "Server", "Limits"
+_MODEL, _SERVER, _LIMITS = "Model", "Server", "Limits"
 
 Command = Callable[..., None]
 
@@ -83,20 +83,19 @@ _OPTIONS: dict[str, _Row] = {
 }
 
 ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file of settings; the variable RENORM_CONFIG names it too.", metavar="FILE"),
+    Path | None, typer.Option("--config", help="TOML file of settings; RENORM_CONFIG sets it too.", metavar="FILE")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, as the server answers it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, as in the server's API.")]
 
 
 def with_settings(*fields: str) -> Callable[[Command], Command]:
-    """Give a command the options of those fields of the settings, or of all; it takes them as ``**options``."""
+    """Add options for the given fields of the settings, or for all, to a command that takes ``**options``."""
 
     def add(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        kept = [one.replace(kind=one.KEYWORD_ONLY) for one in own if one.kind is not one.VAR_KEYWORD]
-        taken = [_parameter(field) for field in fields or _OPTIONS]
-        command.__signature__ = inspect.Signature([*taken, *kept])  # type: ignore[attr-defined]
+        parameters = inspect.signature(command, eval_str=True).parameters.values()
+        explicit = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters if p.kind is not p.VAR_KEYWORD]
+        settings = [_parameter(field) for field in fields or _OPTIONS]
+        command.__signature__ = inspect.Signature([*settings, *explicit])  # type: ignore[attr-defined]
         return command
 
     return add
@@ -104,12 +103,12 @@ def with_settings(*fields: str) -> Callable[[Command], Command]:
 
 def _parameter(field: str) -> inspect.Parameter:
     kind, panel, metavar = _OPTIONS[field]
-    described = Settings.model_fields[field]
-    text = described.description or ""
+    description = Settings.model_fields[field]
+    text = description.description or ""
     option = typer.Option(
         f"--{field.replace('_', '-')}",
         help=text[:1].upper() + text[1:] + ".",
-        show_default=False if described.default is None else str(described.default),
+        show_default=False if description.default is None else str(description.default),
         metavar=metavar,
         rich_help_panel=panel,
     )

@@ -1,4 +1,4 @@
-"""`renorm predict`: send images to a running server, and show what it sees."""
+"""`renorm predict`: send images to a running server, and show its predictions."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ Examples:
 _REQUEST, _SERVER = "Request", "Server"
 
 
-def _option(*names: str, help: str, panel: str = _REQUEST, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+def _option(*names: str, help: str, panel: str = _REQUEST, **kwargs: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **kwargs)
 
 
 Images = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", metavar="IMAGES...")]
-Stream = Annotated[str, _option("--stream", help="Whose images these are.", metavar="NAME")]
-Strategy = Annotated[str | None, _option("--strategy", help="How to adapt; by default the server's.", metavar="NAME")]
-Params = Annotated[str | None, _option("--params", help="Hyperparameters of the strategy.", metavar="JSON")]
-Update = Annotated[bool, _option("--update/--no-update", help="Let the stream learn from the images.")]
-TopK = Annotated[int | None, _option("--top-k", help="Classes per image.", min=1, metavar="NUMBER")]
-Batch = Annotated[int, _option("--batch", help="Images in one request, which is one step.", min=1, metavar="NUMBER")]
+Stream = Annotated[str, _option("--stream", help="Stream that the images belong to.", metavar="NAME")]
+Strategy = Annotated[str | None, _option("--strategy", help="Strategy; by default the server's.", metavar="NAME")]
+Params = Annotated[str | None, _option("--params", help="Hyperparameters, as a JSON object.", metavar="JSON")]
+Update = Annotated[bool, _option("--update/--no-update", help="Update the stream's state with the images.")]
+TopK = Annotated[int | None, _option("--top-k", help="Number of classes per image.", min=1, metavar="NUMBER")]
+Batch = Annotated[int, _option("--batch", help="Images per request, which is one step.", min=1, metavar="NUMBER")]
 Url = Annotated[str, _option("--url", help="Address of the server.", panel=_SERVER, envvar="RENORM_URL")]
-Key = Annotated[str | None, _option("--key", help="Key, if it needs one.", panel=_SERVER, envvar="RENORM_KEY")]
+Key = Annotated[str | None, _option("--key", help="API key of the server.", panel=_SERVER, envvar="RENORM_KEY")]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON per image.")]
 
 
@@ -60,12 +60,12 @@ def predict(
     key: Key = None,
     json: Json = False,
 ) -> None:
-    """Send images to a running server, in order, and show what it sees; their stream learns from them.
+    """Send images to a running server in order, and show its predictions; their stream adapts to them.
 
-    A file that cannot be predicted is named, the others go on, and the exit status is 1.
+    Files that fail are reported and skipped; the exit status is then 1.
     """
     options = {"stream": stream, "strategy": strategy, "params": _object(params), "update": update, "top_k": top_k}
-    with explained():
+    with exit_on_errors():
         files, bad = _files(images), list[Path]()
         answers = _answers(files, batch, {"url": url, "key": key}, options, bad)
         if json:
@@ -73,7 +73,7 @@ def predict(
         else:
             _print_table(answers, ranked=top_k is not None and top_k > 1)
         if bad:
-            summary = f"{len(bad)} of {len(files)} files were not predicted" if len(files) > 1 else ""
+            summary = f"{len(bad)} of {len(files)} files failed" if len(files) > 1 else ""
             fail(*([summary] if summary else []), status=CANNOT_RUN)
 
 
@@ -90,8 +90,8 @@ def _object(params: str | None) -> dict[str, Any] | None:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """End the program with one clear line where the client cannot do what was asked."""
+def exit_on_errors() -> Iterator[None]:
+    """End the program with a one-line message on errors of the client."""
     try:
         from app.client import InvalidInput, RenormClientError
     except ModuleNotFoundError as error:
@@ -110,16 +110,16 @@ def explained() -> Iterator[None]:
         fail(f"{error.filename}: {error.strerror}", status=BAD_OPTION)
 
 
-def _files(given: list[Path]) -> list[Path]:
+def _files(paths: list[Path]) -> list[Path]:
     from app.client.folders import image_files
 
-    return [file for path in given for file in (image_files(path) if path.is_dir() else [path])]
+    return [file for path in paths for file in (image_files(path) if path.is_dir() else [path])]
 
 
 def _answers(
     files: list[Path], batch: int, server: Mapping[str, Any], options: Mapping[str, Any], bad: list[Path]
 ) -> Iterator[tuple[list[Path], Answer]]:
-    """The files of each request and what was answered, as it comes; those that cannot be predicted go to ``bad``."""
+    """Yield the files and the answer of each request; files that fail go to ``bad``."""
     from app.cli.predict_files import answer_files
     from app.client import Client
     from app.client.folders import bar, batches
@@ -130,10 +130,10 @@ def _answers(
 
     groups = batches(files, batch)
     with Client(**server) as client, bar(len(files), visible=len(groups) > 1) as advance:
-        for answered, answer, count in answer_files(client, groups, options, report):
+        for predicted, answer, count in answer_files(client, groups, options, report):
             advance(count)
             if answer is not None:
-                yield answered, answer
+                yield predicted, answer
 
 
 _ABOUT = ("stream", "strategy", "step", "updated", "state_origin", "drift", "entropy")
@@ -152,18 +152,18 @@ def _print_table(answers: Iterator[tuple[list[Path], Answer]], *, ranked: bool) 
     last: Answer | None = None
     try:
         for files, last in answers:
-            rows += [_row(file, one, ranked=ranked) for file, one in zip(files, last.predictions, strict=True)]
+            rows += [_row(file, image, ranked=ranked) for file, image in zip(files, last.predictions, strict=True)]
     finally:
-        # What was answered before an error took its steps, so it is shown.
+        # Answers before an error have moved the stream, so they are shown.
         if last is not None:
-            headers = ["file", "label", "probability", *(["then"] if ranked else [])]
+            headers = ["file", "label", "probability", *(["next"] if ranked else [])]
             show("Predictions", headers, rows, right=[2])
             typer.echo(_summary(last))
 
 
-def _row(file: Path, one: ImagePrediction, *, ranked: bool) -> list[str]:
-    then = ", ".join(f"{other.label} {other.probability:.1%}" for other in one.top_k[1:])
-    return [str(file), one.label, f"{one.probability:.1%}", *([then] if ranked else [])]
+def _row(file: Path, image: ImagePrediction, *, ranked: bool) -> list[str]:
+    runners_up = ", ".join(f"{c.label} {c.probability:.1%}" for c in image.top_k[1:])
+    return [str(file), image.label, f"{image.probability:.1%}", *([runners_up] if ranked else [])]
 
 
 def _summary(answer: Answer) -> str:

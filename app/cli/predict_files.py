@@ -1,4 +1,4 @@
-"""Files to answers, a few in each request: one that cannot be read is named, and the others go on."""
+"""Predict files, a few per request: a file that fails is reported and skipped."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from app.client import Answer, Client
 
 Report = Callable[[Path, str], None]
-"""Told of each file that cannot be predicted, and why."""
+"""Called with each file that cannot be predicted, and the reason."""
 
-STOPPING = {401, 403, 404, 405, 409, 429}
-"""Statuses that say nothing about a file: every other one would be refused alike."""
+FATAL_STATUSES = {401, 403, 404, 405, 409, 429}
+"""Statuses that do not depend on a file: all other files would be refused too."""
 
 
 def answer_files(
     client: Client, groups: Sequence[Sequence[Path]], options: Mapping[str, Any], report: Report
 ) -> Iterator[tuple[list[Path], Answer | None, int]]:
-    """The files of each group that were answered, the answer (None where there is none), and how many the group had.
+    """Yield the predicted files of each group, the answer (None where there is none), and the size of the group.
 
-    A group with a file that cannot be read is sent again without it: a request that is refused has moved no state.
+    A group with a file that cannot be read is sent again without it: a refused request has moved no state.
 
     Raises:
-        RenormClientError: what would befall every file alike, such as a server that is not there.
+        RenormClientError: an error that does not depend on a file, such as an unreachable server.
     """
     for group in groups:
         files = list(group)
@@ -42,11 +42,11 @@ def answer_files(
 
 
 def _bad_file(error: Exception, files: Sequence[Path]) -> Path | None:
-    """The file that an error is about, None where it is about none."""
+    """Return the file that caused an error, None where no file did."""
     from app.client import Refused
 
     if isinstance(error, Refused):
-        if error.status in STOPPING or error.status >= 500:
+        if error.status in FATAL_STATUSES or error.status >= 500:
             return None
         name = error.source
     elif isinstance(error, OSError) and error.filename is not None:

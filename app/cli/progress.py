@@ -1,4 +1,4 @@
-"""What a command is doing while it takes its time: a line that changes in a terminal, one line each elsewhere."""
+"""Progress messages of a command: one changing line in a terminal, one line each elsewhere."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A function that shows what is being done, from any thread; in a terminal the last line goes when it is done."""
+    """Yield a function that shows the current step, from any thread; in a terminal the line is removed at the end."""
     with ExitStack() as stack:
-        yield _drawn(stack) if sys.stderr.isatty() else _printed
+        yield _status_line(stack) if sys.stderr.isatty() else _print_line
 
 
-def _printed(doing: str) -> None:
-    typer.echo(f"renorm: {doing}", err=True)
+def _print_line(step: str) -> None:
+    typer.echo(f"renorm: {step}", err=True)
 
 
-def _drawn(stack: ExitStack) -> Callable[[str], None]:
-    shown: Status | None = None
+def _status_line(stack: ExitStack) -> Callable[[str], None]:
+    status: Status | None = None
 
-    def show(doing: str) -> None:
-        nonlocal shown
-        if shown is None:
+    def show(step: str) -> None:
+        nonlocal status
+        if status is None:
             from rich.console import Console
 
-            shown = stack.enter_context(Console(stderr=True).status(doing))
-        shown.update(doing)
+            status = stack.enter_context(Console(stderr=True).status(step))
+        status.update(step)
 
     return show

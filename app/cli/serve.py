@@ -15,7 +15,7 @@ import typer
 from app.cli import options as o
 from app.cli.server import host
 from app.cli.settings import CANNOT_RUN, access_of, fail, settings_from
-from app.cli.sockets import listen, why_not
+from app.cli.sockets import listen, listen_error
 from app.cli.startup import check_grpc, check_strategy, check_traces
 from app.observability.logs import server as server_log
 from app.observability.logs import set_up
@@ -42,10 +42,10 @@ Examples:
 
 @o.with_settings()
 def serve(config: o.ConfigOption = None, **options: Any) -> None:
-    """Host a model over HTTP: every stream of images that it answers adapts it, each on its own."""
+    """Serve a model over HTTP; it adapts to every stream of images separately."""
     limit_spinning()
     keep_freed_memory()
-    settings = _alone(settings_from({**options, "config": config}, strict=True))
+    settings = _with_threads(settings_from({**options, "config": config}, strict=True))
     access = access_of(settings)
     check_strategy(settings.strategy)
     check_traces(settings)
@@ -53,7 +53,7 @@ def serve(config: o.ConfigOption = None, **options: Any) -> None:
     try:
         sockets = listen(settings.host, settings.port)
     except OSError as error:
-        fail(why_not(error, settings.host, settings.port), status=CANNOT_RUN)
+        fail(listen_error(error, settings.host, settings.port), status=CANNOT_RUN)
     set_up(settings)
     if settings.log_format == "json":
         server_log.info(access.summary())
@@ -62,17 +62,17 @@ def serve(config: o.ConfigOption = None, **options: Any) -> None:
     _run(settings, sockets)
 
 
-def _alone(settings: Settings) -> Settings:
-    """The settings with a number of threads, which the forward has to itself.
+def _with_threads(settings: Settings) -> Settings:
+    """Return the settings with the number of threads reserved for the forward.
 
-    OpenMP gives every thread that computes helpers of its own, which go on spinning for a while when there is nothing
-    to do: those of the event loop and of the decoders would take the cores from the forward. So all but the model
-    thread, which says what it wants, are left without. To be called before torch is loaded, for OpenMP reads it then.
+    OpenMP gives every computing thread its own workers, which spin for a while when idle: those of the event loop and
+    of the decoders would take cores from the forward. So only the model thread, which sets its own number, gets any.
+    Call it before torch is loaded, because OpenMP reads the variable then.
     """
-    before = os.environ.get("OMP_NUM_THREADS", "")
+    environment = os.environ.get("OMP_NUM_THREADS", "")
     os.environ["OMP_NUM_THREADS"] = "1"
-    wanted: int | str = int(before) if before.isdecimal() and int(before) else "auto"
-    return settings if settings.threads is not None else settings.model_copy(update={"threads": wanted})
+    threads: int | str = int(environment) if environment.isdecimal() and int(environment) else "auto"
+    return settings if settings.threads is not None else settings.model_copy(update={"threads": threads})
 
 
 def _run(settings: Settings, sockets: list[socket.socket]) -> None:
@@ -80,12 +80,12 @@ def _run(settings: Settings, sockets: list[socket.socket]) -> None:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(host(settings, sockets))
     except OSError as error:
-        fail(why_not(error, settings.host, settings.port), status=CANNOT_RUN)
+        fail(listen_error(error, settings.host, settings.port), status=CANNOT_RUN)
     except KeyboardInterrupt:
         typer.echo("Stopped.")
     finally:
-        for taken in sockets:
-            taken.close()
+        for bound in sockets:
+            bound.close()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.types import ModelInfo
 
-TOLD_S = 5
-"""Seconds by which idle connections stay open longer than clients are told: they are to close them, so that no server
-closes one just as a request is sent. For clients that heed no ``Keep-Alive`` the setting's default is above what pools
-keep (5 s in httpx, 60 s in nginx and in load balancers of clouds)."""
+KEEP_ALIVE_MARGIN_S = 5
+"""Seconds by which idle connections outlive the advertised ``Keep-Alive``: clients should close them, so that no server
+closes one just as a request is sent. For clients that ignore it the setting's default is above the usual pools (5 s in
+httpx, 60 s in nginx and in cloud load balancers)."""
 
 PING_S, SILENT_S = 20.0, 300.0
 """Seconds between pings on a live connection, and until one that does not answer them is closed. A client that is held
@@ -42,10 +42,10 @@ up answers late: its pong stands behind all the frames that the network holds.""
 
 
 async def host(settings: Settings, sockets: list[socket.socket]) -> None:
-    """Serve until told to stop: alive at once, ready when the model is warm.
+    """Serve until a signal: alive at once, ready when the model is warm.
 
     Raises:
-        typer.Exit: the model cannot be hosted; why has been printed.
+        typer.Exit: the model cannot be hosted; the reason has been printed.
     """
     import uvicorn
 
@@ -53,29 +53,29 @@ async def host(settings: Settings, sockets: list[socket.socket]) -> None:
 
     failed: list[BaseException] = []
 
-    async def opened(_: Settings) -> Engine:
+    async def open_and_announce(_: Settings) -> Engine:
         try:
             engine = await open_engine(settings)
         except BaseException as error:
             failed.append(error)
             server.should_exit = True
             raise
-        _settle()
+        _freeze_garbage()
         announce(settings, engine.describe(), address(settings.host, sockets[0]), app.state.grpc_port)
         return engine
 
-    app = create_app(settings, opened, background=True)
+    app = create_app(settings, open_and_announce, background=True)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            # Before anything else: whoever spreads requests over servers should learn of it first.
+            # First of all, so that load balancers learn of it before connections close.
             app.state.draining = door.is_draining = True
             app.state.deadline = time.monotonic() + settings.drain_seconds
             super().handle_exit(sig, frame)
 
     door = Door(limits_of(settings))
     server = Server(_config(settings, app, app.state.memory, door))
-    with _thawed():
+    with _unfrozen_afterwards():
         await server.serve(sockets)
     if failed and not isinstance(failed[0], asyncio.CancelledError):
         raise failed[0]
@@ -88,9 +88,9 @@ def _config(settings: Settings, app: object, ledger: Ledger, door: Door) -> uvic
     from app.http.connections.connection import Connection
     from app.http.connections.live import counted
 
-    told = math.floor(settings.keep_alive_seconds - TOLD_S)
+    advertised = math.floor(settings.keep_alive_seconds - KEEP_ALIVE_MARGIN_S)
 
-    logging.getLogger("uvicorn.error").addFilter(_says_something)
+    logging.getLogger("uvicorn.error").addFilter(_is_useful)
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=partial(Connection, door=door),  # type: ignore[arg-type]
@@ -103,28 +103,28 @@ def _config(settings: Settings, app: object, ledger: Ledger, door: Door) -> uvic
         log_config=None,
         access_log=False,  # `app.http.middleware.observation` writes it
         server_header=False,
-        headers=[("keep-alive", f"timeout={told}")] if told > 0 else [],
+        headers=[("keep-alive", f"timeout={advertised}")] if advertised > 0 else [],
         timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it is handed to call_later
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
 
 
-def _says_something(record: logging.LogRecord) -> bool:
-    """All lines but the error that uvicorn writes of each WebSocket that was refused with an HTTP response.
+def _is_useful(record: logging.LogRecord) -> bool:
+    """Drop the error that uvicorn logs for each WebSocket that was refused with an HTTP response.
 
-    It takes such a handshake for one that was forgotten (its pull request 3138).
+    It mistakes such a handshake for an unfinished one (its pull request 3138).
     """
     return "returned without completing handshake" not in record.getMessage()
 
 
-def _settle() -> None:
-    """Without this, collecting garbage walks through all of PyTorch in the middle of a request: a tenth of a second."""
+def _freeze_garbage() -> None:
+    """Exempt all of PyTorch from garbage collection, which would stop a request for a tenth of a second."""
     gc.collect()
     gc.freeze()
 
 
 @contextmanager
-def _thawed() -> Iterator[None]:
+def _unfrozen_afterwards() -> Iterator[None]:
     try:
         yield
     finally:
@@ -132,16 +132,16 @@ def _thawed() -> Iterator[None]:
 
 
 def announce(settings: Settings, info: ModelInfo, url: str, grpc_port: int | None = None) -> None:
-    """Tell whoever has just started the server what it is and where: a text, or a line of the log that is JSON."""
+    """Announce model and address of a started server: as text, or as a line of the JSON log."""
     if settings.log_format == "text":
         typer.echo(welcome(info, url, grpc_port, keyed=settings.keyed))
         return
     parts = {"model": info.name, "url": url, "grpc_port": grpc_port, "sites": len(info.sites), "device": info.device}
-    server_log.info("ready; streams are kept in memory and forgotten when the server stops", extra={"parts": parts})
+    server_log.info("ready; streams are kept in memory and lost when the server stops", extra={"parts": parts})
 
 
 def welcome(info: ModelInfo, url: str, grpc_port: int | None = None, *, keyed: bool = False) -> str:
-    """What a person who has just started the server wants to know."""
+    """Return the message for a terminal in which the server was started."""
     grpc = "" if grpc_port is None else f"\n  gRPC           {url.partition('://')[2].rpartition(':')[0]}:{grpc_port}"
     key = " -H 'Authorization: Bearer KEY'" if keyed else ""
     return f"""\
@@ -153,5 +153,5 @@ Default strategy: {info.default_strategy}.
   Documentation  {url}/docs
   First request  curl{key} -F files=@image.jpg '{url}/v1/predict?stream=camera-1'
 
-What streams learn is kept in memory: it is forgotten when the server stops.
+The state of streams is kept in memory and lost when the server stops.
 """

@@ -1,4 +1,4 @@
-"""From options to settings, and from what goes wrong to one clear line."""
+"""Settings from options, and one-line messages for errors."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ _TRIPLES = {"mean", "std"}
 
 
 def fail(*lines: str, status: int) -> NoReturn:
-    """Print each line to standard error and end with that exit status."""
+    """Print each line to standard error and exit with ``status``."""
     for line in lines:
         typer.echo(f"renorm: {line}", err=True)
     raise typer.Exit(status)
 
 
-def settings_from(given: Mapping[str, Any], *, strict: bool = False) -> Settings:
-    """The settings of a command, see `configured`."""
-    return configured(given, strict=strict)[0]
+def settings_from(options: Mapping[str, Any], *, strict: bool = False) -> Settings:
+    """Return the settings of a command, see `configured`."""
+    return configured(options, strict=strict)[0]
 
 
-def configured(given: Mapping[str, Any], *, strict: bool = False) -> tuple[Settings, Configuration]:
-    """The settings of a command, and where each comes from. Ends the program, with a line for each mistake, if they do
-    not fit; with ``strict`` also if there is a RENORM_* variable that nothing reads.
+def configured(options: Mapping[str, Any], *, strict: bool = False) -> tuple[Settings, Configuration]:
+    """Return the settings of a command and their sources, or end the program with a line for each mistake.
 
-    ``given`` are its options: ``config`` may be the file of settings, what is None was not given, and it may hold more.
+    ``strict`` takes unknown RENORM_* variables for mistakes too.
+    ``options`` are its options: ``config`` may be the file of settings, None means "not set", and others are ignored.
     """
     try:
-        found = configuration(given, given.get("config"))
+        result = configuration(options, options.get("config"))
     except ConfigurationError as error:
         fail(str(error), status=BAD_OPTION)
-    mistakes = [*found.mistakes, *(unknown_variables() if strict else ())]
+    mistakes = [*result.mistakes, *(unknown_variables() if strict else ())]
     try:
-        settings = found.settings()
+        settings = result.settings()
     except ValidationError as error:
-        wrong = {str(one["loc"][0]): str(one["msg"]) for one in reversed(error.errors())}
-        mistakes += [_problem(name, message, found) for name, message in wrong.items()]
+        wrong = {str(problem["loc"][0]): str(problem["msg"]) for problem in reversed(error.errors())}
+        mistakes += [_problem(name, message, result) for name, message in wrong.items()]
     except SettingsError as error:
         mistakes.append(f"a RENORM_* variable cannot be read: {error}")
     if mistakes:
         fail(*mistakes, status=BAD_OPTION)
-    return settings, found
+    return settings, result
 
 
 def access_of(settings: Settings) -> Access:
-    """Who may call a server with these settings. Ends the program where its keys cannot be read, or where it has none
-    and would listen beyond this machine."""
+    """Return the access rules of a server; end the program if its keys cannot be read, or if it has none and listens
+    beyond this machine."""
     try:
         access = Access(settings)
     except KeyFileError as error:
@@ -68,19 +68,19 @@ def access_of(settings: Settings) -> Access:
     return access
 
 
-def _problem(name: str, message: str, found: Configuration) -> str:
-    """One line: which option, variable or key of a file, what it must be, what it is."""
-    value, source = found.values[name]
-    shown = "" if name in SECRETS else f", not {str(value)!r}"
+def _problem(name: str, message: str, result: Configuration) -> str:
+    """Return one line: the option, variable or key of a file, the expected value and the actual one."""
+    value, source = result.values[name]
+    actual = "" if name in SECRETS else f", not {str(value)!r}"
     if source == "RENORM_PORT" and str(value).startswith("tcp://"):
-        shown += " (Kubernetes sets it beside a service named renorm; enableServiceLinks: false keeps it from that)"
-    return f"{source} {_expectation(name, message)}{shown}"
+        actual += " (Kubernetes sets it for a service named renorm; enableServiceLinks: false prevents that)"
+    return f"{source} {_expectation(name, message)}{actual}"
 
 
 def _expectation(name: str, message: str) -> str:
     if name in _TRIPLES:
-        return "must be three numbers, such as 0.5,0.5,0.5, or one"
+        return "must be three numbers, such as 0.5,0.5,0.5, or one number"
     if name in SECRETS:
         return "must have at least 8 characters"
-    _, said, rest = message.partition("should ")
-    return f"must {rest.partition(', unable')[0]}" if said else f"is not valid ({message})"
+    _, separator, expectation = message.partition("should ")
+    return f"must {expectation.partition(', unable')[0]}" if separator else f"is not valid ({message})"

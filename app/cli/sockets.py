@@ -1,4 +1,4 @@
-"""The address that a server listens on: taken before the model is loaded, so that a conflict is known at once."""
+"""The sockets of a server: bound before the model is loaded, so that a conflict fails at once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """A bound socket for each address that ``host`` means (localhost is often two), all on one port.
+    """Return a bound socket for each address of ``host`` (localhost often has two), all on one port.
 
-    ``port`` 0 takes a free one. Of several addresses those that this machine does not have are left out.
+    ``port`` 0 takes a free one. Of several addresses, those that this machine does not have are skipped.
 
     Raises:
-        OSError: the name is unknown, the port is in use, or the address may not be used; see `why_not`.
+        OSError: the name is unknown, the port is in use, or the address may not be used; see `listen_error`.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     with ExitStack() as on_failure:
-        for family, (name, *_) in dict.fromkeys((family, place) for family, _, _, _, place in found):
+        for family, (name, *_) in dict.fromkeys((family, place) for family, _, _, _, place in addresses):
             try:
                 bound = _bind(family, str(name), sockets[0].getsockname()[1] if sockets else port)
             except OSError as error:
@@ -44,12 +44,12 @@ def _bind(family: int, name: str, port: int) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
-            # A port whose last connections are still fading away counts as free.
+            # A port with connections in TIME_WAIT counts as free.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((name, port))
-        # Now, not when the model is loaded: until one of them listens, two servers can bind the same port.
+        # At once, before the model is loaded: until one of them listens, two servers can bind the same port.
         bound.listen(BACKLOG)
     except OSError:
         bound.close()
@@ -57,29 +57,29 @@ def _bind(family: int, name: str, port: int) -> socket.socket:
     return bound
 
 
-def why_not(error: OSError, host: str, port: int, option: str = "--port") -> str:
-    """What kept the server from listening, and what to do, in one line; ``option`` is what chooses the port."""
+def listen_error(error: OSError, host: str, port: int, option: str = "--port") -> str:
+    """Return the message for a failed `listen`, with a remedy; ``option`` is the option of the port."""
     if isinstance(error, socket.gaierror):
-        return f"--host {host}: no such address; 127.0.0.1 listens on this machine only, 0.0.0.0 everywhere"
+        return f"--host {host}: unknown host name; use 127.0.0.1 for this machine only, 0.0.0.0 for all interfaces"
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} of {host} is in use: stop what listens there, or choose another with {option} (0: a free one)"
-        )
+        return f"port {port} of {host} is in use: stop the other process, or choose another port with {option} (0: any)"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"--host {host}: not an address of this machine; 127.0.0.1 listens on it only, 0.0.0.0 everywhere"
+        return (
+            f"--host {host}: not an address of this machine; use 127.0.0.1 for this machine, 0.0.0.0 for all interfaces"
+        )
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return f"port {port} of {host} may not be used by this account: choose one above 1023 with {option}"
+        return f"permission denied for port {port} of {host}: choose a port above 1023 with {option}"
     return f"cannot listen on port {port} of {host}: {error}"
 
 
 def address(host: str, bound: socket.socket) -> str:
-    """The URL under which the server is reached: by others, where it listens to them."""
-    name = _outward() if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
+    """Return the URL of the server: reachable from other machines, where it listens to them."""
+    name = _outbound_address() if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
     return f"http://{f'[{name}]' if ':' in name and name[0] != '[' else name}:{bound.getsockname()[1]}"
 
 
-def _outward() -> str:
-    """The address that this machine has for others: the one that it would send from. Nothing is sent to find out."""
+def _outbound_address() -> str:
+    """Return the address that this machine would send from; nothing is sent to find out."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # of the block that documentation may use, which leads nowhere

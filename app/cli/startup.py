@@ -1,4 +1,4 @@
-"""Open the engine for a command, or end the program with one clear line."""
+"""Open the engine for a command, or end the program with a one-line message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.progress import progress
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
-from app.cli.sockets import listen, why_not
+from app.cli.sockets import listen, listen_error
 
 if TYPE_CHECKING:
     from app.engine import Engine
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_strategy(name: str) -> None:
-    """Know the plugins' strategies too, and end the program if none is called ``name``."""
+    """Load plugins, and end the program if there is no strategy ``name``."""
     from adapters import AdapterError, load_plugins, strategy
 
     try:
@@ -26,7 +26,7 @@ def check_strategy(name: str) -> None:
 
 
 def check_traces(settings: Settings) -> None:
-    """End the program if traces are asked for and their extra is not installed."""
+    """End the program if traces are enabled and their extra is not installed."""
     from app.errors import MissingPackageError
 
     if settings.traces:
@@ -37,7 +37,7 @@ def check_traces(settings: Settings) -> None:
 
 
 def check_grpc(settings: Settings) -> None:
-    """End the program if gRPC is asked for and cannot be served; known before the model is loaded."""
+    """End the program, before the model is loaded, if gRPC is enabled and cannot be served."""
     from app.errors import MissingPackageError
 
     if settings.grpc_port is None:
@@ -47,17 +47,17 @@ def check_grpc(settings: Settings) -> None:
     except MissingPackageError as error:
         fail(f"{error.message}; {error.hint}", status=CANNOT_RUN)
     if settings.grpc_port == settings.port != 0:
-        fail(f"--port and --grpc-port are both {settings.port}: choose two", status=BAD_OPTION)
+        fail(f"--port and --grpc-port are both {settings.port}: choose different ports", status=BAD_OPTION)
     try:
-        # Freed again at once: gRPC binds by itself, and where it cannot it does not say why.
+        # Freed again at once: gRPC binds its own sockets, and gives no reason where it cannot.
         for bound in listen(settings.host, settings.grpc_port):
             bound.close()
     except OSError as error:
-        fail(why_not(error, settings.host, settings.grpc_port, "--grpc-port"), status=CANNOT_RUN)
+        fail(listen_error(error, settings.host, settings.grpc_port, "--grpc-port"), status=CANNOT_RUN)
 
 
 async def open_engine(settings: Settings) -> Engine:
-    """The engine, ready to answer; ends the program if the model cannot be hosted."""
+    """Return the warm engine; end the program if the model cannot be hosted."""
     from adapters import AdapterError
     from app.engine import Engine
     from app.errors import ModelError
@@ -67,7 +67,7 @@ async def open_engine(settings: Settings) -> Engine:
         with progress() as show:
             return await Engine.open(settings, show)
     except (ModelError, CalibrationError) as error:
-        why = f"{error.message}; {error.hint}" if error.hint else error.message
-        fail(f"{settings.model} cannot be hosted: {why}", status=CANNOT_RUN)
+        message = f"{error.message}; {error.hint}" if error.hint else error.message
+        fail(f"{settings.model} cannot be hosted: {message}", status=CANNOT_RUN)
     except AdapterError as error:
         fail(f"{settings.model} cannot be hosted: {error}", status=CANNOT_RUN)

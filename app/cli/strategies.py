@@ -1,4 +1,4 @@
-"""`renorm strategies`: what a request may name, and the hyperparameters it takes."""
+"""`renorm strategies`: the strategies of requests, and their hyperparameters."""
 
 from __future__ import annotations
 
@@ -30,64 +30,68 @@ Examples:
 """
 
 KINDS = {
-    "adapter": "Adapters: what images are normalized with",
-    "learner": "Learners: what a stream learns from its answers, at most one",
-    "corrector": "Correctors: what refines answers, in the order of their names",
+    "adapter": "Adapters: the statistics that images are normalized with",
+    "learner": "Learners: train on the predictions of a stream, at most one",
+    "corrector": "Correctors: refine the predictions, in the order of the name",
 }
 
 
 def strategies(
     name: Annotated[
-        str | None, typer.Argument(help="Show this one, or this combination, in full.", metavar="[NAME]")
+        str | None, typer.Argument(help="Strategy or combination to show in full.", metavar="[NAME]")
     ] = None,
     json: o.JsonOption = False,
 ) -> None:
-    """List the strategies, or explain one: formulas, paper, hyperparameters with their ranges."""
+    """List the strategies, or describe one: formulas, paper, hyperparameters with their ranges."""
     from app.http.routes import info
 
     settings = settings_from({})
     check_strategy(settings.strategy)
     if name is not None:
         check_strategy(name)
-        found = asyncio.run(info.strategy(name, settings))
-        _print(found.model_dump()) if json else _explain(found)
+        composite = asyncio.run(info.strategy(name, settings))
+        _print_json(composite.model_dump()) if json else _explain(composite)
         return
     listed = asyncio.run(info.strategies(settings))
     if json:
-        _print([one.model_dump() for one in listed])
+        _print_json([strategy.model_dump() for strategy in listed])
         return
     for kind, title in KINDS.items():
-        _list(title, [one for one in listed if one.kind == kind], goes_with=kind != "adapter")
-    typer.echo("renorm strategies NAME explains one; names can be joined, as in unmix_tns+lame. * is the default.")
+        _list(title, [strategy for strategy in listed if strategy.kind == kind], goes_with=kind != "adapter")
+    typer.echo("renorm strategies NAME describes one; combine names with +, as in unmix_tns+lame. * is the default.")
 
 
-def _print(what: object) -> None:
-    typer.echo(json_text.dumps(what, indent=2))
+def _print_json(value: object) -> None:
+    typer.echo(json_text.dumps(value, indent=2))
 
 
-def _explain(found: CompositeResponse) -> None:
-    """Each part in full, then all parameters as `params` names them."""
-    several = len(found.parts) > 1
-    typer.echo(f"{found.name}\n" if not several else f"{found.name}: {', then '.join(p.name for p in found.parts)}\n")
-    for part in found.parts:
+def _explain(composite: CompositeResponse) -> None:
+    """Print each part in full, then all parameters by their names in `params`."""
+    several = len(composite.parts) > 1
+    typer.echo(
+        f"{composite.name}\n"
+        if not several
+        else f"{composite.name}: {', then '.join(p.name for p in composite.parts)}\n"
+    )
+    for part in composite.parts:
         typer.echo(f"{part.name} ({part.kind})\n\n{part.documentation}\n" if several else f"{part.documentation}\n")
-    show("Parameters", ["parameter", "default", "range", "meaning"], list(_parameters(found.parameters)))
+    show("Parameters", ["parameter", "default", "range", "description"], list(_parameters(composite.parameters)))
 
 
-def _list(title: str, found: Sequence[StrategyResponse], *, goes_with: bool) -> None:
-    more = ["goes with"] if goes_with else []
-    rows = [_row(one, [one.adapter or ""] if goes_with else []) for one in found]
-    show(title, ["strategy", *more, "what it does", "parameters"], rows)
+def _list(title: str, strategies: Sequence[StrategyResponse], *, goes_with: bool) -> None:
+    columns = ["used with"] if goes_with else []
+    rows = [_row(strategy, [strategy.adapter or ""] if goes_with else []) for strategy in strategies]
+    show(title, ["strategy", *columns, "description", "parameters"], rows)
 
 
-def _row(one: StrategyResponse, more: Sequence[str]) -> list[str]:
-    parameters = [f"{name}={default}" for name, default, _, _ in _parameters(one.parameters)]
-    name = f"{one.name} *" if one.default else one.name
-    return [name, *more, one.description.replace("``", ""), "  ".join(parameters)]
+def _row(strategy: StrategyResponse, cells: Sequence[str]) -> list[str]:
+    parameters = [f"{name}={default}" for name, default, _, _ in _parameters(strategy.parameters)]
+    name = f"{strategy.name} *" if strategy.default else strategy.name
+    return [name, *cells, strategy.description.replace("``", ""), "  ".join(parameters)]
 
 
 def _parameters(schema: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Name, default, range and meaning of each hyperparameter that a JSON schema describes."""
+    """Yield name, default, range and description of each hyperparameter in a JSON schema."""
     for name, rules in schema["properties"].items():
         default = json_text.dumps(rules["default"]) if "default" in rules else "(required)"
         yield [name, default, _range(rules), rules.get("description", "")]

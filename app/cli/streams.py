@@ -1,4 +1,4 @@
-"""`renorm streams` and `renorm reset`: what a running server remembers, and making it forget."""
+"""`renorm streams` and `renorm reset`: list the streams of a running server, and reset them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.predict import Key, Url, explained
+from app.cli.predict import Key, Url, exit_on_errors
 from app.cli.settings import BAD_OPTION, fail
 from app.cli.tables import show
 
@@ -34,32 +34,32 @@ Examples:
 * `renorm reset --all --yes`
 """
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, as the server answers it.")]
-Stream = Annotated[str | None, typer.Argument(help="The stream to forget.", metavar="STREAM", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, as in the server's API.")]
+Stream = Annotated[str | None, typer.Argument(help="Stream to reset.", metavar="STREAM", show_default=False)]
 Strategy = Annotated[
-    str | None, typer.Option("--strategy", help="Forget what was learned with this one alone.", metavar="NAME")
+    str | None, typer.Option("--strategy", help="Reset only the states of this strategy.", metavar="NAME")
 ]
-All = Annotated[bool, typer.Option("--all", help="Forget every stream.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+All = Annotated[bool, typer.Option("--all", help="Reset all streams.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def streams(url: Url = "http://127.0.0.1:8000", key: Key = None, json: Json = False) -> None:
-    """Show what a running server remembers: its streams, the last used first."""
-    with explained():
+    """List the streams of a running server, the last used first."""
+    with exit_on_errors():
         from app.client import Client
 
         with Client(url, key=key) as client:
-            found = client.streams()
+            response = client.streams()
     if json:
-        typer.echo(found.model_dump_json(indent=2))
+        typer.echo(response.model_dump_json(indent=2))
         return
-    count = len({state.stream for state in found.streams})
-    full = f"{found.bytes:,} of {found.capacity_bytes:,} bytes, {found.evictions} evicted so far"
+    count = len({state.stream for state in response.streams})
+    full = f"{response.bytes:,} of {response.capacity_bytes:,} bytes, {response.evictions} evicted so far"
     if not count:
-        typer.echo(f"{url} remembers no stream: one begins with its first request ({full}).")
+        typer.echo(f"{url} has no streams: one is created by its first request ({full}).")
         return
     headers = ["stream", "strategy", "steps", "images", "drift", "adaptation", "bytes", "last used"]
-    rows = [_row(state) for state in found.streams]
+    rows = [_row(state) for state in response.streams]
     show(f"Streams of {url}", headers, rows, right=[2, 3, 4, 5, 6, 7])
     typer.echo(f"{count:,} stream{'s' * (count != 1)}, {full}")
 
@@ -72,19 +72,18 @@ def reset(
     url: Url = "http://127.0.0.1:8000",
     key: Key = None,
 ) -> None:
-    """Make a running server forget what a stream has learned, or what all have."""
+    """Reset a stream of a running server, or all: what they learned is forgotten."""
     if (stream is None) != all_streams:
-        fail("name one stream to forget, or --all", status=BAD_OPTION)
+        fail("name one stream to reset, or use --all", status=BAD_OPTION)
     if all_streams and not yes:
-        typer.confirm(f"Forget all that the streams of {url} have learned?", abort=True)
-    with explained():
+        typer.confirm(f"Reset all streams of {url}?", abort=True)
+    with exit_on_errors():
         from app.client import Client
 
         with Client(url, key=key) as client:
             count = client.reset(stream, strategy)
     subject = f"stream {json_text.dumps(stream)}" if stream is not None else "all streams"
-    forgot = f"Forgot {count} state{'s' * (count != 1)}" if count else "Nothing was remembered"
-    typer.echo(f"{forgot} of {subject}.")
+    typer.echo(f"Reset {count} state{'s' * (count != 1)} of {subject}.")
 
 
 def _row(state: StreamState) -> list[str]:

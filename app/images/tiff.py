@@ -181,10 +181,7 @@ def _load(image: _Tiff, file: bytes) -> Image.Image:
         high = narrow_colour(high, partial(_low_bytes, file, raw), image.depth)
     if image.is_planar and significant_bits(int(np.asarray(high)[..., :3].max()) << 8, image.depth) < 16:
         # Its lower bytes cannot be had, and the upper ones alone are nearly black.
-        raise ImageError(
-            "the TIFF image has planes of fewer than 16 bits, which are not supported",
-            hint="save its channels interleaved",
-        )
+        raise ImageError("the TIFF image has planes of fewer than 16 bits", hint="save its channels interleaved")
     if high.mode == "La":  # premultiplied, which Pillow converts to nothing else
         high = high.convert("LA")
     return ImageChops.invert(high.convert("L")) if image.is_inverted else high

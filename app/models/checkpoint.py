@@ -104,12 +104,8 @@ class Target:
         if not prefixes or self.matches(tensors):
             prefixes |= {""}
         for prefix in sorted(prefixes):
-            longer_prefixes = tuple(longer for longer in prefixes if longer != prefix and longer.startswith(prefix))
-            keys = [
-                key
-                for key in tensors
-                if key.startswith(prefix) and not (longer_prefixes and key.startswith(longer_prefixes))
-            ]
+            longer = tuple(p for p in prefixes if p != prefix and p.startswith(prefix))
+            keys = [key for key in tensors if key.startswith(prefix) and not (longer and key.startswith(longer))]
             inside = {key.removeprefix(prefix): tensors[key] for key in keys}
             outside = tuple(k for k in tensors if not k.startswith(tuple(prefixes)) and not k.endswith(_COUNTERS))
             yield Candidate(".".join(_parts(f"{path}.{prefix}")), self._with_twins(inside), outside)

@@ -51,5 +51,5 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
         raise ModelError(f"the weights {path} are damaged or cut short: {error}", hint=hint) from error
     # `safetensors.torch.save_model` writes a tensor that has two names once, and the other name beside it.
     return tensors | {
-        name: tensors[original] for name, original in aliases.items() if original in tensors and name not in tensors
+        name: tensors[saved] for name, saved in aliases.items() if saved in tensors and name not in tensors
     }

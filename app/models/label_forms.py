@@ -73,10 +73,8 @@ def _check_same(first: str, classes: ClassNames, name: str, second: ClassNames) 
     """Check that two forms in one file agree; where classes share a name, a map from names has only one of them."""
     for number, label in enumerate(second.names):
         if number >= len(classes.names) or (label and classes.names[number] != label):
-            label_in_first = repr(classes.names[number]) if number < len(classes.names) else "nothing"
-            raise NotLabelsError(
-                f"JSON whose {first} calls class {number} {label_in_first}, and whose {name} {label!r}"
-            )
+            expected = repr(classes.names[number]) if number < len(classes.names) else "nothing"
+            raise NotLabelsError(f"JSON whose {first} calls class {number} {expected}, and whose {name} {label!r}")
 
 
 def _from_mapping(value: Any, subject: str) -> ClassNames:

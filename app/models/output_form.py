@@ -19,18 +19,7 @@ BRIGHT = 1e6
 _RESHAPING = ("View", "Squeeze", "Unsqueeze", "Select", "Slice", "ToCopy", "Clone", "Reshape", "Alias", "Clamp")
 """Names of autograd's nodes that may stand behind a sigmoid and leave its numbers within 0 and 1."""
 
-_BOUNDED_ACTIVATIONS = (
-    "Tanh",
-    "LogSigmoid",
-    "Relu",
-    "LeakyRelu",
-    "Softplus",
-    "Softmax",
-    "Gelu",
-    "Elu",
-    "Silu",
-    "Hardtanh",
-)
+_NONLINEAR = ("Tanh", "LogSigmoid", "Relu", "LeakyRelu", "Softplus", "Softmax", "Gelu", "Elu", "Silu", "Hardtanh")
 """Nodes that no logit of a single class comes from, because some probabilities would never be answered."""
 
 Network = Callable[[Tensor], object]
@@ -91,7 +80,7 @@ def form_of(network: Network, output: Tensor, images: Tensor) -> tuple[Form, str
         return "logits", ""
     if is_sigmoid:
         return "probability", "it has one output and ends in a sigmoid: taken as the probability of its class"
-    activation = next((kind for kind in _BOUNDED_ACTIVATIONS if last.startswith(kind)), None)
+    activation = next((kind for kind in _NONLINEAR if last.startswith(kind)), None)
     if activation is not None:
         raise ModelError(
             f"the network's only output is that of a {activation.lower()}, which is neither a logit nor a probability",

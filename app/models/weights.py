@@ -35,9 +35,7 @@ def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
     candidates = target.candidates(loaded)
     if not any(map(target.fits, candidates)):
         candidates += target.candidates(flattened(loaded))
-    if not any(target.matches(candidate.tensors) for candidate in candidates) and not (
-        candidates and _has_no_placeholders(loaded)
-    ):
+    if not any(target.matches(c.tensors) for c in candidates) and not (candidates and _is_plain(loaded)):
         raise _not_tensors_error(loaded, path)
     chosen = _choose(target, candidates, path, key)
     try:
@@ -51,18 +49,18 @@ def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
 
 
 def _choose(target: Target, candidates: Sequence[Candidate], path: Path, key: str | None) -> Candidate:
-    named = [candidate for candidate in candidates if key is None or candidate.is_named(key)]
+    named = [c for c in candidates if key is None or c.is_named(key)]
     if not named:
-        places = ", ".join(candidate.title for candidate in candidates)
+        places = ", ".join(c.title for c in candidates)
         raise ModelError(f"the weights {path} have no tensors under '{key}'", hint=f"--weights-key may be: {places}")
-    fitting = _distinct(target, [candidate for candidate in named if target.fits(candidate)])
+    fitting = _distinct(target, [c for c in named if target.fits(c)])
     if not fitting:
         raise _misfit_error(target, named, path)
-    averaged = [candidate for candidate in fitting if candidate.is_averaged]
+    averaged = [c for c in fitting if c.is_averaged]
     # Training code that keeps an average evaluates with it.
     chosen = averaged if key is None and len(averaged) == 1 else fitting
     if len(chosen) > 1:
-        places = ", ".join(candidate.title for candidate in chosen)
+        places = ", ".join(c.title for c in chosen)
         raise ModelError(
             f"the weights {path} hold {len(chosen)} different sets of tensors that fit the network: {places}",
             hint=f"choose one with --weights-key, such as --weights-key {chosen[0].label or '.'}",
@@ -79,13 +77,13 @@ def _distinct(target: Target, candidates: Iterable[Candidate]) -> list[Candidate
     return distinct
 
 
-def _are_equal(target: Target, left_candidate: Candidate, right_candidate: Candidate) -> bool:
-    needed = [name for name in target.expected if name in left_candidate.tensors and name in right_candidate.tensors]
-    return all(torch.equal(left_candidate.tensors[name], right_candidate.tensors[name]) for name in needed)
+def _are_equal(target: Target, a: Candidate, b: Candidate) -> bool:
+    needed = [name for name in target.expected if name in a.tensors and name in b.tensors]
+    return all(torch.equal(a.tensors[name], b.tensors[name]) for name in needed)
 
 
 def _misfit_error(target: Target, candidates: Sequence[Candidate], path: Path) -> ModelError:
-    nearest = max(candidates, key=lambda candidate: (target.matches(candidate.tensors), len(candidate.tensors)))
+    nearest = max(candidates, key=lambda c: (target.matches(c.tensors), len(c.tensors)))
     tensors = nearest.tensors
     location = f", read at '{nearest.label}'," if nearest.label else ""
     problems = {
@@ -104,16 +102,12 @@ def _misfit_error(target: Target, candidates: Sequence[Candidate], path: Path) -
 def _report(target: Target, chosen: Candidate, candidates: Sequence[Candidate], path: Path) -> str:
     """Return and log the position of the weights and the unread rest; a warning where the rest may have been meant."""
     half = len(target.expected) / 2
-    unread = [
-        candidate
-        for candidate in candidates
-        if candidate.label != chosen.label and target.matches(candidate.tensors) >= half
-    ]
+    unread = [c for c in candidates if c.label != chosen.label and target.matches(c.tensors) >= half]
     kind = "averaged weights" if chosen.is_averaged else "weights"
     line = f"{path.name}: the {kind}" + (f" at '{chosen.label}'" if chosen.label else "")
     doubts = []
     if unread:
-        titles = (f"{candidate.title}{'' if target.fits(candidate) else ' (incomplete)'}" for candidate in unread)
+        titles = (f"{c.title}{'' if target.fits(c) else ' (incomplete)'}" for c in unread)
         doubts.append(f"{', '.join(titles)} not read; choose with --weights-key")
     ignored = Counter(key.partition(".")[0] for key in (*chosen.outside, *target.unexpected(chosen.tensors)))
     if ignored:
@@ -123,7 +117,7 @@ def _report(target: Target, chosen: Candidate, candidates: Sequence[Candidate], 
     return line
 
 
-def _has_no_placeholders(loaded: object) -> bool:
+def _is_plain(loaded: object) -> bool:
     return not any(isinstance(entry, Placeholder) for entry in (loaded.values() if isinstance(loaded, dict) else ()))
 
 
@@ -131,7 +125,7 @@ def _not_tensors_error(loaded: object, path: Path) -> ModelError:
     entries = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
     objects = [entry.full_name for entry in entries if isinstance(entry, Placeholder)]
     if objects:
-        message = f"the weights {path} contain pickled code, which is not run: objects of {_first_few(objects)}"
+        message = f"the weights {path} hold pickled code, which is not run: objects of {_first_few(objects)}"
         return ModelError(message, hint=EXPORT)
     contents = f"an object of type {type(loaded).__name__}" if not isinstance(loaded, dict) else "nothing"
     if isinstance(loaded, dict) and loaded:

@@ -1,1 +1,1 @@
-"""`renorm evaluate`."""
+"""The command `renorm evaluate`."""

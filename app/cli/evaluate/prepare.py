@@ -1,4 +1,4 @@
-"""Before an evaluation: everything that can be wrong is looked at, and nothing is computed yet."""
+"""Prepare an evaluation: check everything that can fail before anything is computed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The options of the command. Lists that are empty or None were not given."""
+class EvaluateOptions:
+    """The options of the command. Empty and None mean "not set"."""
 
     data: Path
     output: Path
@@ -40,7 +40,7 @@ class Asked:
     skip_unknown: bool
     anew: bool
     streams: Path | None
-    together: int
+    concurrency: int
     processes: int
     speed: bool
     url: str | None
@@ -49,101 +49,105 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Ready:
-    """An evaluation that can begin."""
+class EvaluationPlan:
+    """An evaluation that is ready to run."""
 
-    asked: Asked
+    options: EvaluateOptions
     driver: Driver
     dataset: Dataset
     streams: Streams
     folder: Folder
-    kept: Mapping[str, str]  # the folder's settings
+    fingerprint: Mapping[str, str]  # the settings that results depend on
     cells: list[Cell]
-    classes: str  # which of the model's classes the data hold
+    classes: str  # a line on the classes that model and data share
 
 
-def prepare(asked: Asked) -> tuple[list[Spec], Dataset, Streams]:
-    """All that needs no model."""
+def prepare(options: EvaluateOptions) -> tuple[list[Spec], Dataset, Streams]:
+    """Return strategies, data set and streams: the checks that need no model."""
     from adapters import STRATEGIES, load_plugins
     from app.evaluation.datasets.data import open_data
     from app.evaluation.specs import Spec, check_specs, parse_specs
 
     load_plugins()
-    specs = parse_specs(asked.strategies) if asked.strategies else [Spec(name) for name in STRATEGIES]
-    if asked.url is None:
+    specs = parse_specs(options.strategies) if options.strategies else [Spec(name) for name in STRATEGIES]
+    if options.url is None:
         check_specs(specs)
-    dataset = open_data(asked.data, asked.severity).select(asked.domains)
-    return specs, dataset, shown_streams(asked, dataset)
+    dataset = open_data(options.data, options.severity).select(options.domains)
+    return specs, dataset, select_streams(options, dataset)
 
 
-def shown_streams(asked: Asked, dataset: Dataset) -> Streams:
-    """The streams that are saved, or those that the options ask for."""
+def select_streams(options: EvaluateOptions, dataset: Dataset) -> Streams:
+    """Return the saved streams, or new ones by the options."""
     from app.evaluation.running.grid import StreamOptions, load_streams, make_streams
 
-    if asked.streams is not None:
-        return load_streams(asked.streams, dataset)
-    shown = asked.protocols or ["continual", *(["clean"] if dataset.clean else [])]
-    wishes = StreamOptions(tuple(shown), tuple(asked.orders), asked.seeds, asked.limit, asked.visits)
+    if options.streams is not None:
+        return load_streams(options.streams, dataset)
+    protocols = options.protocols or ["continual", *(["clean"] if dataset.clean else [])]
+    wishes = StreamOptions(tuple(protocols), tuple(options.orders), options.seeds, options.limit, options.visits)
     return make_streams(dataset, wishes)
 
 
-def roomy(asked: Asked) -> Settings:
-    """The settings with room for the requests and streams of this evaluation, where they leave less."""
-    now = asked.settings
+def enlarged_settings(options: EvaluateOptions) -> Settings:
+    """Return the settings, with limits raised to the requests and streams of this evaluation."""
+    settings = options.settings
     room = {
-        "max_images": max(now.max_images, *asked.batches),
-        "max_waiting": max(now.max_waiting, asked.together),
-        "max_streams": max(now.max_streams, 2 * asked.together),
+        "max_images": max(settings.max_images, *options.batches),
+        "max_waiting": max(settings.max_waiting, options.concurrency),
+        "max_streams": max(settings.max_streams, 2 * options.concurrency),
         "timeout": None,
     }
-    return now.model_copy(update=room)
+    return settings.model_copy(update=room)
 
 
-async def open_driver(asked: Asked) -> Driver:
-    """The engine with the model, or the server; ends the program if the model cannot be hosted."""
+async def open_driver(options: EvaluateOptions) -> Driver:
+    """Open the engine or the client of a server; end the program if the model cannot be hosted."""
     from app.evaluation.running.drivers import EngineDriver, server_driver
 
-    if asked.url is None:
-        return EngineDriver(await open_engine(roomy(asked)))
-    return server_driver(asked.url, asked.key)
+    if options.url is None:
+        return EngineDriver(await open_engine(enlarged_settings(options)))
+    return server_driver(options.url, options.key)
 
 
-async def fit(asked: Asked, driver: Driver, specs: list[Spec], dataset: Dataset, streams: Streams) -> Ready:
-    """See whether the model has the classes and takes the strategies, and the folder the results."""
+async def fit(
+    options: EvaluateOptions, driver: Driver, specs: list[Spec], dataset: Dataset, streams: Streams
+) -> EvaluationPlan:
+    """Check that the model fits the classes and strategies, and the folder the settings."""
     from app.evaluation.labels.classes import match_classes
     from app.evaluation.running.cells import Folder
     from app.evaluation.running.grid import grid, save_streams
     from app.evaluation.running.runner import check_fit
 
-    fitted = match_classes(dataset, await driver.classes(), skip_unknown=asked.skip_unknown)
+    fitted = match_classes(dataset, await driver.classes(), skip_unknown=options.skip_unknown)
     for line in fitted.notes:
         typer.echo(f"renorm: {line}", err=True)
     if fitted.left_out:
-        streams = shown_streams(asked, fitted.dataset)
+        streams = select_streams(options, fitted.dataset)
     dataset = fitted.dataset
-    kept = {**await _kept(asked, driver, dataset, streams), **fitted.settings}
-    fitting = await check_fit(driver, dataset, specs, max(asked.batches), leave_out=not asked.strategies)
-    for spec, why in fitting.left_out:
-        typer.echo(f"renorm: {spec.text} is left out: {why}", err=True)
-    folder = Folder(asked.output, kept, anew=asked.anew)
+    fingerprint = {**await _result_settings(options, driver, dataset, streams), **fitted.settings}
+    fitting = await check_fit(driver, dataset, specs, max(options.batches), leave_out=not options.strategies)
+    for spec, reason in fitting.left_out:
+        typer.echo(f"renorm: {spec.text} is skipped: {reason}", err=True)
+    folder = Folder(options.output, fingerprint, anew=options.anew)
     streams = save_streams(folder.streams, dataset, streams)
-    cells = grid(fitting.specs, streams, asked.batches)
-    return Ready(asked, driver, dataset, streams, folder, kept, cells, fitted.summary)
+    cells = grid(fitting.specs, streams, options.batches)
+    return EvaluationPlan(options, driver, dataset, streams, folder, fingerprint, cells, fitted.summary)
 
 
-async def _kept(asked: Asked, driver: Driver, dataset: Dataset, streams: Streams) -> dict[str, str]:
-    """What figures depend on."""
+async def _result_settings(
+    options: EvaluateOptions, driver: Driver, dataset: Dataset, streams: Streams
+) -> dict[str, str]:
+    """Return the settings that results depend on."""
     from app.evaluation.datasets.data import fingerprint
     from app.evaluation.running.grid import streams_digest
 
-    replayed = asked.streams is not None
-    shown = [*dataset.shifted, *([dataset.domains.index(dataset.clean)] if dataset.clean else [])]
+    replayed = options.streams is not None
+    domains = [*dataset.shifted, *([dataset.domains.index(dataset.clean)] if dataset.clean else [])]
     return {
         "renorm": __version__,
         **await driver.identity(),
-        "data": fingerprint(dataset, shown)[:16],
-        "severity": str(asked.severity),
-        "limit": "as saved" if replayed else str(asked.limit or "all"),
-        "visits": "as saved" if replayed else str(asked.visits),
+        "data": fingerprint(dataset, domains)[:16],
+        "severity": str(options.severity),
+        "limit": "as saved" if replayed else str(options.limit or "all"),
+        "visits": "as saved" if replayed else str(options.visits),
         "streams": streams_digest(streams) if replayed else "made",
     }

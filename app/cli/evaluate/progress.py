@@ -1,4 +1,4 @@
-"""How far an evaluation got: bars in a terminal, elsewhere a line for every tenth and at least every ten seconds."""
+"""Progress of an evaluation: bars in a terminal, elsewhere a line every tenth and at least every ten seconds."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ import typer
 if TYPE_CHECKING:
     from app.evaluation.types import Cell
 
-Told = Callable[["Cell", int, int], None]
+OnProgress = Callable[["Cell", int, int], None]
 
-MOST_BARS = 12
-"""Strategies with a bar of their own: with more, they would not fit on a screen."""
+MAX_BARS = 12
+"""The largest number of strategies with a bar each that fits on a screen."""
 
-EVERY = 10  # percent
+EVERY_PERCENT = 10  # percent
 EVERY_S = 10.0
-"""Seconds after which a line comes, however little was done: who reads a log wants to see that something is."""
+"""Seconds after which a line is printed even without progress: a sign of life in a log."""
 
 
 @contextmanager
-def cells_progress(images: dict[str, int]) -> Iterator[Told]:
-    """A function that counts what each request answered. ``images`` are those to come, by strategy."""
+def cells_progress(images: dict[str, int]) -> Iterator[OnProgress]:
+    """Yield a function that counts the images of each request. ``images`` are the totals by strategy."""
     if sys.stderr.isatty():
-        with _bars(images) as told:
-            yield told
+        with _bars(images) as count:
+            yield count
     else:
-        yield Lines(sum(images.values())).told
+        yield Lines(sum(images.values())).count
 
 
 class Lines:
-    """Counts images and prints lines; ``now`` is the time in seconds."""
+    """A counter of images that prints lines; ``clock`` returns the time in seconds."""
 
-    def __init__(self, total: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._total, self._done, self._wrong, self._now = total, 0, 0, now
-        self._next, self._began = EVERY, now()
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._done, self._wrong, self._clock = total, 0, 0, clock
+        self._next, self._began = EVERY_PERCENT, clock()
         self._last = self._began
 
-    def told(self, _: Cell, images: int, wrong: int) -> None:
-        """Count one request, and say how far it is if that is due."""
+    def count(self, _: Cell, images: int, wrong: int) -> None:
+        """Count one request, and print the progress if a line is due."""
         self._done, self._wrong = self._done + images, self._wrong + wrong
-        percent, now = 100 * self._done // self._total, self._now()
-        if percent < self._next and now - self._last < EVERY_S:
+        percent, timestamp = 100 * self._done // self._total, self._clock()
+        if percent < self._next and timestamp - self._last < EVERY_S:
             return
-        self._next, self._last = percent - percent % EVERY + EVERY, now
-        left = (now - self._began) * (self._total - self._done) / self._done
+        self._next, self._last = percent - percent % EVERY_PERCENT + EVERY_PERCENT, timestamp
+        remaining = (timestamp - self._began) * (self._total - self._done) / self._done
         typer.echo(
             f"renorm: {percent} % of {self._total:,} images, error so far {_error(self._wrong, self._done)}, "
-            f"about {_duration(left)} left",
+            f"about {_duration(remaining)} left",
             err=True,
         )
 
 
 @contextmanager
-def _bars(images: dict[str, int]) -> Iterator[Told]:
+def _bars(totals: dict[str, int]) -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -71,22 +71,22 @@ def _bars(images: dict[str, int]) -> Iterator[Told]:
     )
     done, wrong = Counter[str](), Counter[str]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        everything = progress.add_task("all strategies", total=sum(images.values()), error="")
-        own = _own_bars(images)
-        tasks = {name: progress.add_task(name, total=images[name], error="") for name in own}
+        everything = progress.add_task("all strategies", total=sum(totals.values()), error="")
+        strategies = _strategies_with_bar(totals)
+        tasks = {name: progress.add_task(name, total=totals[name], error="") for name in strategies}
 
-        def told(cell: Cell, count: int, missed: int) -> None:
+        def count(cell: Cell, images: int, missed: int) -> None:
             for name, task in [("", everything), (cell.strategy, tasks.get(cell.strategy))]:
-                done[name] += count
+                done[name] += images
                 wrong[name] += missed
                 if task is not None:
-                    progress.update(task, advance=count, error=f"error {_error(wrong[name], done[name])}")
+                    progress.update(task, advance=images, error=f"error {_error(wrong[name], done[name])}")
 
-        yield told
+        yield count
 
 
-def _own_bars(images: dict[str, int]) -> Sequence[str]:
-    return list(images) if len(images) <= MOST_BARS else []
+def _strategies_with_bar(images: dict[str, int]) -> Sequence[str]:
+    return list(images) if len(images) <= MAX_BARS else []
 
 
 def _error(wrong: int, images: int) -> str:

@@ -16,30 +16,30 @@ _HEADERS = ["strategy", "error %", "to source", "clean", "worst", "where", "imag
 
 
 def show_summary(results: Sequence[Result]) -> None:
-    """One row for each strategy: means over places, what it does to clean images, and the place where it is worst."""
+    """Print a row per strategy: means over settings, the change on clean images, and the worst setting."""
     from app.evaluation.metrics import measure_all, summarize
 
-    found: dict[str, list[Summary]] = {}
-    for one in summarize(measure_all(results)):
-        found.setdefault(one.strategy, []).append(one)
-    rows = [_row(strategy, own) for strategy, own in found.items()]
-    show("Means over all places but the clean ones", _HEADERS, rows, right=[1, 2, 3, 4, 6])
+    by_strategy: dict[str, list[Summary]] = {}
+    for summary in summarize(measure_all(results)):
+        by_strategy.setdefault(summary.strategy, []).append(summary)
+    rows = [_row(strategy, summaries) for strategy, summaries in by_strategy.items()]
+    show("Mean error over all shifted streams", _HEADERS, rows, right=[1, 2, 3, 4, 6])
 
 
-def _row(strategy: str, own: Sequence[Summary]) -> list[str]:
+def _row(strategy: str, summaries: Sequence[Summary]) -> list[str]:
     from app.evaluation.metrics import CLEAN, SOURCE, mean, worst
 
-    shifted = [one for one in own if one.place.protocol != CLEAN]
-    clean = [one.difference for one in own if one.place.protocol == CLEAN]
-    most = None if strategy == SOURCE else worst(own)
-    speeds = [one.images_per_s for one in own if math.isfinite(one.images_per_s)]
+    shifted = [summary for summary in summaries if summary.place.protocol != CLEAN]
+    clean = [summary.difference for summary in summaries if summary.place.protocol == CLEAN]
+    worst_place = None if strategy == SOURCE else worst(summaries)
+    speeds = [summary.images_per_s for summary in summaries if math.isfinite(summary.images_per_s)]
     return [
         strategy,
-        _number(mean([one.error for one in shifted])),
-        _number(mean([one.difference for one in shifted]), signed=True),
+        _number(mean([summary.error for summary in shifted])),
+        _number(mean([summary.difference for summary in shifted]), signed=True),
         _number(mean(clean), signed=True),
-        "-" if most is None else _number(most.difference, signed=True),
-        "" if most is None else str(most.place),
+        "-" if worst_place is None else _number(worst_place.difference, signed=True),
+        "" if worst_place is None else str(worst_place.place),
         f"{min(speeds):,.0f} - {max(speeds):,.0f}" if speeds else "-",
     ]
 

@@ -93,21 +93,24 @@ def test_an_overconfident_network_is_calibrated_and_the_server_uses_it(
     asyncio.run(ask())
 
 
-def test_what_is_shown_and_that_another_strategy_is_kept_beside_it(
+def test_report_of_a_fit_and_a_second_strategy_in_the_same_file(
     calibrate: Callable[..., Result], tmp_path: Path
 ) -> None:
     first = calibrate("--strategy", "adabn:momentum=0.25", "--batch-size", "50", "--held-out", "0.25")
     assert first.exit_code == 0, first.output
     title, header, nll, ece, accuracy, *_, last = first.stdout.splitlines()
     assert f"for 'adabn:momentum=0.25' on {MODEL}, fitted on 450 images" in title
-    assert header.split() == ["on", "150", "others", "without", "with"]
+    assert header.split() == ["on", "150", "held-out", "images", "without", "with"]
     assert float(nll.split()[-2]) > float(nll.split()[-1])
     assert float(ece.split()[-2]) > float(ece.split()[-1])
     assert accuracy.split()[-2] == accuracy.split()[-1]
-    assert last == f"Kept in {tmp_path / 't.json'}. A server that reads this file uses it for 'adabn+temperature'."
+    assert (
+        last
+        == f"Saved to {tmp_path / 't.json'}. A server with this --temperatures file uses it for 'adabn+temperature'."
+    )
     again = calibrate("--strategy", "bn", "--held-out", "0", "--limit", "200")
     assert again.exit_code == 0, again.output
-    assert "fitted on 200 images\non the same images, which flatters it" in again.stdout
+    assert "fitted on 200 images\non the same images (optimistic)" in again.stdout
     assert sorted(Temperatures.load(tmp_path / "t.json").entries[MODEL]) == ["adabn:momentum=0.25", "bn"]
 
 
@@ -122,10 +125,10 @@ def test_the_strategy_is_the_servers_and_its_temperature_is_taken_out(
     monkeypatch.setenv("RENORM_STRATEGY", "bn+temperature+lame")
     result = calibrate("--json", "--limit", "100")
     assert told(result)["strategy"] == "bn"
-    assert "the temperature in 'bn+temperature+lame' divides the scores of 'bn': fitting it" in result.stderr
+    assert "fitting the temperature of 'bn+temperature+lame' to the scores of 'bn'" in result.stderr
 
 
-def test_scores_are_read_through_the_engine_as_the_network_gives_them(data: Path) -> None:
+def test_engine_scores_equal_the_networks_logits(data: Path) -> None:
     # At a temperature of 1 probabilities this small are zero.
     async def run() -> tuple[float, float]:
         engine = await Engine.open(Settings(**OPTIONS))
@@ -265,7 +268,7 @@ def test_a_stop_keeps_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Engine, "predict", stopped)
-    assert "stopped; nothing was kept" in refusal(calibrate(), 130)
+    assert "interrupted; nothing was saved" in refusal(calibrate(), 130)
     assert not (tmp_path / "t.json").exists()
 
 

@@ -107,21 +107,21 @@ def test_options_win_over_variables_and_variables_over_defaults(monkeypatch: pyt
     [
         (["--port", "70000"], "renorm: --port must be less than or equal to 65535, not '70000'\n"),
         (["--max-images", "0"], "renorm: --max-images must be greater than or equal to 1, not '0'\n"),
-        (["--mean", "1,2"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, or one, not '1,2'\n"),
+        (["--mean", "1,2"], "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, or one number, not '1,2'\n"),
         (
             ["--std", "1,2,3,4"],
-            "renorm: --std must be three numbers, such as 0.5,0.5,0.5, or one, not '1,2,3,4'\n",
+            "renorm: --std must be three numbers, such as 0.5,0.5,0.5, or one number, not '1,2,3,4'\n",
         ),
         (
             ["--mean", "a,b,c"],
-            "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, or one, not 'a,b,c'\n",
+            "renorm: --mean must be three numbers, such as 0.5,0.5,0.5, or one number, not 'a,b,c'\n",
         ),
         (["--device", "gpu"], "renorm: --device must be auto, cpu, cuda or cuda:NUMBER, not 'gpu'\n"),
         (["--dtype", "int8"], "renorm: --dtype must be 'float32' or 'bfloat16', not 'int8'\n"),
         (["--admin-key", "pass"], "renorm: --admin-key must have at least 8 characters\n"),
     ],
 )
-def test_a_wrong_option_is_one_line_that_says_what_is_expected(arguments: list[str], line: str) -> None:
+def test_invalid_option_is_one_line_with_the_expected_value(arguments: list[str], line: str) -> None:
     assert refused(run("serve", *arguments), 2) == line
 
 
@@ -159,7 +159,7 @@ def test_describe_shows_sites_and_the_bytes_of_every_strategy() -> None:
     assert not [line for line in shown.stdout.splitlines() if line != line.rstrip()]
 
 
-def test_describe_says_which_of_several_weights_were_read(tmp_path: Path) -> None:
+def test_describe_names_the_weights_chosen_from_several(tmp_path: Path) -> None:
     raw = Tiny().state_dict()
     torch.save({"state_dict": raw, "state_dict_ema": {key: value + 1 for key, value in raw.items()}}, tmp_path / "w.pt")
     options = [*TINY, "--weights", str(tmp_path / "w.pt"), "--name", "scanner", "--json"]
@@ -174,7 +174,7 @@ def test_describe_counts_a_site_that_only_running_the_network_shows() -> None:
     assert "bn#2" in run("describe", "--model", "python:tests.nets:Twice", "--size", "16").stdout
 
 
-def test_describe_as_json_is_what_the_server_answers() -> None:
+def test_describe_json_equals_the_servers_response() -> None:
     said = json.loads(run("describe", *TINY, "--strategy", "bn", "--json").stdout)
     assert said["sites"] == [{"name": "bn", "kind": "BatchNorm2d", "channels": 6}]
     assert said["default_strategy"] == "bn"
@@ -231,7 +231,9 @@ def test_serve_starts_says_where_and_answers(served: list[httpx.Response]) -> No
     ("access", "said"),
     [(["--insecure"], "Access: open to everyone"), (["--admin-key", "long enough"], "Access: calls need a key")],
 )
-def test_serving_beyond_loopback_says_who_may_call(served: list[httpx.Response], access: list[str], said: str) -> None:
+def test_serving_beyond_loopback_prints_the_access_rules(
+    served: list[httpx.Response], access: list[str], said: str
+) -> None:
     shown = run("serve", *TINY, "--host", "0.0.0.0", "--port", "0", *access)  # noqa: S104
     assert (shown.exit_code, len(served)) == (0, 1)
     assert said in shown.stdout
@@ -249,13 +251,13 @@ def test_the_banner_of_a_server_that_logs_json_is_a_line_of_json(
     access, record = [record for record in caplog.records if record.name == "renorm.server"]
     assert access.getMessage().startswith("Access: open to every program")
     line = json.loads(JsonLines().format(record))
-    assert "forgotten when the server stops" in line["message"]
+    assert "lost when the server stops" in line["message"]
     assert (line["model"], line["url"]) == ("tests.nets.Tiny", str(served[0].url).removesuffix("/readyz"))
 
 
 def test_a_server_says_at_start_that_streams_are_forgotten(served: list[httpx.Response]) -> None:
     shown = run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu")
-    assert "it is forgotten when the server stops" in shown.stdout
+    assert "lost when the server stops" in shown.stdout
     assert len(served) == 1
 
 

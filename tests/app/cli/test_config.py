@@ -135,7 +135,7 @@ def test_the_file_it_prints_means_the_same(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["config", "serve"])
-def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, command: str, text: str, said: str) -> None:
+def test_invalid_settings_file_is_one_line(tmp_path: Path, command: str, text: str, said: str) -> None:
     file = written(tmp_path, text)
     message = refused(command, "--config", file)
     assert said in message
@@ -145,7 +145,7 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, command: str, tex
 
 
 @pytest.mark.parametrize("command", ["config", "serve"])
-def test_all_mistakes_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     file = written(
         tmp_path, "prot = 1\nhots = 'x'\nthreads = true\ncompile = 'perhaps'\nmean = [1.0, 2.0]\ntimeout = -1"
     )

@@ -98,7 +98,7 @@ def test_from_data_to_a_report_and_on_with_more(evaluate: Callable[..., Result],
     # Of fog and snow 16 images each, and as many clean ones; by two strategies.
     assert "96 images to predict\n" in said
     assert "100 % of 96 images" in said
-    assert "renorm: mean errors: source " in said.partition("measuring how fast")[0]
+    assert "renorm: mean errors: source " in said.partition("measuring the throughput")[0]
     assert "adabn:momentum=0.5" in result.stdout
     assert "continual" not in result.stdout.splitlines()[2], "the frozen model has no worst place"
     assert str(out / "report.md") in result.stdout
@@ -113,7 +113,7 @@ def test_from_data_to_a_report_and_on_with_more(evaluate: Callable[..., Result],
 
     more = [word.replace("source,", "bn,source,") for word in QUICK]
     said = finished(evaluate(*more))
-    assert "48 images to predict, 4 cells finished already" in said
+    assert "48 images to predict, 4 cells already finished" in said
     assert [row["strategy"] for row in rows(out)] == ["bn", "bn", "source", "source", *["adabn:momentum=0.5"] * 2]
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
@@ -144,16 +144,16 @@ def test_from_data_to_a_report_and_on_with_more(evaluate: Callable[..., Result],
         (["--protocol", "gradual"], "five severities"),
         (["--order", "iid,magic"], "unknown order 'magic'"),
         (["--order", "dirichlet:-1"], "dirichlet"),
-        (["--batch-size", "4,0"], "--batch-size must be whole numbers of 1 or more, such as 1,64, not '0'"),
+        (["--batch-size", "4,0"], "--batch-size must be positive integers, such as 1,64, not '0'"),
         (["--batch-size", "x"], "not 'x'"),
         (["--severity", "3"], "severity 3"),
-        (["--url", "http://127.0.0.1:1", "--model", "cifar10-resnet20"], "leave it out, or leave out --url"),
+        (["--url", "http://127.0.0.1:1", "--model", "cifar10-resnet20"], "--model cannot be used with --url"),
         (["--url", "http://127.0.0.1:1", "--processes", "2"], "--processes"),
-        (["--streams", "x", "--seeds", "2"], "leave out --seeds"),
+        (["--streams", "x", "--seeds", "2"], "--seeds cannot be used with --streams"),
         (["--streams", "x"], "x contains no saved stream"),
     ],
 )
-def test_what_is_wrong_is_one_line_before_anything_runs(
+def test_invalid_options_are_one_line_before_anything_runs(
     evaluate: Callable[..., Result], tmp_path: Path, options: list[str], told: str
 ) -> None:
     # With a server there is no device to choose.
@@ -179,7 +179,7 @@ def test_a_server_that_is_not_there(evaluate: Callable[..., Result], monkeypatch
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_stop_keeps_what_is_finished_and_says_how_to_go_on(
+def test_interrupt_saves_finished_cells_and_tells_how_to_resume(
     evaluate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep = Folder.keep
@@ -190,12 +190,12 @@ def test_a_stop_keeps_what_is_finished_and_says_how_to_go_on(
 
     monkeypatch.setattr(Folder, "keep", keep_and_stop)
     said = refusal(evaluate(*QUICK, "--together", "1"), 130)
-    assert f"what is finished is kept in {tmp_path / 'out'}" in said
-    assert "the same command goes on" in said
+    assert f"finished cells are saved in {tmp_path / 'out'}" in said
+    assert "the same command resumes" in said
     assert len(list((tmp_path / "out" / "cells").glob("*"))) == 1
     assert not (tmp_path / "out" / "report.md").exists()
     monkeypatch.setattr(Folder, "keep", keep)
-    assert "1 cell finished already" in finished(evaluate(*QUICK, "--no-speed"))
+    assert "1 cell already finished" in finished(evaluate(*QUICK, "--no-speed"))
     assert len(rows(tmp_path / "out")) == 4
 
 
@@ -212,10 +212,10 @@ def test_a_strategy_that_fails_later_is_named_and_the_rest_is_reported(
     monkeypatch.setattr(EngineDriver, "predict", diverging)
     result = evaluate(*QUICK)
     assert result.exit_code == 1
-    assert "adabn:momentum=0.5 has no result at clean, iid, requests of 8, seed 0: not finite" in result.stderr
+    assert "adabn:momentum=0.5 failed at clean, iid, requests of 8, seed 0: not finite" in result.stderr
     assert {row["strategy"] for row in rows(tmp_path / "out")} == {"source"}
     only = [word.replace("source,", "") for word in QUICK]
-    assert "no cell has a result" in refusal(evaluate(*only, **{"--output": tmp_path / "other"}), 1)
+    assert "all cells failed" in refusal(evaluate(*only, **{"--output": tmp_path / "other"}), 1)
 
 
 def test_without_matplotlib_there_is_a_report_all_the_same(
@@ -226,7 +226,7 @@ def test_without_matplotlib_there_is_a_report_all_the_same(
 
     monkeypatch.setattr("app.evaluation.plots.write.write_plots", missing)
     said = finished(evaluate(*QUICK, "--no-speed", "--protocol", "clean"))
-    assert "there are no pictures: pictures need matplotlib; pip install 'renorm[eval]'" in said
+    assert "no plots: pictures need matplotlib; pip install 'renorm[eval]'" in said
     assert (tmp_path / "out" / "report.md").is_file()
 
 
@@ -258,7 +258,7 @@ def test_lines_of_progress_come_in_time_however_little_is_done(capsys: pytest.Ca
     lines = Lines(1000, lambda: now[0])
     for _ in range(50):
         now[0] += 1.0
-        lines.told(cell, 1, 0)
+        lines.count(cell, 1, 0)
     said = capsys.readouterr().err.splitlines()
     assert [line.split(" of")[0] for line in said] == [f"renorm: {percent} %" for percent in (1, 2, 3, 4, 5)]
     assert "about 950 s left" not in said[0]

@@ -93,7 +93,7 @@ def test_errors_are_those_of_the_model(
     ],
     ids=["another", "plural", "twice", "from-one", "ids-that-the-labels-lack"],
 )
-def test_what_is_no_class_of_the_model_is_refused_before_anything_runs(
+def test_unknown_classes_are_refused_before_anything_runs(
     evaluate: Callable[..., Result], tmp_path: Path, folders: list[str | None], said: str
 ) -> None:
     result = evaluate(write(tmp_path / "data", folders, 1))
@@ -103,7 +103,7 @@ def test_what_is_no_class_of_the_model_is_refused_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_the_model_lacks_is_left_out_in_every_process(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+def test_skip_unknown_applies_in_every_process(evaluate: Callable[..., Result], tmp_path: Path) -> None:
     data = write(tmp_path / "data", ["aardvark", *NAMES[1:]])
     result = evaluate(data, "--skip-unknown", "--processes", "2", "--batch-size", "18", "--order", "sorted")
     assert result.exit_code == 0, result.output

@@ -51,7 +51,7 @@ def test_keys_are_added_and_removed_beside_others() -> None:
     assert "already has a key 'a'" in key("new", "--name", "a", "--file", "k", status=2).stderr
     key("remove", "a", "--file", "k")
     assert [one.name for one in read_keys(Path("k"))] == ["b"]
-    assert "has no key 'a'; it has b" in key("remove", "a", "--file", "k", status=2).stderr
+    assert "has no key 'a'; its keys: b" in key("remove", "a", "--file", "k", status=2).stderr
 
 
 def test_the_file_of_the_settings_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

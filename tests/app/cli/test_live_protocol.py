@@ -140,7 +140,7 @@ def test_many_cameras_that_wait_are_all_answered_within_the_budget() -> None:
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_latest"])
-def test_who_drops_frames_holds_no_more_either(policy: str) -> None:
+def test_dropped_frames_hold_no_memory(policy: str) -> None:
     async def scene(server: Server) -> None:
         async with server.live(f"queue=256&policy={policy}") as camera:
             await send_all(camera, 1)

@@ -75,7 +75,7 @@ def test_help_loads_neither_the_client_nor_torch() -> None:
     assert printed.stdout == "[]\n"
 
 
-def test_a_table_and_what_the_stream_did(server: Server, frames: Path) -> None:
+def test_predict_prints_a_table_and_the_streams_state(server: Server, frames: Path) -> None:
     server.replies = [answered(2, step=12, drift=0.41234, entropy=0.3567, stream="camera-7")]
     result = run(frames / "1.png", frames / "2.png", "--stream", "camera-7")
     assert result.exit_code == 0, result.output
@@ -101,7 +101,7 @@ def test_all_options_reach_the_server(server: Server, frames: Path) -> None:
     fields, _ = form(request)
     assert json.loads(fields.pop("params")) == {"momentum": 0.2}
     assert fields == {"stream": "s", "strategy": "bn", "update": "false", "top_k": "2"}
-    assert result.stdout.splitlines()[1].split() == ["file", "label", "probability", "then"]
+    assert result.stdout.splitlines()[1].split() == ["file", "label", "probability", "next"]
     assert "dog 20.0%" in result.stdout
     assert "step 1 (not updated), drift not finite" in result.stdout
 
@@ -173,7 +173,7 @@ def test_a_folder_goes_on_after_bad_files(server: Server, frames: Path, json_lin
         str(frames / "2.png"),
         str(frames / "5.png"),
         str(frames / "7.png"),
-        "3 of 11 files were not predicted",
+        "3 of 11 files failed",
     ]
     sent = [[content for _, content in form(request)[1]] for request in server.requests]
     assert sent[:3] == [[b"1", b"2", b"3", b"4", b"5"], [b"1", b"3", b"4", b"5"], [b"1", b"3", b"4"]]
@@ -186,7 +186,7 @@ def test_a_folder_goes_on_after_bad_files(server: Server, frames: Path, json_lin
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
-def test_what_befalls_all_files_alike_ends_at_once(server: Server, frames: Path, status: int) -> None:
+def test_errors_independent_of_files_end_the_command_at_once(server: Server, frames: Path, status: int) -> None:
     server.replies = [answered(5), refused(status, "no", "files[0]")]
     result = run(frames, "--batch", "5")
     assert result.exit_code == 1
@@ -196,7 +196,7 @@ def test_what_befalls_all_files_alike_ends_at_once(server: Server, frames: Path,
     assert str(frames / "11.png") not in result.stdout
 
 
-def test_what_was_answered_before_a_refusal_is_shown(server: Server, frames: Path) -> None:
+def test_predictions_before_a_refusal_are_printed(server: Server, frames: Path) -> None:
     server.replies = [answered(5, step=4), refused(503, "busy")]
     result = run(frames, "--batch", "5")
     assert "(503 busy)" in refusal(result, 1)

@@ -26,7 +26,7 @@ def test_where_nobody_watches_each_step_is_a_line(capsys: pytest.CaptureFixture[
     assert capsys.readouterr() == ("", "renorm: compiling 1 of 2\nrenorm: compiling 2 of 2\n")
 
 
-def test_without_any_step_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_steps_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with progress():
         pass
     assert capsys.readouterr() == ("", "")

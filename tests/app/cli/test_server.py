@@ -38,7 +38,7 @@ def configured(settings: Settings) -> tuple[uvicorn.Config, Door]:
     return config, door
 
 
-def test_idle_connections_outlast_the_pools_of_common_clients_and_those_are_told() -> None:
+def test_keep_alive_outlasts_common_client_pools_and_is_advertised() -> None:
     config, _ = configured(Settings())
     longest_pool_s = 60  # nginx, load balancers of clouds; httpx has 5
     assert config.timeout_keep_alive == 75 > longest_pool_s

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.cli.sockets import address, listen, why_not
+from app.cli.sockets import address, listen, listen_error
 
 V4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
 
@@ -62,12 +62,12 @@ def test_when_one_address_is_in_use_none_is_kept(monkeypatch: pytest.MonkeyPatch
         (OSError(errno.EADDRINUSE, "x"), "in use"),
         (OSError(errno.EADDRNOTAVAIL, "x"), "not an address of this machine"),
         (PermissionError(errno.EACCES, "x"), "above 1023"),
-        (socket.gaierror(-2, "x"), "no such address"),
+        (socket.gaierror(-2, "x"), "unknown host name"),
         (OSError(errno.ENOBUFS, "no buffers"), "no buffers"),
     ],
 )
-def test_every_reason_names_the_address(error: OSError, said: str) -> None:
-    message = why_not(error, "camera.example", 80)
+def test_listen_errors_name_the_address(error: OSError, said: str) -> None:
+    message = listen_error(error, "camera.example", 80)
     assert said in message
     assert "camera.example" in message
 
@@ -85,7 +85,7 @@ class Bound:
         ("example.org", "http://example.org:81"),
     ],
 )
-def test_the_url_is_one_that_a_person_can_open(host: str, url: str) -> None:
+def test_url_of_a_listening_address(host: str, url: str) -> None:
     bound: Any = Bound()
     assert address(host, bound) == url
 
@@ -98,7 +98,7 @@ def test_a_server_for_others_tells_an_address_that_others_can_open(host: str) ->
     assert url.hostname not in {None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104
 
 
-def test_of_two_servers_that_start_together_the_second_is_told_at_once() -> None:
+def test_second_of_two_servers_on_one_port_fails_at_once() -> None:
     first = listen("127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="in use") as caught:

@@ -67,7 +67,7 @@ def test_several_states_of_a_stream_are_one_stream(server: Server) -> None:
 def test_where_nothing_is_remembered_there_is_a_sentence_and_no_empty_table(server: Server) -> None:
     server.replies = [httpx.Response(200, json={**STREAMS, "streams": [], "bytes": 0})]
     shown = run("streams").stdout
-    assert shown.startswith("http://127.0.0.1:8000 remembers no stream: one begins with its first request")
+    assert shown.startswith("http://127.0.0.1:8000 has no streams: one is created by its first request")
     assert "last used" not in shown
 
 
@@ -84,9 +84,9 @@ def forgotten(count: int) -> httpx.Response:
 @pytest.mark.parametrize(
     ("options", "body", "says"),
     [
-        (["camera-7"], {"stream": "camera-7"}, 'Forgot 1 state of stream "camera-7".'),
-        (["camera-7", "--strategy", "bn"], {"stream": "camera-7", "strategy": "bn"}, "Forgot 1 state"),
-        (["--all", "--yes"], {}, "Forgot 1 state of all streams."),
+        (["camera-7"], {"stream": "camera-7"}, 'Reset 1 state of stream "camera-7".'),
+        (["camera-7", "--strategy", "bn"], {"stream": "camera-7", "strategy": "bn"}, "Reset 1 state"),
+        (["--all", "--yes"], {}, "Reset 1 state of all streams."),
     ],
     ids=["stream", "strategy", "all"],
 )
@@ -102,14 +102,14 @@ def test_reset_forgets(server: Server, options: list[str], body: dict[str, str],
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [(["camera-9"], 'Nothing was remembered of stream "camera-9".'), (["--all", "--yes"], "of all streams.")],
+    [(["camera-9"], 'Reset 0 states of stream "camera-9".'), (["--all", "--yes"], "of all streams.")],
     ids=["stream", "all"],
 )
 def test_reset_says_where_there_was_nothing_to_forget(server: Server, options: list[str], says: str) -> None:
     server.replies = [forgotten(0)]
     shown = run("reset", *options)
     assert shown.exit_code == 0, shown.output
-    assert "Nothing was remembered" in shown.stdout
+    assert "Reset 0 states" in shown.stdout
     assert says in shown.stdout
 
 
@@ -124,7 +124,7 @@ def test_forgetting_everything_asks_first(server: Server, answer: str, sent: int
 def test_reset_wants_one_stream_or_all(server: Server, options: list[str]) -> None:
     shown = run("reset", *options)
     assert shown.exit_code == 2
-    assert "name one stream to forget, or --all" in shown.stderr
+    assert "name one stream to reset, or use --all" in shown.stderr
     assert server.requests == []
 
 

@@ -28,7 +28,7 @@ def use(served: fakes.Client, calls: Callable[[AsyncClient], Awaitable[Any]], **
     return asyncio.run(exchange())
 
 
-def test_the_engine_gets_what_the_caller_said() -> None:
+def test_all_options_reach_the_engine() -> None:
     served = fakes.Client()
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
 

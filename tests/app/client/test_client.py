@@ -43,7 +43,7 @@ def test_a_prediction_is_one_form(kind: type) -> None:
 
 
 @BOTH
-def test_what_is_not_said_is_left_to_the_server(kind: type) -> None:
+def test_unset_options_are_not_sent(kind: type) -> None:
     server = Server(answered())
     run(kind, server, predict())
     assert form(server.requests[0])[0] == {"stream": "default", "update": "true"}
@@ -69,14 +69,14 @@ def test_key_address_and_its_path_are_used(kind: type) -> None:
         ({"key": "a\nb"}, "line break"),
     ],
 )
-def test_options_that_cannot_be_are_refused_at_once(kind: type, options: dict[str, Any], says: str) -> None:
+def test_invalid_client_options_are_refused_at_once(kind: type, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         kind(**options)
 
 
 @BOTH
 @pytest.mark.parametrize("params", [{"a": float("nan")}, {"a": object()}])
-def test_params_that_are_no_json_are_not_sent(kind: type, params: dict[str, Any]) -> None:
+def test_params_that_are_not_json_are_refused(kind: type, params: dict[str, Any]) -> None:
     server = Server(answered())
     with pytest.raises(InvalidInput, match="params cannot be written as JSON"):
         run(kind, server, predict(params=params))
@@ -128,7 +128,7 @@ FORGOTTEN = httpx.Response(200, json={"forgotten": 1, "stream": "../a", "strateg
 
 
 @pytest.mark.parametrize("release", [False, True])
-def test_a_streams_handle_says_what_its_calls_have_in_common(release: bool) -> None:
+def test_stream_handle_adds_its_options_to_every_call(release: bool) -> None:
     server = Server(
         answered(), httpx.Response(200, json=state("..")), refused(404, "stream_not_found"), FORGOTTEN, FORGOTTEN
     )
@@ -144,7 +144,7 @@ def test_a_streams_handle_says_what_its_calls_have_in_common(release: bool) -> N
 
 
 @pytest.mark.parametrize("release", [False, True])
-def test_a_streams_handle_to_await_says_the_same(release: bool) -> None:
+def test_async_stream_handle_adds_its_options_to_every_call(release: bool) -> None:
     server = Server(
         answered(), httpx.Response(200, json=state("..")), refused(404, "stream_not_found"), FORGOTTEN, FORGOTTEN
     )

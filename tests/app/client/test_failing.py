@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("pauses")
     ],
     ids=str,
 )
-def test_a_try_that_may_pass_is_made_again_under_the_same_key(kind: type, first: Any, pauses: list[float]) -> None:
+def test_transient_failures_are_retried_under_the_same_key(kind: type, first: Any, pauses: list[float]) -> None:
     server = Server(first, first, answered(step=7))
 
     async def use(client: Any) -> Any:
@@ -53,7 +53,7 @@ def test_retry_after_is_waited(kind: type, pauses: list[float]) -> None:
 
 @BOTH
 @pytest.mark.parametrize(("retries", "tries"), [(0, 1), (3, 4)])
-def test_after_the_last_try_the_caller_learns_why(kind: type, retries: int, tries: int) -> None:
+def test_the_last_failure_is_raised_after_all_retries(kind: type, retries: int, tries: int) -> None:
     server = Server(refused(503, "busy"))
     with pytest.raises(Refused) as caught:
         run(kind, server, predict(), retries=retries)

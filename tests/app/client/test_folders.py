@@ -41,7 +41,7 @@ def test_a_pattern_decides_alone(folder: Path) -> None:
     assert deep == ["a.png", "day 2/b.png", "Frame-1.png", "frame-10.png", "frame-10b.png"]
 
 
-def test_where_there_is_nothing_to_predict(folder: Path) -> None:
+def test_folders_without_images_are_refused(folder: Path) -> None:
     for where, pattern, says in (
         (folder / "a.png", None, "is not a folder"),
         (folder / "nowhere", None, "is not a folder"),

@@ -84,7 +84,7 @@ def test_a_mixed_list_keeps_its_order_and_counts_images(tmp_path: Path) -> None:
         (Image.new("I", (2, 2)), "unsupported mode I"),
     ],
 )
-def test_what_is_no_image_is_explained(images: Any, says: str) -> None:
+def test_invalid_images_are_explained(images: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         to_parts(images)
 
@@ -94,7 +94,7 @@ def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
         to_parts(tmp_path / "nowhere.png")
 
 
-def test_without_pillow_arrays_say_what_is_missing_and_files_are_sent() -> None:
+def test_without_pillow_arrays_are_refused_and_files_are_sent() -> None:
     code = """
 import sys, numpy
 sys.modules["PIL"] = None

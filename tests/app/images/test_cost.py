@@ -45,7 +45,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_is_decoded_in_a_thread(name: str) -> None:
+def test_cheap_images_are_decoded_in_a_thread(name: str) -> None:
     data, expected = FILES[name]
     assert is_cheap(data) == expected
 
@@ -101,5 +101,5 @@ def test_few_pixels_in_few_bytes_are_tiny(kind: str) -> None:
     ],
     ids=["format of a process", "many chunks", "many bytes", "no image", "empty"],
 )
-def test_what_might_take_longer_is_not_tiny(file: bytes) -> None:
+def test_images_of_longer_decoding_are_not_tiny(file: bytes) -> None:
     assert not is_tiny(file)

@@ -43,7 +43,7 @@ def test_a_missing_end_marker_is_no_loss(form: str, missing: int) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_whatever_else_is_missing_is_refused(form: str) -> None:
+def test_other_truncations_are_refused(form: str) -> None:
     data = jpeg(**FORMS[form])
     taken = []
     for length in range(0, len(data) - 2, 7):

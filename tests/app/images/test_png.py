@@ -64,7 +64,7 @@ def test_data_beside_the_picture_are_no_reason_to_refuse(name: str, is_after: bo
     assert taken(plain[:at] + LARGE[name] + plain[at:])
 
 
-def test_what_is_read_of_a_text_is_bounded() -> None:
+def test_text_chunks_are_read_up_to_a_bound() -> None:
     packed = zlib.compress(bytes(50_000_000))
     plain = png()
     data = plain[:33] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\x01\0\0\0" + packed) + plain[33:]
@@ -97,7 +97,7 @@ def _texts() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", _texts())
-def test_the_orientation_is_heard_wherever_it_is_told(name: str) -> None:
+def test_orientation_is_read_from_every_source(name: str) -> None:
     assert np.array_equal(decode(_texts()[name], HOW, LIMITS, "file"), NOISE[::-1, ::-1])
 
 

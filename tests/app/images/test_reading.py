@@ -218,7 +218,7 @@ def test_too_many_bytes_are_refused_before_anything_is_read() -> None:
         (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
     ],
 )
-def test_other_bytes_are_named_for_what_they_look_like(data: bytes, looks: str) -> None:
+def test_other_files_are_named_by_their_kind(data: bytes, looks: str) -> None:
     error = refused(data)
     assert looks in error.message
     assert ACCEPTED in error.hint
@@ -262,12 +262,12 @@ def test_an_image_at_the_limit_of_pixels_is_taken() -> None:
     assert pixels(encoded(Image.new("L", (1000, 1000), 7)))[0, 0, 0] == 7
 
 
-def test_the_limit_is_ours_and_not_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixel_limit_is_ours_not_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)
     assert pixels(encoded(Image.new("L", (60, 60), 7))).shape == (32, 32, 3)
 
 
-def test_where_a_reader_of_pillow_has_its_own_limit_it_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_own_limits_are_reported_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.new("L", (60, 60), 7), "TIFF")
     for pillows in (3000, 1500):  # it warns above its limit and raises above twice that
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows)

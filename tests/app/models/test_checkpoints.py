@@ -128,7 +128,7 @@ BESIDE: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 @pytest.mark.parametrize("prefix", PREFIXES, ids=lambda prefix: prefix or "none")
-def test_safetensors_are_told_by_content_whatever_their_name(tmp_path: Path, name: str, prefix: str) -> None:
+def test_safetensors_are_recognized_by_content(tmp_path: Path, name: str, prefix: str) -> None:
     save_file(prefixed(trained(), prefix), tmp_path / name)
     network = Net()
     load_weights(network, tmp_path / name)
@@ -157,14 +157,14 @@ HARMLESS: dict[str, Any] = {
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("kind", HARMLESS)
-def test_what_lies_beside_the_tensors_does_no_harm(tmp_path: Path, kind: str, zipped: bool) -> None:
+def test_objects_beside_the_tensors_are_ignored(tmp_path: Path, kind: str, zipped: bool) -> None:
     content = {"state_dict": trained(), "beside": HARMLESS[kind], "list": [HARMLESS[kind]]}
     found, _ = outcome(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
     assert holds(found, trained())
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_whole_network_is_no_weights_and_harms_none_beside_it(tmp_path: Path, zipped: bool) -> None:
+def test_a_pickled_network_is_refused_but_ignored_beside_weights(tmp_path: Path, zipped: bool) -> None:
     """But in files of older versions of PyTorch, where the code of networks is stored with them."""
     told = f"pickled code, which is not run: .*{__name__}.Net"
     for content in (Net(), {"model": Net(), "optimizer": {"state": {0: {"exp_avg": torch.ones(4)}}}}):
@@ -288,7 +288,7 @@ def test_a_network_in_parts_is_put_together(tmp_path: Path) -> None:
     ids=["criterion", "tensor", "head"],
 )
 @pytest.mark.parametrize("prefix", ["", "model."])
-def test_what_is_not_the_networks_is_left_out_and_named(
+def test_unexpected_tensors_are_ignored_and_named(
     tmp_path: Path, extra: State, named: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     found, said = outcome({"state_dict": prefixed(trained(), prefix) | extra}, tmp_path / "w.pt")
@@ -308,7 +308,7 @@ def test_a_larger_network_is_not_taken_for_this_one(tmp_path: Path, extra: State
     assert f"{len(extra)} unexpected: {', '.join(extra)}" in error.message
 
 
-def test_what_was_found_and_what_was_expected_is_named(tmp_path: Path) -> None:
+def test_misfit_names_actual_and_expected_keys(tmp_path: Path) -> None:
     content = {"model": {"layer1.weight": torch.ones(2), "layer2.weight": torch.ones(2)}, "epoch": 1}
     message = refusal(content, tmp_path / "w.pt").message
     assert "read at 'model'" in message

@@ -62,7 +62,7 @@ def module(factory: Callable[[], Any]) -> ModuleType:
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_adapted_is_named_with_the_way_out(kind: str) -> None:
+def test_programs_that_cannot_be_adapted_are_refused_with_a_hint(kind: str) -> None:
     factory, told, way_out = REFUSED[kind]
     with pytest.raises(ModelError) as caught:
         create_network(module(factory), "build")

@@ -94,7 +94,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], str, str]] = {
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "w"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_is_named_as_what_it_is(tmp_path: Path, kind: str, name: str) -> None:
+def test_kinds_of_files_are_named(tmp_path: Path, kind: str, name: str) -> None:
     make, told, way_out = KINDS[kind]
     (tmp_path / name).write_bytes(make())
     with pytest.raises(ModelError) as caught:
@@ -117,7 +117,7 @@ def test_a_folder_lists_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", range(1, 20))
 @pytest.mark.parametrize("legacy", [True, False], ids=["legacy", "zip"])
-def test_wherever_a_file_is_cut_it_is_one_line(tmp_path: Path, legacy: bool, cut: int) -> None:
+def test_truncated_files_give_one_line(tmp_path: Path, legacy: bool, cut: int) -> None:
     whole = saved(legacy)
     (tmp_path / "w.pt").write_bytes(whole[: len(whole) * cut // 20])
     with pytest.raises(ModelError) as caught:

@@ -117,7 +117,7 @@ def test_the_size_is_height_and_width() -> None:
 
 
 @pytest.mark.parametrize("size", ["0", "12x", "x12", "12x20x3", "1e3", "-4", "5000", "12 x 20", True, (1, 2, 3)])
-def test_what_is_no_size_is_refused(size: Any) -> None:
+def test_invalid_sizes_are_refused(size: Any) -> None:
     with pytest.raises(ValueError, match="HEIGHTxWIDTH"):
         Settings(size=size)
 

@@ -97,7 +97,7 @@ def test_names_that_two_classes_share_are_in_label2id_once(tmp_path: Path) -> No
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "content",
 )
-def test_what_is_not_a_list_of_names_is_refused(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_invalid_labels_are_refused(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ModelError, match=told) as caught:

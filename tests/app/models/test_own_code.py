@@ -125,7 +125,7 @@ def test_two_files_of_one_name_are_two_modules_and_objects_can_be_pickled(tmp_pa
     assert type(pickle.loads(pickle.dumps(second.B()))) is second.B  # noqa: S301
 
 
-def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_of_a_python_file_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, {"nets": "build = 1", "broken": "import surely_not_there", "app/nets": "", "wrong": "def f(:"})
     (tmp_path / "weights.pt").write_bytes(b"")

@@ -49,7 +49,7 @@ def test_the_input_has_its_channels_innermost_and_the_pixels_stay_as_they_are() 
     assert torch.equal(pixels, before)
 
 
-def test_what_a_client_prepared_passes_through() -> None:
+def test_prepared_float_inputs_pass_through() -> None:
     prepared = torch.randn(2, 3, 4, 4)
     assert Pixels(CIFAR10)(prepared) is prepared
 

@@ -126,10 +126,10 @@ def test_a_target_of_another_form_is_refused(target: str) -> None:
         ("MODULE.nets:path", "returned str, not a network"),
     ],
 )
-def test_what_cannot_be_made_is_told(module: str, target: str, told: str) -> None:
+def test_failing_factories_are_explained(module: str, target: str, told: str) -> None:
     error = refused(target.replace("MODULE", module))
     assert pytest.raises(ModelError, match=told.replace("MODULE", module)).matches(error)
 
 
-def test_an_absent_factory_lists_what_there_is(module: str) -> None:
+def test_absent_factory_lists_the_callables(module: str) -> None:
     assert "small" in refused(f"{module}.nets:smal").hint

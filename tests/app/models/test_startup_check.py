@@ -156,7 +156,7 @@ UNCLEAR: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 
 
 @pytest.mark.parametrize("form", UNCLEAR)
-def test_ambiguous_outputs_are_listed_in_the_error(form: str) -> None:
+def test_ambiguous_outputs_are_listed(form: str) -> None:
     ending, listed = UNCLEAR[form]
     with pytest.raises(ModelError, match=listed):
         tried(Net(ending=ending))
@@ -188,7 +188,7 @@ def test_an_output_that_overflows_is_refused() -> None:
         tried(Net(ending=lambda x: x * 1e38 * 1e38))
 
 
-def test_a_network_that_answers_alike_is_said() -> None:
+def test_constant_output_is_noted() -> None:
     assert (
         "same output for two different pictures" in tried(Net(ending=lambda x: x * 0 + torch.arange(5.0)))[0].notes[0]
     )
@@ -390,7 +390,7 @@ class Needing(Net):
         return super().forward(x)
 
 
-def test_a_forward_that_takes_more_than_images_is_told_so() -> None:
+def test_forward_with_further_arguments_is_explained() -> None:
     with pytest.raises(ModelError, match="missing 1 required positional argument") as refused:
         tried(Needing())
     assert "batch of images and nothing else" in refused.value.hint
@@ -445,7 +445,7 @@ NOTED: dict[str, tuple[Callable[[], Net], str]] = {
 
 
 @pytest.mark.parametrize("kind", NOTED)
-def test_what_a_person_should_know_is_noted_and_the_network_left_as_it_was(kind: str) -> None:
+def test_notes_on_the_network_leave_it_unchanged(kind: str) -> None:
     made, told = NOTED[kind]
     before = {name: tensor.clone() for name, tensor in made().state_dict().items()}
     trial = try_network(made().eval(), HOW)

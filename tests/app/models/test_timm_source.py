@@ -133,7 +133,7 @@ def test_a_package_that_is_not_installed_is_named(
     assert "pip install 'renorm[timm]'" in error.hint
 
 
-def test_a_torchvision_of_another_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mismatched_torchvision_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -143,7 +143,7 @@ def test_a_torchvision_of_another_torch_is_told(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("crop", ["center", "squash", "border"])
-def test_images_are_prepared_as_timm_prepares_them(crop: str) -> None:
+def test_preprocessing_equals_timms(crop: str) -> None:
     timm = importlib.import_module("timm")
     network = timm.create_model("resnet10t", pretrained_cfg_overlay={"crop_mode": crop, "crop_pct": 0.9})
     config = timm.data.resolve_model_data_config(network)

@@ -65,7 +65,7 @@ def test_a_networks_own_module_prefix_is_kept(tmp_path: Path) -> None:
     assert torch.equal(network.get_parameter("module.3.weight"), trained.get_parameter("module.3.weight"))
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_misfits_are_named(tmp_path: Path) -> None:
     state = net().state_dict()
     del state["0.weight"], state["0.bias"], state["1.running_mean"], state["1.running_var"]
     state["extra"] = torch.zeros(1)
@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     assert "2 of another shape: 3.weight [2, 4] instead of [5, 4], 3.bias [2] instead of [5]" in message
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_missing_weights_file_is_reported(tmp_path: Path) -> None:
     assert "does not exist" in refusal(net(), tmp_path / "w.pt").message
 
 
@@ -100,11 +100,11 @@ def test_pickled_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 half a zip"])
-def test_a_damaged_file_is_told(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_weights_file_is_reported(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     refusal(net(), tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, {"model": {"name": "x"}}, torch.zeros(2)])
-def test_what_is_not_a_state_dict_is_told(tmp_path: Path, content: Any) -> None:
+def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: Any) -> None:
     assert "not a state dict" in refusal(net(), saved(content, tmp_path / "w.pt")).message

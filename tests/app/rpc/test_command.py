@@ -67,4 +67,4 @@ def test_a_port_in_use() -> None:
 
 def test_two_servers_on_one_port() -> None:
     status, said = serve("--port", "8123", "--grpc-port", "8123")
-    assert (status, said) == (2, "renorm: --port and --grpc-port are both 8123: choose two\n")
+    assert (status, said) == (2, "renorm: --port and --grpc-port are both 8123: choose different ports\n")

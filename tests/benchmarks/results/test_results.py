@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from adapters import STRATEGIES
 from app.cli import cli
-from app.cli.evaluate.prepare import Asked
+from app.cli.evaluate.prepare import EvaluateOptions
 from app.evaluation.metrics import measure_all
 from app.evaluation.report.rows import read_csv, write_rows
 from app.evaluation.running.cells import Folder
@@ -82,7 +82,7 @@ def test_plans_hold_every_cell_of_the_study_once() -> None:
 def test_the_command_asks_for_the_cells_of_the_plan(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Asked] = []
+    asked: list[EvaluateOptions] = []
     # By import: `app.cli.evaluate.command` is the command where it is looked up as an attribute.
     monkeypatch.setattr(importlib.import_module("app.cli.evaluate.command"), "run", asked.append)
     done = CliRunner().invoke(cli, plan.command(str(tmp_path), Path("out"), 3))
