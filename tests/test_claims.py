@@ -74,7 +74,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "alpha_bn": (
-        "the same, and small requests must not break",
+        "large requests of mixed classes, no memory, and small ones must not break",
         [
             Case("fog", MIXED, LARGE, most=-10),
             Case("clean", MIXED, SINGLE, most=4),
@@ -185,7 +185,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         [Case("fog", MIXED, LARGE, most=1, least=-1, than="unmix_tns")],
     ),
 }
-"""For each row of the README's table its words, and the figures without which they would be untrue."""
+"""For each strategy its words in README and docs/results.md, and the figures without which they would be untrue."""
 
 RULES = {
     "One request is one step.": ["one_request_one_step", "isolation"],
@@ -198,9 +198,17 @@ RULES = {
 
 
 def test_the_readme_claims_what_is_measured_here() -> None:
-    table = (ROOT / "README.md").read_text().partition("<!-- strategies:")[2].partition("<!-- /strategies -->")[0]
-    rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", table, re.MULTILINE))
-    assert rows == {name: use for name, (use, _) in USES.items()}
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs" / "results.md").read_text()
+    choices = _uses(readme.partition("<!-- strategies:")[2].partition("<!-- /strategies -->")[0])
+    assert _uses(page.partition("## Strategies and their uses\n")[2].partition("\n## ")[0]) == {
+        name: use for name, (use, _) in USES.items()
+    }
+    assert len(choices) <= 8
+    assert choices.items() <= {name: use for name, (use, _) in USES.items()}.items()
+
+
+def _uses(table: str) -> dict[str, str]:
+    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", table, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", USES)

@@ -102,7 +102,7 @@ def make_page(docs: Path, facts: dict[str, str]) -> str:
 
 def make_table(docs: Path) -> str:
     """The table of README.md."""
-    return results_readme.table(read_csv(docs / "results.csv"))
+    return results_readme.table(read_csv(docs / "results.csv"), results_readme.CHOICES)
 
 
 def _draw(folder: Path, results: Sequence[Result], long: Sequence[Result], domains: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from app.evaluation.report.report import about_table, at_place, harm_list, overv
 from app.evaluation.report.tables import Study, overview_table
 from benchmarks.results import long_stream as results_long
 from benchmarks.results import published as results_published
+from benchmarks.results import readme_table
 from benchmarks.results.choice_table import table
 from benchmarks.results.long_stream import Reach
 from benchmarks.results.plan import STUDY
@@ -52,6 +53,11 @@ until then.
 STREAM = """\
 All corruptions, one after another, in requests of 64. Errors over the first images of the stream, and the rank among
 the strategies that were run on it.
+"""
+
+USES = """\
+Errors under corruptions, and the difference to `source` on clean images. README has those that most users choose
+between.
 """
 
 CHOICE = """\
@@ -105,6 +111,7 @@ def page(
         TOP,
         about_table(facts),
         reading,
+        section("Strategies and their uses", USES, readme_table.table(figures)),
         section("Overview", overview_text(figures, study), overview_table(study), picture("overview")),
         section("Where it hurts", harm_list(study)),
         section("Beside published figures", results_published.section_of(figures)),

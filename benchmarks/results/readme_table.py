@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from app.evaluation.metrics import CLEAN, Figures, Place, Summary, summarize
 from app.evaluation.report.tables import MISSING, code, embolden, markdown, number, points
@@ -11,7 +11,7 @@ from app.evaluation.report.tables import MISSING, code, embolden, markdown, numb
 USES = {
     "source": "the baseline: `model.eval()`",
     "bn": "large requests of mixed classes, no memory",
-    "alpha_bn": "the same, and small requests must not break",
+    "alpha_bn": "large requests of mixed classes, no memory, and small ones must not break",
     "adabn": "**the default**: requests of any size, classes mixed; stretches of one class cost it",
     "robust_bn": "long streams in large requests, stretches of one class included; never single images in stretches",
     "unmix_tns": (
@@ -34,16 +34,19 @@ USES = {
 }
 """What each strategy is for, in the order of the table."""
 
+CHOICES = ("source", "adabn", "alpha_bn", "robust_bn", "unmix_tns", "iabn", "adabn+lame", "iabn+lame")
+"""Strategies of README's table, which a user would choose between; docs/results.md has all."""
+
 BEGIN, END = "<!-- strategies: made by `make results` from docs/results.csv -->", "<!-- /strategies -->"
 SHIFTED, ORDERS, SIZES = "continual", ("iid", "dirichlet:0.1"), (64, 1)
 TITLES = ("mixed classes", "stretches of one class")
 """What `ORDERS` are for a reader."""
 
 
-def table(figures: Sequence[Figures]) -> str:
-    """A row for each of `USES`: errors where classes are mixed and where they are not, harm to clean images, memory."""
+def table(figures: Sequence[Figures], strategies: Iterable[str] = tuple(USES)) -> str:
+    """A row for each strategy: errors where classes are mixed and where not, harm to clean images, memory."""
     summaries = {(summary.strategy, summary.place): summary for summary in summarize(figures)}
-    rows = [_row(strategy, use, summaries) for strategy, use in USES.items()]
+    rows = [_row(strategy, USES[strategy], summaries) for strategy in strategies]
     for column in range(2, 2 + len(ORDERS) * len(SIZES)):
         embolden(rows, column)
     sizes = [f"{title}, {size}" for title in TITLES for size in SIZES]
