@@ -80,7 +80,7 @@ def test_the_python_of_the_models_page_runs() -> None:
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_every_strategy_is_in_the_tables(name: str) -> None:
-    for page in (ROOT / "README.md", ROOT / "docs" / "strategies.md"):
+    for page in (ROOT / "docs" / "results.md", ROOT / "docs" / "strategies.md"):
         assert f"| `{name}` |" in page.read_text(), page.name
 
 

@@ -181,6 +181,6 @@ def test_the_reading_stands_in_the_page_as_it_is() -> None:
     figures = measure_all([result(), result("bn")])
     reading = "## Reading\n\nIt *helps*: 1 < 2 | 3.\n"
     page = results_page.page(figures, [Reach("bn", "iid", 7, 12.5)], [], {"model": "m"}, reading)
-    assert f"| model | m |\n\n{reading}\n## Overview" in page
+    assert f"| model | m |\n\n{reading}\n## Strategies and their uses" in page
     assert "| `bn` | 12.5 (1) |" in page
     assert "## clean" not in page
