@@ -96,8 +96,12 @@ async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseExce
     """All calls at once behind a forward that is kept running until they wait together."""
     network = engine.hosted.network
     assert isinstance(network, Net)
+    while engine._batcher._running is not None or engine._batcher._lessons:  # lessons of what came before
+        await asyncio.sleep(0.001)
     network.gate.clear()
     first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))
+    while engine._batcher._running is None:  # else some of the calls would share its forward
+        await asyncio.sleep(0.001)
     tasks = [asyncio.ensure_future(engine.predict(call)) for call in calls]
     for _ in range(1000):
         waiting = [place for place in engine._batcher._queue if isinstance(place, Ticket) and place.images is not None]

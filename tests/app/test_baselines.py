@@ -163,7 +163,7 @@ def test_what_calibrate_refuses(case: str, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     result = CliRunner().invoke(cli, ["calibrate", "--images", str(folder), "--out", str(out)])
     assert result.exit_code in (1, 2)
-    assert {"few": "give at least 32", "missing": "is not a folder", "damaged": "7.png"}[case] in result.stderr
+    assert {"few": "at least 32 are needed", "missing": "is not a folder", "damaged": "7.png"}[case] in result.stderr
     assert not out.exists()
 
 

@@ -148,8 +148,8 @@ def test_refusals_say_why(triton: dict[str, Any]) -> None:
         "shape": ("INVALID_ARGUMENT", "not an input of this model"),
         "parameter": ("INVALID_ARGUMENT", "has renorm_stream"),
         "index": ("UNIMPLEMENTED", "no method 'RepositoryIndex'"),
-        "config": ("UNIMPLEMENTED", "no call 'ModelConfig'"),
-        "memory": ("UNIMPLEMENTED", "no call 'SystemSharedMemoryStatus'"),
+        "config": ("UNIMPLEMENTED", "no method 'ModelConfig'"),
+        "memory": ("UNIMPLEMENTED", "no method 'SystemSharedMemoryStatus'"),
     }
     for name, (code, says) in expected.items():
         status, message = triton["sync"]["failures"][name]

@@ -146,7 +146,7 @@ def test_what_is_refused_says_why(triton: Any, url: str) -> None:
     raw = FRAMES.transpose(0, 3, 1, 2).astype(np.float32)
     expected(url, FRAMES, "refused")
     for kind, binary, says in (
-        (nan, True, "not finite"),
+        (nan, True, "NaN or infinity"),
         (raw, True, "look like raw pixels, 0 to 255: send them as UINT8"),
         (raw, False, "look like raw pixels, 0 to 255: send them as UINT8"),
         (nan, False, "NaN is not a valid JSON number"),

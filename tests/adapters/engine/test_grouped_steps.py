@@ -250,7 +250,7 @@ def test_states_too_large_for_the_cache_are_stepped_a_few_streams_at_a_time(monk
     whole = AdaptiveModel(seeded(Tiny), Counting())
     requests = [Request(images(2, k), str(k)) for k in range(5)]
     expected = [answer.logits for answer in whole.predict(requests)]
-    monkeypatch.setattr(grouped_steps, "TOGETHER", 2 * 12)
+    monkeypatch.setattr(grouped_steps, "CHUNK_NUMBERS", 2 * 12)
     Counting.asked.clear()
     parted = AdaptiveModel(seeded(Tiny), Counting())
     found = [answer.logits for answer in parted.predict(requests)]

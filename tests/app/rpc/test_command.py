@@ -58,7 +58,7 @@ def test_a_port_in_use() -> None:
         port = taken.getsockname()[1]
         status, said = serve("--grpc-port", str(port))
         assert (status, said.startswith(f"renorm: port {port} of 127.0.0.1 is in use")) == (1, True)
-        assert "choose another with --grpc-port" in said
+        assert "choose another port with --grpc-port" in said
         client = Client(grpc_port=port)
         with pytest.raises(OSError, match=f"gRPC cannot listen on port {port}"):
             client.get("/healthz")
