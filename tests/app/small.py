@@ -92,15 +92,19 @@ def same(a: Prediction, b: Prediction) -> bool:
     return close and (a.step, a.updated) == (b.step, b.updated) and abs(a.drift - b.drift) < 1e-4
 
 
+def is_running(engine: Engine) -> bool:
+    return engine._batcher._running is not None
+
+
 async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseException]:
     """All calls at once behind a forward that is kept running until they wait together."""
     network = engine.hosted.network
     assert isinstance(network, Net)
-    while engine._batcher._running is not None or engine._batcher._lessons:  # lessons of what came before
+    while is_running(engine) or engine._batcher._lessons:  # lessons of what came before
         await asyncio.sleep(0.001)
     network.gate.clear()
     first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))
-    while engine._batcher._running is None:  # else some of the calls would share its forward
+    while not is_running(engine):  # else some of the calls would share its forward
         await asyncio.sleep(0.001)
     tasks = [asyncio.ensure_future(engine.predict(call)) for call in calls]
     for _ in range(1000):
