@@ -75,9 +75,8 @@ class Engine:
         self._replays, self._statistics = Replays(), EngineCounters()
         self._thread = Worker("renorm-model")
         self._forward_stage = ForwardStage(self._model, self._streams, self._thread, self._statistics, self.metrics)
-        self._batcher = Batcher(
-            self._forward_stage, self._streams.forget, QueueLimits.of(settings), self._forward_stage.learn
-        )
+        limits, learn = QueueLimits.of(settings), self._forward_stage.learn
+        self._batcher = Batcher(self._forward_stage, self._streams.forget, limits, learn)
         parts = parts_of(settings)
         self._budget = Budget(parts.decoded, keeps_reserve=True)
         self._lesson_limit = LessonLimit(self._model.lessons, settings, device)
@@ -158,11 +157,10 @@ class Engine:
         timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:
             async with asyncio.timeout(timeout) as clock:
-                top_k = min(call.top_k, len(self.hosted.classes))
+                top_k, images = min(call.top_k, len(self.hosted.classes)), len(call.images)
                 key = Key(call.stream, strategy)
                 self._check_memory(key, call)
                 deadline = None if timeout is None else clock
-                images = len(call.images)
                 ticket = Ticket(key, call.update, top_k, call.start, call.end, call.client, images, clock=deadline)
                 self._batcher.enter(ticket)
                 if on_enter is not None:
@@ -261,9 +259,7 @@ class Engine:
     async def close(self, patience_s: float | None = None) -> None:
         """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the threads."""
         if names := [info.stream for info in self._streams.info().streams]:
-            server_log.info(
-                "stopping: the adapted states of %d streams are dropped (%d states)", len(set(names)), len(names)
-            )
+            server_log.info("stopping: the states of %d streams are dropped (%d)", len(set(names)), len(names))
         closing = asyncio.ensure_future(self._batcher.close())
         if not (await asyncio.wait([closing], timeout=patience_s))[0]:
             log.warning("a forward still runs after %g s: its requests get no answer", patience_s)
@@ -296,9 +292,8 @@ class Engine:
             torch.set_num_threads(threads)
         elif threads == "auto":
             self._forward_stage.governor = Governor(usable_cores(), torch.set_num_threads)
-        preprocessing = self.hosted.preprocessing
-        shape = 1, preprocessing.height, preprocessing.width, preprocessing.channels
-        black = torch.zeros(shape, dtype=torch.uint8, device=self._model.device)
+        channels, *sides = self.hosted.preprocessing.input_shape
+        black = torch.zeros(1, *sides, channels, dtype=torch.uint8, device=self._model.device)
         self._model.warm_up(black, progress)
         self._lesson_limit.begin()
         self._model.check(self._model.strategy)

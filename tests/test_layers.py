@@ -17,8 +17,8 @@ import pytest
 import adapters
 
 ROOT = Path(__file__).parent.parent
-WIDEST = 24
-"""Files of code in one folder."""
+WIDEST, LONGEST_FILE, LONGEST_FUNCTION = 24, 300, 40
+"""Files of code in one folder; lines of a file and of a function."""
 WEB = ("fastapi", "starlette", "uvicorn")
 DOORS = ("app.http", "app.rpc", "app.main", "app.cli", "app.__main__", "app.public")
 
@@ -194,6 +194,23 @@ def test_no_folder_is_wider_than_a_reader_can_see() -> None:
     files = [Path(line) for line in listed.splitlines() if line.endswith(".py")]
     width = Counter(str(file.parent) for file in files)
     assert {folder: count for folder, count in width.items() if count > WIDEST} == {}
+
+
+SOURCES = [path for top in ("adapters", "app", "benchmarks") for path in sorted((ROOT / top).rglob("*.py"))]
+
+
+def test_files_and_functions_are_short() -> None:
+    texts = {path: path.read_text("utf-8") for path in SOURCES}
+    assert [str(path) for path, text in texts.items() if len(text.splitlines()) > LONGEST_FILE] == []
+    functions = [
+        (path.name, node.name)
+        for path, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= LONGEST_FUNCTION
+    ]
+    assert functions == []
 
 
 def _loaded_by(statement: str) -> set[str]:

@@ -92,6 +92,11 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--side", type=_positive, default=32, metavar="PX", help="width and height of the images (default: 32)"
     )
+    _add_folders(cli)
+    return cli
+
+
+def _add_folders(cli: argparse.ArgumentParser) -> None:
     group = cli.add_mutually_exclusive_group()
     group.add_argument(
         "--peers", type=Path, default=CACHE, metavar="FOLDER", help="folder of the peers' environments (%(default)s)"
@@ -100,7 +105,6 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write load.md, images/load.png and load.json to this folder"
     )
-    return cli
 
 
 def planned(options: argparse.Namespace) -> Plan:

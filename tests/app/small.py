@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -92,20 +94,23 @@ def same(a: Prediction, b: Prediction) -> bool:
     return close and (a.step, a.updated) == (b.step, b.updated) and abs(a.drift - b.drift) < 1e-4
 
 
-def is_running(engine: Engine) -> bool:
-    return engine._batcher._running is not None
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that comes by itself."""
+    for _ in range(10_000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it did not come")
 
 
 async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseException]:
     """All calls at once behind a forward that is kept running until they wait together."""
     network = engine.hosted.network
     assert isinstance(network, Net)
-    while is_running(engine) or engine._batcher._lessons:  # lessons of what came before
-        await asyncio.sleep(0.001)
+    await until(lambda: not (engine._batcher._running or engine._batcher._lessons))  # lessons of what came before
     network.gate.clear()
     first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))
-    while not is_running(engine):  # else some of the calls would share its forward
-        await asyncio.sleep(0.001)
+    await until(lambda: engine._batcher._running is not None)  # else some of the calls would share its forward
     tasks = [asyncio.ensure_future(engine.predict(call)) for call in calls]
     for _ in range(1000):
         waiting = [place for place in engine._batcher._queue if isinstance(place, Ticket) and place.images is not None]
