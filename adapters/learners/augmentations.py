@@ -73,7 +73,9 @@ def augment(images: Tensor, seed: int, number: int, strengths: Strengths = DEFAU
         return _augment_pixels(images, draws, strengths) if images.dim() == 4 and images.shape[3] == 3 else images
     x = images.float()
     if x.dim() == 4:
+        low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         x = _flip(_blur(_transform(x, draws, strengths), draws, strengths.blur), draws, strengths.flip)
+        x = x.clamp(low, high)  # weights add up to one but for rounding
     x = x + DEVIATIONS * strengths.noise * x.std(correction=0) * draws.noise(x)
     return x.to(images.dtype)
 

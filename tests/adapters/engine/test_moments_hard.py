@@ -151,7 +151,8 @@ def test_one_pass_from_a_value_far_from_all_others(seed: int, ratio: float, firs
     known = exact(x)
     assert float(known.origin.max()) <= 1 + 32 * 32
     near(_in_one_pass(x), x, 32 + 8 * known.origin, onepass=True)
-    near(measure(x).values, x, 10)  # one square is nearly all of the sum, and the rounding of each addition to it shows
+    # Where one square is nearly all of the sum, the rounding of each addition to it shows: up to two units more.
+    near(measure(x).values, x, 8 + known.origin / 512)
 
 
 @pytest.mark.parametrize("layout", FORMATS)
