@@ -54,7 +54,8 @@ lint: $(DEV) ## Check style, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(DEV) ## Rewrite the code in the project's format
+format: $(DEV) ## Rewrite the code in the project's format, and the synchronous client from the asynchronous one
+	$(BIN)/python -m tools.generate_client
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

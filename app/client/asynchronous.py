@@ -1,11 +1,10 @@
-"""`AsyncClient` and its `AsyncStream`: the same calls for programs that await."""
+"""A client of one server, and its handle of one stream: `asynchronous.py`, and `synchronous.py` generated from it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -13,7 +12,7 @@ import httpx
 from app.client import calls
 from app.client.exchange import Attempt, Reply, Steps, client_options, exchange, is_ready, server_address, until_ready
 from app.client.folders import bar, batches, image_files
-from app.client.images import to_parts
+from app.client.images import to_parts_async
 from app.client.results import Answer, ImagePrediction
 from app.schemas import CompositeResponse, ModelResponse, StrategyResponse, StreamsResponse, StreamState
 
@@ -24,12 +23,12 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A connection to one server. Use it as a context manager, or call `aclose`; tasks of one event loop may share it.
+    """A connection to one server. Use it as a context manager, or close it.
 
-    ``url`` is the server's address and ``key`` its key, sent as ``Authorization: Bearer``. ``timeout`` is the
-    seconds that one try may wait for the server. A try that cannot connect, loses its connection or gets a status 429,
-    502, 503 or 504 is repeated, ``retries`` times at most; several tries of a prediction take one step at most.
-    ``transport`` replaces the network, for tests.
+    Threads may share a `Client`, tasks of one event loop an `AsyncClient`. ``url`` is the server's address and ``key``
+    its key, sent as ``Authorization: Bearer``. ``timeout`` is the seconds that one try may wait for the server. A try
+    that cannot connect, loses its connection or gets a status 429, 502, 503 or 504 is repeated, ``retries`` times at
+    most; several tries of a prediction take one step at most. ``transport`` replaces the network, for tests.
 
     Every method raises `RenormClientError`; its kinds are `InvalidInput`, `ServerUnreachable`, `Refused` and
     `UnexpectedAnswer`.
@@ -66,10 +65,8 @@ class AsyncClient:
         Raises:
             OSError: a path cannot be read.
         """
-        # Reading and compressing take a while, and the event loop serves other tasks.
-        parts = await asyncio.to_thread(to_parts, images)
         options = calls.Options(stream, strategy, params, update, top_k)
-        return await self._execute(calls.predict(parts, options))
+        return await self._execute(calls.predict(await to_parts_async(images), options))
 
     def stream(
         self,
@@ -143,7 +140,7 @@ class AsyncClient:
         """Ask once whether the model answers; False where no server does."""
         return await self._run(is_ready())
 
-    async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109  # it ends with a message
+    async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait until the model answers.
 
         Raises:
@@ -158,9 +155,7 @@ class AsyncClient:
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _execute(self, call: calls.ApiCall[T]) -> T:
@@ -184,7 +179,7 @@ class AsyncClient:
 
 
 class AsyncStream:
-    """One stream of an `AsyncClient`. Leaving its context forgets nothing, unless ``release`` is true.
+    """One stream of a client. Leaving its context forgets nothing, unless ``release`` is true.
 
     ``release`` resets the stream at the end of the block, which needs the admin key.
     """
@@ -219,8 +214,6 @@ class AsyncStream:
     async def __aenter__(self) -> AsyncStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self.release:
             await self.reset()

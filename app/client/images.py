@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from io import BytesIO
@@ -46,6 +47,11 @@ def to_parts(images: Images) -> list[Part]:
     if not parts:
         raise InvalidInput(f"no image to predict; {_ACCEPTED}")
     return parts
+
+
+async def to_parts_async(images: Images) -> list[Part]:
+    """Return the same from a thread, because reading and compressing take a while: the event loop goes on meanwhile."""
+    return await asyncio.to_thread(to_parts, images)
 
 
 def _parts(image: Any, name: str) -> list[Part]:

@@ -1,11 +1,11 @@
-"""`Client` and its `Stream`: for programs that wait for each answer."""
+# Generated from asynchronous.py by `python -m tools.generate_client`: change that file, not this one.
+"""A client of one server, and its handle of one stream: `asynchronous.py`, and `synchronous.py` generated from it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 class Client:
-    """A connection to one server. Use it as a context manager, or call `close`; threads may share it.
+    """A connection to one server. Use it as a context manager, or close it.
 
-    ``url`` is the server's address and ``key`` its key, sent as ``Authorization: Bearer``. ``timeout`` is the
-    seconds that one try may wait for the server. A try that cannot connect, loses its connection or gets a status 429,
-    502, 503 or 504 is repeated, ``retries`` times at most; several tries of a prediction take one step at most.
-    ``transport`` replaces the network, for tests.
+    Threads may share a `Client`, tasks of one event loop an `AsyncClient`. ``url`` is the server's address and ``key``
+    its key, sent as ``Authorization: Bearer``. ``timeout`` is the seconds that one try may wait for the server. A try
+    that cannot connect, loses its connection or gets a status 429, 502, 503 or 504 is repeated, ``retries`` times at
+    most; several tries of a prediction take one step at most. ``transport`` replaces the network, for tests.
 
     Every method raises `RenormClientError`; its kinds are `InvalidInput`, `ServerUnreachable`, `Refused` and
     `UnexpectedAnswer`.
@@ -108,7 +108,8 @@ class Client:
                         paths, stream=stream, strategy=strategy, params=params, update=update, top_k=top_k
                     )
                     advance(len(paths))
-                    yield from zip(paths, answer.predictions, strict=True)
+                    for pair in zip(paths, answer.predictions, strict=True):
+                        yield pair
 
         return predictions()
 
@@ -155,9 +156,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _execute(self, call: calls.ApiCall[T]) -> T:
@@ -181,7 +180,7 @@ class Client:
 
 
 class Stream:
-    """One stream of a `Client`. Leaving its context forgets nothing, unless ``release`` is true.
+    """One stream of a client. Leaving its context forgets nothing, unless ``release`` is true.
 
     ``release`` resets the stream at the end of the block, which needs the admin key.
     """
@@ -216,8 +215,6 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.release:
             self.reset()

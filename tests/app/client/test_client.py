@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -81,6 +83,19 @@ def test_params_that_are_not_json_are_refused(kind: type, params: dict[str, Any]
     with pytest.raises(InvalidInput, match="params cannot be written as JSON"):
         run(kind, server, predict(params=params))
     assert server.requests == []
+
+
+@pytest.mark.parametrize(("kind", "is_apart"), [(Client, False), (AsyncClient, True)])
+def test_images_are_read_apart_from_the_event_loop(kind: type, is_apart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = list[int]()
+
+    def read_bytes(_: Path) -> bytes:
+        threads.append(threading.get_ident())
+        return b"image"
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    run(kind, Server(answered()), predict(Path("image.png")))
+    assert [thread != threading.get_ident() for thread in threads] == [is_apart]
 
 
 # What comes back
