@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -58,6 +60,11 @@ class Statistics(NamedTuple):
         """Return ``self + weight * (target - self)``."""
         return Statistics(self.mean + weight * (target.mean - self.mean), self.var + weight * (target.var - self.var))
 
+    def expand_to(self, images: Tensor) -> Statistics:
+        """Return a row for each of the ``images`` ``[..., n, C]``, of statistics ``[..., C]`` or ``[..., n, C]``."""
+        dim, shape = images.dim(), images.shape
+        return Statistics(*(part if part.dim() == dim else part.unsqueeze(-2).expand(shape) for part in self))
+
 
 @dataclass(frozen=True, eq=False)
 class Site:
@@ -89,34 +96,48 @@ class Site:
         return Statistics(self.mean, self.var)
 
 
-class Adapter(Protocol[State]):
-    """A normalization method: a frozen dataclass of hyperparameters with two pure functions.
+class Adapter(ABC, Generic[State]):
+    """Base of normalization methods: a subclass is a frozen dataclass of hyperparameters with two pure functions.
 
     Both functions may be called from any thread, for any stream, in any order; they neither write to their
     arguments nor keep anything. Branch on shapes and hyperparameters only, never on values of tensors: the engine
-    batches the steps of many streams. `adapters.checks` holds all of this as checks for plugin authors.
+    batches the steps of many streams. Equal hyperparameters hash alike: an adapter is part of the key of a stream's
+    state. `adapters.checks` holds all of this as checks for plugin authors.
 
     There are two ways to make that batching cheap, both optional. A strategy that is linear in mean and variance
-    subclasses `adapters.Linear`. Another may set the class attribute ``batched = True`` and promise that ``step`` also
-    takes leading axes, ``moments`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap`
-    adds them. It may also have a method ``queue(site, state, moments)``, the steps of T successive requests of one
-    stream, ``moments`` ``[T, ..., n, C]``, if it can do that with less than T steps' work.
+    subclasses `adapters.Linear`. Another may set ``batched = True`` and promise that ``step`` also takes leading axes,
+    ``moments`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap` adds them. It may also
+    override `queue`, if it can do that with less than T steps' work.
     """
 
-    def __hash__(self) -> int:
-        """Equal hyperparameters hash alike: an adapter is part of the key of a stream's state."""
-        ...
+    batched: ClassVar[bool] = False
 
+    @abstractmethod
     def init(self, site: Site) -> State:
         """Return the state of a new stream at ``site``. A reset stream is a new stream."""
-        ...
 
+    @abstractmethod
     def step(self, site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
         """Return the statistics that normalize this request at ``site``, and the stream's state after it.
 
         ``moments`` holds the n >= 1 images of one request of one stream, and nothing else that shared the forward.
         """
-        ...
+
+    def queue(self, site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
+        """Return the same for T successive requests of one stream, ``moments`` ``[T, ..., n, C]``."""
+        return step_in_turn(self.step, site, state, moments)
+
+
+Step = Callable[[Site, State, Moments], tuple[Statistics, State]]
+
+
+def step_in_turn(step: Step[State], site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
+    """Take a step for each request along the first axis of the moments; the statistics have one row per image."""
+    statistics = []
+    for mean, var in zip(moments.mean.unbind(0), moments.var.unbind(0), strict=True):
+        part, state = step(site, state, Moments(mean, var, moments.pixels))
+        statistics.append(part.expand_to(mean))
+    return Statistics(*(torch.stack(parts) for parts in zip(*statistics, strict=True))), state
 
 
 AnyAdapter = Adapter[Any]
@@ -141,33 +162,32 @@ def rate(momentum: float, images: int, reference: int | None) -> float:
     return 1.0 - remainder
 
 
-class Corrector(Protocol[State]):
-    """A frozen dataclass of hyperparameters that refines the answers of one request, with two pure functions.
+class Corrector(ABC, Generic[State]):
+    """Base of corrections: a subclass is a frozen dataclass with two pure functions that refine a request's answers.
 
     Nothing of other streams is ever shown to it. Neither function writes to its arguments, keeps anything or draws from
-    a generator that is not seeded by a field; what they return shares no memory with what they were given.
-
-    A corrector that reads features says so with the class attribute ``features = True``: the network must then end in a
-    linear layer, whose input they are. One whose answers are no longer scores of the network, so that no other
-    corrector can go on from them, sets ``last = True``. ``adapter`` names the normalization that it goes with where a
-    user names none; ``source`` if it is left out.
+    a generator that is not seeded by a field; what they return shares no memory with what they were given. Equal
+    hyperparameters hash alike.
     """
 
-    def __hash__(self) -> int:
-        """Equal hyperparameters hash alike: they are part of the key of a stream's state."""
-        ...
+    features: ClassVar[bool] = False
+    """True if it reads the input of the network's last layer, which must then be linear."""
+    last: ClassVar[bool] = False
+    """True if its answers are no longer scores of the network, so that no other corrector can go on from them."""
+    adapter: ClassVar[str] = "source"
+    """The normalization that it goes with where a user names none."""
 
+    @abstractmethod
     def init(self, features: int, classes: int) -> State:
         """Return the state of a new stream; ``features`` is 0 where the class does not ask for them."""
-        ...
 
+    @abstractmethod
     def correct(self, state: State, features: Tensor, logits: Tensor) -> tuple[Tensor, State]:
         """Return probabilities ``[n, classes]`` for one request of n >= 1 images, and the stream's state after it.
 
         ``features`` ``[n, d]`` float32 (``[n, 0]`` where the class does not ask for them), ``logits`` ``[n, classes]``
         float32, finite: the network's, or logarithms of the probabilities of the corrector before this one.
         """
-        ...
 
 
 class Start(NamedTuple):
@@ -201,38 +221,36 @@ class Network(Protocol):
         ...
 
 
-class Learner(Protocol[State]):
-    """A frozen dataclass of hyperparameters that moves a stream's own affine parameters, without labels.
-
-    A learner whose forwards are not of the request's images says with ``lesson_images(images: int) -> int`` how many
-    they can have at most where the request has so many; a host bounds its memory by that.
+class Learner(ABC, Generic[State]):
+    """Base of learners: a subclass is a frozen dataclass that moves a stream's own affine parameters, without labels.
 
     What is learned is the difference to the trained parameters, so all zeros is the network as it is hosted.
-    Functions are pure, and draw only from generators seeded by a field and by the state. ``adapter`` names the
-    normalization that it goes with where a user names none.
+    Functions are pure, and draw only from generators seeded by a field and by the state. Equal hyperparameters hash
+    alike.
     """
 
-    adapter: ClassVar[str]
+    adapter: ClassVar[str] = "source"
+    """The normalization that it goes with where a user names none."""
 
-    def __hash__(self) -> int:
-        """Equal hyperparameters hash alike: they are part of the key of a stream's state."""
-        ...
-
+    @abstractmethod
     def init(self, start: Start) -> State:
         """Return the state of a new stream."""
-        ...
 
+    @abstractmethod
     def affine(self, state: State) -> Tensor:
         """Return the offsets that answers add to the trained weights and biases: ``[parameters]`` float32."""
-        ...
 
-    def answering(self, adapter: Any) -> Any:
-        """Return the adapter that answers requests: ``adapter`` itself, or one with states of the same shapes."""
-        ...
-
+    @abstractmethod
     def learn(self, state: State, lesson: Lesson, network: Network) -> tuple[State, Tensor]:
         """Return the stream's state after a lesson, and the adapter's, which is ``lesson.after`` or a new one."""
-        ...
+
+    def answering(self, adapter: AnyAdapter) -> AnyAdapter:
+        """Return the adapter that answers requests: ``adapter`` itself, or one with states of the same shapes."""
+        return adapter
+
+    def lesson_images(self, images: int) -> int:
+        """Return the images that a forward of a lesson has at most where the request has so many; it bounds memory."""
+        return images
 
 
 AnyCorrector = Corrector[Any]

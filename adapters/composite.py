@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from adapters.base import AnyAdapter, AnyCorrector, AnyLearner
+from adapters.base import Adapter, AnyAdapter, AnyCorrector, AnyLearner, Corrector, Learner
 from adapters.errors import CombinationError
 
 
@@ -21,35 +21,56 @@ class Composite:
     ['UnMixTNS', 'Lame']
 
     Raises:
-        CombinationError: a corrector twice, or one behind a corrector whose answers no other can go on from.
+        CombinationError: a part that is not of its kind, a corrector twice, or one behind a corrector whose answers no
+            other can go on from.
     """
 
     adapter: AnyAdapter
     learner: AnyLearner | None = None
     correctors: tuple[AnyCorrector, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for parts, base in (([self.adapter], Adapter), ([self.learner], Learner), (self.correctors, Corrector)):
+            for part in parts:
+                if not isinstance(part, base) and not (base is Learner and part is None):
+                    name = base.__name__
+                    raise CombinationError(f"{part!r} is no {name.lower()}: its class must subclass adapters.{name}")
         kinds = [type(corrector) for corrector in self.correctors]
         if len(set(kinds)) < len(kinds):
             raise CombinationError("each corrector can be used once in a strategy: leave out the second")
         for first, second in pairwise(self.correctors):
-            if getattr(first, "last", False):
+            if first.last:
                 first_name, second_name = type(first).__name__, type(second).__name__
                 raise CombinationError(
                     f"{first_name} gives probabilities, and {second_name} needs the network's scores: "
                     f"name {second_name} before {first_name}"
                 )
+        # Keys of states are hashed many times for each request.
+        object.__setattr__(self, "_hash", hash((self.adapter, self.learner, self.correctors)))
+
+    def __hash__(self) -> int:
+        """Return the hash of the parts."""
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make it anew where it is unpickled: hashes of strings differ from process to process."""
+        return Composite, (self.adapter, self.learner, self.correctors)
 
     @cached_property
     def answering(self) -> AnyAdapter:
         """The adapter that requests are answered with."""
-        answering: AnyAdapter = self.adapter if self.learner is None else self.learner.answering(self.adapter)
-        return answering
+        return self.adapter if self.learner is None else self.learner.answering(self.adapter)
+
+    @cached_property
+    def is_single(self) -> bool:
+        """True if it is an adapter by itself."""
+        return self.learner is None and not self.correctors
 
     @cached_property
     def reads_features(self) -> bool:
         """True if a corrector reads the input of the network's last layer."""
-        return any(getattr(corrector, "features", False) for corrector in self.correctors)
+        return any(corrector.features for corrector in self.correctors)
 
     def __iter__(self) -> Iterator[Any]:
         """The parts in the order of their names."""
@@ -66,18 +87,3 @@ Strategy = AnyAdapter | Composite
 def as_composite(strategy: Strategy) -> Composite:
     """Return the strategy as a composite; an adapter by itself is its only part."""
     return strategy if isinstance(strategy, Composite) else Composite(strategy)
-
-
-def learner_of(strategy: Strategy) -> AnyLearner | None:
-    """Return the learner of the strategy, if it has one."""
-    return strategy.learner if isinstance(strategy, Composite) else None
-
-
-def from_parts(parts: list[Any]) -> Strategy:
-    """Return the strategy of these parts: an adapter, then a learner if there is one, then correctors."""
-    adapter, *extras = parts
-    if not extras:
-        single: AnyAdapter = adapter
-        return single
-    learner = extras.pop(0) if hasattr(extras[0], "learn") else None
-    return Composite(adapter, learner, tuple(extras))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapters.base import AnyAdapter, Lesson
 from adapters.compilation.aot import default_cache
 from adapters.compilation.compiled import CompiledForwards
-from adapters.composite import Strategy, as_composite, learner_of
+from adapters.composite import Strategy, as_composite
 from adapters.engine.affine import AffineLayout
 from adapters.engine.differentiable import LearningContext
 from adapters.engine.drift import Baseline, fitting_baseline, read_drift
@@ -200,9 +200,10 @@ class AdaptiveModel:
             UnsupportedModelError: it reads features, and the network does not end in a linear layer; or it learns, and
                 no gradient reaches a parameter that it could move.
         """
-        if self.reach is not None and learner_of(strategy) is not None:
+        parts = as_composite(strategy)
+        if self.reach is not None and parts.learner is not None:
             self.reach.check()
-        if self._shown is not None and not self._shown.features and as_composite(strategy).reads_features:
+        if self._shown is not None and not self._shown.features and parts.reads_features:
             raise no_features_error()
 
     def memories(self) -> Memories:
@@ -238,8 +239,8 @@ class AdaptiveModel:
     def _check(self, requests: Sequence[Request]) -> None:
         check_requests(requests, raw=self._prepare is not None)
         for request in requests:
-            strategy = request.strategy or self.strategy
-            if learner_of(strategy) is not None:
+            strategy = self._key(request).strategy
+            if strategy.learner is not None:
                 self._find_reach(request.images)
                 self.check(strategy)
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from adapters.base import AnyAdapter
-from adapters.composite import Composite, Strategy, as_composite, from_parts
+from adapters.base import AnyAdapter, Learner
+from adapters.composite import Composite, Strategy, as_composite
 from adapters.errors import CombinationError, ParameterError, UnknownStrategyError
 from adapters.params import build, schema
-from adapters.registry import METHODS, STRATEGIES, kind_of
+from adapters.registry import KINDS, STRATEGIES, kind_of
 
-ORDER = tuple(METHODS)
+ORDER = tuple(KINDS)
 """The order of the parts in a name: adapter, learner, correctors."""
 # In an address a plus sign stands for a space, unless the client has written it as %2B.
 _PLUS = re.compile(r" *\+ *| +")
@@ -42,7 +42,12 @@ def strategy(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
     """
     parts = parts_of(name)
     part_params = _params_by_part(name, parts, params or {})
-    return from_parts([_build_part(part, part_params[part], is_single=len(parts) == 1) for part in parts])
+    adapter, *extras = [_build_part(part, part_params[part], is_single=len(parts) == 1) for part in parts]
+    if not extras:
+        single: AnyAdapter = adapter
+        return single
+    learner = extras.pop(0) if isinstance(extras[0], Learner) else None
+    return Composite(adapter, learner, tuple(extras))
 
 
 def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
@@ -71,16 +76,17 @@ def name_of(strategy: Strategy) -> str:
 
     The adapter is left out where it is the one that the rest goes with.
     """
-    adapter, *extras = [_part_name(part) for part in as_composite(strategy)]
-    _, *parts = as_composite(strategy)
-    return "+".join(extras if parts and adapter == _default_adapter(parts[0]) else [adapter, *extras])
+    parts = list(as_composite(strategy))
+    adapter, *extras = map(_part_name, parts)
+    return "+".join(extras if extras and adapter == parts[1].adapter else [adapter, *extras])
 
 
 def params_of(strategy: Strategy) -> dict[str, Any]:
     """Return all hyperparameters of a strategy: by name for an adapter by itself, else by ``part.name``."""
-    if not isinstance(strategy, Composite):
-        return asdict(strategy)  # type: ignore[call-overload,no-any-return]
-    return {f"{_part_name(part)}.{key}": value for part in strategy for key, value in asdict(part).items()}
+    parts = as_composite(strategy)
+    if parts.is_single:
+        return asdict(parts.adapter)  # type: ignore[call-overload,no-any-return]
+    return {f"{_part_name(part)}.{key}": value for part in parts for key, value in asdict(part).items()}
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def _complete(name: str, parts: list[str]) -> list[str]:
     _check_last(name, ordered)
     if _part_kind(ordered[0]) == "adapter":
         return ordered
-    missing = _default_adapter(STRATEGIES[ordered[0]])
+    missing = STRATEGIES[ordered[0]].adapter
     if missing not in STRATEGIES:
         raise UnknownStrategyError(
             f"{ordered[0]} goes with '{missing}', which is not installed: name an adapter, such as adabn+{name}"
@@ -135,7 +141,7 @@ def _unknown_error(name: str, part: str) -> UnknownStrategyError:
 
 def _check_last(name: str, ordered: Sequence[str]) -> None:
     """Raise CombinationError unless the corrector that must be last is last."""
-    final = [part for part in ordered if getattr(STRATEGIES[part], "last", False)]
+    final = [part for part in ordered if _part_kind(part) == "corrector" and STRATEGIES[part].last]
     if len(final) > 1:
         raise CombinationError(
             f"'{name}' cannot be combined: {final[0]} and {final[1]} must both come last: name one of them"
@@ -193,10 +199,6 @@ def _field_names(part: str) -> list[str]:
 
 def _part_kind(part: str) -> str:
     return kind_of(STRATEGIES[part])
-
-
-def _default_adapter(part: Any) -> str:
-    return str(getattr(part, "adapter", "source"))
 
 
 def _part_name(part: Any) -> str:

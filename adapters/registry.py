@@ -6,6 +6,7 @@ import dataclasses
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
+from adapters.base import Adapter, Corrector, Learner
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
 from adapters.correctors.temperature import Temperature
@@ -22,13 +23,13 @@ from adapters.normalization.source import Source
 from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
 
-GROUP = "renorm.adapters"
-METHODS = {"adapter": "step", "learner": "learn", "corrector": "correct"}
-"""The method that makes a class a part of each kind."""
-_METHOD = " or ".join(METHODS.values())
-_RULE = f"it must be a frozen dataclass with init and {_METHOD}, every field of which has a default"
-
 Kind = Literal["adapter", "learner", "corrector"]
+
+GROUP = "renorm.adapters"
+KINDS: dict[Kind, type[Any]] = {"adapter": Adapter, "learner": Learner, "corrector": Corrector}
+"""The base class of each kind of part."""
+_BASES = " or ".join(base.__name__ for base in KINDS.values())
+_RULE = f"it must be a frozen dataclass that subclasses {_BASES}, every field of which has a default"
 
 STRATEGIES: dict[str, type[Any]] = {
     "source": Source,
@@ -57,10 +58,9 @@ def kind_of(cls: type[Any]) -> Kind:
     Raises:
         PluginError: it is none of these.
     """
-    for kind, method in METHODS.items():
-        if callable(getattr(cls, method, None)) and callable(getattr(cls, "init", None)):
-            result: Kind = kind  # type: ignore[assignment]
-            return result
+    for kind, base in KINDS.items():
+        if issubclass(cls, base):
+            return kind
     raise PluginError(f"{cls.__qualname__} is neither adapter, learner nor corrector; {_RULE}")
 
 

@@ -6,13 +6,14 @@ import json
 import logging
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adapters import ParameterError, Strategy, Temperature, as_composite, name_of, params_of
+from adapters import Composite, ParameterError, Strategy, Temperature, as_composite, name_of, params_of
 from adapters import strategy as create_strategy
-from adapters.composite import from_parts
 from app.models.hosted import Hosted
 from app.settings import Settings
 from app.temperatures import CalibrationError, Temperatures, default_file
@@ -26,7 +27,7 @@ CACHE_SIZE = 1024
 class ResolvedStrategy(NamedTuple):
     """A strategy, its name, and all its hyperparameters, which are shared and must not be changed."""
 
-    strategy: Strategy
+    strategy: Composite
     name: str
     params: dict[str, Any]
 
@@ -48,7 +49,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> ResolvedStrategy:
 @lru_cache(CACHE_SIZE)
 def describe_strategy(strategy: Strategy) -> ResolvedStrategy:
     """Return a strategy with its name and hyperparameters."""
-    return ResolvedStrategy(strategy, name_of(strategy), params_of(strategy))
+    return ResolvedStrategy(as_composite(strategy), name_of(strategy), params_of(strategy))
 
 
 @lru_cache(CACHE_SIZE)
@@ -62,11 +63,10 @@ PARAMETER = "temperature.temperature"
 Fingerprint = tuple[int, int, int]
 
 
-def in_front(strategy: Strategy) -> Strategy:
+def in_front(strategy: Composite) -> Composite:
     """Return the parts of a strategy before its temperature, or the whole strategy if it has none."""
-    parts = list(as_composite(strategy))
-    front = next((i for i, part in enumerate(parts) if isinstance(part, Temperature)), len(parts))
-    return from_parts(parts[:front])
+    correctors = takewhile(lambda corrector: not isinstance(corrector, Temperature), strategy.correctors)
+    return replace(strategy, correctors=tuple(correctors))
 
 
 def key_of(strategy: Strategy) -> str:
@@ -115,7 +115,8 @@ class StrategyResolver:
         """
         resolved = resolve(name, params)
         # `temperature` alone means this part's parameter: an ambiguous name would have been refused.
-        if not _has_temperature(resolved.strategy) or PARAMETER in params or "temperature" in params:
+        has_temperature = any(isinstance(corrector, Temperature) for corrector in resolved.strategy.correctors)
+        if not has_temperature or PARAMETER in params or "temperature" in params:
             return resolved
         return resolve(name, {**params, PARAMETER: self._fitted(key_of(in_front(resolved.strategy)))})
 
@@ -144,10 +145,6 @@ class StrategyResolver:
             log.error("%s; until then the temperatures loaded before stay in use", reason)
         else:
             log.info("temperatures reloaded from %s", self._file)
-
-
-def _has_temperature(strategy: Strategy) -> bool:
-    return any(isinstance(corrector, Temperature) for corrector in getattr(strategy, "correctors", ()))
 
 
 def _file_fingerprint(file: Path) -> Fingerprint | None:

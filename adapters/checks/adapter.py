@@ -187,7 +187,7 @@ def check_vmap(adapter: AnyAdapter) -> None:
                 "values of tensors (torch.where is fine), and do not write in place"
             ) from error
         _require_equal(batched, expected, f"{step.case}, step under torch.func.vmap differs from one after another")
-        if getattr(adapter, "batched", False):
+        if adapter.batched:
             stacked = Moments(
                 torch.stack([mean for mean, _ in inputs]), torch.stack([var for _, var in inputs]), step.moments.pixels
             )
@@ -197,10 +197,7 @@ def check_vmap(adapter: AnyAdapter) -> None:
 
 
 def check_queue(adapter: AnyAdapter) -> None:
-    """The method ``queue``, where there is one, gives what step gives request by request."""
-    queue = getattr(adapter, "queue", None)
-    if queue is None:
-        return
+    """The method ``queue`` gives what step gives request by request."""
     for step in walk(adapter):
         inputs = [(step.moments.mean + 0.1 * k, step.moments.var * (1 + k)) for k in range(3)]
         function, state, expected = _plain_step(adapter, step.site, step.moments.pixels), step.state, []
@@ -211,7 +208,7 @@ def check_queue(adapter: AnyAdapter) -> None:
         stacked = Moments(
             torch.stack([mean for mean, _ in inputs]), torch.stack([var for _, var in inputs]), step.moments.pixels
         )
-        statistics, last_state = queue(step.site, step.state, stacked)
+        statistics, last_state = adapter.queue(step.site, step.state, stacked)
         message = f"{step.case}, queue differs from one step after another: leave it out, or fix it"
         _require_equal(_expand(statistics, step, len(inputs)), expected, message)
         require(all(close(actual, value) for actual, value in zip(last_state, state, strict=True)), message)

@@ -70,7 +70,7 @@ def walk(corrector: AnyCorrector) -> Iterator[Correction]:
     for network, size in SIZES.items():
         state = corrector.init(*_sizes(corrector, size))
         for description, (features, logits) in requests(*size).items():
-            inputs = features if _reads_features(corrector) else features.new_empty(len(features), 0)
+            inputs = features if corrector.features else features.new_empty(len(features), 0)
             case = f"with {network} and a request of {description}"
             try:
                 # On copies, so that the states seen by the checks are as they should be even if correct writes to them.
@@ -198,13 +198,9 @@ CHECKS: dict[str, Callable[[AnyCorrector], None]] = {
 """Every check of a corrector by name."""
 
 
-def _reads_features(corrector: AnyCorrector) -> bool:
-    return getattr(corrector, "features", False)
-
-
 def _sizes(corrector: AnyCorrector, size: tuple[int, int]) -> tuple[int, int]:
     """Return the arguments of `init`: 0 features where the corrector reads none."""
-    return (size[0] if _reads_features(corrector) else 0, size[1])
+    return (size[0] if corrector.features else 0, size[1])
 
 
 def _shares_memory(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:

@@ -125,9 +125,9 @@ def flat(n: int, seed: int) -> Tensor:
 
 def network_of(learner: AnyLearner) -> SmallNetwork:
     """Return the small network with the normalization that the learner names."""
-    name = getattr(learner, "adapter", None)
+    name = learner.adapter
     require(name in STRATEGIES, f"adapter must name the normalization that the learner goes with, not {name!r}")
-    return SmallNetwork(STRATEGIES[str(name)]())
+    return SmallNetwork(STRATEGIES[name]())
 
 
 def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor] = pixels) -> Iterator[LessonResult]:

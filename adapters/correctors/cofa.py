@@ -9,10 +9,12 @@ tensor([0, 0])
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from adapters.base import Corrector
 
 
 class CofaState(NamedTuple):
@@ -23,7 +25,7 @@ class CofaState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cofa:
+class Cofa(Corrector[CofaState]):
     """Average each image with its predecessor in the stream, where that makes the answer more confident.
 
     ``softmax(head((f_n + f_{n-1}) / 2))``, if its largest probability exceeds that of ``softmax(head(f_n))``, else the
@@ -35,8 +37,6 @@ class Cofa:
     Paper: Du et al. 2024, "UniTTA: Unified Benchmark and Versatile Framework Towards Realistic Test-Time Adaptation"
     (correlated feature adaptation, COFA).
     """
-
-    adapter: ClassVar[str] = "source"
 
     def init(self, features: int, classes: int) -> CofaState:
         """Return the state of a stream without images."""

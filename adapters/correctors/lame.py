@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from adapters.base import Corrector
 from adapters.correctors.affinity import AFFINITIES, assign, directions
 from adapters.params import check, param
 
@@ -39,7 +40,7 @@ class LameState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lame:
+class Lame(Corrector[LameState]):
     """Correct a request's probabilities so that images with similar features get similar answers, without any learning.
 
     With p the network's probabilities, ``u = -ln(p + 1e-10)`` and W the affinity of the images' features on the unit
@@ -72,7 +73,6 @@ class Lame:
 
     features: ClassVar[bool] = True
     last: ClassVar[bool] = True
-    adapter: ClassVar[str] = "source"
 
     affinity: str = param("rbf", "How the affinity of two images is measured.", choices=tuple(AFFINITIES))
     neighbours: int = param(5, "Neighbours of an image; rbf counts the image itself.", low=1)

@@ -8,16 +8,15 @@ tensor([[0.2689, 0.7311]])
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from adapters.base import Nothing
+from adapters.base import Corrector, Nothing
 from adapters.params import check, param
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Corrector[Nothing]):
     """Divide the logits by a temperature: ``softmax(logits / temperature)``. Above 1 it makes answers less confident.
 
     The largest class stays the largest. The temperature is fitted offline on labelled data of the training domain, as
@@ -26,8 +25,6 @@ class Temperature:
 
     Paper: Guo et al. 2017, "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
     """
-
-    adapter: ClassVar[str] = "source"
 
     temperature: float = param(1.0, "The divisor of the logits; above 1 lowers the confidence.", above=0.0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adapters.composite import as_composite
 from adapters.engine.plan import PlannedRequest
 from adapters.errors import UnsupportedModelError
 from adapters.state.memory import Memories, State, StateKey, initial_state
@@ -32,7 +31,7 @@ class Corrections:
 
     def correct(self, request: PlannedRequest, features: Tensor, logits: Tensor) -> Tensor:
         """Return one request's corrected logits, and keep the new states if the request updates its stream."""
-        strategy = as_composite(request.key.strategy)
+        strategy = request.key.strategy
         if not strategy.correctors:
             return logits
         if logits.dim() != 2:
@@ -47,7 +46,7 @@ class Corrections:
         new_states = list(states[:offset])
         logits = logits.float()
         for corrector, previous in zip(strategy.correctors, states[offset:], strict=True):
-            inputs = features if getattr(corrector, "features", False) else features[:, :0]
+            inputs = features if corrector.features else features[:, :0]
             state = previous or initial_state(corrector, inputs.shape[1], logits.shape[1], logits.device)
             probabilities, new_state = corrector.correct(state, inputs, logits)
             logits = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

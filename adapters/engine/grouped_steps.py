@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adapters.base import AnyAdapter, Moments, Site, Statistics
+from adapters.base import AnyAdapter, Moments, Site, Statistics, Step, step_in_turn
 from adapters.engine.moments import BatchMoments
 from adapters.state.memory import Layout, State, join
 
@@ -105,9 +106,6 @@ class GroupedSteps:
         return statistics
 
 
-Step = Callable[[Site, State, Moments], tuple[Statistics, State]]
-
-
 def steps(
     adapter: AnyAdapter, site: Site, states: State, moments: Moments, streams: int | None, rounds: int = 1
 ) -> tuple[Statistics, State]:
@@ -116,26 +114,24 @@ def steps(
     ``moments`` hold those of all images, round by round and stream by stream, the same number of each. States have a
     leading axis for streams, unless ``streams`` is None: then there is one.
     """
-    step: Step = adapter.step
-    queue: Step | None = getattr(adapter, "queue", None)
-    if streams is not None and not getattr(adapter, "batched", False):
-        step, queue = _vmapped(adapter, moments.pixels), None
+    is_batched = streams is None or adapter.batched
+    step: Step[State] = adapter.step if is_batched else _vmapped(adapter, moments.pixels)
     if rounds > 1:
-        step = queue or _in_rounds(step)
+        step = adapter.queue if is_batched else partial(step_in_turn, step)
     lead = (*((rounds,) if rounds > 1 else ()), *(() if streams is None else (streams,)))
     if not lead:
         statistics, new_states = step(site, states, moments)
-        return _per_image(statistics, moments.mean), new_states
+        return statistics.expand_to(moments.mean), new_states
     if streams is not None and rounds == 1 and not torch.compiler.is_compiling():
         step = _in_chunks(step, max(1, CHUNK_NUMBERS * streams // max(1, sum(field.numel() for field in states))))
     images, channels = moments.mean.shape
     batched = Moments(moments.mean.view(*lead, -1, channels), moments.var.view(*lead, -1, channels), moments.pixels)
     statistics, new_states = step(site, states, batched)
-    statistics = _per_image(statistics, batched.mean)
+    statistics = statistics.expand_to(batched.mean)
     return Statistics(statistics.mean.reshape(images, -1), statistics.var.reshape(images, -1)), new_states
 
 
-def _in_chunks(step: Step, size: int) -> Step:
+def _in_chunks(step: Step[State], size: int) -> Step[State]:
     """Return a step of many streams, ``size`` at a time."""
 
     def chunked(site: Site, states: State, moments: Moments) -> tuple[Statistics, State]:
@@ -146,27 +142,14 @@ def _in_chunks(step: Step, size: int) -> Step:
         fields_by_chunk = zip(*(torch.split(field, size) for field in states), strict=True)
         for (mean, var), fields in zip(batched, fields_by_chunk, strict=True):
             statistics, new_states = step(site, _like(states, fields), Moments(mean, var, moments.pixels))
-            parts.append((*_per_image(statistics, mean), *new_states))
+            parts.append((*statistics.expand_to(mean), *new_states))
         joined = [torch.cat(fields) for fields in zip(*parts, strict=True)]
         return Statistics(*joined[:2]), _like(states, joined[2:])
 
     return chunked
 
 
-def _in_rounds(step: Step) -> Step:
-    """Return a step of several rounds, along the first axis of the moments."""
-
-    def queue(site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
-        outputs = []
-        for mean, var in zip(moments.mean.unbind(0), moments.var.unbind(0), strict=True):
-            statistics, state = step(site, state, Moments(mean, var, moments.pixels))
-            outputs.append(_per_image(statistics, mean))
-        return Statistics(*(torch.stack(parts) for parts in zip(*outputs, strict=True))), state
-
-    return queue
-
-
-def _vmapped(adapter: AnyAdapter, pixels: int) -> Step:
+def _vmapped(adapter: AnyAdapter, pixels: int) -> Step[State]:
     """Return the step over one more axis, whatever the adapter does with shapes."""
 
     def batched(site: Site, states: State, moments: Moments) -> tuple[Statistics, State]:
@@ -179,12 +162,6 @@ def _vmapped(adapter: AnyAdapter, pixels: int) -> Step:
         return Statistics(*statistics), _like(states, new_states)
 
     return batched
-
-
-def _per_image(statistics: Statistics, like: Tensor) -> Statistics:
-    """Expand statistics ``[..., C]`` or ``[..., n, C]`` to one row per image, where ``like`` is ``[..., n, C]``."""
-    rows = (part if part.dim() == like.dim() else part.unsqueeze(-2).expand(like.shape) for part in statistics)
-    return Statistics(*rows)
 
 
 def _like(like: State, fields: Sequence[Tensor]) -> State:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from adapters.base import AnyLearner, Lesson, Start
-from adapters.composite import as_composite
 from adapters.engine.affine import AffineOffsets
 from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.differentiable import DifferentiableNetwork, LearningContext
@@ -50,7 +49,7 @@ class LessonRunner:
     def _learn_separately(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
         learned = {}
         for key, lesson in lessons.items():
-            network = DifferentiableNetwork(self._context, as_composite(key.strategy).adapter)
+            network = DifferentiableNetwork(self._context, key.strategy.adapter)
             new_states, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
             if all_finite(row, *new_states):
                 learned[key] = _updated_memory(key, memories[key], new_states, row)
@@ -65,7 +64,7 @@ class LessonRunner:
 
 
 def _learner(key: StateKey) -> AnyLearner:
-    learner = as_composite(key.strategy).learner
+    learner = key.strategy.learner
     if learner is None:
         raise InputError("a lesson of a strategy without a learner: pass on what `run` gave")
     return learner
@@ -73,7 +72,7 @@ def _learner(key: StateKey) -> AnyLearner:
 
 def _updated_memory(key: StateKey, memory: Memory, state: State, row: Tensor) -> Memory:
     """Return the stream's state after its lesson."""
-    parts = (state, *(memory.parts[1:] or ((),) * len(as_composite(key.strategy).correctors)))
+    parts = (state, *(memory.parts[1:] or ((),) * len(key.strategy.correctors)))
     return memory._replace(row=row, parts=parts)
 
 
@@ -129,7 +128,7 @@ def group_lessons(lessons: Mapping[StateKey, Lesson], limit: int = 2**62) -> lis
     """
     batches: dict[object, list[dict[StateKey, Lesson]]] = {}
     for key, lesson in lessons.items():
-        learner = as_composite(key.strategy).learner
+        learner = key.strategy.learner
         is_joint = isinstance(learner, Descent) and type(learner).learn is Descent.learn
         is_joint = is_joint and len(lesson.images) >= _descent(key).least_images
         form = (lesson.images.shape[1:], lesson.images.dtype, _descent(key).steps) if is_joint else key
@@ -141,5 +140,5 @@ def group_lessons(lessons: Mapping[StateKey, Lesson], limit: int = 2**62) -> lis
 
 
 def _descent(key: StateKey) -> Descent:
-    learner: Descent = as_composite(key.strategy).learner  # type: ignore[assignment]
+    learner: Descent = key.strategy.learner  # type: ignore[assignment]
     return learner

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from adapters.base import AnyAdapter, Site, Statistics
-from adapters.composite import Composite, learner_of
 from adapters.engine.affine import AffineLayout, AffineOffsets, affine_offsets
 from adapters.engine.grouped_steps import GroupedSteps, group_requests
 from adapters.engine.linear_steps import LinearRequest, LinearSteps, linear_inputs
@@ -31,13 +30,12 @@ class PlannedRequest(NamedTuple):
     @property
     def has_correctors(self) -> bool:
         """Return whether the strategy has correctors."""
-        strategy = self.key.strategy
-        return isinstance(strategy, Composite) and bool(strategy.correctors)
+        return bool(self.key.strategy.correctors)
 
     @property
     def learns(self) -> bool:
         """Return whether the request is to be learned from, once it is answered."""
-        return self.update and learner_of(self.key.strategy) is not None
+        return self.update and self.key.strategy.learner is not None
 
 
 Steps = LinearSteps | GroupedSteps
@@ -87,14 +85,13 @@ class Plan:
             self._add_grouped(adapter, indices)
         self.rows = self._rows()
         # Most forwards have none, and then nothing more is asked about them.
-        self.has_composites = any(isinstance(request.key.strategy, Composite) for request in requests)
+        self.has_composites = not all(request.key.strategy.is_single for request in requests)
         self.offsets = self._offsets(affine_layout) if affine_layout is not None and self.has_composites else None
 
     @property
     def reads_features(self) -> bool:
         """Return whether a corrector reads the input of the network's last layer."""
-        strategies = (request.key.strategy for request in self.requests) if self.has_composites else ()
-        return any(isinstance(strategy, Composite) and strategy.reads_features for strategy in strategies)
+        return self.has_composites and any(request.key.strategy.reads_features for request in self.requests)
 
     def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
         """Return the statistics that normalize each image at a site: one row per image, or one row for all."""
@@ -147,7 +144,7 @@ class Plan:
 
     def _affine_offset(self, key: StateKey) -> Tensor | None:
         """Return the offsets that a stream has learned for the affine parameters, or None without any."""
-        learner = learner_of(key.strategy)
+        learner = key.strategy.learner
         if learner is None or key not in self._memories:
             return None
         state = self._memories[key].parts[:1]

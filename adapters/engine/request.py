@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from adapters.base import Lesson
-from adapters.composite import Strategy, learner_of
+from adapters.composite import Strategy
 from adapters.errors import InputError, UnsupportedModelError
 from adapters.finite import finite_rows
 from adapters.state.memory import Memory, StateKey
@@ -117,6 +117,6 @@ def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], Sta
             yield group
             group, learning = [], set()
         group.append(request)
-        if request.update and learner_of(key.strategy) is not None:
+        if request.update and key.strategy.learner is not None:
             learning.add(key)
     yield group

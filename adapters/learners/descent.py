@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adapters.base import Lesson, Network, Start
+from adapters.base import Learner, Lesson, Network, Start
 from adapters.finite import all_finite
 from adapters.learners.optimizers import OPTIMIZERS, Trace, gradient, outside_inference_mode, zero_trace
 from adapters.params import check, param
@@ -24,7 +24,7 @@ class DescentState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Descent:
+class Descent(Learner[DescentState]):
     """Base of learners that take gradient steps on the answers to one request: a subclass gives the `loss`.
 
     The request was answered with the parameters before its own step, as in the authors' code, and the gradient is
@@ -32,8 +32,6 @@ class Descent:
     adapter's state is left to the adapter. A step whose gradient or outcome is not finite is not taken. Because streams
     share no parameters, lessons of many streams take their steps in one forward, see `adapters.engine.lessons`.
     """
-
-    adapter: ClassVar[str]
 
     lr: float = param(1e-3, "Learning rate.", above=0.0, high=1.0)
     steps: int = param(1, "Gradient steps per request.", low=1, high=100)
@@ -55,10 +53,6 @@ class Descent:
     def affine(self, state: DescentState) -> Tensor:
         """Return the learned offsets."""
         return state.affine
-
-    def answering(self, adapter: Any) -> Any:
-        """Return the adapter itself."""
-        return adapter
 
     def lesson_images(self, images: int) -> int:
         """Return the number of images of the request, or 0 if they are fewer than ``least_images``."""

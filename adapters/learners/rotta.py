@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from adapters.base import Lesson, Network, Start
+from adapters.base import AnyAdapter, Learner, Lesson, Network, Start
 from adapters.finite import all_finite
 from adapters.learners.augmentations import augment
 from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty_bank
@@ -41,7 +41,7 @@ class RottaState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RoTTA:
+class RoTTA(Learner[RottaState]):
     """Answer with a slow teacher; every ``update_every`` images teach a student on a balanced memory of the stream.
 
     The images of a request are answered first, then offered to the bank one by one, with the class that the answer
@@ -84,7 +84,7 @@ class RoTTA:
         """Return the teacher's offsets."""
         return state.teacher
 
-    def answering(self, adapter: Any) -> Any:
+    def answering(self, adapter: AnyAdapter) -> AnyAdapter:
         """Return the adapter, frozen if it is linear and remembers, see `adapters.normalization.frozen`."""
         return frozen(adapter)
 

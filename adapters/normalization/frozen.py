@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.base import Site
+from adapters.base import AnyAdapter, Site
 from adapters.normalization.linear import Linear, Weights, as_linear
 
 
@@ -34,7 +34,7 @@ class Frozen(Linear):
         return self.of.init(site)
 
 
-def frozen(adapter: Any) -> Any:
+def frozen(adapter: AnyAdapter) -> AnyAdapter:
     """Return the adapter with its state frozen if it is linear and remembers, otherwise the adapter itself."""
     linear = as_linear(adapter)
     return Frozen(linear) if linear is not None and linear.remembers else adapter

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from adapters.base import Moments, Site, Statistics, rate
+from adapters.base import Adapter, Moments, Site, Statistics, rate
 from adapters.params import check, param
 
 
 @dataclass(frozen=True)
-class IABN:
+class IABN(Adapter[Statistics]):
     """Normalize each image with the stream's statistics, moved toward its own by what exceeds their sampling noise.
 
     With m and v an image's mean and unbiased variance over its L positions and M and V the stream's,

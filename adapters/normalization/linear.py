@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
-from adapters.base import Moments, Nothing, Site, Statistics
+from adapters.base import Adapter, Moments, Nothing, Site, Statistics
 
 
 class Weights(NamedTuple):
@@ -21,7 +21,7 @@ class Weights(NamedTuple):
     unbiased: bool = False
 
 
-class Linear:
+class Linear(Adapter[Any]):
     """Base of strategies whose step is linear in mean and variance: a subclass gives its `Weights`.
 
     Because weighted sums of weighted sums are weighted sums, a forward computes the steps of all its requests of all

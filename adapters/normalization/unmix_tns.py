@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.base import Moments, Site, Statistics, rate
+from adapters.base import Adapter, Moments, Site, Statistics, rate
 from adapters.params import check, param
 
 TINY = 1e-8
@@ -35,7 +35,7 @@ class MixtureState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UnMixTNS:
+class UnMixTNS(Adapter[MixtureState]):
     """Keep K components per site, blend each image into those it resembles, normalize it with their mixture.
 
     With ``p_nk`` the softmax over k of ``cos(m_n, m_k) / temperature``, ``mu_nk = (1 - p_nk) m_k + p_nk m_n`` and

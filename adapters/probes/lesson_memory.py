@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import Lesson
-from adapters.composite import Strategy, learner_of
+from adapters.composite import Composite
 from adapters.engine.differentiable import DifferentiableNetwork, LearningContext
 from adapters.normalization.bn import BN
 from adapters.probes.reach import two_images
@@ -40,15 +40,11 @@ class LessonMemory:
         """Let lessons of several streams take ``limit_bytes`` together."""
         self.together = max(1, limit_bytes // self.per_image) if self.per_image else UNBOUNDED
 
-    def images_of(self, strategy: Strategy, images: int) -> int:
+    def images_of(self, strategy: Composite, images: int) -> int:
         """Return the most images of a forward in a lesson from a request of so many; 0 where nothing learns."""
-        learner = learner_of(strategy)
-        if learner is None:
-            return 0
-        count = getattr(learner, "lesson_images", None)
-        return images if count is None else int(count(images))
+        return 0 if strategy.learner is None else strategy.learner.lesson_images(images)
 
-    def bytes_of(self, strategy: Strategy, images: int) -> int:
+    def bytes_of(self, strategy: Composite, images: int) -> int:
         """Return the bytes that a lesson from a request of so many images takes, as far as measured."""
         return self.per_image * self.images_of(strategy, images)
 

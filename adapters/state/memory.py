@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import AnyAdapter, AnyCorrector
-from adapters.composite import Composite, Strategy
+from adapters.composite import Composite, Strategy, as_composite
 from adapters.errors import StateError
 from adapters.sites import Sites
 
@@ -19,16 +19,27 @@ State = tuple[Any, ...]
 NO_EVIDENCE = torch.empty(0)
 
 
-class StateKey(NamedTuple):
-    """The key of a state: each stream has one per strategy with its hyperparameters."""
-
+class _StreamStrategy(NamedTuple):
     stream: Hashable
-    strategy: Strategy
+    strategy: Composite
+
+
+class StateKey(_StreamStrategy):
+    """The key of a state: each stream has one per strategy with its hyperparameters.
+
+    An adapter by itself and the composite of it alone make the same key.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, stream: Hashable, strategy: Strategy) -> StateKey:
+        """Take the strategy in its normal form."""
+        return super().__new__(cls, stream, as_composite(strategy))
 
     @property
     def adapter(self) -> AnyAdapter:
         """The adapter that the stream's requests are answered with."""
-        return self.strategy.answering if isinstance(self.strategy, Composite) else self.strategy
+        return self.strategy.answering
 
 
 class Memory(NamedTuple):

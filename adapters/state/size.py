@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from adapters.base import Start
-from adapters.composite import Strategy, as_composite
+from adapters.composite import Composite
 from adapters.errors import InputError
 from adapters.state.memory import Layout, bytes_of, evidence_bytes, initial_state
 
@@ -21,20 +21,19 @@ class NetworkShape(NamedTuple):
     channels: int  # of the first site that a forward reaches
 
 
-def state_bytes(strategy: Strategy, layout: Layout, affine: int, shape: NetworkShape | None) -> int:
+def state_bytes(strategy: Composite, layout: Layout, affine: int, shape: NetworkShape | None) -> int:
     """Return the bytes that a stream's state takes, see `adapters.AdaptiveModel.state_bytes`.
 
     ``layout`` is that of the adapter's state, ``affine`` the number of affine parameters.
     """
-    parts = as_composite(strategy)
     evidence = 0 if shape is None else evidence_bytes(shape.channels)
-    if parts.learner is None and not parts.correctors:
+    if strategy.is_single:
         return layout.row.nbytes + evidence
     if shape is None:
         raise InputError("what learners and correctors remember depends on the network: run it once before asking")
     start = Start(affine, layout.row, shape.image, shape.classes)
-    states = [] if parts.learner is None else [parts.learner.init(start)]
-    for corrector in parts.correctors:
-        features = shape.features if getattr(corrector, "features", False) else 0
+    states = [] if strategy.learner is None else [strategy.learner.init(start)]
+    for corrector in strategy.correctors:
+        features = shape.features if corrector.features else 0
         states.append(initial_state(corrector, features, shape.classes, layout.row.device))
     return layout.row.nbytes + evidence + bytes_of(tuple(states))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import Start
-from adapters.composite import Strategy, as_composite
+from adapters.composite import Composite, Strategy
 from adapters.errors import StateError
 from adapters.finite import all_finite
 from adapters.naming import name_of, params_of
@@ -64,13 +64,12 @@ def restore_states(
     return memories
 
 
-def _parts(strategy: Strategy, fields: Sequence[Sequence[Tensor]], row: Tensor) -> tuple[State, ...]:
+def _parts(strategy: Composite, fields: Sequence[Sequence[Tensor]], row: Tensor) -> tuple[State, ...]:
     """Return the states of learner and correctors, as their own types."""
-    composite = as_composite(strategy)
     # Of any sizes: only which type a state has is asked.
     smallest = Start(0, row, torch.zeros(1, 1, 1, 1), 1)
-    states = [] if composite.learner is None else [composite.learner.init(smallest)]
-    states += [corrector.init(1, 1) for corrector in composite.correctors]
+    states = [] if strategy.learner is None else [strategy.learner.init(smallest)]
+    states += [corrector.init(1, 1) for corrector in strategy.correctors]
     if fields and [len(part) for part in fields if part] != [
         len(state) for state, part in zip(states, fields, strict=False) if part
     ]:

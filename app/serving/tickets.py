@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from adapters import Key, Lesson
-from adapters.composite import learner_of
 from app.serving.outputs import Output
 from app.serving.shares import Flow
 from app.serving.streams import ResetScope
@@ -48,7 +47,7 @@ class Ticket:
     @property
     def has_lesson(self) -> bool:
         """True if its stream learns from it after the answer."""
-        return self.update and not self.end and learner_of(self.key.strategy) is not None
+        return self.update and not self.end and self.key.strategy.learner is not None
 
     def start_forward(self, timestamp: float) -> None:
         """Mark the forward as started: the timeout no longer runs, and the step can no longer be cancelled."""

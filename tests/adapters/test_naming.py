@@ -17,6 +17,7 @@ from adapters import (
     CombinationError,
     Composite,
     Core,
+    Corrector,
     Descent,
     Lame,
     ParameterError,
@@ -52,7 +53,7 @@ class Empty(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Final:
+class Final(Corrector[Empty]):
     """Another corrector after which there can be none."""
 
     last: ClassVar[bool] = True

@@ -12,6 +12,7 @@ import pytest
 from adapters import (
     STRATEGIES,
     AdaBN,
+    Adapter,
     AdapterError,
     DuplicateStrategyError,
     ParameterError,
@@ -155,7 +156,7 @@ class Required(RobustBN):
 
 
 @dataclass
-class Mutable:
+class Mutable(Adapter[Any]):
     """Not frozen, so without a hash."""
 
     init: Any = None
@@ -175,7 +176,7 @@ class Listed(RobustBN):
 @pytest.mark.parametrize("cls", [Required, Mutable, int, object])
 def test_a_class_that_is_no_part_is_refused_by_name(cls: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, Point("odd", cls))
-    with pytest.raises(PluginError, match=r"strategy 'odd'.* frozen dataclass with init and step"):
+    with pytest.raises(PluginError, match=r"strategy 'odd'.* frozen dataclass that subclasses Adapter or Learner"):
         load_plugins()
     assert "odd" not in STRATEGIES
 

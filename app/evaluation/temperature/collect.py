@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters import Strategy, Temperature, as_composite, name_of, params_of
-from adapters.composite import Composite
+from adapters import Composite, Strategy, Temperature, as_composite, name_of, params_of
 from app.engine import Engine
 from app.evaluation.datasets.arrays import array_domains
 from app.evaluation.datasets.data import Dataset
@@ -21,7 +20,6 @@ from app.evaluation.errors import DataError, EvaluationError
 from app.evaluation.labels.classes import match_classes
 from app.evaluation.temperature.fit import Calibration, calibrate
 from app.models.labels import ClassNames
-from app.strategies import PARAMETER
 from app.types import Call
 
 WIDE = 16.0
@@ -75,8 +73,7 @@ def check_temperature_fits(strategy: Strategy) -> None:
     Raises:
         adapters.CombinationError: it cannot.
     """
-    parts = as_composite(strategy)
-    Composite(parts.adapter, parts.learner, (*parts.correctors, Temperature()))
+    _with_temperature(strategy, WIDE)
 
 
 async def fit(
@@ -122,9 +119,8 @@ async def _answers(
     progress: Callable[[int], None],
 ) -> NDArray[np.float64]:
     """Return the logits of images in this order, ``[N, K]``, up to a constant in each row."""
-    name = f"{name_of(strategy)}+temperature"
-    # Of the composite, so that names include the part: an adapter may have its own temperature.
-    params = {**params_of(as_composite(strategy)), PARAMETER: WIDE}
+    wide = _with_temperature(strategy, WIDE)
+    name, params = name_of(wide), params_of(wide)
     logits = []
     for start in range(0, len(order), batch):
         batch_images = images.take(order[start : start + batch])
@@ -134,6 +130,11 @@ async def _answers(
         progress(len(answer.probabilities))
     await engine.reset(_STREAM)
     return np.concatenate(logits)
+
+
+def _with_temperature(strategy: Strategy, temperature: float) -> Composite:
+    parts = as_composite(strategy)
+    return replace(parts, correctors=(*parts.correctors, Temperature(temperature)))
 
 
 def _clean_arrays(folder: Path) -> Dataset:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters import STRATEGIES, AnyAdapter, Moments, RobustBN, Site, Statistics, adapter, kind_of, strategy
+from adapters import STRATEGIES, Adapter, AnyAdapter, Moments, RobustBN, Site, Statistics, adapter, kind_of, strategy
 from adapters.checks import CHECKS, check_adapter
 from adapters.checks.model import CHECKS as WHOLE
 
@@ -73,7 +73,7 @@ class Kept(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Base:
+class Base(Adapter[Any]):
     """A correct adapter, to be broken in one way at a time."""
 
     momentum: float = 0.1
@@ -96,7 +96,7 @@ Undocumented.__doc__ = "Undocumented(momentum: 'float' = 0.1)"  # what dataclass
 
 
 @dataclass(eq=True, unsafe_hash=True)
-class Thawed:
+class Thawed(Adapter[Any]):
     """Its hyperparameters can be set."""
 
     momentum: float = 0.1
@@ -113,7 +113,7 @@ class Unhashable(Base):
 
 
 @dataclass(frozen=True, eq=False)
-class Unequal:
+class Unequal(Adapter[Any]):
     """Compared by identity."""
 
     momentum: float = 0.1

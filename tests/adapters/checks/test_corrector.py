@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapters.base import AnyCorrector
+from adapters.base import AnyCorrector, Corrector
 from adapters.checks.corrector import CHECKS, check_corrector
 from adapters.correctors.cofa import Cofa
 from adapters.correctors.lame import Lame
@@ -48,7 +48,7 @@ class Kept(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Base:
+class Base(Corrector[Any]):
     """A correct corrector, to be broken in one way at a time: answers drawn toward the mean logits of the stream."""
 
     weight: float = 0.25
@@ -70,7 +70,7 @@ Undocumented.__doc__ = None
 
 
 @dataclass(unsafe_hash=True)
-class Thawed:
+class Thawed(Corrector[Any]):
     """Its hyperparameters can be set."""
 
     weight: float = 0.25

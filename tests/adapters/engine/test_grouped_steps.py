@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adapters import AdaBN, AdaptiveModel, AnyAdapter, Moments, Nothing, Request, Site, Statistics, UnMixTNS
+from adapters import AdaBN, Adapter, AdaptiveModel, AnyAdapter, Moments, Nothing, Request, Site, Statistics, UnMixTNS
 from adapters.engine import grouped_steps
 from adapters.engine.grouped_steps import GroupedSteps, group_requests, steps
 from adapters.engine.moments import BatchMoments
@@ -32,7 +32,7 @@ class Mixed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shapes:
+class Shapes(Adapter[Mixed]):
     """Not linear, with a state of every shape, and statistics for each image."""
 
     pace: float = 0.3
@@ -48,7 +48,7 @@ class Shapes:
 
 
 @dataclass(frozen=True)
-class Median:
+class Median(Adapter[Nothing]):
     """Not linear, remembers nothing, and has one row for its request."""
 
     def init(self, site: Site) -> Nothing:
@@ -59,7 +59,7 @@ class Median:
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(Adapter[Statistics]):
     """Counts how often it is asked, and for how many streams at once."""
 
     batched: ClassVar[bool] = True

@@ -15,6 +15,7 @@ from torch import Tensor
 from adapters import (
     BN,
     AdaBN,
+    Adapter,
     AdaptiveModel,
     AnyAdapter,
     Key,
@@ -178,7 +179,7 @@ def test_a_forward_writes_to_no_row_that_it_was_given() -> None:
 
 
 @dataclass(frozen=True)
-class Forgetting:
+class Forgetting(Adapter[Nothing]):
     """Not linear, and remembers nothing."""
 
     def init(self, site: Site) -> Nothing:

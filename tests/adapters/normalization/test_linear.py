@@ -12,6 +12,7 @@ import torch
 from adapters import (
     BN,
     AdaBN,
+    Adapter,
     AdaptiveModel,
     AlphaBN,
     Linear,
@@ -186,7 +187,7 @@ def test_weights_may_depend_on_the_positions_of_each_site(sizes: tuple[int, int]
     """Two maps of different size in one forward; the reference is the same rule as a step of its own."""
 
     @dataclass(frozen=True)
-    class ByStep:
+    class ByStep(Adapter[Any]):
         def init(self, site: Site) -> Any:
             return ByPixels().init(site)
 
