@@ -1,0 +1,116 @@
+"""The normal form of a strategy, in which keys of states hold it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from adapters import (
+    AdaBN,
+    AdaptiveModel,
+    AlphaBN,
+    Cofa,
+    CombinationError,
+    Composite,
+    Key,
+    Lame,
+    PluginError,
+    Request,
+    Tent,
+    as_composite,
+    kind_of,
+    name_of,
+    params_of,
+    strategy,
+)
+
+
+@dataclass(frozen=True)
+class Unrelated:
+    """The functions of an adapter, a learner and a corrector, without their base classes."""
+
+    def init(self, *_: object) -> tuple[()]:
+        return ()
+
+    def step(self, *_: object) -> None: ...
+
+    def learn(self, *_: object) -> None: ...
+
+    def correct(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize("part", [AdaBN(), AlphaBN(), strategy("adabn", {"momentum": 0.5})], ids=repr)
+def test_an_adapter_and_its_composite_are_one_strategy(part: AdaBN) -> None:
+    composite = Composite(part)
+    assert Key("a", part) == Key("a", composite)
+    assert hash(Key("a", part)) == hash(Key("a", composite))
+    assert Key("a", part).strategy == composite
+    assert Key("a", part).adapter is part
+    assert (name_of(part), params_of(part)) == (name_of(composite), params_of(composite))
+
+
+def test_a_stream_goes_on_whether_its_adapter_is_named_alone_or_as_a_composite() -> None:
+    model = AdaptiveModel(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), "source")
+    forms = [AdaBN(), Composite(AdaBN()), AdaBN()]
+    answers = [model.predict([Request(torch.rand(2, 3, 4, 4), "a", form)])[0] for form in forms]
+    assert [answer.step for answer in answers] == [1, 2, 3]
+    assert list(model.memories()) == [Key("a", AdaBN())]
+
+
+def test_keys_always_hold_a_composite() -> None:
+    for name in ("source", "tent", "lame", "adabn+tent+lame"):
+        assert isinstance(Key("a", strategy(name)).strategy, Composite)
+        assert Key("a", strategy(name)).strategy == as_composite(strategy(name))
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ((Unrelated(),), r"is no adapter: its class must subclass adapters\.Adapter"),
+        ((AdaBN(), Unrelated()), r"is no learner: its class must subclass adapters\.Learner"),
+        ((AdaBN(), None, (Unrelated(),)), r"is no corrector: its class must subclass adapters\.Corrector"),
+        ((Tent(),), "is no adapter"),
+        ((AdaBN(), Lame()), "is no learner"),
+        ((AdaBN(), None, (Cofa(), Tent())), "is no corrector"),
+    ],
+    ids=str,
+)
+def test_a_part_of_another_kind_is_refused(parts: tuple[object, ...], words: str) -> None:
+    with pytest.raises(CombinationError, match=words):
+        Composite(*parts)  # type: ignore[arg-type]
+
+
+def test_a_model_refuses_an_adapter_without_the_base_class() -> None:
+    with pytest.raises(CombinationError, match="its class must subclass adapters"):
+        AdaptiveModel(nn.BatchNorm2d(3), Unrelated())(torch.rand(2, 3, 4, 4))  # type: ignore[arg-type]
+
+
+def test_the_kind_of_a_class_is_that_of_its_base() -> None:
+    assert [kind_of(cls) for cls in (AdaBN, Tent, Lame)] == ["adapter", "learner", "corrector"]
+    with pytest.raises(PluginError, match="subclasses Adapter or Learner or Corrector"):
+        kind_of(Unrelated)
+
+
+def test_a_copy_of_a_composite_is_equal_and_hashes_alike() -> None:
+    composite = as_composite(strategy("unmix_tns+tent+lame", {"lame.affinity": "knn"}))
+    for copied in (copy.copy(composite), copy.deepcopy(composite), pickle.loads(pickle.dumps(composite))):  # noqa: S301
+        assert copied == composite
+        assert hash(copied) == hash(composite)
+
+
+def test_a_composite_from_another_process_hashes_as_one_made_here() -> None:
+    """Its hyperparameters hold text, whose hash is another in every process."""
+    program = (
+        "import pickle, sys; from adapters import strategy; "
+        "sys.stdout.buffer.write(pickle.dumps(strategy('adabn+lame', {'affinity': 'knn'})))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout
+    here = strategy("adabn+lame", {"affinity": "knn"})
+    assert {here: 1}[pickle.loads(output)] == 1  # noqa: S301
