@@ -84,6 +84,7 @@ class AdaptiveModel:
         **params: Any,
     ) -> None:
         self.strategy = to_strategy(strategy, params)
+        self._default = as_composite(self.strategy)
         Sites(eager(model))  # refuses before anything is copied
         self._prepare, self._dtype, self._compile = prepare, dtype, compile
         self._network = prepare_network(model, None if device is None else torch.device(device), dtype, copied=copy)
@@ -190,7 +191,7 @@ class AdaptiveModel:
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
         """
-        key = StateKey("", strategy or self.strategy)
+        key = StateKey("", strategy or self._default)
         return state_bytes(key.strategy, self._layout(key.adapter), self._affines.size, self._shown)
 
     def check(self, strategy: Strategy) -> None:
@@ -231,18 +232,17 @@ class AdaptiveModel:
     @property
     def adapter(self) -> AnyAdapter:
         """The adapter that requests are answered with where they name no strategy."""
-        return StateKey("", self.strategy).adapter
+        return self._default.answering
 
     def _key(self, request: Request) -> StateKey:
-        return StateKey(request.stream, request.strategy or self.strategy)
+        return StateKey(request.stream, request.strategy or self._default)
 
     def _check(self, requests: Sequence[Request]) -> None:
         check_requests(requests, raw=self._prepare is not None)
         for request in requests:
-            strategy = self._key(request).strategy
-            if strategy.learner is not None:
+            if self._key(request).strategy.learner is not None:
                 self._find_reach(request.images)
-                self.check(strategy)
+                self.check(request.strategy or self._default)
 
     def _forget_unreached(self) -> None:
         """Count no layers that no forward reaches, such as auxiliary heads of training."""
@@ -260,8 +260,7 @@ class AdaptiveModel:
         self._school = LessonRunner(self._hosted, lambda: self.lessons.together)
 
     def _find_reach(self, images: Tensor) -> None:
-        if self.reach is None:
-            self.reach = find_reach(self._hosted, images[:2])
+        self.reach = self.reach or find_reach(self._hosted, images[:2])
 
     def _strategy_of(self, name: str, params: Mapping[str, Any]) -> Strategy:
         default = self.strategy  # which needs no registration

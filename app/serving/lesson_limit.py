@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adapters import Strategy
+from adapters import Composite
 from adapters.probes.lesson_memory import LessonMemory
 from app.errors import TooLargeError
 from app.resources.machine import usable_bytes
@@ -23,7 +23,7 @@ class LessonLimit:
         """Let lessons of several streams share a forward as far as their part of the memory budget allows."""
         self._memory.limit(self.shared)
 
-    def check(self, strategy: Strategy, images: int) -> None:
+    def check(self, strategy: Composite, images: int) -> None:
         """Check that the lesson from ``images`` images fits in memory; 0 images if the request is not learned from.
 
         Raises:

@@ -23,6 +23,7 @@ from adapters import (
     Lame,
     PluginError,
     Request,
+    Strategy,
     Tent,
     as_composite,
     kind_of,
@@ -58,7 +59,7 @@ def test_an_adapter_and_its_composite_are_one_strategy(part: AdaBN) -> None:
 
 def test_a_stream_goes_on_whether_its_adapter_is_named_alone_or_as_a_composite() -> None:
     model = AdaptiveModel(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), "source")
-    forms = [AdaBN(), Composite(AdaBN()), AdaBN()]
+    forms: list[Strategy] = [AdaBN(), Composite(AdaBN()), AdaBN()]
     answers = [model.predict([Request(torch.rand(2, 3, 4, 4), "a", form)])[0] for form in forms]
     assert [answer.step for answer in answers] == [1, 2, 3]
     assert list(model.memories()) == [Key("a", AdaBN())]

@@ -13,14 +13,14 @@ from app.strategies import resolve
 def test_the_same_wish_is_the_same_adapter() -> None:
     first = resolve("adabn", {"momentum": 0.25})
     assert resolve("adabn", {"momentum": 0.25}) is first
-    assert first.strategy == AdaBN(momentum=0.25)
+    assert first.strategy.adapter == AdaBN(momentum=0.25)
     assert (first.name, first.params["momentum"], first.params["own"]) == ("adabn", 0.25, True)
 
 
 def test_different_wishes_are_different_adapters() -> None:
     wishes: list[dict[str, Any]] = [{}, {"momentum": 0.2}, {"reference_images": 8}, {"reference_images": None}]
     assert len({resolve("adabn", wish).strategy for wish in wishes}) == len(wishes)
-    assert resolve("unmix_tns", {}).strategy == UnMixTNS()
+    assert resolve("unmix_tns", {}).strategy.adapter == UnMixTNS()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapters import ParameterError, UnknownStrategyError, params_of, strategy
+from adapters import ParameterError, UnknownStrategyError, as_composite, params_of, strategy
 from app.errors import StreamNotFoundError
 from app.evaluation.specs import parse_specs
 from app.http.responses.errors import answer
@@ -68,7 +68,7 @@ async def answers(file: Path, *asked: tuple[str, dict[str, Any]], images: int = 
     ],
 )
 def test_the_key_is_what_stands_before_the_temperature(name: str, params: dict[str, Any], key: str) -> None:
-    front = in_front(strategy(name, params))
+    front = in_front(as_composite(strategy(name, params)))
     assert key_of(front) == key
     # And it can be read back: by `renorm calibrate-temperature --strategy`.
     (spec,) = parse_specs([key])

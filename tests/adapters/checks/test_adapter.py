@@ -81,8 +81,8 @@ class Base(Adapter[Any]):
     def init(self, site: Site) -> Any:
         return Kept(site.mean.clone(), site.var.clone())
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        now = seen.pooled()
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        now = moments.pooled()
         after = Kept(*(old + self.momentum * (new - old) for old, new in zip(state, now, strict=True)))
         return Statistics(*after), after
 
@@ -126,8 +126,8 @@ class Unequal(Adapter[Any]):
 class WritesState(Base):
     """Moves the state in place."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        state.mean.lerp_(seen.pooled().mean, self.momentum)
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        state.mean.lerp_(moments.pooled().mean, self.momentum)
         return Statistics(*state), state
 
 
@@ -135,18 +135,18 @@ class WritesState(Base):
 class WritesSite(Base):
     """Moves the trained statistics."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
         site.mean.fill_(0.0)
-        return Base.step(self, site, state, seen)
+        return Base.step(self, site, state, moments)
 
 
 @dataclass(frozen=True)
 class WritesMoments(Base):
-    """Clamps what was seen, where it stands; a second time changes nothing."""
+    """Clamps what was moments, where it stands; a second time changes nothing."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        seen.var.clamp_(min=0.3)
-        return Base.step(self, site, state, seen)
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        moments.var.clamp_(min=0.3)
+        return Base.step(self, site, state, moments)
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class RandomStart(Base):
 class RandomStep(Base):
     """Draws in every step."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        used, after = Base.step(self, site, state, seen)
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        used, after = Base.step(self, site, state, moments)
         return Statistics(used.mean + torch.randn_like(used.mean), used.var), after
 
 
@@ -173,9 +173,9 @@ CALLS: list[int] = []
 class Counting(Base):
     """Keeps something outside its state."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
         CALLS.append(1)
-        used, after = Base.step(self, site, state, seen)
+        used, after = Base.step(self, site, state, moments)
         return Statistics(used.mean + 0.1 * (len(CALLS) % 7), used.var), after
 
 
@@ -183,24 +183,24 @@ class Counting(Base):
 class Branching(Base):
     """Branches on the value of a tensor."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        return (site.trained, state) if seen.var.max() > 1 else Base.step(self, site, state, seen)
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        return (site.trained, state) if moments.var.max() > 1 else Base.step(self, site, state, moments)
 
 
 @dataclass(frozen=True)
 class PerImageState(Base):
     """Remembers one row per image, so the shape of the state depends on the request."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        return site.trained, Kept(seen.mean, seen.var)
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        return site.trained, Kept(moments.mean, moments.var)
 
 
 @dataclass(frozen=True)
 class WrongStatistics(Base):
     """Gives one number for all channels."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        return Statistics(seen.mean.mean()[None, None], seen.var.mean()[None, None]), state
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        return Statistics(moments.mean.mean()[None, None], moments.var.mean()[None, None]), state
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class DoubleState(Base):
     def init(self, site: Site) -> Any:
         return Kept(site.mean.double() / 3, site.var.double() / 3)
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
         return site.trained, state
 
 
@@ -218,34 +218,37 @@ class DoubleState(Base):
 class NotANumber(Base):
     """Takes the root of what may be negative."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        used, after = Base.step(self, site, state, seen)
-        return used, Kept(after.mean, (seen.pooled().var - 0.2).sqrt())
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        used, after = Base.step(self, site, state, moments)
+        return used, Kept(after.mean, (moments.pooled().var - 0.2).sqrt())
 
 
 @dataclass(frozen=True)
 class NegativeVariance(Base):
     """The difference of squares, which cancels."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        squares = (seen.var + seen.mean.square()).mean(0)
-        return Statistics(seen.mean.mean(0), squares - seen.mean.mean(0).square() - 1e-3), state
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        squares = (moments.var + moments.mean.square()).mean(0)
+        return Statistics(moments.mean.mean(0), squares - moments.mean.mean(0).square() - 1e-3), state
 
 
 @dataclass(frozen=True)
 class RefusesOne(Base):
     """Raises for a request of one image."""
 
-    def step(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        if seen.images == 1:
+    def step(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        if moments.images == 1:
             raise ValueError("expected more than 1 value per channel")
-        return Base.step(self, site, state, seen)
+        return Base.step(self, site, state, moments)
 
 
 @dataclass(frozen=True)
 class ForgetsInQueue(Base):
-    def queue(self, site: Site, state: Any, seen: Moments) -> tuple[Statistics, Any]:
-        used = [self.step(site, state, Moments(*shown, seen.pixels)) for shown in zip(seen.mean, seen.var, strict=True)]
+    def queue(self, site: Site, state: Any, moments: Moments) -> tuple[Statistics, Any]:
+        used = [
+            self.step(site, state, Moments(*shown, moments.pixels))
+            for shown in zip(moments.mean, moments.var, strict=True)
+        ]
         mean, var = (torch.stack(part) for part in zip(*(statistics for statistics, _ in used), strict=True))
         return Statistics(mean, var), used[-1][1]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapters import AdaptiveModel, Key, Lesson, Request, strategy
+from adapters import AdaptiveModel, Key, Lesson, Request, as_composite, strategy
 from adapters.engine.lessons import group_lessons
 from adapters.probes.lesson_memory import LessonMemory, saved_bytes
 
@@ -63,7 +63,7 @@ def test_a_network_without_gradients_takes_nothing() -> None:
     model = AdaptiveModel(Frozen(), "adabn")
     model.warm_up(torch.rand(1, 3, 8, 8))
     assert model.lessons.per_image == 0
-    assert model.lessons.bytes_of(strategy("tent"), 1000) == 0
+    assert model.lessons.bytes_of(as_composite(strategy("tent")), 1000) == 0
     model.lessons.limit(10)
     assert model.lessons.together > 10**9
 
@@ -84,15 +84,15 @@ def test_a_network_without_gradients_takes_nothing() -> None:
 def test_images_of_counts_the_images_of_a_lesson(name: str, images: int, learned: int) -> None:
     memory = LessonMemory()
     memory.per_image = 10
-    assert memory.images_of(strategy(name), images) == learned
-    assert memory.bytes_of(strategy(name), images) == 10 * learned
+    assert memory.images_of(as_composite(strategy(name)), images) == learned
+    assert memory.bytes_of(as_composite(strategy(name)), images) == 10 * learned
 
 
 def test_lesson_images_depend_on_hyperparameters() -> None:
     memory = LessonMemory()
-    assert memory.images_of(strategy("rotta", {"capacity": 7}), 100) == 7
-    assert memory.images_of(strategy("tent", {"least_images": 5}), 4) == 0
-    assert memory.images_of(strategy("tent", {"least_images": 5}), 5) == 5
+    assert memory.images_of(as_composite(strategy("rotta", {"capacity": 7})), 100) == 7
+    assert memory.images_of(as_composite(strategy("tent", {"least_images": 5})), 4) == 0
+    assert memory.images_of(as_composite(strategy("tent", {"least_images": 5})), 5) == 5
 
 
 def test_lessons_share_a_forward_as_far_as_the_bound_allows() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapters import strategy
+from adapters import as_composite, strategy
 from adapters.probes.lesson_memory import LessonMemory
 from app.errors import TooLargeError
 from app.resources.machine import usable_bytes
@@ -38,7 +38,7 @@ def limit(max_bytes: int | None = 1000, budget: int = 8000) -> LessonLimit:
     ],
 )
 def test_what_fits_passes(name: str, params: dict[str, int], images: int) -> None:
-    limit().check(strategy(name, params), images)
+    limit().check(as_composite(strategy(name, params)), images)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_can_never_fit_is_refused_with_a_way_out(
     name: str, params: dict[str, int], images: int, location: str, words: str
 ) -> None:
     with pytest.raises(TooLargeError, match=words) as refusal:
-        limit().check(strategy(name, params), images)
+        limit().check(as_composite(strategy(name, params)), images)
     assert refusal.value.location == location
     assert "at most 10 images" in refusal.value.hint
     assert "RENORM_MAX_LESSON_BYTES" in refusal.value.hint
@@ -62,7 +62,7 @@ def test_what_can_never_fit_is_refused_with_a_way_out(
 
 def test_by_default_half_of_the_machines_memory_is_for_it() -> None:
     assert limit(None).max_bytes == usable_bytes(CPU) // 2
-    limit(None).check(strategy("tent"), 128)
+    limit(None).check(as_composite(strategy("tent")), 128)
 
 
 @pytest.mark.parametrize(
