@@ -94,14 +94,12 @@ def _check_value(field: dataclasses.Field[Any], kind: tuple[list[type], bool], v
     if value is None and is_optional:
         return
     # bool is an int to Python but never a number to a user; an int is a fine float.
-    is_valid = any(
-        isinstance(value, member) and (member is bool or not isinstance(value, bool)) for member in members
-    ) or (float in members and isinstance(value, int) and not isinstance(value, bool))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_typed = bool in members if isinstance(value, bool) else isinstance(value, tuple(members))
     expected = " or ".join(_with_article(NAMES.get(member, member.__name__)) for member in members)
     expected += " or null" if is_optional else ""
-    if not is_valid:
-        raise ParameterError(f"{field.name} must be {expected}{_range_text(field)}, not {value!r}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and not _is_in_range(field, value):
+    is_valid = is_typed or (float in members and is_number)
+    if not is_valid or (is_number and not _is_in_range(field, value)):
         raise ParameterError(f"{field.name} must be {expected}{_range_text(field)}, not {value!r}")
     if "enum" in field.metadata and value not in field.metadata["enum"]:
         raise ParameterError(f"{field.name} must be one of {', '.join(field.metadata['enum'])}, not {value!r}")
@@ -112,8 +110,7 @@ def _is_in_range(field: dataclasses.Field[Any], value: float) -> bool:
     return (
         # Unlike math.isfinite this also refuses integers that no float can hold, instead of raising OverflowError.
         abs(value) <= sys.float_info.max
-        and value >= rules.get("minimum", -math.inf)
-        and value <= rules.get("maximum", math.inf)
+        and rules.get("minimum", -math.inf) <= value <= rules.get("maximum", math.inf)
         and value > rules.get("exclusiveMinimum", -math.inf)
     )
 

@@ -35,9 +35,8 @@ class Sites:
         self._index: dict[tuple[str, int], int] = {}
         self._sites: list[Site] = []
         self._call_stack: list[str] = []
-        self.joined: dict[
-            tuple[Site, ...], Any
-        ] = {}  # what `adapters.engine.outliers` knows of the sites that forwards reach
+        # What `adapters.engine.outliers` knows of the sites that forwards reach.
+        self.joined: dict[tuple[Site, ...], Any] = {}
         for name in self._layers:
             self._add(name, 1)
 

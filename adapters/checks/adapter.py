@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, Moments, Site, Statistics
 from adapters.checks import model
-from adapters.checks.model import close, equal, require
+from adapters.checks.model import close, equal, require, require_pure, require_same_start, run_checks
 from adapters.state.memory import Layout, State, join
 
 
@@ -84,7 +85,7 @@ def walk(adapter: AnyAdapter) -> Iterator[Step]:
             state = new_state
 
 
-def check_docstring(adapter: AnyAdapter) -> None:
+def check_docstring(adapter: Any) -> None:
     """The class has a docstring: the server shows it to users."""
     cls = type(adapter)
     # A dataclass without a docstring is given its signature as one.
@@ -92,12 +93,12 @@ def check_docstring(adapter: AnyAdapter) -> None:
     require(is_documented, f"{cls.__name__} has no docstring: say in one sentence what it does, then formula and paper")
 
 
-def check_hyperparameters(adapter: AnyAdapter) -> None:
+def check_hyperparameters(adapter: Any) -> None:
     """Hyperparameters cannot change, and equal ones are equal keys: they are part of the key of a stream's state."""
     name = type(adapter).__name__
     require(dataclasses.is_dataclass(adapter), f"{name} must be a dataclass: decorate it with @dataclass(frozen=True)")
     copied = copy.deepcopy(adapter)
-    for field in [*(field.name for field in dataclasses.fields(adapter)), "anything"]:  # type: ignore[arg-type]
+    for field in [*(field.name for field in dataclasses.fields(adapter)), "anything"]:
         try:
             setattr(copied, field, getattr(adapter, field, None))
         except AttributeError:
@@ -114,29 +115,16 @@ def check_hyperparameters(adapter: AnyAdapter) -> None:
 def check_init(adapter: AnyAdapter) -> None:
     """A new stream always starts alike, and starting one changes nothing."""
     for site in sites():
-        original, rng = copy.deepcopy(site), torch.get_rng_state()
-        first = adapter.init(site)
-        require(equal(_tensors(site), _tensors(original)), f"init wrote to the site '{site.name}': clone it first")
-        require(torch.equal(rng, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(7)
-            require(equal(first, adapter.init(site)), "init must give the same at every call, whatever ran before")
+        first = require_same_start(partial(adapter.init, site), {f"the site '{site.name}'": _tensors(site)})
         require(all(_is_plain(field) for field in first), "a state is a NamedTuple of float32 tensors without gradient")
 
 
 def check_purity(adapter: AnyAdapter) -> None:
     """A step writes to none of its arguments, draws nothing and keeps nothing."""
     for step in walk(adapter):
-        arguments = (step.site, step.state, step.moments)
-        originals, rng = copy.deepcopy(arguments), torch.get_rng_state()
-        statistics, new_state = adapter.step(*arguments)
-        for name, value, original in (
-            ("the site", _tensors(step.site), _tensors(originals[0])),
-            ("the state", step.state, originals[1]),
-            ("the moments", step.moments[:2], originals[2][:2]),
-        ):
-            require(equal(value, original), f"{step.case}, step wrote to {name}: return new tensors instead")
-        require(torch.equal(rng, torch.get_rng_state()), f"{step.case}, step used torch's global generator")
+        arguments = {"the site": _tensors(step.site), "the state": step.state, "the moments": step.moments[:2]}
+        call = partial(adapter.step, step.site, step.state, step.moments)
+        statistics, new_state = require_pure(call, arguments, f"{step.case}, step")
         is_repeatable = equal(statistics, step.statistics) and equal(new_state, step.new_state)
         require(is_repeatable, f"{step.case}, the same step gave another result: keep nothing and draw nothing")
 
@@ -174,13 +162,12 @@ def check_vmap(adapter: AnyAdapter) -> None:
     """Steps of many streams at once under ``torch.func.vmap`` equal one after another: no branch reads a tensor."""
     for step in walk(adapter):
         states = [adapter.init(step.site), step.state, step.new_state]
-        inputs = [(step.moments.mean + 0.1 * k, step.moments.var * (1 + k)) for k in range(3)]
-
+        inputs, stacked = _three_requests(step.moments)
         function = _plain_step(adapter, step.site, step.moments.pixels)
         expected = [function(state, *values) for state, values in zip(states, inputs, strict=True)]
         fields = type(step.new_state)(*(torch.stack(field) for field in zip(*states, strict=True)))
         try:
-            batched = torch.func.vmap(function)(fields, *(torch.stack(part) for part in zip(*inputs, strict=True)))
+            batched = torch.func.vmap(function)(fields, *stacked[:2])
         except Exception as error:
             raise AssertionError(
                 f"{step.case}, step failed under torch.func.vmap: branch on shapes and hyperparameters only, never on "
@@ -188,9 +175,6 @@ def check_vmap(adapter: AnyAdapter) -> None:
             ) from error
         _require_equal(batched, expected, f"{step.case}, step under torch.func.vmap differs from one after another")
         if adapter.batched:
-            stacked = Moments(
-                torch.stack([mean for mean, _ in inputs]), torch.stack([var for _, var in inputs]), step.moments.pixels
-            )
             statistics, new_state = adapter.step(step.site, fields, stacked)
             message = "step with leading axes differs from one after another: leave out batched = True, or fix it"
             _require_equal((*_expand(statistics, step, len(states)), *new_state), expected, f"{step.case}, {message}")
@@ -199,19 +183,23 @@ def check_vmap(adapter: AnyAdapter) -> None:
 def check_queue(adapter: AnyAdapter) -> None:
     """The method ``queue`` gives what step gives request by request."""
     for step in walk(adapter):
-        inputs = [(step.moments.mean + 0.1 * k, step.moments.var * (1 + k)) for k in range(3)]
+        inputs, stacked = _three_requests(step.moments)
         function, state, expected = _plain_step(adapter, step.site, step.moments.pixels), step.state, []
         for values in inputs:
             mean, var, *fields = function(state, *values)
             state = type(step.state)(*fields)
             expected.append(Statistics(mean, var).expand_to(values[0]))
-        stacked = Moments(
-            torch.stack([mean for mean, _ in inputs]), torch.stack([var for _, var in inputs]), step.moments.pixels
-        )
         statistics, last_state = adapter.queue(step.site, step.state, stacked)
         message = f"{step.case}, queue differs from one step after another: leave it out, or fix it"
         _require_equal(statistics.expand_to(stacked.mean), expected, message)
         require(all(close(actual, value) for actual, value in zip(last_state, state, strict=True)), message)
+
+
+def _three_requests(moments: Moments) -> tuple[list[tuple[Tensor, Tensor]], Moments]:
+    """Return the moments of three requests that differ, one by one and stacked."""
+    inputs = [(moments.mean + 0.1 * k, moments.var * (1 + k)) for k in range(3)]
+    means, variances = (torch.stack(parts) for parts in zip(*inputs, strict=True))
+    return inputs, Moments(means, variances, moments.pixels)
 
 
 def _require_equal(batched: Sequence[Tensor], expected: Sequence[Sequence[Tensor]], message: str) -> None:
@@ -239,11 +227,7 @@ def check_adapter(adapter: AnyAdapter) -> None:
     Raises:
         AssertionError: the first check that fails; the message names it and says what the contract asks for.
     """
-    for name, check in CHECKS.items():
-        try:
-            check(adapter)
-        except AssertionError as error:
-            raise AssertionError(f"{adapter!r} fails the check '{name}': {error}") from error
+    run_checks(CHECKS, adapter)
 
 
 CHECKS: dict[str, Callable[[AnyAdapter], None]] = {

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from adapters.base import AnyCorrector
-from adapters.checks import adapter
-from adapters.checks.model import close, equal, require
+from adapters.checks.adapter import check_docstring, check_hyperparameters
+from adapters.checks.model import close, equal, require, require_pure, require_same_start, run_checks
 
 SIZES = {"a small head": (6, 4), "a wide head": (3, 40), "two classes": (5, 2), "one feature and one class": (1, 1)}
 """Features and classes of the synthetic networks."""
@@ -83,42 +84,20 @@ def walk(corrector: AnyCorrector) -> Iterator[Correction]:
             state = new_state
 
 
-def check_docstring(corrector: AnyCorrector) -> None:
-    """The class has a docstring: the server shows it to users."""
-    documented: Any = corrector
-    adapter.check_docstring(documented)
-
-
-def check_hyperparameters(corrector: AnyCorrector) -> None:
-    """Hyperparameters cannot change, and equal ones are equal keys: they are part of the key of a stream's state."""
-    keyed: Any = corrector
-    adapter.check_hyperparameters(keyed)
-
-
 def check_init(corrector: AnyCorrector) -> None:
     """A new stream always starts alike, from tensors of its own, and starting one draws nothing."""
     for size in SIZES.values():
-        rng = torch.get_rng_state()
-        first = corrector.init(*_sizes(corrector, size))
-        require(torch.equal(rng, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
-        second = corrector.init(*_sizes(corrector, size))
-        require(equal(first, second), "init must give the same at every call, whatever ran before")
-        require(not _shares_memory(first, second), "init gave the same tensors twice: streams must not share memory")
+        init = partial(corrector.init, *_sizes(corrector, size))
+        first = require_same_start(init, {})
+        require(not _shares_memory(first, init()), "init gave the same tensors twice: streams must not share memory")
 
 
 def check_purity(corrector: AnyCorrector) -> None:
     """A correction writes to none of its arguments, draws nothing and keeps nothing."""
     for step in walk(corrector):
-        arguments = (step.state, step.features, step.logits)
-        originals, rng = copy.deepcopy(arguments), torch.get_rng_state()
-        answer, new_state = corrector.correct(*arguments)
-        for name, value, original in (
-            ("the state", step.state, originals[0]),
-            ("the features", [step.features], [originals[1]]),
-            ("the logits", [step.logits], [originals[2]]),
-        ):
-            require(equal(value, original), f"{step.case}, correct wrote to {name}: return new tensors instead")
-        require(torch.equal(rng, torch.get_rng_state()), f"{step.case}, correct used torch's global generator")
+        arguments = {"the state": step.state, "the features": [step.features], "the logits": [step.logits]}
+        call = partial(corrector.correct, step.state, step.features, step.logits)
+        answer, new_state = require_pure(call, arguments, f"{step.case}, correct")
         is_repeatable = equal([answer], [step.probabilities]) and equal(new_state, step.new_state)
         require(is_repeatable, f"{step.case}, the same request got another answer: keep nothing, draw nothing")
 
@@ -178,11 +157,7 @@ def check_corrector(corrector: AnyCorrector) -> None:
     Raises:
         AssertionError: the first check that fails; the message names it and says what the contract asks for.
     """
-    for name, check in CHECKS.items():
-        try:
-            check(corrector)
-        except AssertionError as error:
-            raise AssertionError(f"{corrector!r} fails the check '{name}': {error}") from error
+    run_checks(CHECKS, corrector)
 
 
 CHECKS: dict[str, Callable[[AnyCorrector], None]] = {

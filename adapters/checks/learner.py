@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, AnyLearner, Lesson, Moments, Site, Start
 from adapters.checks.adapter import check_docstring, check_hyperparameters
-from adapters.checks.model import equal, require
+from adapters.checks.model import equal, require, require_pure, require_same_start, run_checks
 from adapters.normalization.source import Source
 from adapters.registry import STRATEGIES
 from adapters.state.memory import Layout, join
@@ -155,13 +156,7 @@ def check_init(learner: AnyLearner) -> None:
     """A new stream always starts alike, with the network as it is hosted, and starting one changes nothing."""
     network, image = network_of(learner), pixels(1, 0)
     start = network.start(image)
-    original, rng = copy.deepcopy(start), torch.get_rng_state()
-    first = learner.init(start)
-    require(equal((start.row, start.image), (original.row, original.image)), "init wrote to what it was given")
-    require(torch.equal(rng, torch.get_rng_state()), "init used torch's global generator: seed one of your own")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        require(equal(first, learner.init(start)), "init must give the same at every call, whatever ran before")
+    first = require_same_start(partial(learner.init, start), {"the start": (start.row, start.image)})
     require(all(_is_plain(field) for field in first), "a state is a NamedTuple of tensors without gradient")
     affine = learner.affine(first)
     require(affine.shape == (network.parameters,), f"affine must be [{network.parameters}], not {list(affine.shape)}")
@@ -180,14 +175,9 @@ def check_answering(learner: AnyLearner) -> None:
 def check_purity(learner: AnyLearner) -> None:
     """A lesson writes to none of its arguments, draws nothing that is not seeded and keeps nothing."""
     for result in walk(learner, 2 * len(SIZES)):
-        arguments = (result.state, result.lesson)
-        originals, rng = copy.deepcopy(arguments), torch.get_rng_state()
-        new_state, row = learner.learn(*arguments, result.network)
-        require(
-            equal(result.state, originals[0]), f"{result.case}, learn wrote to the state: return new tensors instead"
-        )
-        require(equal(result.lesson, originals[1]), f"{result.case}, learn wrote to the lesson")
-        require(torch.equal(rng, torch.get_rng_state()), f"{result.case}, learn used torch's global generator")
+        arguments = {"the state": result.state, "the lesson": result.lesson}
+        call = partial(learner.learn, result.state, result.lesson, result.network)
+        new_state, row = require_pure(call, arguments, f"{result.case}, learn")
         is_repeatable = equal((*new_state, row), (*result.new_state, result.row))
         require(is_repeatable, f"{result.case}, the same lesson taught something else: keep nothing and draw nothing")
 
@@ -242,11 +232,7 @@ def check_learner(learner: AnyLearner) -> None:
     Raises:
         AssertionError: the first check that fails; the message names it and says what the contract asks for.
     """
-    for name, check in CHECKS.items():
-        try:
-            check(learner)
-        except AssertionError as error:
-            raise AssertionError(f"{learner!r} fails the check '{name}': {error}") from error
+    run_checks(CHECKS, learner)
 
 
 CHECKS: dict[str, Callable[[Any], None]] = {

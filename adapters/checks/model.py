@@ -5,8 +5,9 @@ These take adapters, and also adapters with learners and correctors, as `adapter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
 from adapters.sites import Sites
 from adapters.state.memory import Memory, StateKey, join
+
+Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 OVERFLOWS = 1e6
 """The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""
@@ -39,12 +43,11 @@ class SmallNet(nn.Module):
             self.conv, self.bn = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
             self.hidden, self.bn1d, self.head = nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4)
             for layer in (self.bn, self.bn1d):
-                for tensor in (layer.weight.data, layer.running_var):
-                    if tensor is not None:
-                        tensor.uniform_(0.5, 1.5)
-                for tensor in (layer.bias.data, layer.running_mean):
-                    if tensor is not None:
-                        tensor.normal_(0.0, 0.5)
+                tensors = layer.state_dict()
+                for name in ("weight", "running_var"):
+                    tensors[name].uniform_(0.5, 1.5)
+                for name in ("bias", "running_mean"):
+                    tensors[name].normal_(0.0, 0.5)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[n, 4]`` of images ``[n, 3, h, w]``; see OVERFLOWS and BREAKS."""
@@ -76,6 +79,37 @@ def close(a: Tensor, b: Tensor) -> bool:
         return torch.equal(a, b)
     scale = max(1.0, float(b.abs().max())) if b.numel() else 1.0
     return a.shape == b.shape and bool(((a - b).abs() <= 1e-5 * scale).all())
+
+
+def require_pure(call: Callable[[], Result], arguments: Mapping[str, Iterable[Tensor]], name: str) -> Result:
+    """Return the result of a call; require that it writes to none of its arguments and draws nothing.
+
+    ``arguments`` are their tensors, each under what messages call it; ``name`` is what they call the function.
+    """
+    originals, rng = copy.deepcopy(dict(arguments)), torch.get_rng_state()
+    result = call()
+    for argument, tensors in arguments.items():
+        require(equal(tensors, originals[argument]), f"{name} wrote to {argument}: return new tensors instead")
+    require(torch.equal(rng, torch.get_rng_state()), f"{name} used torch's global generator: seed one of your own")
+    return result
+
+
+def require_same_start(init: Callable[[], Any], arguments: Mapping[str, Iterable[Tensor]]) -> Any:
+    """Return the state of a new stream; require that ``init`` is pure and gives the same at every call."""
+    first = require_pure(init, arguments, "init")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        require(equal(first, init()), "init must give the same at every call, whatever ran before")
+    return first
+
+
+def run_checks(checks: Mapping[str, Callable[[Part], None]], part: Part) -> None:
+    """Run every check on a part of a strategy; the first that fails is named in the error."""
+    for name, check in checks.items():
+        try:
+            check(part)
+        except AssertionError as error:
+            raise AssertionError(f"{part!r} fails the check '{name}': {error}") from error
 
 
 def images(n: int, seed: int, size: int = 8) -> Tensor:

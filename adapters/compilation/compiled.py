@@ -82,8 +82,8 @@ class CompiledForwards:
             return None
         steps = plan.groups[0].steps
         if isinstance(steps, LinearSteps):
-            linear_inputs = padded(steps.requests, steps.inputs.rows, self._width())
-            inputs: Sequence[Tensor] = LinearForward.flattened(linear_inputs)
+            width = sum(2 * site.channels for site in self._sites)
+            inputs = LinearForward.flattened(padded(steps.requests, steps.inputs.rows, width))
         else:
             inputs = [steps.initial_rows]
         logits, moments, statistics, rows, far = graph.graph((images, *inputs))
@@ -95,7 +95,8 @@ class CompiledForwards:
     def make_all(self, image: Tensor) -> None:
         """Make every graph there can be for images like ``image`` ``[1, ...]``, and none afterwards."""
         for key in self._keys(tuple(image.shape[1:])):
-            self._make(key, image)
+            if key not in self._graphs:
+                self._graphs[key] = self._build(key, image)
         self.is_sealed = True
 
     def _keys(self, shape: tuple[int, ...]) -> list[GraphKey]:
@@ -126,12 +127,8 @@ class CompiledForwards:
             if self.is_sealed or (key.shape not in shapes and len(shapes) >= SHAPES):
                 self._warn_once(f"no graph was made for {_describe(key)}")
                 return None
-            self._make(key, images)
-        return self._graphs[key]
-
-    def _make(self, key: GraphKey, images: Tensor) -> None:
-        if key not in self._graphs:
             self._graphs[key] = self._build(key, images[:1])
+        return self._graphs[key]
 
     def _build(self, key: GraphKey, example: Tensor) -> CompiledGraph | None:
         try:
@@ -175,9 +172,6 @@ class CompiledForwards:
         is_single = key.image and key.stream
         return grouped, [tuple(case) for case in inputs], [[] if is_single else [0], [] if key.stream else [0]]
 
-    def _width(self) -> int:
-        return sum(2 * site.channels for site in self._sites)
-
     def _decline(self, reason: str) -> GraphKey | None:
         self._warn_once(reason)
         return None
@@ -200,10 +194,6 @@ def _compare(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
 
 def _describe(key: GraphKey) -> str:
     strategy = "linear strategies" if key.adapter is None else type(key.adapter).__name__
-    single, request = key.image, key.stream
-    requests = (
-        ("a single image" if single else "a single request")
-        if request
-        else ("single images" if single else "many requests")
-    )
+    names = {(True, True): "a single image", (True, False): "single images", (False, True): "a single request"}
+    requests = names.get((key.image, key.stream), "many requests")
     return f"the forward of {strategy} for {requests} of shape {list(key.shape)}"

@@ -110,11 +110,7 @@ def fitting_baseline(baseline: Baseline | None, site: Site, first: FirstSite) ->
 
 
 def read_drift(
-    site: Site,
-    first: FirstSite,
-    baseline: Baseline,
-    requests: Sequence[PlannedRequest],
-    memories: Memories,
+    site: Site, first: FirstSite, baseline: Baseline, requests: Sequence[PlannedRequest], memories: Memories
 ) -> Reading:
     """Return the drift and adaptation of each of the ``requests``, which are in the order of the images.
 

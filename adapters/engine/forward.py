@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol
 
@@ -66,13 +66,7 @@ class AdaptingForward(TorchFunctionMode):
         self.first_statistics: Statistics | None = None  # what normalized the images at the first site
         self.adapt_s = 0.0  # seconds that BatchNorm's calls took, all that adapting does included
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         parse = NORMALIZATIONS.get(func)
         if parse is not None:

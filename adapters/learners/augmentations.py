@@ -94,10 +94,9 @@ def _jitter_colours(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
     grey = x.mean((2, 3)) @ x.new_tensor(LUMA)
     x = torch.addcmul((1 - contrast) * grey.view(-1, 1, 1, 1), x, contrast).clamp_(0, 1)
     # Saturation and hue mix the channels of a pixel alike everywhere: one small product instead of ten passes.
-    mixing = _hue_matrix(2 * math.pi * draws.uniform(0, strengths.hue)) @ _saturation_matrix(
-        draws.uniform(1, strengths.saturation)
-    )
-    x = (mixing @ x.flatten(2)).view(x.shape).clamp_(0, 1)
+    hue = _hue_matrix(2 * math.pi * draws.uniform(0, strengths.hue))
+    saturation = _saturation_matrix(draws.uniform(1, strengths.saturation))
+    x = (hue @ saturation @ x.flatten(2)).view(x.shape).clamp_(0, 1)
     return x.pow_(draws.uniform(1, strengths.gamma))
 
 

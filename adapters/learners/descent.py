@@ -64,10 +64,9 @@ class Descent(Learner[DescentState]):
             return state, lesson.after
         # What is made under inference_mode could not be learned from later.
         with torch.inference_mode(False), torch.no_grad():
-            images, row = outside_inference_mode(lesson.images), outside_inference_mode(lesson.before)
-            return self._descend(
-                DescentState(*map(outside_inference_mode, state)), images, row, network
-            ), outside_inference_mode(lesson.after)
+            state = DescentState(*map(outside_inference_mode, state))
+            images, _, row, new_row = map(outside_inference_mode, lesson)
+            return self._descend(state, images, row, network), new_row
 
     def take_step(self, state: DescentState, slope: Tensor) -> DescentState | None:
         """Return the state after one step down the ``slope`` ``[parameters]``, or None if the step is not finite."""

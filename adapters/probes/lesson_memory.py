@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,14 +72,10 @@ def saved_bytes(context: LearningContext, images: Tensor) -> int:
     with torch.inference_mode(False), torch.enable_grad():
         affine = torch.zeros(context.affine_layout.size, device=context.sites[0].mean.device, requires_grad=True)
         try:
-            with torch.autograd.graph.saved_tensors_hooks(keep, _identity):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 network, row = DifferentiableNetwork(context, adapter), context.layout_of(adapter).row
                 logits, _ = network(two_images(images), row, affine)
         except Exception:  # why no gradient passes is for `adapters.probes.reach` to say
             return 0
         # Storages stay where they are for as long as the graph does: no address was counted twice.
         return sum(saved.values()) // 2 if logits.requires_grad else 0
-
-
-def _identity(tensor: Any) -> Any:
-    return tensor

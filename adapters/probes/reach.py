@@ -55,11 +55,9 @@ def find_reach(context: LearningContext, images: Tensor) -> Reach:
             return Reach((), layers, f"no gradient passes through it ({type(error).__name__}: {_first_line(error)})")
     if slope is None:
         return Reach((), layers, "its forward keeps gradients out (torch.no_grad, inference_mode or detach)")
-    moved = [
-        bool(slope[place.weights].any() or slope[place.biases].any()) for place in context.affine_layout.slices.values()
-    ]
-    reached = tuple(layer for layer, moves in zip(layers, moved, strict=True) if moves)
-    missed = tuple(layer for layer, moves in zip(layers, moved, strict=True) if not moves)
+    slices = context.affine_layout.slices
+    reached = tuple(name for name in layers if slope[slices[name].weights].any() or slope[slices[name].biases].any())
+    missed = tuple(name for name in layers if name not in reached)
     return Reach(reached, missed, "" if reached else "the gradient of its output is zero at all of them")
 
 

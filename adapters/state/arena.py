@@ -77,7 +77,7 @@ class Arena(MutableMapping[StateKey, Memory]):
         del self._steps[key]
         self.bytes -= self._evidence.pop(key, NO_EVIDENCE).nbytes
         self.bytes -= slot.row.nbytes + bytes_of(self._parts.pop(key, ()))
-        open_blocks = self._open.setdefault(_block_key(block.rows), [])
+        open_blocks = self._open.setdefault((block.rows.shape[1], block.rows.device), [])
         block.free.append(place)
         if len(block.free) == 1:
             open_blocks.append(block)
@@ -101,7 +101,3 @@ class Arena(MutableMapping[StateKey, Memory]):
         if not block.free:
             open_blocks.pop()
         return slot
-
-
-def _block_key(rows: Tensor) -> tuple[int, torch.device]:
-    return rows.shape[1], rows.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -80,10 +81,8 @@ class Layout:
         self._types = [type(state) for state in states]
         self._shapes = [[field.shape for field in state] for state in states]
         self._sizes = [len(field) for field in fields]
-        ends = [0]
-        for shapes in self._shapes:
-            ends.append(ends[-1] + sum(shape.numel() for shape in shapes))
-        self._ends = ends
+        widths = (sum(shape.numel() for shape in shapes) for shapes in self._shapes)
+        self._ends = [0, *accumulate(widths)]
 
     def __len__(self) -> int:
         """Return the length of a row."""
