@@ -20,7 +20,7 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, Moments, Site, Statistics
 from adapters.checks import model
-from adapters.checks.model import close, equal, require, require_pure, require_same_start, run_checks
+from adapters.checks.requirements import close, equal, require, require_pure, require_same_start, run_checks
 from adapters.state.memory import Layout, State, join
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from adapters.base import AnyCorrector
 from adapters.checks.adapter import check_docstring, check_hyperparameters
-from adapters.checks.model import close, equal, require, require_pure, require_same_start, run_checks
+from adapters.checks.requirements import close, equal, require, require_pure, require_same_start, run_checks
 
 SIZES = {"a small head": (6, 4), "a wide head": (3, 40), "two classes": (5, 2), "one feature and one class": (1, 1)}
 """Features and classes of the synthetic networks."""

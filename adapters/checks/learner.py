@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, AnyLearner, Lesson, Moments, Site, Start
 from adapters.checks.adapter import check_docstring, check_hyperparameters
-from adapters.checks.model import equal, require, require_pure, require_same_start, run_checks
+from adapters.checks.requirements import equal, require, require_pure, require_same_start, run_checks
 from adapters.normalization.source import Source
 from adapters.registry import STRATEGIES
 from adapters.state.memory import Layout, join

@@ -5,14 +5,14 @@ These take adapters, and also adapters with learners and correctors, as `adapter
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapters.base import AnyAdapter, Site, Statistics
+from adapters.checks.requirements import close, equal, require
 from adapters.composite import Strategy
 from adapters.engine.moments import Affine, measure, normalize
 from adapters.engine.request import Answer, Request
@@ -21,9 +21,6 @@ from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
 from adapters.sites import Sites
 from adapters.state.memory import Memory, StateKey, join
-
-Result = TypeVar("Result")
-Part = TypeVar("Part")
 
 OVERFLOWS = 1e6
 """The small network gives NaN for an image with a pixel above this, as deep networks do when activations overflow."""
@@ -57,59 +54,6 @@ class SmallNet(nn.Module):
         out = out.where(images.amax((1, 2, 3), keepdim=True) <= OVERFLOWS, torch.nan)
         logits: Tensor = self.head(torch.relu(self.bn1d(self.hidden(out.mean((2, 3))))))
         return logits
-
-
-def require(condition: object, message: str) -> None:
-    """Raise AssertionError with ``message`` unless the condition holds; unlike ``assert`` it is never compiled out."""
-    if not condition:
-        raise AssertionError(message)
-
-
-def equal(a: Iterable[Tensor], b: Iterable[Tensor]) -> bool:
-    """Return true if two sequences of tensors are bit-identical; NaN equals NaN."""
-    first, second = list(a), list(b)
-    pairs = zip(first, second, strict=False)
-    is_equal = all(x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all()) for x, y in pairs)
-    return is_equal and len(first) == len(second)
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    """Return true if two tensors agree to 1e-5, absolutely up to 1 and relative to the largest value beyond."""
-    if not b.is_floating_point():
-        return torch.equal(a, b)
-    scale = max(1.0, float(b.abs().max())) if b.numel() else 1.0
-    return a.shape == b.shape and bool(((a - b).abs() <= 1e-5 * scale).all())
-
-
-def require_pure(call: Callable[[], Result], arguments: Mapping[str, Iterable[Tensor]], name: str) -> Result:
-    """Return the result of a call; require that it writes to none of its arguments and draws nothing.
-
-    ``arguments`` are their tensors, each under what messages call it; ``name`` is what they call the function.
-    """
-    originals, rng = copy.deepcopy(dict(arguments)), torch.get_rng_state()
-    result = call()
-    for argument, tensors in arguments.items():
-        require(equal(tensors, originals[argument]), f"{name} wrote to {argument}: return new tensors instead")
-    require(torch.equal(rng, torch.get_rng_state()), f"{name} used torch's global generator: seed one of your own")
-    return result
-
-
-def require_same_start(init: Callable[[], Any], arguments: Mapping[str, Iterable[Tensor]]) -> Any:
-    """Return the state of a new stream; require that ``init`` is pure and gives the same at every call."""
-    first = require_pure(init, arguments, "init")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        require(equal(first, init()), "init must give the same at every call, whatever ran before")
-    return first
-
-
-def run_checks(checks: Mapping[str, Callable[[Part], None]], part: Part) -> None:
-    """Run every check on a part of a strategy; the first that fails is named in the error."""
-    for name, check in checks.items():
-        try:
-            check(part)
-        except AssertionError as error:
-            raise AssertionError(f"{part!r} fails the check '{name}': {error}") from error
 
 
 def images(n: int, seed: int, size: int = 8) -> Tensor:

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adapters import Statistics
-from adapters.checks.model import equal
+from adapters.checks.requirements import equal
 from adapters.engine.moments import Affine, _in_one_pass, _large, broadcast_over_positions, measure, normalize
 from tests.adapters.engine.test_moments import _exact
 

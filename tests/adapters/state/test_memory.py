@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapters import AdaBN, AnyAdapter, Key, Nothing, RobustBN, Site, Source, StateError, UnMixTNS, names
 from adapters import adapter as strategy
-from adapters.checks.model import equal
+from adapters.checks.requirements import equal
 from adapters.sites import Sites
 from adapters.state.memory import Layout, initial, join
 from tests.nets import PreActivation, Twice, seeded
