@@ -51,7 +51,11 @@ class Moments(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """A mean and a variance to normalize with or to remember: one row ``[C]``, or one per image ``[n, C]``."""
+    """A mean and a variance to normalize with or to remember: one row ``[C]``, or one per image ``[n, C]``.
+
+    >>> Statistics(torch.zeros(1), torch.ones(1)).toward(Statistics(torch.ones(1), torch.ones(1)), weight=0.25)
+    Statistics(mean=tensor([0.2500]), var=tensor([1.]))
+    """
 
     mean: Tensor
     var: Tensor
@@ -69,6 +73,9 @@ class Statistics(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Site:
     """One BatchNorm position of a network, with its trained statistics and affine parameters. Never written to.
+
+    >>> Site("bn1", torch.zeros(2), torch.ones(2), torch.ones(2), torch.zeros(2), eps=1e-5).trained
+    Statistics(mean=tensor([0., 0.]), var=tensor([1., 1.]))
 
     ``name`` is the module's dotted name; a module called more than once in a forward is one site per call, the
     later ones named ``name#2``, ``name#3`` and so on, because each call sees activations of its own.
@@ -144,7 +151,11 @@ AnyAdapter = Adapter[Any]
 
 
 class Nothing(NamedTuple):
-    """The state of a strategy that remembers nothing."""
+    """The state of a strategy that remembers nothing.
+
+    >>> Temperature(2.0).init(features=0, classes=10)
+    Nothing()
+    """
 
 
 def rate(momentum: float, images: int, reference: int | None) -> float:
@@ -191,7 +202,11 @@ class Corrector(ABC, Generic[State]):
 
 
 class Start(NamedTuple):
-    """The facts from which a learner makes its first state."""
+    """The facts from which a learner makes its first state.
+
+    >>> Tent().init(Start(affine=4, row=torch.zeros(2), image=torch.zeros(1, 3, 8, 8), classes=10)).affine
+    tensor([0., 0., 0., 0.])
+    """
 
     affine: int  # number of affine parameters the network's BatchNorm layers have: weights, then biases
     row: Tensor  # the adapter's state of a new stream

@@ -16,7 +16,6 @@ from adapters.errors import CombinationError
 class Composite:
     """A strategy named with plus signs: ``unmix_tns+tent+lame`` normalizes, learns and corrects.
 
-    >>> from adapters import Composite, Lame, UnMixTNS
     >>> [type(part).__name__ for part in Composite(UnMixTNS(), correctors=(Lame(),))]
     ['UnMixTNS', 'Lame']
 

@@ -1,4 +1,9 @@
-"""LAME: similar images of a request, and of those before it, made to agree on their classes."""
+"""LAME: similar images of a request, and of those before it, made to agree on their classes.
+
+>>> lame, features = Lame(memory=0, when="always"), torch.tensor([[1.0, 0.0], [1.0, 0.1]])
+>>> lame.correct(lame.init(2, classes=2), features, torch.tensor([[3.0, 0.0], [0.0, 0.5]]))[0].argmax(-1)
+tensor([0, 0])
+"""
 
 from __future__ import annotations
 

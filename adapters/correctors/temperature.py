@@ -1,6 +1,5 @@
 """Temperature scaling: confidences made to match the accuracy.
 
->>> import torch
 >>> Temperature(2.0).correct(Nothing(), torch.zeros(1, 0), torch.tensor([[0.0, 2.0]]))[0]
 tensor([[0.2689, 0.7311]])
 """

@@ -34,7 +34,11 @@ _DECAY = 1.0 - 1.0 / HORIZON
 
 
 class Baseline(NamedTuple):
-    """The moments of single clean images at the first site: their mean and their spread (standard deviation)."""
+    """The moments of single clean images at the first site: their mean and their spread (standard deviation).
+
+    >>> fit_baseline(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    Baseline(mean=tensor([1., 2.]), spread=tensor([1.4142, 1.4142]))
+    """
 
     mean: Tensor  # [2C] float32: of the images' means, then of their variances
     spread: Tensor  # [2C] float32

@@ -20,6 +20,9 @@ from adapters.state.memory import Memory, StateKey
 class Request:
     """A request of one stream: ``images`` ``[n, ...]``, n >= 1, as the model takes them.
 
+    >>> AdaptiveModel(torch.nn.BatchNorm2d(3)).predict([Request(torch.rand(4, 3, 8, 8), update=False)])[0].step
+    0
+
     ``strategy`` None means the model's own. With ``update`` false the request is answered as usual, from the
     state as it is, and what it would have taught is dropped.
     """
@@ -31,7 +34,11 @@ class Request:
 
 
 class Answer(NamedTuple):
-    """The outcome of one request."""
+    """The outcome of one request.
+
+    >>> AdaptiveModel(torch.nn.BatchNorm2d(3)).predict([Request(torch.rand(4, 3, 8, 8))])[0].step
+    1
+    """
 
     logits: Tensor  # [n, ...], what the network gives for the request's images; logarithms of corrected probabilities
     drift: float  # how far the stream's last images are from clean ones, see `adapters.engine.drift`
@@ -45,6 +52,10 @@ class Answer(NamedTuple):
 
 class Outcome(NamedTuple):
     """All answers of one forward, and the states to commit: nothing is written until the caller does it.
+
+    >>> outcome = AdaptiveModel(torch.nn.BatchNorm2d(3)).run([Request(torch.rand(4, 3, 8, 8), "camera-7")], memories={})
+    >>> [(key.stream, memory.steps) for key, memory in outcome.memories.items()]
+    [('camera-7', 1)]
 
     Rows may be parts of one larger tensor: keep them in an `adapters.Arena`, or copy them.
 

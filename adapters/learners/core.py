@@ -1,6 +1,5 @@
 """Core: one gradient step per request on the correlation between classes.
 
->>> import torch
 >>> Core().loss(torch.zeros(8, 4))  # uniform over four classes: (1 - 4 / 16) / 4
 tensor(0.1875)
 """

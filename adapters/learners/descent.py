@@ -27,6 +27,11 @@ class DescentState(NamedTuple):
 class Descent(Learner[DescentState]):
     """Base of learners that take gradient steps on the answers to one request: a subclass gives the `loss`.
 
+    >>> class Doubt(Descent):
+    ...     def loss(self, logits): return 1.0 - logits.softmax(1).amax(1).mean()
+    >>> Doubt(lr=0.01).loss(torch.zeros(8, 4))
+    tensor(0.7500)
+
     The request was answered with the parameters before its own step, as in the authors' code, and the gradient is
     that of the same forward: from the adapter's state that the request met, through the statistics of its images. The
     adapter's state is left to the adapter. A step whose gradient or outcome is not finite is not taken. Because streams

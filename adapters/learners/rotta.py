@@ -1,4 +1,8 @@
-"""RoTTA: a slow teacher answers, a student learns from a balanced memory of the stream."""
+"""RoTTA: a slow teacher answers, a student learns from a balanced memory of the stream.
+
+>>> RoTTA(capacity=16).lesson_images(images=1)  # an update reads the whole bank
+16
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Tent: one gradient step per request on the entropy of the answers.
 
->>> import torch
 >>> Tent().loss(torch.zeros(8, 2))
 tensor(0.6931)
 """

@@ -1,4 +1,10 @@
-"""IABN: the stream's statistics, corrected for each image where it differs by more than chance."""
+"""IABN: the stream's statistics, corrected for each image where it differs by more than chance.
+
+>>> site = Site("bn1", torch.zeros(1), torch.ones(1), torch.ones(1), torch.zeros(1), eps=0.0)
+>>> image = Moments(torch.tensor([[2.0]]), torch.ones(1, 1), pixels=1024)  # mean 2, with a standard error of 1 / 32
+>>> IABN(k=16.0).step(site, IABN().init(site), image)[0].mean
+tensor([[1.5000]])
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,9 @@ from adapters.base import Adapter, Moments, Nothing, Site, Statistics
 class Weights(NamedTuple):
     """The step of one request as four weights.
 
+    >>> AdaBN(0.1, reference_images=None, own=False).weights(images=4)
+    Weights(own=0.0, remembered=1.0, trained=0.0, momentum=0.1, unbiased=False)
+
     The request is normalized with ``own * request + remembered * state + trained * source``; then the state moves by
     ``momentum`` toward the request. ``unbiased`` takes the request's variance as ``var * values / (values - 1)``.
     """
@@ -23,6 +26,11 @@ class Weights(NamedTuple):
 
 class Linear(Adapter[Any]):
     """Base of strategies whose step is linear in mean and variance: a subclass gives its `Weights`.
+
+    >>> class Half(Linear):
+    ...     def weights(self, images): return Weights(own=0.5, remembered=0.0, trained=0.5, momentum=0.0)
+    >>> Half().weights_at(images=1, pixels=1)  # a single value has no variance
+    Weights(own=0.0, remembered=1.0, trained=0.0, momentum=0.0, unbiased=False)
 
     Because weighted sums of weighted sums are weighted sums, a forward computes the steps of all its requests of all
     linear strategies as one small matrix product per site, in whatever order their streams demand, see

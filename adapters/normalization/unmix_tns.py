@@ -1,4 +1,10 @@
-"""UnMix-TNS: the stream as a mixture of K components, each image normalized with its own blend of them."""
+"""UnMix-TNS: the stream as a mixture of K components, each image normalized with its own blend of them.
+
+>>> site = Site("bn1", torch.zeros(1), torch.ones(1), torch.ones(1), torch.zeros(1), eps=1e-5)
+>>> UnMixTNS(components=2).init(site).vars  # the other half of the variance lies between the means
+tensor([[0.5000],
+        [0.5000]])
+"""
 
 from __future__ import annotations
 

@@ -35,6 +35,11 @@ class _Slot(NamedTuple):
 class Arena(MutableMapping[StateKey, Memory]):
     """States by key. A missing one *is* the initial state, so deleting a key is resetting its stream.
 
+    >>> arena = Arena()
+    >>> arena[Key("camera-7", AdaBN())] = Memory(torch.zeros(4), steps=1)
+    >>> arena.bytes
+    16
+
     Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. Evidence
     of drift, and what learners and correctors remember, is kept as it is given. Takes the bytes of all that, and the
     room that is left in blocks until new streams fill it or the last of theirs has gone.

@@ -29,6 +29,9 @@ class StateKey(_StreamStrategy):
     """The key of a state: each stream has one per strategy with its hyperparameters.
 
     An adapter by itself and the composite of it alone make the same key.
+
+    >>> Key("camera-7", AdaBN()) == Key("camera-7", as_composite(strategy("adabn")))
+    True
     """
 
     __slots__ = ()
@@ -44,7 +47,11 @@ class StateKey(_StreamStrategy):
 
 
 class Memory(NamedTuple):
-    """A stream's state after ``steps`` committed requests. A stream without one is a new stream."""
+    """A stream's state after ``steps`` committed requests. A stream without one is a new stream.
+
+    >>> Memory(torch.zeros(6), steps=1).bytes
+    24
+    """
 
     row: Tensor  # [size] float32, the adapter's at all sites
     steps: int

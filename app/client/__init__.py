@@ -1,7 +1,9 @@
 """A Python client of the server: `Client`, and `AsyncClient` with the same methods to await.
 
-    with Client("http://127.0.0.1:8000") as client:
-        answer = client.predict("image.jpg", stream="camera-7")
+>>> with Client("http://127.0.0.1:8000") as client:
+...     answer = client.predict("image.jpg", stream="camera-7")
+>>> answer.step, answer.predictions[0].label
+(1, 'cow')
 
 It needs httpx and loads nothing of the server: no torch, no web framework.
 """

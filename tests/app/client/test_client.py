@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import functools
 import json
 import threading
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+import app.client
 from app.client import (
     Answer,
     AsyncClient,
@@ -112,6 +115,15 @@ def test_answers_are_typed_and_frozen(kind: type) -> None:
     for frozen, name in ((answer, "step"), (image, "label"), (cow, "label"), (timing, "total")):
         with pytest.raises(AttributeError):
             setattr(frozen, name, getattr(frozen, name))
+
+
+def test_the_example_of_the_package_does_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "image.jpg").write_bytes(b"image")
+    monkeypatch.chdir(tmp_path)
+    server = Server(answered())
+    client = functools.partial(Client, transport=httpx.MockTransport(server))
+    assert doctest.testmod(app.client, extraglobs={"Client": client}) == (0, 2)
+    assert form(server.requests[0])[0]["stream"] == "camera-7"
 
 
 def test_a_drift_that_is_not_finite_is_none() -> None:
