@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
-from tests.app.client.mock import Server, answered, form, refused
+from tests.app.client.mock import Server, error_response, form, prediction_response
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """What the command talks to."""
-    server = Server(answered())
+    server = Server(prediction_response())
     real = httpx.Client
 
     def connected(**options: Any) -> httpx.Client:
@@ -76,7 +76,7 @@ def test_help_loads_neither_the_client_nor_torch() -> None:
 
 
 def test_predict_prints_a_table_and_the_streams_state(server: Server, frames: Path) -> None:
-    server.replies = [answered(2, step=12, drift=0.41234, entropy=0.3567, stream="camera-7")]
+    server.replies = [prediction_response(2, step=12, drift=0.41234, entropy=0.3567, stream="camera-7")]
     result = run(frames / "1.png", frames / "2.png", "--stream", "camera-7")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -93,7 +93,7 @@ def test_predict_prints_a_table_and_the_streams_state(server: Server, frames: Pa
 
 def test_all_options_reach_the_server(server: Server, frames: Path) -> None:
     options = ["--stream", "s", "--strategy", "bn", "--params", '{"momentum": 0.2}', "--no-update", "--top-k", "2"]
-    server.replies = [answered(updated=False, drift=None)]
+    server.replies = [prediction_response(updated=False, drift=None)]
     result = run(frames / "1.png", *options, "--url", "http://lab.example:9000", "--key", "a key")
     (request,) = server.requests
     assert request.url == "http://lab.example:9000/v1/predict"
@@ -119,7 +119,7 @@ def test_address_and_key_may_be_variables(server: Server, frames: Path, monkeypa
 def test_a_folder_goes_in_batches_in_natural_order(
     server: Server, frames: Path, options: list[str], sizes: list[int]
 ) -> None:
-    server.replies = [answered(size, step=i) for i, size in enumerate(sizes, 1)]
+    server.replies = [prediction_response(size, step=i) for i, size in enumerate(sizes, 1)]
     result = run(frames, *options, "--json")
     sent = [[content for _, content in form(request)[1]] for request in server.requests]
     assert [len(one) for one in sent] == sizes
@@ -153,7 +153,7 @@ def test_no_server_is_one_clear_line(server: Server, frames: Path) -> None:
 
 
 def test_a_refusal_is_one_clear_line_that_names_the_file(server: Server, frames: Path) -> None:
-    server.replies = [refused(422, "unreadable_image", "files[0]")]
+    server.replies = [error_response(422, "unreadable_image", "files[0]")]
     said = refusal(run(frames / "2.png"), 1)
     assert said == f"renorm: {frames / '2.png'}: it was wrong; mend it (422 unreadable_image)\n"
 
@@ -163,8 +163,14 @@ def test_a_folder_goes_on_after_bad_files(server: Server, frames: Path, json_lin
     """Each group is sent again without the file that was refused; one that cannot be opened is never sent."""
     (frames / "7.png").unlink()
     (frames / "7.png").symlink_to("nowhere")
-    unreadable = refused(422, "unreadable_image", "files[1]")
-    server.replies = [unreadable, refused(413, "too_large", "files[3]"), answered(3), answered(4), answered(1)]
+    unreadable = error_response(422, "unreadable_image", "files[1]")
+    server.replies = [
+        unreadable,
+        error_response(413, "too_large", "files[3]"),
+        prediction_response(3),
+        prediction_response(4),
+        prediction_response(1),
+    ]
     files = [frames / f"{i}.png" for i in range(1, 12)]
     result = run(*files, "--batch", "5", *(["--json"] if json_lines else []))
     assert result.exit_code == 1
@@ -187,7 +193,7 @@ def test_a_folder_goes_on_after_bad_files(server: Server, frames: Path, json_lin
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 def test_errors_independent_of_files_end_the_command_at_once(server: Server, frames: Path, status: int) -> None:
-    server.replies = [answered(5), refused(status, "no", "files[0]")]
+    server.replies = [prediction_response(5), error_response(status, "no", "files[0]")]
     result = run(frames, "--batch", "5")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
@@ -197,7 +203,7 @@ def test_errors_independent_of_files_end_the_command_at_once(server: Server, fra
 
 
 def test_predictions_before_a_refusal_are_printed(server: Server, frames: Path) -> None:
-    server.replies = [answered(5, step=4), refused(503, "busy")]
+    server.replies = [prediction_response(5, step=4), error_response(503, "busy")]
     result = run(frames, "--batch", "5")
     assert "(503 busy)" in refusal(result, 1)
     assert str(frames / "5.png") in result.stdout

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
-from tests.app.client.mock import Server, refused
+from tests.app.client.mock import Server, error_response
 
 STATE = {
     "stream": "camera-7",
@@ -131,7 +131,7 @@ def test_reset_wants_one_stream_or_all(server: Server, options: list[str]) -> No
 @pytest.mark.parametrize("command", [["streams"], ["reset", "camera-7"]], ids=["streams", "reset"])
 @pytest.mark.parametrize(
     ("reply", "says"),
-    [(refused(403, "forbidden"), "403 forbidden"), (httpx.ConnectError("refused"), "127.0.0.1:8000")],
+    [(error_response(403, "forbidden"), "403 forbidden"), (httpx.ConnectError("refused"), "127.0.0.1:8000")],
     ids=["key", "nobody"],
 )
 def test_trouble_is_one_line(server: Server, command: list[str], reply: Any, says: str) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the client share."""
+"""Fixtures of the client's tests."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """No test waits: how long it would have is here."""
-    waited: list[float] = []
+    """Return the pauses that the client would have made: no test waits."""
+    seconds_slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        waited.append(seconds)
+        seconds_slept.append(seconds)
 
-    monkeypatch.setattr("app.client.synchronous.time.sleep", waited.append)
+    monkeypatch.setattr("app.client.synchronous.time.sleep", seconds_slept.append)
     monkeypatch.setattr("app.client.asynchronous.asyncio.sleep", sleep)
-    return waited
+    return seconds_slept

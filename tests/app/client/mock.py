@@ -1,4 +1,4 @@
-"""A server of functions: what the client sends is kept, what it gets is made up. Both clients, driven alike."""
+"""A server made of functions, which records requests and replays responses; both clients are driven alike."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RANKED = [
 TIMING = {"decode": 1.0, "queue": 0.5, "forward": 2.0, "total": 3.5}
 
 
-def answered(images: int = 1, **other: Any) -> httpx.Response:
-    """What `/v1/predict` answers for so many images."""
-    said = {
+def prediction_response(images: int = 1, **other: Any) -> httpx.Response:
+    """Return the response of `/v1/predict` for so many images."""
+    body = {
         "model": "fake-net",
         "stream": "default",
         "strategy": "adabn",
@@ -39,13 +39,13 @@ def answered(images: int = 1, **other: Any) -> httpx.Response:
         "predictions": [{**RANKED[0], "top_k": RANKED}] * images,
         "timing_ms": TIMING,
     }
-    return httpx.Response(200, json={**said, **other})
+    return httpx.Response(200, json={**body, **other})
 
 
-def refused(status: int, code: str, where: str | None = None, **headers: str) -> httpx.Response:
-    """An error of the server's shape."""
-    said = {"error": "it was wrong; mend it", "code": code, **({"where": where} if where else {})}
-    return httpx.Response(status, json=said, headers=headers)
+def error_response(status: int, code: str, where: str | None = None, **headers: str) -> httpx.Response:
+    """Return an error response in the server's form."""
+    body = {"error": "it was wrong; mend it", "code": code, **({"where": where} if where else {})}
+    return httpx.Response(status, json=body, headers=headers)
 
 
 class Server:
@@ -63,7 +63,7 @@ class Server:
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
 
-class _Awaited:
+class AwaitableClient:
     """A `Client` whose methods are awaited, so that one test can drive both."""
 
     def __init__(self, client: Client) -> None:
@@ -77,21 +77,21 @@ class _Awaited:
 
 
 def run(kind: type, server: Server, use: Callable[[Any], Awaitable[Any]], **options: Any) -> Any:
-    """What ``use`` returns, given a client of that kind."""
+    """Return the result of ``use``, given a client of that kind."""
 
     async def exchange() -> Any:
         transport = httpx.MockTransport(server)
         if kind is AsyncClient:
             async with AsyncClient(transport=transport, **options) as client:
                 return await use(client)
-        with Client(transport=transport, **options) as waiting:
-            return await use(_Awaited(waiting))
+        with Client(transport=transport, **options) as client:
+            return await use(AwaitableClient(client))
 
     return asyncio.run(exchange())
 
 
 def form(request: httpx.Request) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
-    """The fields of a multipart request, and the type and bytes of each of its files."""
+    """Return the fields of a multipart request, and the type and bytes of each of its files."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     parsed = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.content)
     fields, files = dict[str, str](), list[tuple[str, bytes]]()

@@ -16,11 +16,11 @@ from app.client import Answer, AsyncClient, Refused
 from app.errors import BusyError, EngineClosedError, ImageError
 
 
-def use(served: fakes.Client, calls: Callable[[AsyncClient], Awaitable[Any]], **options: Any) -> Any:
+def run(server: fakes.Client, calls: Callable[[AsyncClient], Awaitable[Any]], **options: Any) -> Any:
     async def exchange() -> Any:
-        transport = httpx.ASGITransport(app=served.app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app=server.app, raise_app_exceptions=False)
         async with (
-            served.app.router.lifespan_context(served.app),
+            server.app.router.lifespan_context(server.app),
             AsyncClient("http://localhost:8000", transport=transport, **options) as client,
         ):
             return await calls(client)
@@ -29,15 +29,15 @@ def use(served: fakes.Client, calls: Callable[[AsyncClient], Awaitable[Any]], **
 
 
 def test_all_options_reach_the_engine() -> None:
-    served = fakes.Client()
+    server = fakes.Client()
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
 
     async def calls(client: AsyncClient) -> Answer:
         options: dict[str, Any] = {"stream": "zürich 7", "strategy": "bn", "params": {"k": [1, "ü"]}}
         return await client.predict([pixels, b"file"], **options, update=False, top_k=2)
 
-    answer = use(served, calls)
-    (call,) = served.engine.calls
+    answer = run(server, calls)
+    (call,) = server.engine.calls
     assert (call.stream, call.strategy, call.params, call.update, call.top_k) == (
         "zürich 7",
         "bn",
@@ -50,14 +50,14 @@ def test_all_options_reach_the_engine() -> None:
     assert call.request_id is not None
     assert len(call.request_id) == 36
     assert (answer.model, answer.stream, answer.step, answer.updated) == ("fake-net", "zürich 7", 1, False)
-    assert [[one.label for one in image.top_k] for image in answer.predictions] == [["cow", "dog"]] * 3
+    assert [[ranked.label for ranked in image.top_k] for image in answer.predictions] == [["cow", "dog"]] * 3
 
 
 def test_by_default_a_model_with_few_classes_ranks_all() -> None:
-    served = fakes.Client()
-    served.engine.hosted = replace(served.engine.hosted, classes=["ant", "bee"])
-    served.engine.probabilities = [0.25, 0.75]
-    answer = use(served, lambda client: client.predict(b"image"))
+    server = fakes.Client()
+    server.engine.hosted = replace(server.engine.hosted, classes=["ant", "bee"])
+    server.engine.probabilities = [0.25, 0.75]
+    answer = run(server, lambda client: client.predict(b"image"))
     assert [len(image.top_k) for image in answer.predictions] == [2]
 
 
@@ -66,25 +66,25 @@ def test_every_other_call() -> None:
         assert await client.ready()
         await client.wait_until_ready(1)
         assert (await client.model()).name == "fake-net"
-        assert "adabn" in {one.name for one in await client.strategies() if one.default}
+        assert "adabn" in {strategy.name for strategy in await client.strategies() if strategy.default}
         assert (await client.streams()).capacity_bytes == 1000
         assert (await client.stream("camera-7").info())[0].steps == 3
         assert await client.stream("never seen").info() == []
         assert await client.stream("camera-7", strategy="bn").reset() == 2
         assert await client.reset() == 2
 
-    served = fakes.Client()
-    use(served, calls)
-    assert served.engine.resets == [("camera-7", "bn"), (None, None)]
+    server = fakes.Client()
+    run(server, calls)
+    assert server.engine.resets == [("camera-7", "bn"), (None, None)]
 
 
 @pytest.mark.parametrize("name", ["...", "%2E%2E", "%2F", "a b?c#d", "ü", "a.b"])
 def test_any_name_of_a_stream_stands_in_a_path(name: str) -> None:
-    served = fakes.Client()
-    asked: list[str] = []
-    served.engine.stream = lambda name: asked.append(name) or [fakes.STATE]  # type: ignore[method-assign, func-returns-value]
-    assert len(use(served, lambda client: client.stream(name).info())) == 1
-    assert asked == [name]
+    server = fakes.Client()
+    names: list[str] = []
+    server.engine.stream = lambda name: names.append(name) or [fakes.STATE]  # type: ignore[method-assign, func-returns-value]
+    assert len(run(server, lambda client: client.stream(name).info())) == 1
+    assert names == [name]
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_any_name_of_a_stream_stands_in_a_path(name: str) -> None:
     ],
 )
 def test_refusals_arrive_whole(failure: Exception, status: int, code: str) -> None:
-    served = fakes.Client()
-    served.engine.failure = failure
+    server = fakes.Client()
+    server.engine.failure = failure
     with pytest.raises(Refused) as caught:
-        use(served, lambda client: client.predict([b"one", b"two"]), retries=0)
+        run(server, lambda client: client.predict([b"one", b"two"]), retries=0)
     assert (caught.value.status, caught.value.code) == (status, code)
     if status == 422:
         assert (caught.value.where, caught.value.source) == ("files[1]", "image 1")
@@ -110,6 +110,6 @@ def test_refusals_arrive_whole(failure: Exception, status: int, code: str) -> No
 def test_the_key_opens_what_needs_one() -> None:
     for key, status in ((None, 401), ("wrong key", 403)):
         with pytest.raises(Refused) as caught:
-            use(fakes.Client(admin_key="schlüssel"), lambda client: client.reset("s"), key=key)
+            run(fakes.Client(admin_key="schlüssel"), lambda client: client.reset("s"), key=key)
         assert caught.value.status == status
-    assert use(fakes.Client(admin_key="schlüssel"), lambda client: client.reset("s"), key="schlüssel") == 2
+    assert run(fakes.Client(admin_key="schlüssel"), lambda client: client.reset("s"), key="schlüssel") == 2

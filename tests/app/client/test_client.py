@@ -23,7 +23,7 @@ from app.client import (
     ServerUnreachable,
     TimingMs,
 )
-from tests.app.client.mock import BOTH, Server, answered, form, predict, refused, run
+from tests.app.client.mock import BOTH, Server, error_response, form, predict, prediction_response, run
 
 pytestmark = pytest.mark.usefixtures("pauses")
 
@@ -35,7 +35,7 @@ def state(name: str) -> list[dict[str, Any]]:
 
 @BOTH
 def test_a_prediction_is_one_form(kind: type) -> None:
-    server = Server(answered(2))
+    server = Server(prediction_response(2))
     options: dict[str, Any] = {"stream": "zürich 7", "strategy": "bn", "params": {"momentum": 0.2}, "update": False}
     run(kind, server, predict([b"one", b"two"], **options, top_k=3))
     (request,) = server.requests
@@ -49,14 +49,14 @@ def test_a_prediction_is_one_form(kind: type) -> None:
 
 @BOTH
 def test_unset_options_are_not_sent(kind: type) -> None:
-    server = Server(answered())
+    server = Server(prediction_response())
     run(kind, server, predict())
     assert form(server.requests[0])[0] == {"stream": "default", "update": "true"}
 
 
 @BOTH
 def test_key_address_and_its_path_are_used(kind: type) -> None:
-    server = Server(answered())
+    server = Server(prediction_response())
     run(kind, server, predict(), url="https://lab.example/renorm/", key=" schlüssel ")
     (request,) = server.requests
     assert request.url == "https://lab.example/renorm/v1/predict"
@@ -65,7 +65,7 @@ def test_key_address_and_its_path_are_used(kind: type) -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"url": "127.0.0.1:8000"}, "must begin with http://"),
         ({"url": "localhost"}, "must begin with http://"),
@@ -74,15 +74,15 @@ def test_key_address_and_its_path_are_used(kind: type) -> None:
         ({"key": "a\nb"}, "line break"),
     ],
 )
-def test_invalid_client_options_are_refused_at_once(kind: type, options: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidInput, match=says):
+def test_invalid_client_options_are_refused_at_once(kind: type, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         kind(**options)
 
 
 @BOTH
 @pytest.mark.parametrize("params", [{"a": float("nan")}, {"a": object()}])
 def test_params_that_are_not_json_are_refused(kind: type, params: dict[str, Any]) -> None:
-    server = Server(answered())
+    server = Server(prediction_response())
     with pytest.raises(InvalidInput, match="params cannot be written as JSON"):
         run(kind, server, predict(params=params))
     assert server.requests == []
@@ -97,7 +97,7 @@ def test_images_are_read_apart_from_the_event_loop(kind: type, is_apart: bool, m
         return b"image"
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    run(kind, Server(answered()), predict(Path("image.png")))
+    run(kind, Server(prediction_response()), predict(Path("image.png")))
     assert [thread != threading.get_ident() for thread in threads] == [is_apart]
 
 
@@ -106,12 +106,12 @@ def test_images_are_read_apart_from_the_event_loop(kind: type, is_apart: bool, m
 
 @BOTH
 def test_answers_are_typed_and_frozen(kind: type) -> None:
-    answer = run(kind, Server(answered(2, newer="left out")), predict([b"one", b"two"]))
+    answer = run(kind, Server(prediction_response(2, newer="left out")), predict([b"one", b"two"]))
     cow, dog = Ranked("cow", 2, 0.4), Ranked("dog", 3, 0.2)
     image = ImagePrediction("cow", 2, 0.4, (cow, dog))
     timing = TimingMs(1.0, 0.5, 2.0, 3.5)
-    said = ("fake-net", "default", "adabn", {"momentum": 0.1}, 1, True, 0.5, 0.25)
-    assert answer == Answer(*said, [image, image], timing, 0.25, state_origin="live")
+    fields = ("fake-net", "default", "adabn", {"momentum": 0.1}, 1, True, 0.5, 0.25)
+    assert answer == Answer(*fields, [image, image], timing, 0.25, state_origin="live")
     for frozen, name in ((answer, "step"), (image, "label"), (cow, "label"), (timing, "total")):
         with pytest.raises(AttributeError):
             setattr(frozen, name, getattr(frozen, name))
@@ -120,14 +120,14 @@ def test_answers_are_typed_and_frozen(kind: type) -> None:
 def test_the_example_of_the_package_does_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "image.jpg").write_bytes(b"image")
     monkeypatch.chdir(tmp_path)
-    server = Server(answered())
+    server = Server(prediction_response())
     client = functools.partial(Client, transport=httpx.MockTransport(server))
     assert doctest.testmod(app.client, extraglobs={"Client": client}) == (0, 2)
     assert form(server.requests[0])[0]["stream"] == "camera-7"
 
 
 def test_a_drift_that_is_not_finite_is_none() -> None:
-    assert run(Client, Server(answered(drift=None)), predict()).drift is None
+    assert run(Client, Server(prediction_response(drift=None)), predict()).drift is None
 
 
 @BOTH
@@ -143,11 +143,11 @@ def test_other_calls(kind: type) -> None:
     async def use(client: Any) -> None:
         assert await client.reset("s") == 2
         assert (await client.streams()).streams[0].steps == 1
-        assert [one.name for one in await client.strategies()] == ["bn"]
+        assert [strategy.name for strategy in await client.strategies()] == ["bn"]
 
     run(kind, server, use)
-    asked = [(request.method, request.url.raw_path) for request in server.requests]
-    assert asked == [("POST", b"/v1/admin/reset"), ("GET", b"/v1/streams"), ("GET", b"/v1/strategies")]
+    requests = [(request.method, request.url.raw_path) for request in server.requests]
+    assert requests == [("POST", b"/v1/admin/reset"), ("GET", b"/v1/streams"), ("GET", b"/v1/strategies")]
     assert json.loads(server.requests[0].content) == {"stream": "s"}
 
 
@@ -157,7 +157,11 @@ FORGOTTEN = httpx.Response(200, json={"forgotten": 1, "stream": "../a", "strateg
 @pytest.mark.parametrize("release", [False, True])
 def test_stream_handle_adds_its_options_to_every_call(release: bool) -> None:
     server = Server(
-        answered(), httpx.Response(200, json=state("..")), refused(404, "stream_not_found"), FORGOTTEN, FORGOTTEN
+        prediction_response(),
+        httpx.Response(200, json=state("..")),
+        error_response(404, "stream_not_found"),
+        FORGOTTEN,
+        FORGOTTEN,
     )
     with (
         Client(transport=httpx.MockTransport(server)) as client,
@@ -173,7 +177,11 @@ def test_stream_handle_adds_its_options_to_every_call(release: bool) -> None:
 @pytest.mark.parametrize("release", [False, True])
 def test_async_stream_handle_adds_its_options_to_every_call(release: bool) -> None:
     server = Server(
-        answered(), httpx.Response(200, json=state("..")), refused(404, "stream_not_found"), FORGOTTEN, FORGOTTEN
+        prediction_response(),
+        httpx.Response(200, json=state("..")),
+        error_response(404, "stream_not_found"),
+        FORGOTTEN,
+        FORGOTTEN,
     )
 
     async def use(client: AsyncClient) -> None:
@@ -193,7 +201,7 @@ def check_handle(server: Server, release: bool) -> None:
     assert [request.url.raw_path for request in server.requests] == expected + [b"/v1/admin/reset"] * release
     fields, _ = form(server.requests[0])
     assert (fields["stream"], fields["strategy"], fields["top_k"], fields["update"]) == ("..", "bn", "1", "false")
-    assert [json.loads(one.content) for one in server.requests[3:]] == [{"stream": "..", "strategy": "bn"}] * (
+    assert [json.loads(request.content) for request in server.requests[3:]] == [{"stream": "..", "strategy": "bn"}] * (
         1 + release
     )
 
@@ -210,8 +218,8 @@ def test_ready_asks_once(kind: type) -> None:
         return await client.ready()
 
     assert run(kind, Server(READY), use) is True
-    for no in (refused(503, "unavailable"), httpx.ConnectError("refused"), httpx.Response(404)):
-        server = Server(no)
+    for reply in (error_response(503, "unavailable"), httpx.ConnectError("refused"), httpx.Response(404)):
+        server = Server(reply)
         assert run(kind, server, use) is False
         assert len(server.requests) == 1
 
@@ -221,7 +229,7 @@ def test_waiting_ends_when_the_model_answers(kind: type) -> None:
     async def use(client: Any) -> None:
         await client.wait_until_ready(60)
 
-    server = Server(httpx.ConnectError("refused"), refused(503, "unavailable"), READY)
+    server = Server(httpx.ConnectError("refused"), error_response(503, "unavailable"), READY)
     run(kind, server, use)
     assert len(server.requests) == 3
 
@@ -231,6 +239,9 @@ def test_waiting_ends_after_the_timeout_with_the_reason(kind: type) -> None:
     async def use(client: Any) -> None:
         await client.wait_until_ready(0.1)
 
-    for reply, says in ((httpx.ConnectError("refused"), "no server answers"), (refused(503, "x"), "it was wrong")):
-        with pytest.raises(ServerUnreachable, match=f"not ready after 0.1 s: .*{says}"):
+    for reply, message in (
+        (httpx.ConnectError("refused"), "no server answers"),
+        (error_response(503, "x"), "it was wrong"),
+    ):
+        with pytest.raises(ServerUnreachable, match=f"not ready after 0.1 s: .*{message}"):
             run(kind, Server(reply), use)

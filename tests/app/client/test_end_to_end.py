@@ -37,7 +37,7 @@ def url() -> Iterator[str]:
 def breaking(url: str, breaks: int) -> Iterator[str]:
     """The address of a way to the server on which the first connections break when their answer is on its way."""
     upstream = ("127.0.0.1", int(url.rpartition(":")[2]))
-    left = breaks
+    remaining = breaks
 
     def carry(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65536):
@@ -45,52 +45,52 @@ def breaking(url: str, breaks: int) -> Iterator[str]:
         with contextlib.suppress(OSError):  # the other direction may have ended both
             target.shutdown(socket.SHUT_WR)
 
-    def connect(near: socket.socket) -> None:
-        nonlocal left
-        with near, socket.create_connection(upstream) as far, ThreadPoolExecutor(1) as up:
-            up.submit(carry, near, far)
-            if left:
-                left -= 1
+    def connect(client_socket: socket.socket) -> None:
+        nonlocal remaining
+        with client_socket, socket.create_connection(upstream) as server_socket, ThreadPoolExecutor(1) as uploads:
+            uploads.submit(carry, client_socket, server_socket)
+            if remaining:
+                remaining -= 1
                 # The server has answered, but the client never hears it.
-                assert far.recv(65536).startswith(b"HTTP/1.1 200")
+                assert server_socket.recv(65536).startswith(b"HTTP/1.1 200")
             else:
-                carry(far, near)
-            for end in (near, far):
+                carry(server_socket, client_socket)
+            for connection in (client_socket, server_socket):
                 with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
 
-    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as accepting:
-        listening.settimeout(10)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as accepting:
+        listener.settimeout(10)
 
         def accept() -> None:
             for _ in range(breaks + 1):
-                connect(listening.accept()[0])
+                connect(listener.accept()[0])
 
-        served = accepting.submit(accept)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        served.result(timeout=10)
+        acceptance = accepting.submit(accept)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        acceptance.result(timeout=10)
 
 
 def test_a_connection_that_breaks_after_the_answer_costs_no_second_step(url: str) -> None:
-    with breaking(url, breaks=1) as address, Client(address) as broken:
-        answer = broken.predict(SHIP, stream="broken")
-        (state,) = broken.stream("broken").info()
+    with breaking(url, breaks=1) as address, Client(address) as client:
+        answer = client.predict(SHIP, stream="broken")
+        (state,) = client.stream("broken").info()
     assert (answer.step, state.steps, state.images) == (1, 1, 1)
     with Client(url) as client:
-        again = client.predict(SHIP, stream="whole")
+        repetition = client.predict(SHIP, stream="whole")
         following = client.predict(SHIP, stream="broken")
-    assert (again.predictions, again.drift) == (answer.predictions, answer.drift)
+    assert (repetition.predictions, repetition.drift) == (answer.predictions, answer.drift)
     assert following.step == 2
 
 
 def test_without_another_try_the_step_was_taken_and_the_caller_knows_that_the_connection_broke(url: str) -> None:
     with (
         breaking(url, breaks=1) as address,
-        Client(address, retries=0) as broken,
+        Client(address, retries=0) as client,
     ):
         with pytest.raises(ServerUnreachable, match="was lost"):
-            broken.predict(SHIP, stream="lost")
-        assert broken.stream("lost").info()[0].steps == 1
+            client.predict(SHIP, stream="lost")
+        assert client.stream("lost").info()[0].steps == 1
 
 
 def test_two_tries_at_once_are_one_step(url: str) -> None:
@@ -99,8 +99,8 @@ def test_two_tries_at_once_are_one_step(url: str) -> None:
 
     async def exchange() -> list[Any]:
         async with httpx.AsyncClient(base_url=url, headers=headers, params={"stream": "twice"}, timeout=30) as client:
-            tries = [client.post("/v1/predict", content=SHIP.read_bytes()) for _ in range(4)]
-            return [answer.json() for answer in await asyncio.gather(*tries)]
+            attempts = [client.post("/v1/predict", content=SHIP.read_bytes()) for _ in range(4)]
+            return [answer.json() for answer in await asyncio.gather(*attempts)]
 
     answers = asyncio.run(exchange())
     assert [answer["step"] for answer in answers] == [1] * 4
@@ -111,43 +111,45 @@ def test_two_tries_at_once_are_one_step(url: str) -> None:
 def test_arrays_and_files_of_the_same_pixels_are_answered_the_same(url: str) -> None:
     frames = np.load(ROOT / "benchmarks" / "sample" / "fog.npy")[:6]
 
-    async def alone() -> Any:
+    async def single_predictions() -> Any:
         async with AsyncClient(url) as client:
             return [(await client.predict(frame, stream="x", strategy="source")).predictions[0] for frame in frames]
 
     with Client(url) as client:
-        together = client.predict(frames, strategy="source", stream="y")
-    for one, other in zip(together.predictions, asyncio.run(alone()), strict=True):
-        assert (one.label, one.index) == (other.label, other.index)
-        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+        joint = client.predict(frames, strategy="source", stream="y")
+    for image, single in zip(joint.predictions, asyncio.run(single_predictions()), strict=True):
+        assert (image.label, image.index) == (single.label, single.index)
+        assert image.probability == pytest.approx(single.probability, abs=1e-5)
 
 
 def test_every_command_of_the_page_does_what_the_page_says(url: str) -> None:
     page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
-    found = re.findall(r"```(sh|python)\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
-    assert len(found) == page.count("```sh\n") + page.count("```python\n"), "each block shows what it prints"
+    blocks = re.findall(r"```(sh|python)\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == page.count("```sh\n") + page.count("```python\n"), "each block shows what it prints"
     with Client(url) as client:
         client.reset()
     scope: dict[str, Any] = {}
     environment = {**os.environ, "RENORM_URL": url, "PATH": f"{BIN}:{os.environ['PATH']}"}
     with contextlib.chdir(ROOT):
-        for language, code, expected in found:
+        for language, code, expected in blocks:
             if language == "sh":
-                done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=True)
-                printed = done.stdout
+                process = subprocess.run(
+                    ["bash", "-c", code], env=environment, capture_output=True, text=True, check=True
+                )
+                output = process.stdout
             else:
-                with contextlib.redirect_stdout(io.StringIO()) as written:
+                with contextlib.redirect_stdout(io.StringIO()) as buffer:
                     exec(code.replace("http://127.0.0.1:8000", url), scope)  # noqa: S102
-                printed = written.getvalue()
-            assert words(printed) == about(expected), code
+                output = buffer.getvalue()
+            assert parse_words(output) == approximate_words(expected), code
 
 
-def words(text: str) -> list[str | float]:
+def parse_words(text: str) -> list[str | float]:
     """The text word by word, its fractions as numbers."""
     pieces = re.split(rf"({FRACTION})|\s+", text)
-    return [float(one) if re.fullmatch(FRACTION, one) else one for one in pieces if one]
+    return [float(piece) if re.fullmatch(FRACTION, piece) else piece for piece in pieces if piece]
 
 
-def about(text: str) -> list[Any]:
+def approximate_words(text: str) -> list[Any]:
     """The same, with fractions that may differ a little: another processor rounds differently."""
-    return [pytest.approx(one, rel=0.02, abs=0.002) if isinstance(one, float) else one for one in words(text)]
+    return [pytest.approx(word, rel=0.02, abs=0.002) if isinstance(word, float) else word for word in parse_words(text)]

@@ -1,4 +1,4 @@
-"""How both clients try again, and how they fail."""
+"""Retries and failures of both clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.client import Client, Refused, RenormClientError, ServerUnreachable, UnexpectedAnswer
-from tests.app.client.mock import BOTH, Server, answered, form, predict, refused, run
+from tests.app.client.mock import BOTH, Server, error_response, form, predict, prediction_response, run
 
 pytestmark = pytest.mark.usefixtures("pauses")
 
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.usefixtures("pauses")
 
 @BOTH
 @pytest.mark.parametrize(
-    "first",
+    "failure",
     [
-        refused(429, "stream_busy"),
-        refused(502, "bad_gateway"),
-        refused(503, "busy"),
-        refused(504, "deadline"),
+        error_response(429, "stream_busy"),
+        error_response(502, "bad_gateway"),
+        error_response(503, "busy"),
+        error_response(504, "deadline"),
         httpx.ConnectError("[Errno 111] Connection refused"),
         httpx.ReadError("connection reset"),
         httpx.RemoteProtocolError("Server disconnected without sending a response."),
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("pauses")
     ],
     ids=str,
 )
-def test_transient_failures_are_retried_under_the_same_key(kind: type, first: Any, pauses: list[float]) -> None:
-    server = Server(first, first, answered(step=7))
+def test_transient_failures_are_retried_under_the_same_key(kind: type, failure: Any, pauses: list[float]) -> None:
+    server = Server(failure, failure, prediction_response(step=7))
 
     async def use(client: Any) -> Any:
         return (await client.predict([b"one", b"two"])).step, (await client.predict(b"next")).step
@@ -47,14 +47,14 @@ def test_transient_failures_are_retried_under_the_same_key(kind: type, first: An
 
 @BOTH
 def test_retry_after_is_waited(kind: type, pauses: list[float]) -> None:
-    run(kind, Server(refused(503, "busy", **{"Retry-After": "3"}), answered()), predict())
+    run(kind, Server(error_response(503, "busy", **{"Retry-After": "3"}), prediction_response()), predict())
     assert 3 < pauses[1] < 3.2
 
 
 @BOTH
 @pytest.mark.parametrize(("retries", "tries"), [(0, 1), (3, 4)])
 def test_the_last_failure_is_raised_after_all_retries(kind: type, retries: int, tries: int) -> None:
-    server = Server(refused(503, "busy"))
+    server = Server(error_response(503, "busy"))
     with pytest.raises(Refused) as caught:
         run(kind, server, predict(), retries=retries)
     assert (caught.value.status, len(server.requests)) == (503, tries)
@@ -63,7 +63,7 @@ def test_the_last_failure_is_raised_after_all_retries(kind: type, retries: int, 
 @BOTH
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 415, 422, 500])
 def test_a_refusal_is_final(kind: type, status: int) -> None:
-    server = Server(refused(status, "some_code", "files[1]"))
+    server = Server(error_response(status, "some_code", "files[1]"))
     with pytest.raises(Refused) as caught:
         run(kind, server, predict([b"one", b"two"]))
     error = caught.value
@@ -89,7 +89,7 @@ def test_a_reset_that_may_have_happened_is_not_sent_again() -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    ("failure", "kind_of_error", "says"),
+    ("failure", "kind_of_error", "message"),
     [
         (
             httpx.ConnectError("[Errno 111] Connection refused"),
@@ -110,11 +110,11 @@ def test_a_reset_that_may_have_happened_is_not_sent_again() -> None:
     ],
     ids=str,
 )
-def test_failures_are_explained(kind: type, failure: Any, kind_of_error: type, says: str) -> None:
+def test_failures_are_explained(kind: type, failure: Any, kind_of_error: type, message: str) -> None:
     with pytest.raises(RenormClientError) as caught:
         run(kind, Server(failure), predict())
     assert type(caught.value) is kind_of_error
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_password_in_the_address_is_in_no_message() -> None:

@@ -21,7 +21,7 @@ def pixels(*shape: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def decoded(part: Part) -> NDArray[Any]:
+def decode(part: Part) -> NDArray[Any]:
     assert part.kind == "image/png"
     with Image.open(io.BytesIO(part.content)) as image:
         assert image.format == "PNG"
@@ -39,26 +39,26 @@ def test_files_and_bytes_are_sent_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flipped", [False, True])
 def test_arrays_lose_nothing(flipped: bool) -> None:
-    one, many = pixels(5, 7, 3), pixels(4, 5, 7, 3)
+    image, stack = pixels(5, 7, 3), pixels(4, 5, 7, 3)
     if flipped:  # views with negative strides
-        one, many = one[:, ::-1], many[:, ::-1]
-    assert np.array_equal(decoded(to_parts(one)[0]), one)
-    assert np.array_equal(np.stack([decoded(part) for part in to_parts(many)]), many)
+        image, stack = image[:, ::-1], stack[:, ::-1]
+    assert np.array_equal(decode(to_parts(image)[0]), image)
+    assert np.array_equal(np.stack([decode(part) for part in to_parts(stack)]), stack)
 
 
 def test_pil_images_lose_nothing_and_are_not_changed() -> None:
     image = Image.fromarray(pixels(5, 7, 3))
-    before = image.tobytes()
-    assert decoded(to_parts(image)[0]).tobytes() == before == image.tobytes()
+    content = image.tobytes()
+    assert decode(to_parts(image)[0]).tobytes() == content == image.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "YCbCr", "HSV", "LAB"])
 def test_pil_images_of_every_usual_mode(mode: str) -> None:
     image = Image.new(mode, (3, 2)) if mode == "I;16" else Image.fromarray(pixels(2, 3, 3)).convert(mode)
-    found = to_parts(image)[0]
-    with Image.open(io.BytesIO(found.content)) as sent:
+    part = to_parts(image)[0]
+    with Image.open(io.BytesIO(part.content)) as sent_image:
         expected = image.convert("RGB") if mode != "I;16" else image
-        assert (sent.convert("RGB") if mode != "I;16" else sent).tobytes() == expected.tobytes()
+        assert (sent_image.convert("RGB") if mode != "I;16" else sent_image).tobytes() == expected.tobytes()
 
 
 def test_a_mixed_list_keeps_its_order_and_counts_images(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_mixed_list_keeps_its_order_and_counts_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "says"),
+    ("images", "message"),
     [
         ([], "no image"),
         ((), "no image"),
@@ -84,8 +84,8 @@ def test_a_mixed_list_keeps_its_order_and_counts_images(tmp_path: Path) -> None:
         (Image.new("I", (2, 2)), "unsupported mode I"),
     ],
 )
-def test_invalid_images_are_explained(images: Any, says: str) -> None:
-    with pytest.raises(InvalidInput, match=says):
+def test_invalid_images_are_explained(images: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         to_parts(images)
 
 
@@ -105,5 +105,5 @@ try:
 except ValueError as error:
     print(error)
 """
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "pip install pillow" in printed
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pip install pillow" in output

@@ -1,4 +1,4 @@
-"""The client is light: who only sends images waits for nothing of the server."""
+"""The client is light: a program that only sends images loads nothing of the server."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import app.client
 ROOT = Path(__file__).parent.parent.parent.parent
 
 
-def printed(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+def output_of(code: str) -> str:
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return process.stdout
 
 
 def test_importing_the_client_loads_nothing_of_the_server() -> None:
-    loaded = json.loads(printed("import app.client, json, sys\nprint(json.dumps(list(sys.modules)))"))
-    top = {name.partition(".")[0] for name in loaded}
+    loaded = json.loads(output_of("import app.client, json, sys\nprint(json.dumps(list(sys.modules)))"))
+    packages = {name.partition(".")[0] for name in loaded}
     # httpx itself loads rich where it is installed.
-    assert not top & {"torch", "numpy", "PIL", "fastapi", "starlette", "uvicorn", "adapters", "typer"}
-    ours = {name for name in loaded if name.startswith("app.") and not name.startswith("app.client")}
-    assert ours == {"app.schemas"}
+    assert not packages & {"torch", "numpy", "PIL", "fastapi", "starlette", "uvicorn", "adapters", "typer"}
+    own_modules = {name for name in loaded if name.startswith("app.") and not name.startswith("app.client")}
+    assert own_modules == {"app.schemas"}
 
 
 def test_without_httpx_one_line_says_what_to_install() -> None:
@@ -35,7 +35,7 @@ try:
 except ModuleNotFoundError as error:
     print(error.name, error)
 """
-    assert printed(code) == "httpx the client needs httpx, which is not installed: pip install httpx\n"
+    assert output_of(code) == "httpx the client needs httpx, which is not installed: pip install httpx\n"
 
 
 def test_public_names_are_sorted_and_described() -> None:

@@ -22,7 +22,7 @@ def test_final_statuses_are_not_retried(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "repeatable", "once"),
+    ("error", "repeatable", "is_retried_unrepeatable"),
     [
         (httpx.ConnectError("refused"), True, True),
         (httpx.ConnectTimeout("late"), True, True),
@@ -36,22 +36,22 @@ def test_final_statuses_are_not_retried(status: int) -> None:
     ],
 )
 def test_connection_errors_are_retried_where_the_call_is_repeatable(
-    error: httpx.RequestError, repeatable: bool, once: bool
+    error: httpx.RequestError, repeatable: bool, is_retried_unrepeatable: bool
 ) -> None:
     assert (pause_before_retry(error, 0, repeatable=True) is not None) is repeatable
-    assert (pause_before_retry(error, 0, repeatable=False) is not None) is once
+    assert (pause_before_retry(error, 0, repeatable=False) is not None) is is_retried_unrepeatable
 
 
-@pytest.mark.parametrize(("status", "again"), [(429, True), (503, True), (502, False), (504, False)])
-def test_unrepeatable_calls_are_retried_only_where_they_cannot_have_begun(status: int, again: bool) -> None:
-    assert (pause_before_retry(httpx.Response(status), 0, repeatable=False) is not None) is again
+@pytest.mark.parametrize(("status", "is_retried"), [(429, True), (503, True), (502, False), (504, False)])
+def test_unrepeatable_calls_are_retried_only_where_they_cannot_have_begun(status: int, is_retried: bool) -> None:
+    assert (pause_before_retry(httpx.Response(status), 0, repeatable=False) is not None) is is_retried
 
 
 def test_pauses_double_up_to_a_limit_with_jitter() -> None:
     broken = httpx.ConnectError("refused")
-    for attempt, full in ((0, FIRST_PAUSE_S), (1, 2 * FIRST_PAUSE_S), (3, 8 * FIRST_PAUSE_S), (50, LONGEST_PAUSE_S)):
+    for attempt, longest in ((0, FIRST_PAUSE_S), (1, 2 * FIRST_PAUSE_S), (3, 8 * FIRST_PAUSE_S), (50, LONGEST_PAUSE_S)):
         pauses = [pause_before_retry(broken, attempt, repeatable=True) for _ in range(50)]
-        assert all(pause is not None and full / 2 <= pause <= full for pause in pauses)
+        assert all(pause is not None and longest / 2 <= pause <= longest for pause in pauses)
         assert len(set(pauses)) > 10
 
 

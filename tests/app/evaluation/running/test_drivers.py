@@ -27,7 +27,7 @@ from app.evaluation.running.drivers import (
 )
 from app.main import create_app
 from app.settings import Settings
-from tests.app.client.mock import answered, refused
+from tests.app.client.mock import error_response, prediction_response
 from tests.app.small import png, small_engine
 
 BATCHES = (1, 3, 1, 5, 2)
@@ -125,9 +125,9 @@ class Keyless:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.paths.append(request.url.path)
         if request.url.path == "/v1/admin/reset":
-            return refused(self.status, "forbidden")
+            return error_response(self.status, "forbidden")
         self.streams.append(request.content.decode("latin-1").split('name="stream"\r\n\r\n')[1].split("\r\n")[0])
-        return answered(drift=None)
+        return prediction_response(drift=None)
 
     status = 403
 
