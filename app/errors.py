@@ -32,6 +32,11 @@ class RenormError(Exception):
         super().__init__(message)
         self.message, self.hint, self.location = message, hint, location
 
+    @property
+    def line(self) -> str:
+        """The message and the hint in one line, as commands and logs print them."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 class RequestError(RenormError):
     """The request is wrong; the client can fix it."""

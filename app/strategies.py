@@ -141,8 +141,7 @@ class StrategyResolver:
         try:
             self._temperatures = Temperatures.load(self._file)
         except CalibrationError as error:
-            reason = f"{error.message}; {error.hint}" if error.hint else error.message
-            log.error("%s; until then the temperatures loaded before stay in use", reason)
+            log.error("%s; until then the temperatures loaded before stay in use", error.line)
         else:
             log.info("temperatures reloaded from %s", self._file)
 

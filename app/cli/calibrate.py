@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import options as o
+from app.cli.exits import exit_on_errors
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail, settings_from
 from app.cli.startup import open_engine
 from app.cli.tables import show
@@ -34,10 +35,6 @@ Examples:
 The data are labelled held-out images of the training domain, not the training set: `CLASS/*.png`, or `clean.npy` with
 `labels.npy`. A server uses the temperature for requests with the strategy `STRATEGY+temperature`.
 """
-
-_NETWORK = ("model", "weights", "weights_key", "labels", "mean", "std", "size")
-_HOSTING = (*_NETWORK, "device", "dtype", "threads", "temperatures")
-INTERRUPTED = 130
 
 Data = Annotated[
     Path, typer.Option("--data", help="Labelled images: CLASS/*.png, or clean.npy and labels.npy.", metavar="FOLDER")
@@ -62,7 +59,7 @@ SkipUnknown = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@o.with_settings(*_HOSTING)
+@o.with_settings(*o.HOSTING)
 def calibrate(
     data: Data,
     strategy: StrategyOption = None,
@@ -76,7 +73,7 @@ def calibrate(
 ) -> None:
     """Fit a softmax temperature for a model and strategy on labelled images, and save it for the server."""
     settings = settings_from({**options, "config": config})
-    with _exit_on_errors():
+    with exit_on_errors("nothing was saved"):
         front = _strategy_before_temperature(strategy or settings.strategy)
         limits = {"strategy": "source", "max_images": max(settings.max_images, batch_size), "timeout": None}
         enlarged = settings.model_copy(update=limits)
@@ -167,21 +164,3 @@ def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("predicting", total=total)
         yield lambda images: progress.advance(task, images)
-
-
-@contextmanager
-def _exit_on_errors() -> Iterator[None]:
-    """End the program with a one-line message where no temperature can be fitted."""
-    from adapters import AdapterError
-    from app.errors import RenormError
-    from app.evaluation.errors import EvaluationError
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        fail("interrupted; nothing was saved", status=INTERRUPTED)
-    except RenormError as error:
-        message = f"{error.message}; {error.hint}" if error.hint else error.message
-        fail(message, status=BAD_OPTION if isinstance(error, EvaluationError) else CANNOT_RUN)
-    except AdapterError as error:
-        fail(str(error), status=BAD_OPTION)

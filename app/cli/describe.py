@@ -27,10 +27,7 @@ Examples:
 """
 
 
-_NETWORK = ("model", "weights", "weights_key", "name", "labels", "mean", "std", "size")
-
-
-@o.with_settings(*_NETWORK, "device", "dtype", "strategy", "baseline")
+@o.with_settings(*o.NETWORK, "name", "device", "dtype", "strategy", "baseline")
 def describe(config: o.ConfigOption = None, json: o.JsonOption = False, **options: Any) -> None:
     """Show a model as the server would host it: preprocessing, BatchNorm layers, state size per strategy."""
     settings = settings_from({**options, "config": config})

@@ -72,7 +72,7 @@ def new(
         check_name(name)
         check_prefixes(prefixes)
     except KeyFileError as error:
-        fail(f"{error.message}; {error.hint}", status=BAD_OPTION)
+        fail(error.line, status=BAD_OPTION)
     secret, created = new_key(name, _scopes(scopes), _expiry(expires), prefixes)
     existing = _read(path) if path.exists() else ()
     if any(key.name == name for key in existing):
@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
     try:
         return read_keys(path)
     except KeyFileError as error:
-        fail(f"{error.message}; {error.hint}" if error.hint else error.message, status=CANNOT_RUN)
+        fail(error.line, status=CANNOT_RUN)
 
 
 def _write(path: Path, keys: tuple[ApiKey, ...] | list[ApiKey]) -> None:

@@ -82,6 +82,12 @@ _OPTIONS: dict[str, _Row] = {
     "timeout": _Row(float, _LIMITS, "SECONDS"),
 }
 
+NETWORK = ("model", "weights", "weights_key", "labels", "mean", "std", "size")
+"""The settings that say which network is hosted, and how images are prepared for it."""
+
+HOSTING = (*NETWORK, "device", "dtype", "threads", "temperatures")
+"""The settings of commands that run a model themselves."""
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file of settings; RENORM_CONFIG sets it too.", metavar="FILE")
 ]

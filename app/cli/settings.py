@@ -61,7 +61,7 @@ def access_of(settings: Settings) -> Access:
     try:
         access = Access(settings)
     except KeyFileError as error:
-        fail(f"{error.message}; {error.hint}" if error.hint else error.message, status=BAD_OPTION)
+        fail(error.line, status=BAD_OPTION)
     refusal = access.refusal()
     if refusal:
         fail(refusal, status=BAD_OPTION)

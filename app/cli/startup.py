@@ -27,25 +27,15 @@ def check_strategy(name: str) -> None:
 
 def check_traces(settings: Settings) -> None:
     """End the program if traces are enabled and their extra is not installed."""
-    from app.errors import MissingPackageError
-
     if settings.traces:
-        try:
-            importlib.import_module("app.observability.traces")
-        except MissingPackageError as error:
-            fail(f"{error.message}; {error.hint}", status=CANNOT_RUN)
+        _import_extra("app.observability.traces")
 
 
 def check_grpc(settings: Settings) -> None:
     """End the program, before the model is loaded, if gRPC is enabled and cannot be served."""
-    from app.errors import MissingPackageError
-
     if settings.grpc_port is None:
         return
-    try:
-        importlib.import_module("app.rpc.server")
-    except MissingPackageError as error:
-        fail(f"{error.message}; {error.hint}", status=CANNOT_RUN)
+    _import_extra("app.rpc.server")
     if settings.grpc_port == settings.port != 0:
         fail(f"--port and --grpc-port are both {settings.port}: choose different ports", status=BAD_OPTION)
     try:
@@ -54,6 +44,15 @@ def check_grpc(settings: Settings) -> None:
             bound.close()
     except OSError as error:
         fail(listen_error(error, settings.host, settings.grpc_port, "--grpc-port"), status=CANNOT_RUN)
+
+
+def _import_extra(module: str) -> None:
+    from app.errors import MissingPackageError
+
+    try:
+        importlib.import_module(module)
+    except MissingPackageError as error:
+        fail(error.line, status=CANNOT_RUN)
 
 
 async def open_engine(settings: Settings) -> Engine:
@@ -67,7 +66,6 @@ async def open_engine(settings: Settings) -> Engine:
         with progress() as show:
             return await Engine.open(settings, show)
     except (ModelError, CalibrationError) as error:
-        message = f"{error.message}; {error.hint}" if error.hint else error.message
-        fail(f"{settings.model} cannot be hosted: {message}", status=CANNOT_RUN)
+        fail(f"{settings.model} cannot be hosted: {error.line}", status=CANNOT_RUN)
     except AdapterError as error:
         fail(f"{settings.model} cannot be hosted: {error}", status=CANNOT_RUN)

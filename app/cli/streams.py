@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.options import JsonOption
 from app.cli.predict import Key, Url, exit_on_errors
 from app.cli.settings import BAD_OPTION, fail
 from app.cli.tables import show
@@ -34,7 +35,6 @@ Examples:
 * `renorm reset --all --yes`
 """
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, as in the server's API.")]
 Stream = Annotated[str | None, typer.Argument(help="Stream to reset.", metavar="STREAM", show_default=False)]
 Strategy = Annotated[
     str | None, typer.Option("--strategy", help="Reset only the states of this strategy.", metavar="NAME")
@@ -43,7 +43,7 @@ All = Annotated[bool, typer.Option("--all", help="Reset all streams.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
-def streams(url: Url = "http://127.0.0.1:8000", key: Key = None, json: Json = False) -> None:
+def streams(url: Url = "http://127.0.0.1:8000", key: Key = None, json: JsonOption = False) -> None:
     """List the streams of a running server, the last used first."""
     with exit_on_errors():
         from app.client import Client

@@ -30,8 +30,6 @@ A strategy is NAME or NAME:PARAMETER=VALUE,... The same command resumes an inter
 strategies, protocols, orders, batch sizes and seeds.
 """
 
-_NETWORK = ("model", "weights", "weights_key", "labels", "mean", "std", "size")
-_HOSTING = (*_NETWORK, "device", "dtype", "threads", "temperatures")
 _DATA, _RUN, _SERVER = "Streams and strategies", "Execution", "Running server"
 
 
@@ -92,7 +90,7 @@ Url = Annotated[str | None, _option("--url", help="Evaluate this running server.
 Key = Annotated[str | None, _option("--key", help="API key of the server.", panel=_SERVER, envvar="RENORM_KEY")]
 
 
-@o.with_settings(*_HOSTING)
+@o.with_settings(*o.HOSTING)
 def evaluate(
     data: Data,
     output: Output,
@@ -128,18 +126,8 @@ def _evaluate_options(arguments: Mapping[str, Any]) -> EvaluateOptions:
     if arguments["streams"] is not None:
         _check_for_replay(arguments)
     unchanged = (
-        "data",
-        "output",
-        "strategies",
-        "severity",
-        "skip_unknown",
-        "anew",
-        "streams",
-        "concurrency",
-        "processes",
-        "speed",
-        "url",
-        "key",
+        *("data", "output", "strategies", "severity", "skip_unknown", "anew"),
+        *("streams", "concurrency", "processes", "speed", "url", "key"),
     )
     return EvaluateOptions(
         **{name: arguments[name] for name in unchanged},

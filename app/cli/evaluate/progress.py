@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -62,18 +62,13 @@ def _bars(totals: dict[str, int]) -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[error]}"),
-    )
+    name, error = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[error]}")
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), error)
     done, wrong = Counter[str](), Counter[str]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         everything = progress.add_task("all strategies", total=sum(totals.values()), error="")
-        strategies = _strategies_with_bar(totals)
-        tasks = {name: progress.add_task(name, total=totals[name], error="") for name in strategies}
+        shown = totals if len(totals) <= MAX_BARS else {}
+        tasks = {name: progress.add_task(name, total=total, error="") for name, total in shown.items()}
 
         def count(cell: Cell, images: int, missed: int) -> None:
             for name, task in [("", everything), (cell.strategy, tasks.get(cell.strategy))]:
@@ -83,10 +78,6 @@ def _bars(totals: dict[str, int]) -> Iterator[OnProgress]:
                     progress.update(task, advance=images, error=f"error {_error(wrong[name], done[name])}")
 
         yield count
-
-
-def _strategies_with_bar(images: dict[str, int]) -> Sequence[str]:
-    return list(images) if len(images) <= MAX_BARS else []
 
 
 def _error(wrong: int, images: int) -> str:

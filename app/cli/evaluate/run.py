@@ -7,8 +7,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,25 +17,25 @@ from app import __version__
 from app.cli.evaluate.prepare import EvaluateOptions, EvaluationPlan, enlarged_settings, fit, open_driver, prepare
 from app.cli.evaluate.progress import cells_progress
 from app.cli.evaluate.summary import show_summary
+from app.cli.exits import exit_on_errors
 from app.cli.progress import progress
-from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
+from app.cli.settings import CANNOT_RUN, fail
 
 if TYPE_CHECKING:
     from app.evaluation.running.runner import Failure, ProgressCallback
     from app.evaluation.types import Cell, Result
 
-INTERRUPTED = 130
-
 
 def run(options: EvaluateOptions) -> None:
     """Evaluate; end the program with a one-line message on errors."""
-    with _exit_on_errors(BAD_OPTION, options.output), asyncio.Runner() as runner:
+    interrupted = f"finished cells are saved in {options.output}, and the same command resumes from there"
+    with exit_on_errors(interrupted), asyncio.Runner() as runner:
         specs, dataset, streams = prepare(options)
         driver = runner.run(open_driver(options))
         try:
             plan = runner.run(fit(options, driver, specs, dataset, streams))
             _print_size(plan)
-            with _exit_on_errors(CANNOT_RUN, options.output):
+            with exit_on_errors(interrupted, CANNOT_RUN):
                 failures = _run_cells(plan, runner)
                 if options.speed:
                     _print_errors(plan)
@@ -95,20 +94,9 @@ def _run_jobs(plan: EvaluationPlan, cells: Sequence[Cell], count: ProgressCallba
     from app.evaluation.running.workers import Job, deal, run_jobs
 
     options = plan.options
-    jobs = [
-        Job(
-            enlarged_settings(options),
-            options.data,
-            options.severity,
-            options.output,
-            plan.fingerprint,
-            share,
-            options.concurrency,
-            options.skip_unknown,
-        )
-        for share in deal(cells, options.processes)
-    ]
-    return run_jobs(jobs, count)
+    source = enlarged_settings(options), options.data, options.severity, options.output, plan.fingerprint
+    shares = deal(cells, options.processes)
+    return run_jobs([Job(*source, share, options.concurrency, options.skip_unknown) for share in shares], count)
 
 
 async def _measure_speeds(plan: EvaluationPlan) -> None:
@@ -149,7 +137,7 @@ def _plots(plan: EvaluationPlan, results: Sequence[Result], titles: Sequence[str
     try:
         return write_plots(plan.folder.path / "plots", results, domains=titles)
     except MissingPackageError as error:
-        typer.echo(f"renorm: no plots: {error.message}; {error.hint}", err=True)
+        typer.echo(f"renorm: no plots: {error.line}", err=True)
         return []
 
 
@@ -178,26 +166,3 @@ def _image_counts(plan: EvaluationPlan, cells: Sequence[Cell]) -> dict[str, int]
 
 def _count(number: int, singular: str, plural: str) -> str:
     return f"{number} {singular if number == 1 else plural}"
-
-
-@contextmanager
-def _exit_on_errors(status: int, output: Path) -> Iterator[None]:
-    """End the program with a one-line message; ``status`` is the exit status of errors of the evaluation itself."""
-    from app.client import InvalidInput, RenormClientError
-    from app.errors import RenormError
-    from app.evaluation.errors import EvaluationError
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        fail(
-            f"interrupted; finished cells are saved in {output}, and the same command resumes from there",
-            status=INTERRUPTED,
-        )
-    except RenormError as error:
-        message = f"{error.message}; {error.hint}" if error.hint else error.message
-        fail(message, status=status if isinstance(error, EvaluationError) else CANNOT_RUN)
-    except InvalidInput as error:
-        fail(str(error), status=BAD_OPTION)
-    except RenormClientError as error:
-        fail(str(error), status=CANNOT_RUN)

@@ -18,11 +18,10 @@ _HEADERS = ["strategy", "error %", "to source", "clean", "worst", "where", "imag
 def show_summary(results: Sequence[Result]) -> None:
     """Print a row per strategy: means over settings, the change on clean images, and the worst setting."""
     from app.evaluation.metrics import measure_all, summarize
+    from app.evaluation.report.tables import Study
 
-    by_strategy: dict[str, list[Summary]] = {}
-    for summary in summarize(measure_all(results)):
-        by_strategy.setdefault(summary.strategy, []).append(summary)
-    rows = [_row(strategy, summaries) for strategy, summaries in by_strategy.items()]
+    strategies = Study(summarize(measure_all(results)), ()).strategies
+    rows = [_row(strategy, summaries) for strategy, summaries in strategies.items()]
     show("Mean error over all shifted streams", _HEADERS, rows, right=[1, 2, 3, 4, 6])
 
 

@@ -29,9 +29,7 @@ class Dataset:
     shifted: list[int]
     classes: int
     names: tuple[str, ...] = ()  # of the classes, where folders give them
-    numbers: tuple[int, ...] | None = (
-        None  # that the model gives to these classes; None: its own numbers are the data's
-    )
+    numbers: tuple[int, ...] | None = None  # the model's, of these classes; None: they are those of the data
 
     def to_model_labels(self, labels: Labels) -> Labels:
         """Labels of these data as the model numbers its classes, ``[N]``."""
@@ -45,7 +43,8 @@ class Dataset:
     @property
     def has_all_severities(self) -> bool:
         """True if every corruption has all five severities, as `gradual` needs."""
-        return bool(self.shifted) and all(self._severities(name) == list(SEVERITIES) for name in self.corruptions)
+        severities = [[d.severity for d in self.domains if d.name == name] for name in self.corruptions]
+        return bool(severities) and all(levels == list(SEVERITIES) for levels in severities)
 
     @property
     def corruptions(self) -> list[str]:
@@ -75,9 +74,6 @@ class Dataset:
                 return number
         level = "" if severity is None else f" at severity {severity}"
         raise DataError(f"the data have no {name}{level}", hint=f"they have {', '.join(d.title for d in self.domains)}")
-
-    def _severities(self, name: str) -> list[int | None]:
-        return [domain.severity for domain in self.domains if domain.name == name]
 
 
 def open_data(path: Path, severity: int = 5) -> Dataset:

@@ -63,7 +63,7 @@ def folder_domains(root: Path) -> tuple[list[Domain], tuple[str, ...]]:
     Raises:
         DataError: there are no domains, a folder has no classes, or domains differ in their classes.
     """
-    places = [place for name in sort_published(_folders(root)) for place in _places(root / name)]
+    places = [place for name in sort_published(folder_names(root)) for place in _places(root / name)]
     if not places:
         raise DataError(f"{root} contains no data", hint=f"{_HINT}; or <corruption>.npy and labels.npy")
     first = places[0][1]
@@ -76,9 +76,13 @@ def folder_domains(root: Path) -> tuple[list[Domain], tuple[str, ...]]:
 
 def _places(folder: Path) -> list[tuple[int | None, Path]]:
     """The folders of classes with their severity: the folder itself, unless it holds severities that hold classes."""
-    inside = _folders(folder)
+    inside = folder_names(folder)
     numbers = {str(severity) for severity in SEVERITIES}
-    if folder.name == CLEAN or not inside or not all(name.isdecimal() and _folders(folder / name) for name in inside):
+    if (
+        folder.name == CLEAN
+        or not inside
+        or not all(name.isdecimal() and folder_names(folder / name) for name in inside)
+    ):
         return [(None, folder)]
     unknown = [name for name in inside if name not in numbers]
     if unknown:
@@ -87,7 +91,7 @@ def _places(folder: Path) -> list[tuple[int | None, Path]]:
 
 
 def _classes(folder: Path) -> list[str]:
-    classes = _folders(folder)
+    classes = folder_names(folder)
     if not classes:
         raise DataError(f"{folder} has no class folders", hint=_HINT)
     return classes
@@ -101,7 +105,12 @@ def _same_classes(classes: tuple[str, ...], first: Path, folder_classes: tuple[s
     raise DataError(f"{folder} {problem} {first}", hint="all domains need the same class folders")
 
 
-def _folders(folder: Path) -> list[str]:
+def folder_names(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted, without hidden ones.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))

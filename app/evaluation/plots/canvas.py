@@ -31,10 +31,6 @@ class LineStyle(NamedTuple):
     linestyle: Any
     linewidth: float
 
-    def keywords(self) -> dict[str, Any]:
-        """As keyword arguments."""
-        return self._asdict()
-
 
 WIDTH = 12.3
 """Inches that a picture is wide at most: 1,600 pixels."""
@@ -123,7 +119,7 @@ def legend(figure: Figure, styles: Mapping[str, LineStyle], width: float) -> Non
     from matplotlib.lines import Line2D  # noqa: PLC0415
 
     names = [escape(name) for name in styles]
-    handles = [Line2D([], [], **style.keywords()) for style in styles.values()]
+    handles = [Line2D([], [], **style._asdict()) for style in styles.values()]
     figure.legend(
         handles,
         names,

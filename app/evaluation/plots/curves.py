@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 MAX_LABELS = 20
 """The number of stretches up to which each has a label."""
 
-Way = tuple[str, str]
-Lines = dict[str, Curve]
-
 
 def draw_errors(folder: Path, results: Sequence[Result], domains: Sequence[str]) -> list[Path]:
     """Write `error_over_stream_N.png` for each request size N: mean error over seeds, a panel for each order.
@@ -98,7 +95,7 @@ def _panel(
         if seeds:
             drawn = mean_curve(seeds)
             front = 3 if strategy == SOURCE else 2
-            axes.plot(drawn.position, drawn.value, **style.keywords(), zorder=front)
+            axes.plot(drawn.position, drawn.value, **style._asdict(), zorder=front)
             low, high = drawn.value - drawn.error, drawn.value + drawn.error
             if np.isfinite(drawn.error).any():
                 axes.fill_between(drawn.position, low, high, color=style.color, alpha=shade, linewidth=0, zorder=1)

@@ -97,15 +97,8 @@ def _panel(
     axes.imshow(colours, aspect="auto", interpolation="nearest")
     for (i, j), value in np.ndenumerate(values):
         dark = float(colours[i, j, :3] @ (0.299, 0.587, 0.114)) < 0.55
-        axes.text(
-            j,
-            i,
-            _format_value(float(value), signed=not frozen[i]),
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            color="white" if dark else INK,
-        )
+        label = _format_value(float(value), signed=not frozen[i])
+        axes.text(j, i, label, ha="center", va="center", fontsize=6.5, color="white" if dark else INK)
     axes.set_yticks(range(len(strategies)), [_label(name) for name in strategies])
     axes.set_xticks(range(len(places)), [str(place.batch) for place in places])
     axes.tick_params(length=0, labelsize=7.5, colors=INK)

@@ -93,11 +93,6 @@ def ptta(labels: Indices, rng: np.random.Generator) -> Indices:
     return _deal(groups, counts, rng)
 
 
-def repeat_share(labels: Indices) -> float:
-    """The share of images with the class of the previous one: about 1/K if shuffled, about 1 if sorted, 0 of one."""
-    return float((labels[1:] == labels[:-1]).mean()) if len(labels) > 1 else 0.0
-
-
 def _concentration(text: str, number: str) -> float:
     hint = "write dirichlet:0.1; for classes that never mix, choose sorted"
     try:

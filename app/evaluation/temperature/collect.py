@@ -15,7 +15,7 @@ from app.engine import Engine
 from app.evaluation.datasets.arrays import array_domains
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.datasets.domains import CLEAN, Domain, Labels
-from app.evaluation.datasets.folders import FolderImages
+from app.evaluation.datasets.folders import FolderImages, folder_names
 from app.evaluation.errors import DataError, EvaluationError
 from app.evaluation.labels.classes import match_classes
 from app.evaluation.temperature.fit import Calibration, calibrate
@@ -147,10 +147,7 @@ def _clean_arrays(folder: Path) -> Dataset:
 
 
 def _clean_files(folder: Path) -> Dataset:
-    try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error.strerror}", hint="allow this user to read it") from error
+    names = folder_names(folder)
     if not names:
         raise DataError(
             f"{folder} has no labels", hint=f"expected {CLEAN}.npy and labels.npy, or a folder of images per class"

@@ -32,6 +32,11 @@ def deal(classes: int, per_class: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(np.repeat(np.arange(classes), per_class))
 
 
+def repeat_share(labels: NDArray[np.int64]) -> float:
+    """The share of images with the class of the previous one: about 1/K if shuffled, about 1 if sorted, 0 of one."""
+    return float((labels[1:] == labels[:-1]).mean()) if len(labels) > 1 else 0.0
+
+
 def data_of(*names: str, labels: NDArray[np.int64] | None = None, levels: bool = True, clean: bool = True) -> Dataset:
     """Domains at five severities (severity 5 is shown) or at one, and the clean one."""
     labels = deal(5, 12) if labels is None else labels

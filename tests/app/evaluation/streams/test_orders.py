@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.evaluation.errors import EvaluationError
-from app.evaluation.streams.orders import chunk_counts, parse_order, repeat_share
+from app.evaluation.streams.orders import chunk_counts, parse_order
+from tests.app.evaluation.dots import repeat_share
 
 NAMES = ("iid", "sorted", "dirichlet:0.1", "dirichlet:0.001", "dirichlet:100", "ptta")
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import EvaluationError
-from app.evaluation.streams.orders import parse_order, repeat_share
+from app.evaluation.streams.orders import parse_order
 from app.evaluation.streams.streams import make_stream, split_requests
 from app.evaluation.types import PROTOCOLS, Stream
-from tests.app.evaluation.dots import DATA, data_of, deal, digest, stream_of
+from tests.app.evaluation.dots import DATA, data_of, deal, digest, repeat_share, stream_of
 
 ROOT = Path(__file__).parents[4]
 
