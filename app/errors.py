@@ -116,3 +116,8 @@ class DeadlineError(RenormError):
 
 class EngineClosedError(RenormError):
     """The engine does not answer."""
+
+
+def unavailable_error(reason: str = "the engine is closed") -> EngineClosedError:
+    """Return the error of a request that came, or was waiting, when the engine could not answer."""
+    return EngineClosedError(reason, hint="wait until the server is ready again and repeat the request")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from adapters import Composite, ParameterError, Strategy, Temperature, as_composite, name_of, params_of
 from adapters import strategy as create_strategy
+from app.files import file_fingerprint
 from app.models.hosted import Hosted
 from app.settings import Settings
 from app.temperatures import CalibrationError, Temperatures, default_file
@@ -60,8 +61,6 @@ def _resolve_cached(name: str, params: tuple[tuple[str, type, Any], ...]) -> Res
 PARAMETER = "temperature.temperature"
 """The hyperparameter that receives the fitted temperature."""
 
-Fingerprint = tuple[int, int, int]
-
 
 def in_front(strategy: Composite) -> Composite:
     """Return the parts of a strategy before its temperature, or the whole strategy if it has none."""
@@ -103,7 +102,7 @@ class StrategyResolver:
         weights = () if settings.weights is None else ("--weights", str(settings.weights.name))
         key = () if settings.weights_key is None else ("--weights-key", settings.weights_key)
         self._command = shlex.join(["renorm", "calibrate-temperature", "--model", settings.model, *weights, *key])
-        self._fingerprint = _file_fingerprint(self._file)
+        self._fingerprint = file_fingerprint(self._file)
         self._temperatures = Temperatures.load(self._file)
 
     def resolve(self, name: str, params: Mapping[str, Any]) -> ResolvedStrategy:
@@ -133,7 +132,7 @@ class StrategyResolver:
 
     def _refresh(self) -> None:
         """Reload the file if it has changed."""
-        fingerprint = _file_fingerprint(self._file)
+        fingerprint = file_fingerprint(self._file)
         if fingerprint == self._fingerprint:
             return
         # Also for a broken file: one log line for each version of the file is enough.
@@ -144,15 +143,6 @@ class StrategyResolver:
             log.error("%s; until then the temperatures loaded before stay in use", error.line)
         else:
             log.info("temperatures reloaded from %s", self._file)
-
-
-def _file_fingerprint(file: Path) -> Fingerprint | None:
-    """Return values that change when the file does, None where it is missing or inaccessible."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _format_value(value: Any) -> str:

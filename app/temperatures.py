@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.errors import RenormError
+from app.files import replace_file
 
 LOWEST, HIGHEST = 0.01, 100.0
 """The bounds of the search for a temperature."""
@@ -104,18 +104,7 @@ class Temperatures:
         }
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            # Temporary files are their owner's alone; this entry holds no secret.
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(path, text, 0o644)  # it holds no secret
 
 
 def _home() -> Path:
@@ -140,11 +129,7 @@ def _entry(model: str, strategy: str, value: Any) -> Calibration:
     for name, number in fields.items():
         is_count = name in {"images", "held_out"}
         is_number = isinstance(number, int if is_count else (int, float)) and not isinstance(number, bool)
-        lower = LOWEST if name == "temperature" else 0
-        if (
-            not is_number
-            or not lower <= number <= (HIGHEST if name == "temperature" else math.inf)
-            or number == math.inf
-        ):
+        lowest, highest = (LOWEST, HIGHEST) if name == "temperature" else (0, math.inf)
+        if not is_number or not lowest <= number <= highest or number == math.inf:
             raise CalibrationError(f"{name} of {location} is {json.dumps(number)[:40]}, which is out of range")
     return Calibration(**fields)

@@ -11,8 +11,6 @@ from torch import Tensor
 Origin = Literal["new", "live", "evicted"]
 """The state that a request found: none, its stream's, or none because it was evicted since the last answer."""
 
-ORIGINS: tuple[Origin, ...] = ("new", "live", "evicted")
-
 
 @dataclass(frozen=True)
 class Call:

@@ -15,12 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import secrets
 import shlex
 import stat
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from app.errors import RenormError
+from app.files import file_fingerprint, replace_file
 
 KeyScope = Literal["infer", "admin"]
 """The scope of a key: ``infer`` reads and predicts, ``admin`` also changes the state that others see."""
@@ -130,11 +129,8 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     except ValueError as error:
         raise KeyFileError(f"the key file {path} is not valid TOML: {error}") from error
     entries = document.get("key", [])
-    if (
-        set(document) - {"key"}
-        or not isinstance(entries, list)
-        or not all(isinstance(entry, dict) for entry in entries)
-    ):
+    are_tables = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+    if set(document) - {"key"} or not are_tables:
         raise KeyFileError(f"the key file {path} must contain [[key]] tables and nothing else")
     try:
         keys = tuple(_parsed(entry, number) for number, entry in enumerate(entries, 1))
@@ -150,18 +146,8 @@ def write_keys(path: Path, keys: Sequence[ApiKey]) -> None:
     Raises:
         OSError: the folder cannot be written to.
     """
-    # Created with mode 0600, and in the same folder, because only there can it replace the old file atomically.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("# Keys of a Renorm server, managed by `renorm key`. The hashes do not reveal the keys.\n")
-            file.writelines(_table(key) for key in keys)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    head = "# Keys of a Renorm server, managed by `renorm key`. The hashes do not reveal the keys.\n"
+    replace_file(path, head + "".join(map(_table, keys)), 0o600)
 
 
 class KeyFile:
@@ -175,7 +161,7 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fingerprint, self._keys = _file_fingerprint(path), read_keys(path)
+        self._fingerprint, self._keys = file_fingerprint(path), read_keys(path)
         self._checked = time.monotonic()
         _warn_of_readers(path)
 
@@ -189,7 +175,7 @@ class KeyFile:
         return self._keys
 
     def _refresh(self) -> None:
-        fingerprint = _file_fingerprint(self.path)
+        fingerprint = file_fingerprint(self.path)
         if fingerprint == self._fingerprint:
             return
         self._fingerprint = fingerprint
@@ -213,15 +199,6 @@ def _warn_of_readers(path: Path) -> None:
         _log.warning(
             "other accounts of this machine can read the key file %s (mode %03o); protect it: %s", path, mode, command
         )
-
-
-def _file_fingerprint(path: Path) -> tuple[int, int, int] | None:
-    """Return values that change when a file is written or replaced: not its time alone, which may be coarse."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _parsed(entry: dict[str, Any], number: int) -> ApiKey:

@@ -26,7 +26,7 @@ _SMALL_FILE = 64_000  # of formats whose work depends on how they are written
 
 def is_cheap(data: bytes) -> bool:
     """Tell whether decoding takes little time if the image has at most `CHEAP_PIXELS`."""
-    for magic, check in _CHECKS.items():
+    for magic, (check, _) in _FORMATS.items():
         if data.startswith(magic):
             return len(data) <= _CHEAP_BYTES and check(data)
     return True  # refused at once
@@ -58,8 +58,10 @@ def _bytes_per_pixel(data: bytes) -> int:
 
 def _pixels(data: bytes) -> int:
     """Return the number of pixels by the header, 0 where it is unknown."""
-    read_size = next((read_size for magic, read_size in _SIZES.items() if data.startswith(magic)), None)
-    return 0 if read_size is None else read_size(data)
+    for magic, (_, count_pixels) in _FORMATS.items():
+        if data.startswith(magic):
+            return count_pixels(data)
+    return 0
 
 
 def _png_pixels(data: bytes) -> int:
@@ -122,22 +124,13 @@ def _never(data: bytes) -> bool:
     return not data
 
 
-_CHECKS: dict[bytes, Callable[[bytes], bool]] = {
-    b"\xff\xd8\xff": _is_cheap_jpeg,
-    png.MAGIC: _is_cheap_png,
-    b"RIFF": _is_cheap_webp,
-    b"GIF8": _is_small,
-    b"BM": _is_cheap_bmp,
-    b"II": _never,  # TIFF: its library also prints what it thinks of a file
-    b"MM": _never,
+_FORMATS: dict[bytes, tuple[Callable[[bytes], bool], Callable[[bytes], int]]] = {
+    b"\xff\xd8\xff": (_is_cheap_jpeg, jpeg.frame_pixels),
+    png.MAGIC: (_is_cheap_png, _png_pixels),
+    b"RIFF": (_is_cheap_webp, _webp_pixels),
+    b"GIF8": (_is_small, _gif_pixels),
+    b"BM": (_is_cheap_bmp, _bmp_pixels),
+    b"II": (_never, tiff.page_pixels),  # TIFF: its library also prints what it thinks of a file
+    b"MM": (_never, tiff.page_pixels),
 }
-
-_SIZES: dict[bytes, Callable[[bytes], int]] = {
-    b"\xff\xd8\xff": jpeg.frame_pixels,
-    png.MAGIC: _png_pixels,
-    b"RIFF": _webp_pixels,
-    b"GIF8": _gif_pixels,
-    b"BM": _bmp_pixels,
-    b"II": tiff.page_pixels,
-    b"MM": tiff.page_pixels,
-}
+"""By the first bytes of a format: whether a file of it is cheap, and the number of its pixels."""

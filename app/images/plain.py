@@ -10,24 +10,16 @@ from io import BytesIO
 
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from app.images.picture import Picture, load_pixels
 
 
-def open_webp(data: bytes) -> Picture:
-    """A WebP file."""
-    image = WebPImageFile(BytesIO(data))
-    return Picture(image, not image.is_animated, partial(load_pixels, image))
+def _open(kind: type[ImageFile], data: bytes) -> Picture:
+    image = kind(BytesIO(data))
+    return Picture(image, not getattr(image, "is_animated", False), partial(load_pixels, image))
 
 
-def open_gif(data: bytes) -> Picture:
-    """A GIF file."""
-    image = GifImageFile(BytesIO(data))
-    return Picture(image, not image.is_animated, partial(load_pixels, image))
-
-
-def open_bmp(data: bytes) -> Picture:
-    """A BMP file."""
-    image = BmpImageFile(BytesIO(data))
-    return Picture(image, is_still=True, load=partial(load_pixels, image))
+open_webp, open_gif, open_bmp = (partial(_open, kind) for kind in (WebPImageFile, GifImageFile, BmpImageFile))
+"""Functions of a file's bytes."""

@@ -107,16 +107,6 @@ def _scaled_resize(size: Sides, preprocessing: Preprocessing) -> Sides:
     return height if height == width else (height, width)
 
 
-def count_outputs(network: nn.Module, size: int) -> int:
-    """Return the number of classes of a network for RGB images of side ``size``; its output is made logits.
-
-    Raises:
-        ModelError: see `app.models.startup_check.try_network`.
-    """
-    half = (0.5, 0.5, 0.5)
-    return try_network(network, Preprocessing(size, size, "bilinear", half, half)).classes
-
-
 def _class_names(
     classes: Sequence[str] | ClassNames | None, outputs: int, settings: Settings, *, is_binary: bool
 ) -> ClassNames:

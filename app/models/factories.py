@@ -76,9 +76,6 @@ def _rejection_reason(network: object) -> tuple[str, str]:
 
 def _holds_exported(network: object) -> bool:
     # Graphs of torch.fx call layers; exported ones call operators, and refuse to be put in a mode.
-    graphs = (
-        [part for part in network.modules() if isinstance(part, torch.fx.GraphModule)]
-        if isinstance(network, nn.Module)
-        else []
-    )
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    graphs = [part for part in modules if isinstance(part, torch.fx.GraphModule)]
     return any(str(node.target).startswith("aten.") for graph in graphs for node in graph.graph.nodes)

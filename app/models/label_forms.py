@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 _NOT_A_LIST = "JSON, but not a list of names, nor id2label, label2id or class_index"
@@ -122,14 +123,8 @@ def _is_number(text: Any) -> bool:
     return isinstance(text, str) and text.isascii() and text.isdecimal()
 
 
-def _from_list(value: Any, _: Mapping[str, Any]) -> ClassNames:
-    if isinstance(value, dict):
-        return _from_mapping(value, "it")
-    return _from_names(value)
-
-
-def _from_id2label(value: Any, _: Mapping[str, Any]) -> ClassNames:
-    return _from_names(value) if isinstance(value, list) else _from_mapping(value, "id2label")
+def _from_list(value: Any, _: Mapping[str, Any], subject: str = "it") -> ClassNames:
+    return _from_names(value) if isinstance(value, list) else _from_mapping(value, subject)
 
 
 def _from_label2id(value: Any, document: Mapping[str, Any]) -> ClassNames:
@@ -151,7 +146,7 @@ def _from_timm(value: Any, document: Mapping[str, Any]) -> ClassNames:
 
 
 _FORMS: dict[str, Callable[[Any, Mapping[str, Any]], ClassNames]] = {
-    "id2label": _from_id2label,
+    "id2label": partial(_from_list, subject="id2label"),
     "label2id": _from_label2id,
     "label_names": _from_timm,
     "class_index": _from_list,

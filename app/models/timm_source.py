@@ -30,7 +30,9 @@ def load_timm(name: str, settings: Settings) -> Hosted:
         ModelError: timm is not installed or does not import, there is no such model, or its weights cannot be had.
     """
     timm = _import_timm()
-    _check_name(timm, name)
+    # Names with a colon lead to a model hub or a folder, which only timm can look into.
+    if ":" not in name and not timm.is_model(name):
+        raise _unknown_name_error(timm, name)
     network = _create_network(timm, name, settings)
     config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     weights = "" if settings.weights is None else load_weights(network, settings.weights, settings.weights_key)
@@ -59,13 +61,6 @@ def _import_timm() -> ModuleType:
             f"timm cannot be imported: {error}",
             hint=f"install the torchvision that was built for torch {torch.__version__}, from where torch came from",
         ) from error
-
-
-def _check_name(timm: ModuleType, name: str) -> None:
-    # Names with a colon lead to a model hub or a folder, which only timm can look into.
-    if ":" in name or timm.is_model(name):
-        return
-    raise _unknown_name_error(timm, name)
 
 
 def _unknown_name_error(timm: ModuleType, name: str) -> ModelError:

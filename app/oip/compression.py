@@ -15,14 +15,6 @@ CHUNK_BYTES = 2**22
 """Bytes that are decompressed at a time."""
 
 
-def decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Return ``body`` decompressed; see `Decompressor`."""
-    decompressor, chunks = Decompressor(body, coding, max_bytes), list[bytes]()
-    while chunk := decompressor.next_chunk():
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 class Decompressor:
     """Decompress ``body`` chunk by chunk; ``coding`` is the value of its Content-Encoding header.
 

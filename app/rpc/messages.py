@@ -32,7 +32,6 @@ CONTENTS = {
 """The field of a tensor's contents that holds values of a datatype. The others are sent as raw bytes only."""
 
 Message = TypeVar("Message")
-_InputTensor = protocol.ModelInferRequest.InferInputTensor
 
 
 def parse(kind: type[Message], body: bytes) -> Message:

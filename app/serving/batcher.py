@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from torch import Tensor
 
 from adapters import Key, Lesson
-from app.errors import EngineClosedError
+from app.errors import unavailable_error
 from app.serving.batch_builder import BatchBuilder, Room
 from app.serving.pace import Pace
 from app.serving.places import Places, QueueLimits
@@ -91,7 +91,7 @@ class Batcher:
         self._closed = True
         for place in list(self._queue):
             if not place.answer.done():
-                place.answer.set_exception(_closed_error())
+                place.answer.set_exception(unavailable_error())
             # Retrieved here: no caller awaits a ticket whose images are still being decoded.
             place.answer.exception()
         for place in list(self._queue):
@@ -101,7 +101,7 @@ class Batcher:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise _closed_error()
+            raise unavailable_error()
 
     def _remove(self, place: Ticket | Barrier) -> None:
         del self._queue[place]
@@ -146,7 +146,7 @@ class Batcher:
             results: list[Result | Exception] = await self._forward(group)
         except BaseException as error:
             # Even SystemExit on the model thread must leave no caller waiting.
-            results = [error if isinstance(error, Exception) else _closed_error()] * len(group)
+            results = [error if isinstance(error, Exception) else unavailable_error()] * len(group)
         finished = time.perf_counter()
         self._running, self._was_lesson = None, False
         for ticket, result in zip(group, results, strict=True):
@@ -185,7 +185,3 @@ class Batcher:
             self._running, self._was_lesson = None, True
             if not self._closed:
                 self._dispatch()
-
-
-def _closed_error() -> EngineClosedError:
-    return EngineClosedError("the engine is closed", hint="wait until the server is ready again and repeat the request")

@@ -131,10 +131,8 @@ class Budget:
     def _leaves_enough(self, amount: int, flow: Flow) -> bool:
         if not self._keeps_reserve:
             return True
-        free, of_stream, of_client = (
-            self.capacity - self.lent - amount,
-            *map(self._holdings.__getitem__, _holders(flow)),
-        )
+        free = self.capacity - self.lent - amount
+        of_stream, of_client = map(self._holdings.__getitem__, _holders(flow))
         return (of_stream == 0 or of_stream + amount <= OF_STREAM * free) and (
             of_client == 0 or of_client + amount <= OF_CLIENT * free
         )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.finite import finite_rows
-from app.errors import EngineClosedError, FieldError, TooLargeError
+from app.errors import FieldError, TooLargeError, unavailable_error
 from app.images import CHEAP_PIXELS, TINY_PIXELS, ImageLimits, check_header, cut_pixels, decode, is_cheap, is_tiny
 from app.models.hosted import Preprocessing
 from app.resources.memory import Part
@@ -122,7 +122,7 @@ class DecodeStage:
             for share in shares:
                 share.is_cancelled = True
             if self._closed:
-                raise _closed_error() from error
+                raise unavailable_error() from error
             raise
         failures = [share.failure for share in shares if share.failure is not None]
         first, failure = min(failures, key=lambda failure: failure[0]) if failures else (len(files), None)
@@ -232,7 +232,3 @@ async def _gather(work: list[Coroutine[Any, Any, None]]) -> None:
         await work[0]
     else:
         await asyncio.gather(*work)
-
-
-def _closed_error() -> EngineClosedError:
-    return EngineClosedError("the engine is closed", hint="wait until the server is ready again and repeat the request")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import EngineClosedError, ImageError
+from app.errors import EngineClosedError, ImageError, unavailable_error
 from app.images import ImageLimits, decode_bytes
 from app.models.hosted import Preprocessing
 from app.serving.budget import NO_FLOW, Budget
@@ -40,17 +40,13 @@ class DecoderPool:
         preprocessing: Preprocessing,
         limits: ImageLimits,
         seconds: float,
-        program: str = "",
+        program: str = SERVE,
         memory: int = 512_000_000,
     ) -> None:
         self.count = os.cpu_count() or 1
         self.is_broken = False
-        self._preprocessing, self._limits, self._seconds, self._program = (
-            preprocessing,
-            limits,
-            seconds,
-            program or SERVE,
-        )
+        self._preprocessing, self._limits = preprocessing, limits
+        self._seconds, self._program = seconds, program
         self._threads = ThreadPoolExecutor(self.count, "renorm-decoder")
         # Bytes that images in all processes may take by their headers, unless a single image takes more.
         self.memory = Budget(memory)
@@ -73,7 +69,7 @@ class DecoderPool:
             except (RuntimeError, asyncio.CancelledError) as error:
                 job.cancel()
                 if self._closed:
-                    raise _unavailable("the engine is closed") from error
+                    raise unavailable_error() from error
                 raise
 
     async def check(self) -> bool:
@@ -120,11 +116,11 @@ class DecoderPool:
 
     def _refusal(self, error: DecoderEndedError, job: _Job, location: str, *, is_ready: bool) -> Exception:
         if job.is_cancelled:
-            return _unavailable("the request was cancelled")
+            return unavailable_error("the request was cancelled")
         if not is_ready or error.status > 0:
             self.is_broken = True
             log.error("a decoder process failed to start: it exited with status %d", error.status)
-            return _unavailable("images of this kind cannot be decoded at the moment")
+            return unavailable_error("images of this kind cannot be decoded at the moment")
         if was_ended_by_timer(error.status):
             return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", location)
         log.warning("a decoder process was killed by signal %d", -error.status)
@@ -135,7 +131,7 @@ class DecoderPool:
         """Lend a process to one job, and reuse it for the next if it is still alive."""
         with self._lock:
             if self._closed:
-                raise _unavailable("the engine is closed")
+                raise unavailable_error()
             self._jobs.add(job)
             process = self._idle.pop() if self._idle else None
         try:
@@ -143,7 +139,7 @@ class DecoderPool:
         except OSError as error:
             self.is_broken = True
             log.error("a decoder process failed to start: %s", error)
-            raise _unavailable("images of this kind cannot be decoded at the moment") from error
+            raise unavailable_error("images of this kind cannot be decoded at the moment") from error
         try:
             job.attach(process)
             yield process
@@ -193,7 +189,3 @@ def _alarm(seconds: float, process: DecoderProcess) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _unavailable(message: str) -> EngineClosedError:
-    return EngineClosedError(message, hint="wait until the server is ready again and repeat the request")

@@ -242,7 +242,7 @@ def test_who_asks_for_no_temperature_reads_no_file(file: Path, monkeypatch: pyte
     def forbidden(_: Path) -> None:
         raise AssertionError("the file was looked at")
 
-    monkeypatch.setattr("app.strategies._file_fingerprint", forbidden)
+    monkeypatch.setattr("app.strategies.file_fingerprint", forbidden)
     assert calibrated.resolve("adabn", {}).name == "adabn"
     assert calibrated.resolve("adabn+temperature", {"temperature": 2.0}).params["temperature.temperature"] == 2.0
     with pytest.raises(AssertionError, match="looked at"):

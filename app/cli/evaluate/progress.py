@@ -67,8 +67,8 @@ def _bars(totals: dict[str, int]) -> Iterator[OnProgress]:
     done, wrong = Counter[str](), Counter[str]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         everything = progress.add_task("all strategies", total=sum(totals.values()), error="")
-        shown = totals if len(totals) <= MAX_BARS else {}
-        tasks = {name: progress.add_task(name, total=total, error="") for name, total in shown.items()}
+        bars = totals if len(totals) <= MAX_BARS else {}
+        tasks = {name: progress.add_task(name, total=total, error="") for name, total in bars.items()}
 
         def count(cell: Cell, images: int, missed: int) -> None:
             for name, task in [("", everything), (cell.strategy, tasks.get(cell.strategy))]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ class Refusal(NamedTuple):
         status = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}".encode()
         return b"\r\n".join([status, *lines, b"", body])
 
+
+_busy = partial(Refusal, 503, "busy")
 
 HEAD_TOO_LARGE = Refusal(
     431,
@@ -69,31 +72,17 @@ PIPELINED = Refusal(400, "too_many_pipelined", "too many pipelined requests on a
 STOPPING = Refusal(
     503, "unavailable", "the server is shutting down; send the request again", "requests during shutdown"
 )
-TOO_MANY_BODIES = Refusal(
-    503,
-    "busy",
-    "too many request bodies are arriving at once; retry later",
-    "request bodies over the limit",
-    "max_bodies",
+TOO_MANY_BODIES = _busy(
+    "too many request bodies are arriving at once; retry later", "request bodies over the limit", "max_bodies"
 )
-TOO_MANY_CONNECTIONS = Refusal(
-    503,
-    "busy",
-    "the server has too many connections; retry later",
-    "connections over the limit",
-    "max_connections, or `ulimit -n`",
+TOO_MANY_CONNECTIONS = _busy(
+    "the server has too many connections; retry later", "connections over the limit", "max_connections, or `ulimit -n`"
 )
-TOO_MANY_OF_ADDRESS = Refusal(
-    503,
-    "busy",
+TOO_MANY_OF_ADDRESS = _busy(
     "this address has too many connections to the server; close some",
     "connections of one address over its limit",
     "max_connections_per_address, 0 for none behind a proxy",
 )
-NO_DESCRIPTORS = Refusal(
-    503,
-    "busy",
-    "the server has no file descriptors left; retry later",
-    "connections for want of file descriptors",
-    "`ulimit -n`",
+NO_DESCRIPTORS = _busy(
+    "the server has no file descriptors left; retry later", "connections for want of file descriptors", "`ulimit -n`"
 )

@@ -6,6 +6,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.errors import FieldError
@@ -16,6 +17,11 @@ LONGEST_NAME = 128
 
 LONGEST_TIMEOUT = 86_400
 """Seconds."""
+
+_STREAM_NAME = (
+    f"1 to {LONGEST_NAME} printable characters without '/' and without leading or trailing spaces, other than '.' "
+    "and '..'"
+)
 
 
 @dataclass(frozen=True)
@@ -60,19 +66,24 @@ def gather(
     return values
 
 
+def require(is_valid: bool, name: str, expected: str, value: Any, hint: str = "") -> None:
+    """Refuse the value of a field that is not valid.
+
+    Raises:
+        FieldError: it is not; the message says what is ``expected``.
+    """
+    if not is_valid:
+        raise FieldError(f"{name} must be {expected}, not {_quoted(value)}", hint=hint, location=name)
+
+
 def check_stream(name: Any) -> None:
     """Refuse a name that cannot stand in a path and in a log line.
 
     Raises:
         FieldError: it is not a valid name of a stream.
     """
-    if not _is_name(name) or "/" in name or name in {".", ".."} or name != name.strip():
-        raise FieldError(
-            f"stream must be 1 to {LONGEST_NAME} printable characters without '/' and without leading or trailing "
-            f"spaces, other than '.' and '..', not {_quoted(name)}",
-            hint="name it after its source, such as camera-7",
-            location="stream",
-        )
+    is_valid = _is_name(name) and "/" not in name and name not in {".", ".."} and name == name.strip()
+    require(is_valid, "stream", _STREAM_NAME, name, "name it after its source, such as camera-7")
 
 
 def check_top_k(value: Any, classes: int) -> None:
@@ -81,59 +92,34 @@ def check_top_k(value: Any, classes: int) -> None:
     Raises:
         FieldError: ``value`` is not in 1 to ``classes``.
     """
-    if not _is_integer(value) or not 1 <= value <= classes:
-        raise FieldError(
-            f"top_k must be an integer from 1 to {classes}, not {_quoted(value)}",
-            hint=f"the model has {classes} classes",
-            location="top_k",
-        )
+    is_valid = _is_integer(value) and 1 <= value <= classes
+    require(is_valid, "top_k", f"an integer from 1 to {classes}", value, f"the model has {classes} classes")
 
 
 def _check_strategy(name: Any) -> None:
-    if not _is_name(name):
-        raise FieldError(
-            f"strategy must be a name, not {_quoted(name)}", hint="GET /v1/strategies lists them", location="strategy"
-        )
+    require(_is_name(name), "strategy", "a name", name, "GET /v1/strategies lists them")
 
 
 def _check_params(value: Any) -> None:
-    if not isinstance(value, dict):
-        raise FieldError(
-            f"params must be a JSON object, not {_quoted(value)}",
-            hint='such as {"momentum": 0.1}; GET /v1/strategies lists the parameters of each strategy',
-            location="params",
-        )
+    hint = 'such as {"momentum": 0.1}; GET /v1/strategies lists the parameters of each strategy'
+    require(isinstance(value, dict), "params", "a JSON object", value, hint)
 
 
-def _check_update(value: Any) -> None:
-    if not isinstance(value, bool):
-        raise FieldError(f"update must be true or false, not {_quoted(value)}", location="update")
-
-
-def _check_all(value: Any) -> None:
-    if not isinstance(value, bool):
-        raise FieldError(f"all must be true or false, not {_quoted(value)}", location="all")
+def _check_boolean(name: str, value: Any) -> None:
+    require(isinstance(value, bool), name, "true or false", value)
 
 
 def _check_integer(value: Any) -> None:
-    if not _is_integer(value):
-        raise FieldError(f"top_k must be an integer, not {_quoted(value)}", location="top_k")
+    require(_is_integer(value), "top_k", "an integer", value)
 
 
 def _check_timeout(value: Any) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST_TIMEOUT:
-        raise FieldError(
-            f"timeout must be a number of seconds above 0 and at most {LONGEST_TIMEOUT}, not {_quoted(value)}",
-            hint="such as 0.5",
-            location="timeout",
-        )
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    expected = f"a number of seconds above 0 and at most {LONGEST_TIMEOUT}"
+    require(is_number and 0 < value <= LONGEST_TIMEOUT, "timeout", expected, value, "such as 0.5")
 
 
-def _read_params(text: str) -> dict[str, Any]:
-    return load_object(text, "params")
-
-
-def _read_update(text: str) -> Any:
+def _read_boolean(text: str) -> Any:
     return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
 
 
@@ -189,12 +175,12 @@ PREDICT: dict[str, FieldSpec] = {
             "description": 'hyperparameters of the strategy, such as {"momentum": 0.2}; JSON text in a query or form',
         },
         _check_params,
-        _read_params,
+        partial(load_object, location="params"),
     ),
     "update": FieldSpec(
         {"type": "boolean", "default": True, "description": "false: predict without updating the stream's state"},
-        _check_update,
-        _read_update,
+        partial(_check_boolean, "update"),
+        _read_boolean,
     ),
     "top_k": FieldSpec(
         {"type": "integer", "minimum": 1, "description": "classes per image; by default 5, or all if fewer"},
@@ -219,8 +205,8 @@ RESET: dict[str, FieldSpec] = {
     "strategy": FieldSpec({**_NAME, "description": "only states of this strategy"}, _check_strategy),
     "all": FieldSpec(
         {"type": "boolean", "description": "true: every stream; required without stream and strategy"},
-        _check_all,
-        _read_update,
+        partial(_check_boolean, "all"),
+        _read_boolean,
     ),
 }
 """Fields of `POST /v1/admin/reset`."""

@@ -19,29 +19,16 @@ DEADLINE_S = 5.0
 
 _THREAD_DIED = "the model thread has died or hangs; restart the server"
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {
-        "model": NotReadyResponse,
-        "description": "Not ready",
-        "content": {
-            "application/json": {
-                "example": {
-                    **wire("the model thread or the decoders did not answer within 5 s", "unavailable"),
-                    "ready": False,
-                }
-            }
-        },
-    }
-}
+_NO_PING = "the model thread or the decoders did not answer within 5 s"
 
 
-_DEAD: dict[int | str, dict[str, Any]] = {
-    503: {
-        "model": ErrorResponse,
-        "description": "Dead",
-        "content": {"application/json": {"example": wire(_THREAD_DIED, "unavailable")}},
-    }
-}
+def _unavailable(model: type[ErrorResponse], description: str, example: dict[str, Any]) -> dict[int | str, Any]:
+    """Return the OpenAPI description of a probe's 503."""
+    return {503: {"model": model, "description": description, "content": {"application/json": {"example": example}}}}
+
+
+_NOT_READY = _unavailable(NotReadyResponse, "Not ready", {**wire(_NO_PING, "unavailable"), "ready": False})
+_DEAD = _unavailable(ErrorResponse, "Dead", wire(_THREAD_DIED, "unavailable"))
 
 
 @router.get("/healthz", summary="Is the process alive?", response_model=HealthResponse, responses=_DEAD)

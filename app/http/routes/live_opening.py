@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import reprlib
 from typing import Any, NamedTuple
 
 from fastapi import WebSocket
 
-from app.errors import FieldError
-from app.http.requests.fields import PREDICT, FieldSpec, check_top_k, gather
+from app.http.requests.fields import PREDICT, FieldSpec, check_top_k, gather, require
 from app.http.routes.live_frames import POLICIES, Policy
 from app.settings import Settings
 from app.strategies import resolve
@@ -44,21 +42,13 @@ def read_opening(websocket: WebSocket, settings: Settings, classes: int) -> Open
 
 
 def _check_policy(value: Any) -> None:
-    if value not in POLICIES:
-        raise FieldError(
-            f"policy must be one of {', '.join(POLICIES)}, not {reprlib.repr(value)}",
-            hint="it selects what happens when frames arrive faster than predictions",
-            location="policy",
-        )
+    hint = "it selects what happens when frames arrive faster than predictions"
+    require(value in POLICIES, "policy", f"one of {', '.join(POLICIES)}", value, hint)
 
 
 def _check_queue(value: Any) -> None:
-    if not isinstance(value, int) or not 1 <= value <= MAX_QUEUE:
-        raise FieldError(
-            f"queue must be an integer from 1 to {MAX_QUEUE}, not {reprlib.repr(value)}",
-            hint="it is the number of frames that may wait",
-            location="queue",
-        )
+    is_valid = isinstance(value, int) and 1 <= value <= MAX_QUEUE
+    require(is_valid, "queue", f"an integer from 1 to {MAX_QUEUE}", value, "it is the number of frames that may wait")
 
 
 LIVE: dict[str, FieldSpec] = {

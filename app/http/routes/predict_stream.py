@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,13 +12,12 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
 from app.engine import Engine
-from app.errors import FieldError
 from app.http.dependencies import the_engine, the_settings
 from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.observation import note
 from app.http.raw_route import RawRoute
 from app.http.requests.disconnect import while_connected
-from app.http.requests.fields import PREDICT, FieldSpec, gather
+from app.http.requests.fields import PREDICT, FieldSpec, gather, require
 from app.http.requests.parse import PredictRequest, parse_predict
 from app.http.responses.live_answers import error_to_json, predict_to_json, prepend_members
 from app.http.responses.openapi import PREDICT_DOCS, error_responses
@@ -42,12 +40,8 @@ class Chunk(NamedTuple):
 
 
 def _check_chunk(value: Any) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise FieldError(
-            f"chunk must be a positive integer, not {reprlib.repr(value)}",
-            hint="it is the number of images of one step; send it in the query",
-            location="chunk",
-        )
+    hint = "it is the number of images of one step; send it in the query"
+    require(isinstance(value, int) and value > 0, "chunk", "a positive integer", value, hint)
 
 
 CHUNK = FieldSpec(

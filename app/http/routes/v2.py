@@ -125,9 +125,12 @@ def _add(
     )
 
 
-def _add_model(path: str, endpoint: Endpoint, summary: str, response_model: Any) -> None:
+def _add_model(
+    path: str, endpoint: Endpoint, summary: str, response_model: Any, *statuses: int, **options: Any
+) -> None:
+    """Add a call of a model, with and without its version in the path; ``options`` are those of `_add`."""
     for base, suffix in (("/models/{model}", ""), ("/models/{model}/versions/{version}", "_of_version")):
-        _add(base + path, endpoint, summary, response_model, 503, name=endpoint.__name__ + suffix)
+        _add(base + path, endpoint, summary, response_model, *statuses, name=endpoint.__name__ + suffix, **options)
 
 
 _add("", server_metadata, "Describe the server", schemas.ServerMetadataResponse)
@@ -136,22 +139,20 @@ _add("/health/live", live, "Is the process alive?", schemas.LiveResponse, 503)
 _add("/health/ready", ready, "Does the model answer?", schemas.ServerReadyResponse, 503)
 # Before the paths with a model's name, which would match it.
 _add("/models/stats", all_statistics, "Show the statistics of all models", schemas.StatisticsResponse, 503)
-_add_model("", model_metadata, "Describe the model", schemas.ModelMetadataResponse)
-_add_model("/ready", model_ready, "Does the model answer?", schemas.ModelReadyResponse)
-_add_model("/config", model_config, "Show the model's configuration", schemas.ModelConfigResponse)
-_add_model("/stats", model_statistics, "Show the model's statistics", schemas.StatisticsResponse)
-for _base, _suffix in (("/models/{model}", ""), ("/models/{model}/versions/{version}", "_of_version")):
-    _add(
-        f"{_base}/infer",
-        infer,
-        "Infer from tensors, and let their stream adapt",
-        schemas.InferResponse,
-        *(400, 413, 415, 429, 501, 503, 504),
-        method="POST",
-        name=f"infer{_suffix}",
-        docs=INFER_DOCS,
-        responses=BINARY_ANSWER,
-    )
+_add_model("", model_metadata, "Describe the model", schemas.ModelMetadataResponse, 503)
+_add_model("/ready", model_ready, "Does the model answer?", schemas.ModelReadyResponse, 503)
+_add_model("/config", model_config, "Show the model's configuration", schemas.ModelConfigResponse, 503)
+_add_model("/stats", model_statistics, "Show the model's statistics", schemas.StatisticsResponse, 503)
+_add_model(
+    "/infer",
+    infer,
+    "Infer from tensors, and let their stream adapt",
+    schemas.InferResponse,
+    *(400, 413, 415, 429, 501, 503, 504),
+    method="POST",
+    docs=INFER_DOCS,
+    responses=BINARY_ANSWER,
+)
 _add("/repository/index", repository_index, "List the models", list[schemas.IndexEntry], 413, 503, method="POST")
 _add(
     "/repository/models/{model}/load",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ModelError
-from app.models.assemble import assemble, count_outputs, with_overrides
+from app.models.assemble import assemble, with_overrides
 from app.models.hosted import Hosted, Preprocessing
 from app.models.startup_check import try_network
 from app.settings import Settings
@@ -103,13 +103,13 @@ def test_an_answer_that_is_not_logits_is_refused(answer: Any, told: str) -> None
 
 def test_outputs_are_counted_on_the_network_as_it_is_hosted() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 7), nn.Softmax(1)).eval()
-    assert count_outputs(network, 8) == 7
+    assert try_network(network, EIGHT).classes == 7
     assert network(torch.zeros(1, 3, 8, 8)).max() < 0  # logits: probabilities would be taken for some a second time
 
 
 def test_a_network_that_fails_is_refused_with_its_reason() -> None:
     with pytest.raises(ModelError, match=r"8 x 8 pixels: RuntimeError: .*expected input") as caught:
-        count_outputs(nn.Conv2d(1, 4, 3), 8)
+        try_network(nn.Conv2d(1, 4, 3), EIGHT)
     assert "--size" in caught.value.hint
 
 

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import FieldError, MediaTypeError, TooLargeError
-from app.oip.compression import decompress
+from app.oip.compression import Decompressor
+
+
+def decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
+    return b"".join(iter(Decompressor(body, coding, max_bytes).next_chunk, b""))
 
 
 def raw_deflate(data: bytes) -> bytes:
