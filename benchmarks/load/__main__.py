@@ -19,11 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-
-from benchmarks.common import markdown
+from benchmarks.common import positive, progress_bar, show
 from benchmarks.load.job import Load
 from benchmarks.load.payloads import FORMATS, Pictures
 from benchmarks.load.peers import CACHE
@@ -43,7 +39,7 @@ def report(results: Results, out: Path | None) -> None:
         print(f"{name}: {value}")
     by_loop = [loads(results, closed=closed) for closed in (True, False) if results.loads(closed=closed)]
     for table in [*by_loop, tried(results), servers(results), targets(results)]:
-        _show(table)
+        show(table)
     for note in [*(f"not measured: {name}: {reason}" for name, reason in results.notes.items()), *faults(results)]:
         print(note)
     if out is not None and results.rows:
@@ -63,16 +59,14 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--clients",
         nargs="+",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="numbers of clients that wait for each answer (default: 1 8 32)",
     )
-    cli.add_argument("--images", nargs="+", type=_positive, metavar="N", help="images in a request (default: 1 8)")
-    cli.add_argument(
-        "--rates", nargs="*", type=_positive, metavar="N", help="requests per second (default: 50 100 200)"
-    )
+    cli.add_argument("--images", nargs="+", type=positive, metavar="N", help="images in a request (default: 1 8)")
+    cli.add_argument("--rates", nargs="*", type=positive, metavar="N", help="requests per second (default: 50 100 200)")
     cli.add_argument("--seconds", type=_seconds, metavar="S", help="seconds of a measurement (default: 4)")
-    cli.add_argument("--rounds", type=_positive, metavar="N", help="rounds of all measurements (default: 3)")
+    cli.add_argument("--rounds", type=positive, metavar="N", help="rounds of all measurements (default: 3)")
     cli.add_argument(
         "--strategies",
         nargs="+",
@@ -81,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     )
     cli.add_argument(
         "--threads",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="threads of a server's forwards, divided among its workers (default: all cores)",
@@ -90,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--serve-args", default="", metavar="ARGS", help="more options of `renorm serve`")
     cli.add_argument("--format", choices=FORMATS, default="png", help="format of the images (default: %(default)s)")
     cli.add_argument(
-        "--side", type=_positive, default=32, metavar="PX", help="width and height of the images (default: 32)"
+        "--side", type=positive, default=32, metavar="PX", help="width and height of the images (default: 32)"
     )
     _add_folders(cli)
     return cli
@@ -139,15 +133,8 @@ def planned(options: argparse.Namespace) -> Plan:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit status."""
     options = parser().parse_args(arguments)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     # Drawn seldom: the progress bar shares its cores with what is measured.
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=1) as progress:
+    with progress_bar(refresh_per_second=1) as progress:
         run = Run(planned(options), progress)
         try:
             run.everything()
@@ -159,22 +146,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     report(run.results, options.out)
     return 0
-
-
-def _show(table: Sequence[Sequence[str]]) -> None:
-    if not sys.stdout.isatty():
-        sys.stdout.write("\n" + markdown(table))
-        return
-    drawn = Table(*table[0])
-    for line in table[1:]:
-        drawn.add_row(*line)
-    Console().print(drawn)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

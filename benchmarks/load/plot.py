@@ -5,13 +5,13 @@ python -m benchmarks.load.plot docs/load.json docs/images/load.png
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.common import plot
 from benchmarks.load.plan import OURS
 from benchmarks.load.results import Results, read
 
@@ -100,17 +100,7 @@ def _latency(axes: Axes, results: Results) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read, draw, write; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="load.json, as python -m benchmarks.load writes it")
-    parser.add_argument("out", type=Path, help="the picture: .png or .svg")
-    options = parser.parse_args(arguments)
-    try:
-        draw(read(options.results), options.out)
-    except (OSError, ValueError) as error:
-        print(f"load.plot: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {options.out}")
-    return 0
+    return plot("load", __doc__, lambda results, out: draw(read(results), out), arguments)
 
 
 if __name__ == "__main__":

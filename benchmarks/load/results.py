@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.common import processor
 from benchmarks.load.job import Load, Tally
 
 
@@ -106,7 +107,7 @@ def machine(threads: int) -> dict[str, str]:
     """Return the conditions that figures depend on, for people."""
     cores = os.cpu_count()
     return {
-        "machine": f"{_processor()}, {cores} cores, {platform.system()}",
+        "machine": f"{processor()}, {cores} cores, {platform.system()}",
         "versions": f"torch {version('torch')}, Python {platform.python_version()}",
         "threads of a forward": f"{threads} in every server, shared out among its workers, and in the call without one",
         "shared": f"server and clients share the {cores} cores",
@@ -138,10 +139,3 @@ def read(path: Path) -> Results:
         raise ValueError(
             f"{path} is not a result of benchmarks.load: write one with python -m benchmarks.load --out FOLDER"
         ) from error
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (named or [platform.processor() or platform.machine()])[0]

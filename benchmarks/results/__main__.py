@@ -8,14 +8,11 @@ What was interrupted goes on at the next call. DATA is laid out as CIFAR-10-C, w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from app.errors import RenormError
 from app.evaluation.datasets.data import open_data
@@ -24,52 +21,15 @@ from app.evaluation.plots.curves import draw_errors
 from app.evaluation.plots.heatmap import draw_differences
 from app.evaluation.plots.reliability import draw_reliability
 from app.evaluation.report.rows import read_csv, write_rows
-from app.evaluation.running.cells import MANIFEST, Folder
-from app.evaluation.running.speed import with_speeds
 from app.evaluation.types import Result
 from benchmarks.results import long_stream as results_long
 from benchmarks.results import page as results_page
 from benchmarks.results import readme_table as results_readme
-from benchmarks.results.plan import STUDY, Plan, cells
+from benchmarks.results.evaluations import Measured, read, run
+from benchmarks.results.plan import STUDY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 READING = ROOT / "benchmarks" / "results" / "reading.md"
-
-
-class Measured(NamedTuple):
-    """The finished part of an evaluation."""
-
-    results: list[Result]
-    settings: dict[str, str]  # its settings
-    missing: int  # cells
-
-
-def run(plan: Plan, data: Path, out: Path, processes: int) -> int:
-    """Run an evaluation to its end, with its own progress; the exit status."""
-    # One thread for each process: results must not depend on how many cores are idle.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    command = plan.command(str(data), out, processes)
-    return subprocess.run([sys.executable, "-m", "app", *command], env=environment, check=False).returncode
-
-
-def read(plans: Sequence[Plan], out: Path) -> Measured:
-    """The finished cells of plans that share a folder, in their order.
-
-    Raises:
-        FileNotFoundError: nothing was run yet.
-        ValueError: no cell is finished.
-        EvaluationError: a file is broken.
-    """
-    place, expected = out / plans[0].name, cells(plans)
-    if not (place / MANIFEST).exists():
-        raise FileNotFoundError(f"{place} holds no evaluation: leave out --no-run")
-    settings: dict[str, str] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-    folder = Folder(place, settings)
-    done = [cell for cell in expected if folder.file(cell).exists()]
-    if not done:
-        raise ValueError(f"{place} holds no finished cell: leave out --no-run")
-    results = with_speeds(map(folder.load, done), folder.speeds())
-    return Measured(results, settings, len(expected) - len(done))
 
 
 def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:

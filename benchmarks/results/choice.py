@@ -9,8 +9,6 @@ correlated, in requests of 1 and 64, and prints a table. Half an hour on one cor
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +16,7 @@ from pathlib import Path
 from app.errors import RenormError
 from app.evaluation.metrics import measure_all
 from app.evaluation.report.rows import read_csv, write_rows
-from benchmarks.results import held_out
-from benchmarks.results.__main__ import read
+from benchmarks.results import evaluations, held_out
 from benchmarks.results.choice_table import CHOICE, table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -29,9 +26,7 @@ def run(cifar: Path, out: Path) -> int:
     """Make the data and evaluate; the exit status."""
     data = out / "held-out"
     held_out.write(cifar, data)
-    command = CHOICE.command(str(data), out)
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    return subprocess.run([sys.executable, "-m", "app", *command], env=environment, check=False).returncode
+    return evaluations.run(CHOICE, data, out)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.cifar is not None and (status := run(options.cifar, options.out)):
             return status
-        write_rows(options.docs / "results-choice.csv", measure_all(read([CHOICE], options.out).results))
+        write_rows(options.docs / "results-choice.csv", measure_all(evaluations.read([CHOICE], options.out).results))
         print(table(read_csv(options.docs / "results-choice.csv")))
     except (RenormError, OSError, ValueError) as error:
         print(f"choice: {error}", file=sys.stderr)

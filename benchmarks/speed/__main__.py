@@ -19,11 +19,9 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from adapters import names
-from benchmarks.common import markdown
+from benchmarks.common import positive, progress_bar, show
 from benchmarks.speed.models import MODELS
 from benchmarks.speed.plot import draw
 from benchmarks.speed.report import notes, page, targets
@@ -35,16 +33,9 @@ PICTURE = "images/speed.png"
 
 def report(results: Results, out: Path | None) -> None:
     """Print the targets, drawn in a terminal and as Markdown elsewhere, and write everything to ``out``."""
-    table = targets(results)
     for name, value in results.machine.items():
         print(f"{name}: {value}")
-    if sys.stdout.isatty():
-        drawn = Table(*table[0])
-        for line in table[1:]:
-            drawn.add_row(*line)
-        Console().print(drawn)
-    else:
-        sys.stdout.write(markdown(table))
+    show(targets(results))
     for note in notes(results):
         print(f"not measured: {note}")
     if out is not None:
@@ -63,9 +54,9 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--quick", action="store_true", help="few rounds, small forwards, nothing compiled")
     cli.add_argument("--models", nargs="+", choices=MODELS, metavar="NAME", help=f"models, of {', '.join(MODELS)}")
     cli.add_argument(
-        "--batch", nargs="+", type=_positive, default=[], metavar="N", help="batch sizes (default: those of the model)"
+        "--batch", nargs="+", type=positive, default=[], metavar="N", help="batch sizes (default: those of the model)"
     )
-    cli.add_argument("--rounds", type=_positive, metavar="N", help="rounds (default: 7, with --quick 3)")
+    cli.add_argument("--rounds", type=positive, metavar="N", help="rounds (default: 7, with --quick 3)")
     cli.add_argument(
         "--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="strategies (default: all)"
     )
@@ -81,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="strategies to time compiled (default: --strategies)",
     )
-    cli.add_argument("--threads", type=_positive, metavar="N", help="threads of torch (default: its own choice)")
+    cli.add_argument("--threads", type=positive, metavar="N", help="threads of torch (default: its own choice)")
     cli.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     cli.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write speed.md, images/speed.png and speed.json to this folder"
@@ -118,14 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar(refresh_per_second=10) as progress:
         run = Run(planned(options), progress)
         words = shlex.join(sys.argv[1:] if arguments is None else arguments)
         run.results.machine["command"] = f"python -m benchmarks.speed {words}"
@@ -150,12 +134,6 @@ def _finished(run: Run, console: Console) -> int:
         console.print_exception()
         return 1
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

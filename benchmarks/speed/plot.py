@@ -5,13 +5,13 @@ python -m benchmarks.speed.plot docs/speed.json docs/images/speed.png
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters import names
+from benchmarks.common import plot
 from benchmarks.speed.cases import FROZEN, PLAIN
 from benchmarks.speed.report import title_of
 from benchmarks.speed.results import Group, Results, of_kind, read
@@ -104,17 +104,7 @@ def _colour(case: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read, draw, write; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="speed.json, as python -m benchmarks.speed writes it")
-    parser.add_argument("out", type=Path, help="the picture: .png or .svg")
-    options = parser.parse_args(arguments)
-    try:
-        draw(read(options.results), options.out)
-    except (OSError, ValueError) as error:
-        print(f"speed.plot: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {options.out}")
-    return 0
+    return plot("speed", __doc__, lambda results, out: draw(read(results), out), arguments)
 
 
 if __name__ == "__main__":

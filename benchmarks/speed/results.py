@@ -12,6 +12,8 @@ from statistics import mean, median
 
 import torch
 
+from benchmarks.common import processor
+
 
 @dataclass(frozen=True)
 class Group:
@@ -74,7 +76,7 @@ class Results:
 
 def machine(device: str, rounds: int) -> dict[str, str]:
     """Return the conditions that figures depend on, for people: processor, versions, threads, memory formats."""
-    device_name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    device_name = torch.cuda.get_device_name() if device == "cuda" else processor()
     return {
         "machine": f"{device_name}, {os.cpu_count()} cores, {platform.system()}",
         "torch": f"{torch.__version__}, Python {platform.python_version()}",
@@ -83,13 +85,6 @@ def machine(device: str, rounds: int) -> dict[str, str]:
         "rounds": f"{rounds}, with many streams {(rounds + 1) // 2}; medians",
         "load of the machine before": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (named or [platform.processor() or platform.machine()])[0]
 
 
 def write(results: Results, path: Path) -> None:

@@ -112,7 +112,7 @@ def test_all_calls_are_made_before_anything_is_written(place: Place, monkeypatch
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("benchmarks.results.__main__.subprocess.run", call)
+    monkeypatch.setattr("benchmarks.results.evaluations.subprocess.run", call)
     assert place.main("--processes", "2") == 0
     assert [command[4:] for command in called] == [
         plan.command(str(place.at / "data"), place.out, 2)[1:] for plan in SMALL
@@ -126,7 +126,7 @@ def test_a_failed_evaluation_ends_the_run(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "benchmarks.results.__main__.subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 3)
+        "benchmarks.results.evaluations.subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 3)
     )
     assert place.main() == 3
     assert "the evaluation 'grid' ended with status 3" in capsys.readouterr().err
