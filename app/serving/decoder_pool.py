@@ -40,13 +40,13 @@ class DecoderPool:
         preprocessing: Preprocessing,
         limits: ImageLimits,
         seconds: float,
-        program: str = SERVE,
+        program: str = "",
         memory: int = 512_000_000,
     ) -> None:
         self.count = os.cpu_count() or 1
         self.is_broken = False
         self._preprocessing, self._limits = preprocessing, limits
-        self._seconds, self._program = seconds, program
+        self._seconds, self._program = seconds, program or SERVE
         self._threads = ThreadPoolExecutor(self.count, "renorm-decoder")
         # Bytes that images in all processes may take by their headers, unless a single image takes more.
         self.memory = Budget(memory)
