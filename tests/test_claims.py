@@ -66,7 +66,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         [Case("fog", MIXED, LARGE, most=0, least=0)],
     ),
     "bn": (
-        "large requests of mixed classes, no memory",
+        "large requests of shuffled images; keeps no state",
         [
             Case("fog", MIXED, LARGE, most=-10),
             Case("clean", MIXED, LARGE, most=4),
@@ -74,7 +74,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "alpha_bn": (
-        "large requests of mixed classes, no memory, and small ones must not break",
+        "large requests of shuffled images, and tolerates small ones; keeps no state",
         [
             Case("fog", MIXED, LARGE, most=-10),
             Case("clean", MIXED, SINGLE, most=4),
@@ -83,7 +83,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "adabn": (
-        "**the default**: requests of any size, classes mixed; stretches of one class cost it",
+        "**the default**: shuffled images in requests of any size; loses accuracy on correlated streams",
         [
             *(Case("fog", MIXED, sizes, most=-10) for sizes in SIZES),
             Case("clean", MIXED, SINGLE, most=3),
@@ -91,7 +91,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "robust_bn": (
-        "long streams in large requests, stretches of one class included; never single images in stretches",
+        "long streams of large requests, shuffled or correlated; never single images of a correlated stream",
         [
             Case("fog", SORTED, LARGE, most=-8),
             Case("fog", MIXED, LARGE, most=-8),
@@ -99,8 +99,8 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "unmix_tns": (
-        "cautious: gains little, and costs at most 4 points on clean images, whatever came before, and none under "
-        "corruptions, in requests of any size and order",
+        "cautious: gains little, but costs at most 4 points on clean images whatever the stream held before, and "
+        "nothing under corruptions, for every request size and order",
         [
             *(Case("clean", MIXED, sizes, most=4) for sizes in SIZES),
             *(Case("clean", SORTED, sizes, most=4) for sizes in (LARGE, SINGLE)),
@@ -114,7 +114,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "iabn": (
-        "small requests, corruptions mixed, short stretches of one class",
+        "small requests, mixed corruptions, correlated streams with short runs of one class",
         [
             Case("fog", MIXED, SINGLE, most=-10),
             Case("mixed", MIXED, SINGLE, most=-10),
@@ -126,26 +126,26 @@ USES: dict[str, tuple[str, list[Case]]] = {
         [Case("fog", MIXED, CHANGING, most=-10), Case("clean", MIXED, CHANGING, most=4)],
     ),
     "tent": (
-        "long streams of large requests of many classes; never small ones",
+        "long streams of large requests with many classes; never small requests",
         [Case("fog", MIXED, LARGE, most=-10), Case("clean", MIXED, SMALL, least=5)],
     ),
     "core": (
-        "as `alpha_bn`, learning from requests of 100 images or more only: half a point at most",
+        "like `alpha_bn`, and learns from requests of 100 images or more: gains half a point at most",
         [
             *(Case("fog", order, (size,), most=0, least=0, than="alpha_bn") for order in ORDERS for size in (1, 4, 50)),
             *(Case("fog", order, (100,), most=1, than="alpha_bn", shown=ONE_AFTER_ANOTHER) for order in ORDERS),
         ],
     ),
     "rotta": (
-        "very long streams only: it follows over thousands of images",
+        "very long streams only: it follows a shift over thousands of images",
         [Case("fog", MIXED, LARGE, most=0), Case("fog", MIXED, LARGE, least=5, than="adabn")],
     ),
     "temperature": (
-        "confidences that are to be believed; it changes no prediction",
+        "calibrated confidences; it changes no prediction",
         [Case("fog", MIXED, SMALL, most=0, least=0)],
     ),
     "lame": (
-        "video from a camera that never changes, where the network is mostly right already",
+        "video from a camera without a shift, where the network is mostly right already",
         [
             Case("clean", SORTED, LARGE, most=-2),
             Case("clean", SORTED, SINGLE, most=-1),
@@ -153,15 +153,15 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "lame:memory=0,when=always": (
-        "LAME as published: large requests of few classes",
+        "LAME as published: large requests with few classes",
         [Case("clean", SORTED, LARGE, most=-1), Case("fog", MIXED, LARGE, least=20)],
     ),
     "cofa": (
-        "the same as `lame`, without a memory of images",
+        "like `lame`, without a memory of images",
         [Case("clean", SORTED, LARGE, most=-2), Case("clean", MIXED, LARGE, least=5)],
     ),
     "adabn+lame": (
-        "**video**: stretches of one class of up to some hundred images, in requests of any size",
+        "**video**: correlated streams, runs of up to a few hundred images of one class, requests of any size",
         [
             *(Case("fog", SORTED, sizes, most=-15) for sizes in (LARGE, SINGLE)),
             *(Case("fog", SORTED, sizes, most=-4, than="adabn") for sizes in (LARGE, SINGLE)),
@@ -169,7 +169,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "iabn+lame": (
-        "the same, and better for single images",
+        "like `adabn+lame`, and better for single images",
         [
             Case("fog", SORTED, LARGE, most=-15),
             Case("contrast", SORTED, SINGLE, most=-5, than="adabn+lame"),
@@ -177,11 +177,11 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "adabn+cofa": (
-        "video in short stretches; not for shuffled images",
+        "video with short runs of one class; not for shuffled images",
         [Case("fog", SORTED, LARGE, most=-4, than="adabn"), Case("clean", MIXED, LARGE, least=5)],
     ),
     "unmix_tns+tent:lr=1e-05": (
-        "learning as the UnMix-TNS paper does it: very long streams",
+        "very long streams, with the learning rate of the UnMix-TNS paper",
         [Case("fog", MIXED, LARGE, most=1, least=-1, than="unmix_tns")],
     ),
 }

@@ -10,27 +10,27 @@ from app.evaluation.report.tables import MISSING, code, embolden, markdown, numb
 
 USES = {
     "source": "the baseline: `model.eval()`",
-    "bn": "large requests of mixed classes, no memory",
-    "alpha_bn": "large requests of mixed classes, no memory, and small ones must not break",
-    "adabn": "**the default**: requests of any size, classes mixed; stretches of one class cost it",
-    "robust_bn": "long streams in large requests, stretches of one class included; never single images in stretches",
+    "bn": "large requests of shuffled images; keeps no state",
+    "alpha_bn": "large requests of shuffled images, and tolerates small ones; keeps no state",
+    "adabn": "**the default**: shuffled images in requests of any size; loses accuracy on correlated streams",
+    "robust_bn": "long streams of large requests, shuffled or correlated; never single images of a correlated stream",
     "unmix_tns": (
-        "cautious: gains little, and costs at most 4 points on clean images, whatever came before, and none under "
-        "corruptions, in requests of any size and order"
+        "cautious: gains little, but costs at most 4 points on clean images whatever the stream held before, and "
+        "nothing under corruptions, for every request size and order"
     ),
-    "iabn": "small requests, corruptions mixed, short stretches of one class",
+    "iabn": "small requests, mixed corruptions, correlated streams with short runs of one class",
     "tema": "shuffled images in requests of changing size",
-    "tent": "long streams of large requests of many classes; never small ones",
-    "core": "as `alpha_bn`, learning from requests of 100 images or more only: half a point at most",
-    "rotta": "very long streams only: it follows over thousands of images",
-    "temperature": "confidences that are to be believed; it changes no prediction",
-    "lame": "video from a camera that never changes, where the network is mostly right already",
-    "lame:memory=0,when=always": "LAME as published: large requests of few classes",
-    "cofa": "the same as `lame`, without a memory of images",
-    "adabn+lame": "**video**: stretches of one class of up to some hundred images, in requests of any size",
-    "iabn+lame": "the same, and better for single images",
-    "adabn+cofa": "video in short stretches; not for shuffled images",
-    "unmix_tns+tent:lr=1e-05": "learning as the UnMix-TNS paper does it: very long streams",
+    "tent": "long streams of large requests with many classes; never small requests",
+    "core": "like `alpha_bn`, and learns from requests of 100 images or more: gains half a point at most",
+    "rotta": "very long streams only: it follows a shift over thousands of images",
+    "temperature": "calibrated confidences; it changes no prediction",
+    "lame": "video from a camera without a shift, where the network is mostly right already",
+    "lame:memory=0,when=always": "LAME as published: large requests with few classes",
+    "cofa": "like `lame`, without a memory of images",
+    "adabn+lame": "**video**: correlated streams, runs of up to a few hundred images of one class, requests of any size",
+    "iabn+lame": "like `adabn+lame`, and better for single images",
+    "adabn+cofa": "video with short runs of one class; not for shuffled images",
+    "unmix_tns+tent:lr=1e-05": "very long streams, with the learning rate of the UnMix-TNS paper",
 }
 """What each strategy is for, in the order of the table."""
 
@@ -39,8 +39,8 @@ CHOICES = ("source", "adabn", "alpha_bn", "robust_bn", "unmix_tns", "iabn", "ada
 
 BEGIN, END = "<!-- strategies: made by `make results` from docs/results.csv -->", "<!-- /strategies -->"
 SHIFTED, ORDERS, SIZES = "continual", ("iid", "dirichlet:0.1"), (64, 1)
-TITLES = ("mixed classes", "stretches of one class")
-"""What `ORDERS` are for a reader."""
+TITLES = ("shuffled", "correlated")
+"""The words for `ORDERS` in the heads of columns."""
 
 
 def table(figures: Sequence[Figures], strategies: Iterable[str] = tuple(USES)) -> str:
