@@ -161,7 +161,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         [Case("clean", SORTED, LARGE, most=-2), Case("clean", MIXED, LARGE, least=5)],
     ),
     "adabn+lame": (
-        "**video**: correlated streams, runs of up to a few hundred images of one class, requests of any size",
+        "**video**: correlated streams, runs of up to a few hundred images of a class, requests of any size",
         [
             *(Case("fog", SORTED, sizes, most=-15) for sizes in (LARGE, SINGLE)),
             *(Case("fog", SORTED, sizes, most=-4, than="adabn") for sizes in (LARGE, SINGLE)),

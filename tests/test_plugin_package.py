@@ -105,7 +105,7 @@ def test_the_server_lists_them_and_what_they_cost(http: httpx.Client) -> None:
     found = http.get("/v1/strategies/steady+balanced").json()
     assert (found["name"], len(found["parts"])) == ("balanced+steady", 3)
     assert {"adabn.momentum", "balanced.lr", "steady.keep"} <= set(found["parameters"]["properties"])
-    assert "Average each answer with those before it" in found["parts"][2]["documentation"]
+    assert "Average each answer with the previous ones" in found["parts"][2]["documentation"]
     costs = http.get("/v1/model").json()["state_bytes"]
     assert costs["steady"] - costs["source"] == 4 * 10
     assert costs["balanced"] == costs["adabn"] + costs["tent"] - costs["bn"]

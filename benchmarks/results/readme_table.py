@@ -27,7 +27,7 @@ USES = {
     "lame": "video from a camera without a shift, where the network is mostly right already",
     "lame:memory=0,when=always": "LAME as published: large requests with few classes",
     "cofa": "like `lame`, without a memory of images",
-    "adabn+lame": "**video**: correlated streams, runs of up to a few hundred images of one class, requests of any size",
+    "adabn+lame": "**video**: correlated streams, runs of up to a few hundred images of a class, requests of any size",
     "iabn+lame": "like `adabn+lame`, and better for single images",
     "adabn+cofa": "video with short runs of one class; not for shuffled images",
     "unmix_tns+tent:lr=1e-05": "very long streams, with the learning rate of the UnMix-TNS paper",
