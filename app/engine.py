@@ -85,7 +85,7 @@ class Engine:
 
     @classmethod
     async def open(
-        cls, settings: Settings, progress: Callable[[str], None] | None = None, metrics: Meter | None = None
+        cls, settings: Settings, metrics: Meter | None = None, progress: Callable[[str], None] | None = None
     ) -> Engine:
         """Load the model and warm it up; ``progress`` is called from another thread with the state of compilation.
 
@@ -230,10 +230,6 @@ class Engine:
             self._decode_stage.memory,
             Part("lessons", self._forward_stage.lesson_bytes, self._lesson_limit.shared),
         ]
-
-    def report_to(self, metrics: Meter) -> None:
-        """Report all further events to ``metrics``."""
-        self.metrics = self._forward_stage.metrics = metrics
 
     def statistics(self) -> EngineCounters:
         """Return the counters since the engine was opened."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,7 +14,6 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.auth.access import Access
 from app.engine import Engine
 from app.http.middleware import authentication, observation, security_headers
 from app.http.middleware.body_limit import BodyLimit
@@ -22,8 +21,9 @@ from app.http.responses import errors
 from app.http.responses.openapi import error_responses
 from app.http.routes import admin, health, info, live, metrics, predict, predict_stream, v2
 from app.http.routes.v2_docs import name_model
-from app.resources.memory import ledger_of
+from app.observability.meter import Meter
 from app.rpc.beside import grpc_beside
+from app.server_state import ServerState
 from app.settings import Settings
 
 log = logging.getLogger("renorm")
@@ -51,7 +51,7 @@ _TAGS = [
 ]
 
 
-OpenEngine = Callable[[Settings], Awaitable[Engine]]
+OpenEngine = Callable[[Settings, Meter], Awaitable[Engine]]
 BeforeClose = Callable[[Engine], Awaitable[None]]
 
 
@@ -64,10 +64,11 @@ def create_app(
 ) -> FastAPI:
     """Create the application for these settings. The model is loaded when the application starts.
 
-    ``open_engine`` creates the engine at startup, and its exceptions abort the startup. With ``background`` the
-    application answers meanwhile: it is alive, but not ready. ``before_close`` is awaited when all requests are
-    answered and the engine still holds its states, for example to save them.
+    ``open_engine`` creates the engine at startup, which reports its events to the given meter; its exceptions abort
+    the startup. With ``background`` the application answers meanwhile: it is alive, but not ready. ``before_close`` is
+    awaited when all requests are answered and the engine still holds its states, for example to save them.
     """
+    state = ServerState(settings)
     app = FastAPIOffline(
         title="Renorm",
         summary="Test-time adaptation server",
@@ -75,68 +76,61 @@ def create_app(
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
-        lifespan=observation.with_tracing(_lifespan(open_engine, before_close, background=background)),
+        lifespan=lambda _: _lifespan(state, open_engine, before_close, background=background),
         responses=error_responses(500),
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.settings, app.state.engine = settings, None
-    app.state.draining, app.state.deadline = False, None
-    app.state.memory = ledger = ledger_of(settings)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, ledger=ledger)
-    authentication.install(app, Access(settings))
+    state.attach(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, ledger=state.memory)
+    authentication.install(app, state.access)
     security_headers.install(app, settings)
     errors.install(app)
     doors = (predict, predict_stream, live, info, admin, health, metrics, v2)
     for door in doors:
         app.include_router(door.router)
-    observation.install(app, settings, [door.router for door in doors])  # the last, so that it wraps all others
-    app.state.metrics.ledger = ledger
+    observation.install(app, state, [door.router for door in doors])  # the last, so that it wraps all others
     app.add_api_route("/", _to_docs, include_in_schema=False)
-    _describe_hosted(app)
+    _describe_hosted(app, state)
     return app
 
 
-def _describe_hosted(app: FastAPI) -> None:
+def _describe_hosted(app: FastAPI, state: ServerState) -> None:
     """Let the OpenAPI document name the hosted model, once there is one."""
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = describe()
-        if app.state.engine is not None:
-            name_model(document, app.state.engine.hosted.name)
+        if state.engine is not None:
+            name_model(document, state.engine.hosted.name)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _lifespan(
-    open_engine: OpenEngine, before_close: BeforeClose | None, *, background: bool
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async def open_and_publish() -> None:
-            engine = await open_engine(app.state.settings)
-            engine.report_to(app.state.metrics)
-            app.state.engine = engine
+@asynccontextmanager
+async def _lifespan(
+    state: ServerState, open_engine: OpenEngine, before_close: BeforeClose | None, *, background: bool
+) -> AsyncIterator[None]:
+    async def open_and_publish() -> None:
+        state.engine = await open_engine(state.settings, state.metrics)
 
-        app.state.draining, app.state.deadline = False, None
+    state.is_draining, state.deadline = False, None
+    async with observation.tracing_beside(state):
         opening = asyncio.ensure_future(open_and_publish())
         if not background:
             await opening
         try:
-            async with grpc_beside(app):
+            async with grpc_beside(state):
                 yield
         finally:
-            app.state.draining = True
+            state.is_draining = True
             opening.cancel()
             await asyncio.wait([opening])
             if not opening.cancelled():
                 opening.exception()  # retrieved here: `open_engine` has reported it already
-            engine, app.state.engine = app.state.engine, None
+            engine, state.engine = state.engine, None
             if engine is not None:
-                await _close(engine, before_close, app.state.deadline)
-
-    return lifespan
+                await _close(engine, before_close, state.deadline)
 
 
 async def _close(engine: Engine, before_close: BeforeClose | None, deadline: float | None) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from app.engine import Engine
+    from app.observability.meter import Meter
     from app.resources.memory import Ledger
     from app.settings import Settings
     from app.types import ModelInfo
@@ -50,31 +51,33 @@ async def host(settings: Settings, sockets: list[socket.socket]) -> None:
     import uvicorn
 
     from app.main import create_app
+    from app.server_state import state_of
 
     failed: list[BaseException] = []
 
-    async def open_and_announce(_: Settings) -> Engine:
+    async def open_and_announce(_: Settings, metrics: Meter) -> Engine:
         try:
-            engine = await open_engine(settings)
+            engine = await open_engine(settings, metrics)
         except BaseException as error:
             failed.append(error)
             server.should_exit = True
             raise
         _freeze_garbage()
-        announce(settings, engine.describe(), address(settings.host, sockets[0]), app.state.grpc_port)
+        announce(settings, engine.describe(), address(settings.host, sockets[0]), state.grpc_port)
         return engine
 
     app = create_app(settings, open_and_announce, background=True)
+    state = state_of(app)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # First of all, so that load balancers learn of it before connections close.
-            app.state.draining = door.is_draining = True
-            app.state.deadline = time.monotonic() + settings.drain_seconds
+            state.is_draining = door.is_draining = True
+            state.deadline = time.monotonic() + settings.drain_seconds
             super().handle_exit(sig, frame)
 
     door = Door(limits_of(settings))
-    server = Server(_config(settings, app, app.state.memory, door))
+    server = Server(_config(settings, app, state.memory, door))
     with _unfrozen_afterwards():
         await server.serve(sockets)
     if failed and not isinstance(failed[0], asyncio.CancelledError):

@@ -11,6 +11,7 @@ from app.cli.sockets import listen, listen_error
 
 if TYPE_CHECKING:
     from app.engine import Engine
+    from app.observability.meter import Meter
     from app.settings import Settings
 
 
@@ -55,7 +56,7 @@ def _import_extra(module: str) -> None:
         fail(error.line, status=CANNOT_RUN)
 
 
-async def open_engine(settings: Settings) -> Engine:
+async def open_engine(settings: Settings, metrics: Meter | None = None) -> Engine:
     """Return the warm engine; end the program if the model cannot be hosted."""
     from adapters import AdapterError
     from app.engine import Engine
@@ -64,7 +65,7 @@ async def open_engine(settings: Settings) -> Engine:
 
     try:
         with progress() as show:
-            return await Engine.open(settings, show)
+            return await Engine.open(settings, metrics, show)
     except (ModelError, CalibrationError) as error:
         fail(f"{settings.model} cannot be hosted: {error.line}", status=CANNOT_RUN)
     except AdapterError as error:

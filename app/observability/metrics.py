@@ -61,12 +61,11 @@ class Watched(Protocol):
 class Metrics(Meter):
     """The `Meter` that Prometheus reads, with a separate registry, so that two servers in a process do not mix.
 
-    ``streams`` is the number of busiest streams with separate drift and entropy.
+    ``streams`` is the number of busiest streams with separate drift and entropy, ``ledger`` counts received bytes.
     """
 
-    def __init__(self, streams: int = 20) -> None:
-        self._streams = streams
-        self.ledger: Ledger | None = None  # of received bytes, once there is one
+    def __init__(self, streams: int = 20, ledger: Ledger | None = None) -> None:
+        self._streams, self._ledger = streams, ledger
         self._described: tuple[Watched, ModelInfo] | None = None
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -145,12 +144,12 @@ class Metrics(Meter):
 
         Rendering it as text is for another thread: `Page.text`.
         """
-        memory = memory_metrics(self.ledger)
+        memory = memory_metrics(self._ledger)
         if engine is None:
             return Page(self._registry, None, self._streams, memory)
         try:
             snapshot = self._model(engine), engine.streams()
-            return Page(self._registry, snapshot, self._streams, memory_metrics(self.ledger, engine.memory()))
+            return Page(self._registry, snapshot, self._streams, memory_metrics(self._ledger, engine.memory()))
         except EngineClosedError:
             return Page(self._registry, None, self._streams, memory)
 

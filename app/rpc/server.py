@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from app.auth.access import Access, presented_keys, required_scope
 from app.errors import DeadlineError, FieldError, MissingPackageError, UnsupportedError
 from app.http.requests.caller import KEY, client_of
 from app.resources.memory import Ledger
+from app.server_state import ServerState
 
 try:
     import grpc
@@ -47,13 +47,13 @@ PATHS = {"ServerLive": "/v2/health/live", "ServerReady": "/v2/health/ready"}
 """The HTTP paths whose key scope a call needs; calls that are not listed need that of ``/v2``."""
 
 
-def build(app: FastAPI) -> tuple[grpc.aio.Server, int]:
-    """Return a server for the application's settings, which has not started yet, and the port that it is bound to.
+def build(state: ServerState) -> tuple[grpc.aio.Server, int]:
+    """Return a server for the state's settings, which has not started yet, and the port that it is bound to.
 
     Raises:
         OSError: the port cannot be bound.
     """
-    settings, calls = app.state.settings, Service(app.state).calls()
+    settings, calls = state.settings, Service(state).calls()
     options = [
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
@@ -65,8 +65,8 @@ def build(app: FastAPI) -> tuple[grpc.aio.Server, int]:
         ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.so_reuseport", 0),  # by default two servers share a port without noticing
     ]
-    handle_with = _Arrivals(app.state.access, app.state.memory, settings.max_body_bytes)
-    server = grpc.aio.server(interceptors=[Guard(app.state.access, sorted(calls))], options=options)
+    handle_with = _Arrivals(state.access, state.memory, settings.max_body_bytes)
+    server = grpc.aio.server(interceptors=[Guard(state.access, sorted(calls))], options=options)
     handlers = {name: handle_with.handler(handle) for name, handle in calls.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

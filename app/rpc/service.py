@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 from google.protobuf.message import Message
 from open_inference.grpc import protocol
-from starlette.datastructures import Headers, State
+from starlette.datastructures import Headers
 
 from app.auth.access import presented_keys
 from app.engine import Engine
 from app.errors import EngineClosedError, RequestError
-from app.http.dependencies import engine_of, ready_engine_of
 from app.http.requests.fields import check_stream
 from app.http.requests.headers import request_id, stream_of
 from app.http.requests.parse import SMALL
@@ -27,6 +26,7 @@ from app.oip.inputs import InputLimits
 from app.oip.metadata import VERSION, check_model
 from app.resources.memory import UNBOUNDED, Account, Ledger, bytes_of
 from app.rpc.messages import parse, read_infer, write_response
+from app.server_state import ServerState
 from app.types import Call
 
 EXTENSIONS = ["classification", "parameters", "sequence", "sequence(string_id)"]
@@ -49,9 +49,9 @@ Handler = Callable[[bytes, CallContext], Awaitable[bytes]]
 
 
 class Service:
-    """``GRPCInferenceService`` over the engine of an application, whose ``state`` holds it."""
+    """``GRPCInferenceService`` over the engine of a server, whose ``state`` holds it."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ServerState) -> None:
         self._state = state
 
     def calls(self) -> dict[str, Handler]:
@@ -89,7 +89,7 @@ class Service:
     async def model_metadata(self, body: bytes, _: CallContext) -> bytes:
         """Return names, datatypes and shapes of the model's inputs and outputs; -1 is a dimension of any length."""
         request = parse(protocol.ModelMetadataRequest, body)
-        engine = engine_of(self._state)
+        engine = self._state.require_engine()
         check_model(engine.hosted, request.name, request.version)
         fields = metadata.model_metadata(engine.hosted)
         fields["properties"] = fields.pop("parameters")
@@ -101,10 +101,8 @@ class Service:
         Raises:
             Exception: what `Engine.predict` raises, and what is wrong about the message.
         """
-        if self._state.draining:
-            # Connections are kept for long: without this, calls would never cease.
-            raise EngineClosedError("the server is shutting down", hint="send the request to another server")
-        engine = engine_of(self._state)
+        # Connections are kept for long: a server that drains has to refuse their calls, or they would never cease.
+        engine = self._state.require_serving_engine()
         request, call = await self._read_call(body, context, engine)
         try:
             prediction = await engine.predict(call)
@@ -151,7 +149,7 @@ class Service:
 
     async def _ready_engine(self) -> Engine | None:
         try:
-            return await ready_engine_of(self._state, DEADLINE_S)
+            return await self._state.require_ready_engine(DEADLINE_S)
         except EngineClosedError:
             return None  # that it is not ready is the answer
 

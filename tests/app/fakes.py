@@ -18,6 +18,7 @@ from app.models.hosted import Hosted, Preprocessing
 from app.observability.meter import Meter
 from app.observability.statistics import EngineCounters
 from app.resources.memory import Part
+from app.server_state import state_of
 from app.serving.outputs import read_outputs
 from app.settings import Settings
 from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
@@ -138,9 +139,6 @@ class FakeEngine:
     def snapshot(self) -> dict[str, Any]:
         return {"format": 3, "sites": [], "streams": []}
 
-    def report_to(self, metrics: Meter) -> None:
-        self.metrics = metrics
-
     async def close(self, patience_s: float | None = None) -> None:
         self.closed += 1
 
@@ -157,10 +155,12 @@ class Client:
         self.engine = FakeEngine(self.settings)
         self.started = started
 
-        async def open_engine(_: Settings) -> Engine:
+        async def open_engine(_: Settings, metrics: Meter) -> Engine:
+            self.engine.metrics = metrics
             return cast(Engine, self.engine)
 
         self.app: FastAPI = create_app(self.settings, open_engine)
+        self.state = state_of(self.app)
 
     def request(self, method: str, url: str, **said: Any) -> httpx.Response:
         async def exchange() -> httpx.Response:

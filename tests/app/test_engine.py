@@ -256,7 +256,7 @@ async def test_the_model_is_made_and_warmed_up_as_the_settings_say(monkeypatch: 
     monkeypatch.setattr(app.engine, "load", lambda settings: hosted())
     monkeypatch.setattr(app.engine, "AdaptiveModel", Model)
     settings = Settings(compile=True, dtype="bfloat16", device="cpu")
-    engine = await Engine.open(settings, told.append)
+    engine = await Engine.open(settings, progress=told.append)
     assert {name: made[name] for name in ("compile", "dtype", "device", "copy")} == {
         "compile": True,
         "dtype": torch.bfloat16,

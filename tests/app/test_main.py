@@ -11,16 +11,18 @@ from app import __version__
 from app.engine import Engine
 from app.errors import ModelError
 from app.main import create_app
+from app.observability.meter import Meter
+from app.server_state import state_of
 from app.settings import Settings
 from tests.app.fakes import Client, FakeEngine
 
 
 def test_nothing_happens_before_the_start() -> None:
-    async def open_engine(_: Settings) -> object:
+    async def open_engine(*_: object) -> Engine:
         raise AssertionError("opened too early")
 
-    app = create_app(Settings(), open_engine)  # type: ignore[arg-type]
-    assert app.state.engine is None
+    app = create_app(Settings(), open_engine)
+    assert state_of(app).engine is None
     assert app.version == __version__
 
 
@@ -29,11 +31,11 @@ def test_the_lifespan_opens_and_closes_one_engine() -> None:
 
     async def live() -> None:
         async with client.app.router.lifespan_context(client.app):
-            assert client.app.state.engine is client.engine
+            assert client.state.engine is cast(Engine, client.engine)
             assert client.engine.closed == 0
 
     asyncio.run(live())
-    assert client.app.state.engine is None
+    assert client.state.engine is None
     assert client.engine.closed == 1
 
 
@@ -52,8 +54,9 @@ def test_the_engine_is_closed_when_the_server_fails() -> None:
 def test_doors_answer_while_the_engine_is_opened_in_the_background() -> None:
     engine, gate = FakeEngine(Settings()), asyncio.Event()
 
-    async def open_engine(_: Settings) -> Engine:
+    async def open_engine(_: Settings, metrics: Meter) -> Engine:
         await gate.wait()
+        engine.metrics = metrics
         return cast(Engine, engine)
 
     app = create_app(Settings(), open_engine, background=True)
@@ -70,14 +73,14 @@ def test_doors_answer_while_the_engine_is_opened_in_the_background() -> None:
             gate.set()
             await asyncio.sleep(0.01)
             assert (await to.get("/readyz")).status_code == 200
-            assert engine.metrics is app.state.metrics
+            assert engine.metrics is state_of(app).metrics
         assert engine.closed == 1
 
     asyncio.run(live())
 
 
 def test_an_end_before_the_engine_is_open_does_not_wait_for_it() -> None:
-    async def open_engine(_: Settings) -> Engine:
+    async def open_engine(*_: object) -> Engine:
         await asyncio.sleep(100)
         raise AssertionError("nobody waits so long")
 
@@ -88,14 +91,14 @@ def test_an_end_before_the_engine_is_open_does_not_wait_for_it() -> None:
             await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(live(), 5))
-    assert app.state.engine is None
+    assert state_of(app).engine is None
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_is_to_be_kept_is_kept_before_the_engine_closes(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
     engine, kept = FakeEngine(Settings()), list[tuple[object, int]]()
 
-    async def open_engine(_: Settings) -> Engine:
+    async def open_engine(*_: object) -> Engine:
         return cast(Engine, engine)
 
     async def keep(given: Engine) -> None:
@@ -116,10 +119,10 @@ def test_what_is_to_be_kept_is_kept_before_the_engine_closes(fails: bool, caplog
 
 
 def test_a_model_that_cannot_be_hosted_ends_the_start() -> None:
-    async def open_engine(_: Settings) -> object:
+    async def open_engine(*_: object) -> Engine:
         raise ModelError("no such model")
 
-    app = create_app(Settings(), open_engine)  # type: ignore[arg-type]
+    app = create_app(Settings(), open_engine)
 
     async def live() -> None:
         async with app.router.lifespan_context(app):

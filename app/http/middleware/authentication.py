@@ -14,6 +14,7 @@ from app.errors import AccessError
 from app.http.requests.caller import remember_key
 from app.http.responses.errors import reply
 from app.http.responses.openapi import error_responses
+from app.server_state import state_of
 
 _SCHEMES: dict[str, dict[str, str]] = {
     "bearer": {
@@ -41,7 +42,7 @@ def check_stream_access(
     Raises:
         AccessError: the key covers other streams, or may not forget a stream.
     """
-    access: Access = scope["app"].state.access
+    access = state_of(scope["app"]).access
     if access.keyed:
         access.check_stream(presented_keys(scope["headers"]), stream, scope=need, forgets=forgets)
 
@@ -52,7 +53,7 @@ def check_key_still_valid(scope: Scope, stream: str) -> None:
     Raises:
         AccessError: the key is no longer valid, or no longer for that stream.
     """
-    access: Access = scope["app"].state.access
+    access = state_of(scope["app"]).access
     if access.keyed:
         keys = presented_keys(scope["headers"])
         access.check("infer", keys)
@@ -65,7 +66,7 @@ def check_admin(scope: Scope) -> None:
     Raises:
         AccessError: its key, or the page that sends it, is not allowed to.
     """
-    access: Access = scope["app"].state.access
+    access = state_of(scope["app"]).access
     named = {name: value.decode("latin-1") for name, value in scope["headers"] if name in {b"origin", b"host"}}
     keys = presented_keys(scope["headers"]) if access.keyed else []
     access.check("admin", keys, named.get(b"origin"), named.get(b"host"), changes=True)
@@ -73,7 +74,7 @@ def check_admin(scope: Scope) -> None:
 
 def caller_of(scope: Scope) -> str:
     """Return the caller for the log: the key's name, if the server has keys, and the address."""
-    access: Access = scope["app"].state.access
+    access = state_of(scope["app"]).access
     names = [key.name for key in access.valid_keys(presented_keys(scope["headers"]))] if access.keyed else []
     address = scope["client"][0] if scope.get("client") else "unknown"
     return f"key '{names[0]}' from {address}" if names else str(address)
@@ -81,7 +82,7 @@ def caller_of(scope: Scope) -> str:
 
 def visible_streams(scope: Scope) -> Callable[[str], bool]:
     """Return the predicate of the streams that the call's key covers."""
-    access: Access = scope["app"].state.access
+    access = state_of(scope["app"]).access
     keys = access.valid_keys(presented_keys(scope["headers"])) if access.keyed else None
     return lambda stream: keys is None or any(key.covers(stream) for key in keys)
 
@@ -131,7 +132,6 @@ async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send
 
 def install(app: FastAPI, access: Access) -> None:
     """Guard every call of the application, and describe the keys in its OpenAPI document."""
-    app.state.access = access
     app.add_middleware(Guard, access=access)
     describe = app.openapi
 

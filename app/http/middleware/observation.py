@@ -8,7 +8,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http.responses.errors import reply
 from app.observability.logs import REQUEST_ID, access
 from app.observability.metrics import OTHER, Metrics
-from app.settings import Settings
+from app.server_state import ServerState
 from app.types import Timing
 
 if TYPE_CHECKING:
@@ -75,11 +75,10 @@ class Exchange:
         await self._send(message)
 
 
-def install(app: FastAPI, settings: Settings, routers: Iterable[APIRouter]) -> None:
+def install(app: FastAPI, state: ServerState, routers: Iterable[APIRouter]) -> None:
     """Measure every call of the application, and log and trace it if the settings say so."""
-    app.state.metrics, app.state.tracing = Metrics(settings.metrics_streams), None
     routes = [*app.routes, *(route for router in routers for route in router.routes)]
-    app.add_middleware(Observation, metrics=app.state.metrics, routes=routes, tracing=lambda: app.state.tracing)
+    app.add_middleware(Observation, metrics=state.metrics, routes=routes, tracing=lambda: state.tracing)
 
 
 class Observation:
@@ -160,33 +159,24 @@ def note(scope: Scope, stream: str, timing: Timing | None = None) -> None:
         exchange.tracing.stages(exchange.span, timing)
 
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-
-
-def with_tracing(lifespan: Lifespan) -> Lifespan:
-    """Return the lifespan with tracing as ``app.state.tracing``, if the application's settings turn it on.
+@asynccontextmanager
+async def tracing_beside(state: ServerState) -> AsyncIterator[None]:
+    """Trace calls while the block runs, if the settings turn it on.
 
     Raises:
-        MissingPackageError: when it is entered and OpenTelemetry is not installed.
+        MissingPackageError: OpenTelemetry is not installed.
     """
+    if not state.settings.traces:
+        yield
+        return
+    from app.observability.traces import Tracing  # noqa: PLC0415 - an extra, which a server without traces does without
 
-    @asynccontextmanager
-    async def lifespan_with_tracing(app: FastAPI) -> AsyncIterator[None]:
-        if not app.state.settings.traces:
-            async with lifespan(app):
-                yield
-            return
-        from app.observability.traces import Tracing  # noqa: PLC0415 - an extra, which a server without traces does without
-
-        app.state.tracing = tracing = Tracing()
-        try:
-            async with lifespan(app):
-                yield
-        finally:
-            app.state.tracing = None
-            await asyncio.to_thread(tracing.close)
-
-    return lifespan_with_tracing
+    state.tracing = exporter = Tracing()
+    try:
+        yield
+    finally:
+        state.tracing = None
+        await asyncio.to_thread(exporter.close)
 
 
 def _request_id(scope: Scope) -> str:

@@ -7,12 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from app.http.dependencies import OpenEngine
 from app.http.middleware.authentication import caller_of, check_stream_access
 from app.http.requests.parse import parse_reset
 from app.http.responses.openapi import RESET_DOCS, error_responses
 from app.observability.logs import server
 from app.schemas import ResetResponse
+from app.server_state import state_of
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -29,12 +29,12 @@ def log_reset(request: Request, limits: Mapping[str, Any], forgotten: int) -> No
     responses=error_responses(401, 403, 413, 415, 422, 503),
     openapi_extra=RESET_DOCS,
 )
-async def reset(request: Request, engine: OpenEngine) -> ResetResponse:
+async def reset(request: Request) -> ResetResponse:
     """Delete the adapted state of one stream, of one strategy, of both, or with `all` of everything.
 
     A forgotten stream starts from the model's own statistics with its next request, exactly like a new one.
     """
-    scope = await parse_reset(request)
+    engine, scope = state_of(request.app).require_engine(), await parse_reset(request)
     check_stream_access(request.scope, scope.get("stream"), need="admin")
     forgotten = await engine.reset(**scope)
     log_reset(request, scope, forgotten)

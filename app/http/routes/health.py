@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from app.errors import EngineClosedError
-from app.http.dependencies import the_ready_engine
 from app.http.responses.errors import wire
 from app.schemas import ErrorResponse, HealthResponse, NotReadyResponse, ReadyResponse
+from app.server_state import state_of
 
 router = APIRouter(tags=["health"])
 
@@ -37,7 +37,7 @@ async def healthz(request: Request) -> HealthResponse | JSONResponse:
 
     Restart the server otherwise: a dead thread, or a forward pass that never ends, does not recover.
     """
-    engine = request.app.state.engine
+    engine = state_of(request.app).engine
     if engine is not None and not engine.alive:
         return JSONResponse(wire(_THREAD_DIED, "unavailable"), 503)
     return HealthResponse(status="starting" if engine is None else "ok")
@@ -50,7 +50,7 @@ async def readyz(request: Request) -> ReadyResponse | JSONResponse:
     Otherwise 503. Changes no state.
     """
     try:
-        engine = await the_ready_engine(request, DEADLINE_S)
+        engine = await state_of(request.app).require_ready_engine(DEADLINE_S)
     except EngineClosedError as error:
         error_body = {**wire(f"{error.message}; {error.hint}", "unavailable"), "ready": False}
         return JSONResponse(error_body, 503, {"Retry-After": "1"})

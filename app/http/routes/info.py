@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from adapters import (
     STRATEGIES,
@@ -18,14 +19,23 @@ from adapters import (
 )
 from adapters import strategy as to_strategy
 from app.errors import StrategyNotFoundError
-from app.http.dependencies import OpenEngine, ServerSettings
 from app.http.middleware.authentication import check_admin, check_stream_access, visible_streams
 from app.http.requests.fields import RESET, check_stream, gather
 from app.http.responses.openapi import error_responses
 from app.http.routes.admin import log_reset
 from app.schemas import CompositeResponse, ModelResponse, ResetResponse, StrategyResponse, StreamsResponse, StreamState
+from app.server_state import state_of
+from app.settings import Settings
 
 router = APIRouter(prefix="/v1")
+
+
+# A coroutine, because FastAPI sends plain functions through a thread pool, each of them for every request.
+async def _settings(request: Request) -> Settings:
+    return state_of(request.app).settings
+
+
+ServerSettings = Annotated[Settings, Depends(_settings)]
 
 
 @router.get("/strategies", summary="List the strategies and their hyperparameters", tags=["model"])
@@ -57,21 +67,22 @@ async def strategy(name: str, settings: ServerSettings) -> CompositeResponse:
 
 
 @router.get("/model", summary="Describe the hosted model", tags=["model"], responses=error_responses(503))
-async def model(engine: OpenEngine) -> ModelResponse:
+async def model(request: Request) -> ModelResponse:
     """Architecture, classes, preprocessing, BatchNorm sites, and the memory that a stream's state takes."""
-    return ModelResponse.model_validate(engine.describe())
+    return ModelResponse.model_validate(state_of(request.app).require_engine().describe())
 
 
 @router.get("/streams", summary="List the streams", tags=["streams"], responses=error_responses(503))
-async def streams(request: Request, engine: OpenEngine) -> StreamsResponse:
+async def streams(request: Request) -> StreamsResponse:
     """State of every stream that the key covers, and the use of the memory for states."""
-    info, may_see = engine.streams(), visible_streams(request.scope)
+    info, may_see = state_of(request.app).require_engine().streams(), visible_streams(request.scope)
     return StreamsResponse.model_validate(replace(info, streams=[s for s in info.streams if may_see(s.stream)]))
 
 
 @router.get("/streams/{stream}", summary="Show one stream", tags=["streams"], responses=error_responses(404, 422, 503))
-async def stream(request: Request, stream: str, engine: OpenEngine) -> list[StreamState]:
+async def stream(request: Request, stream: str) -> list[StreamState]:
     """States of one stream: one for each strategy and set of hyperparameters that its requests used."""
+    engine = state_of(request.app).require_engine()
     check_stream(stream)
     check_stream_access(request.scope, stream)
     return [StreamState.model_validate(info) for info in engine.stream(stream)]
@@ -80,8 +91,9 @@ async def stream(request: Request, stream: str, engine: OpenEngine) -> list[Stre
 @router.delete(
     "/streams/{stream}", summary="Forget one stream", tags=["admin"], responses=error_responses(401, 403, 404, 422, 503)
 )
-async def forget(request: Request, stream: str, engine: OpenEngine, strategy: str | None = None) -> ResetResponse:
+async def forget(request: Request, stream: str, strategy: str | None = None) -> ResetResponse:
     """Delete the adapted state of one stream, of all strategies or of one: the same as a reset that names it."""
+    engine = state_of(request.app).require_engine()
     check_admin(request.scope)
     limits = gather(RESET, members={"stream": stream, **({} if strategy is None else {"strategy": strategy})})
     check_stream_access(request.scope, stream, need="admin")

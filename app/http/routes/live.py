@@ -13,7 +13,6 @@ from starlette.websockets import WebSocketDisconnect
 from adapters import AdapterError
 from app.engine import Engine
 from app.errors import AccessError, EngineClosedError, MediaTypeError, RenormError
-from app.http.dependencies import the_engine, the_settings
 from app.http.middleware.authentication import check_key_still_valid, check_stream_access
 from app.http.middleware.body_limit import ACCOUNT, FRAMES
 from app.http.middleware.observation import note
@@ -22,7 +21,8 @@ from app.http.responses.errors import answer
 from app.http.responses.live_answers import error_to_json, predict_to_json, prepend_members
 from app.http.routes.live_frames import Frame, Frames
 from app.http.routes.live_opening import read_opening
-from app.resources.memory import Account, Ledger
+from app.resources.memory import Account
+from app.server_state import state_of
 from app.types import Call
 
 router = APIRouter(prefix="/v1")
@@ -41,9 +41,10 @@ async def live(websocket: WebSocket) -> None:
     A binary message is one encoded image, one request and one step. One call of the engine is in flight, and at most
     ``queue`` frames wait behind it. When the client disconnects, frames that are not in a forward yet take no step.
     """
+    state = state_of(websocket.app)
     try:
-        engine = the_engine(websocket)
-        opening = read_opening(websocket, the_settings(websocket), len(engine.hosted.classes))
+        engine = state.require_engine()
+        opening = read_opening(websocket, state.settings, len(engine.hosted.classes))
         check_stream_access(websocket.scope, opening.call.stream)
     except (RenormError, AdapterError) as error:
         await _refuse(websocket, error)
@@ -52,7 +53,7 @@ async def live(websocket: WebSocket) -> None:
     await websocket.accept()
     with _account(websocket) as account:
         # Besides these one frame may wait in the server's network code, and another may be arriving.
-        largest = the_settings(websocket).max_image_bytes
+        largest = state.settings.max_image_bytes
         frames = Frames(opening.policy, opening.queue, account, max(0, account.room - 2 * largest), largest)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -65,8 +66,7 @@ async def live(websocket: WebSocket) -> None:
 def _account(websocket: WebSocket) -> Account:
     """Return the account of the connection: the network layer's, where that has one."""
     account: Account | None = websocket.scope.get(ACCOUNT)
-    ledger: Ledger = websocket.app.state.memory
-    return account or ledger.open(FRAMES)
+    return account or state_of(websocket.app).memory.open(FRAMES)
 
 
 async def _read(websocket: WebSocket, frames: Frames) -> NoReturn:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.http.middleware.authentication import check_stream_access
 from app.http.raw_route import RawRoute
-from app.observability.metrics import Metrics
+from app.server_state import state_of
 
 _OFFERS = ("application/openmetrics-text", "text/plain")
 
@@ -28,9 +28,9 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 async def metrics(request: Request) -> Response:
     """Counts, durations, memory, and drift of the busiest streams; without an open engine only those of the process."""
     check_stream_access(request.scope, None)  # it names streams
-    meter: Metrics = request.app.state.metrics
+    state = state_of(request.app)
     # Streams are read here, on the thread that changes them; encoding them takes milliseconds.
-    page = meter.look(request.app.state.engine)
+    page = state.metrics.look(state.engine)
     text, media_type = await asyncio.to_thread(page.text, preferred_ranges(request.headers.get("accept", "")))
     return Response(text, headers={"Content-Type": media_type})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from app.http.dependencies import the_engine, the_settings
 from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.observation import note
 from app.http.raw_route import RawRoute
@@ -13,6 +12,7 @@ from app.http.requests.parse import parse_predict
 from app.http.responses.live_answers import predict_to_json
 from app.http.responses.openapi import PREDICT_DOCS, error_responses
 from app.schemas import PredictResponse
+from app.server_state import state_of
 
 router = APIRouter(prefix="/v1", tags=["predict"], route_class=RawRoute)
 
@@ -30,8 +30,8 @@ async def predict(request: Request) -> Response:
     One request is one step: its images are normalized with the statistics of their stream, which then adapts to
     them, unless `update` is false. A request that is refused changes nothing.
     """
-    engine = the_engine(request)
-    predict_request = await parse_predict(request, the_settings(request), len(engine.hosted.classes))
+    engine = state_of(request.app).require_engine()
+    predict_request = await parse_predict(request, state_of(request.app).settings, len(engine.hosted.classes))
     check_stream_access(request.scope, predict_request.call.stream)
     note(request.scope, predict_request.call.stream)
     async with while_connected(request):

@@ -12,7 +12,6 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Scope
 
 from app.engine import Engine
-from app.http.dependencies import the_engine, the_settings
 from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.observation import note
 from app.http.raw_route import RawRoute
@@ -21,6 +20,7 @@ from app.http.requests.fields import PREDICT, FieldSpec, gather, require
 from app.http.requests.parse import PredictRequest, parse_predict
 from app.http.responses.live_answers import error_to_json, predict_to_json, prepend_members
 from app.http.responses.openapi import PREDICT_DOCS, error_responses
+from app.server_state import state_of
 
 router = APIRouter(prefix="/v1", tags=["predict"], route_class=RawRoute)
 
@@ -91,9 +91,9 @@ async def predict_stream(request: Request) -> Response:
     indices of its first and last image. An error in the first chunk is the response to the upload, in a later one it is
     the last line. When the client disconnects, chunks that are not in a forward yet take no step.
     """
-    engine = the_engine(request)
+    engine = state_of(request.app).require_engine()
     size, body_request = _chunk(request)
-    upload = await parse_predict(body_request, the_settings(request), len(engine.hosted.classes))
+    upload = await parse_predict(body_request, state_of(request.app).settings, len(engine.hosted.classes))
     check_stream_access(request.scope, upload.call.stream)
     note(request.scope, upload.call.stream)
     first, *chunks = split(upload, size)

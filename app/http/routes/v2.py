@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.errors import UnsupportedError
-from app.http.dependencies import the_engine, the_settings
 from app.http.raw_route import RawRoute
 from app.http.requests.strict_json import load_object
 from app.http.routes import v2_schemas as schemas
@@ -17,6 +16,7 @@ from app.http.routes.health import healthz, readyz
 from app.http.routes.v2_docs import BINARY_ANSWER, INFER_DOCS, errors, path_parameters
 from app.http.routes.v2_infer import infer, the_hosting_engine
 from app.oip import metadata
+from app.server_state import state_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -54,7 +54,7 @@ async def model_metadata(request: Request) -> Response:
 
 async def model_config(request: Request) -> Response:
     """The model's configuration as Triton writes it. Dimensions leave out the batch."""
-    return JSONResponse(metadata.model_config(the_hosting_engine(request).hosted, the_settings(request)))
+    return JSONResponse(metadata.model_config(the_hosting_engine(request).hosted, state_of(request.app).settings))
 
 
 async def model_statistics(request: Request) -> Response:
@@ -65,13 +65,13 @@ async def model_statistics(request: Request) -> Response:
 
 async def all_statistics(request: Request) -> Response:
     """Counts and durations of every model, which is one, since the server started."""
-    engine = the_engine(request)
+    engine = state_of(request.app).require_engine()
     return JSONResponse(metadata.model_statistics(engine.hosted, engine.statistics()))
 
 
 async def repository_index(request: Request) -> Response:
     """List of models: the hosted one. No body is needed."""
-    return JSONResponse(metadata.repository_index(the_engine(request).hosted))
+    return JSONResponse(metadata.repository_index(state_of(request.app).require_engine().hosted))
 
 
 async def load(request: Request) -> Response:

@@ -14,7 +14,6 @@ from starlette.datastructures import Headers
 
 from app.engine import Engine
 from app.errors import RequestError
-from app.http.dependencies import the_engine, the_settings
 from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.body_limit import account_of
 from app.http.middleware.observation import note
@@ -34,6 +33,7 @@ from app.oip.request_body import HEADER, BodyReader, read_body
 from app.oip.response_body import WireResponse, write_response
 from app.resources.json_size import unpacked_bytes
 from app.resources.memory import Account, bytes_of
+from app.server_state import state_of
 from app.settings import Settings
 from app.types import Call, Prediction
 
@@ -60,7 +60,7 @@ def the_hosting_engine(request: Request) -> Engine:
         EngineClosedError: the server is starting or shutting down.
         ModelNotFoundError: it hosts another model.
     """
-    engine, path = the_engine(request), request.path_params
+    engine, path = state_of(request.app).require_engine(), request.path_params
     check_model(engine.hosted, path["model"], path.get("version", ""))
     return engine
 
@@ -72,7 +72,7 @@ async def infer(request: Request) -> Response:
     refused changes nothing. The Content-Type of the body is ignored.
     """
     engine = the_hosting_engine(request)
-    infer_call = await _read_call(request, the_settings(request), engine.hosted.preprocessing.input_shape)
+    infer_call = await _read_call(request, state_of(request.app).settings, engine.hosted.preprocessing.input_shape)
     check_stream_access(request.scope, infer_call.call.stream, forgets=infer_call.call.start or infer_call.call.end)
     note(request.scope, infer_call.call.stream)
     try:

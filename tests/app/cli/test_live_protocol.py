@@ -34,8 +34,7 @@ class Server(NamedTuple):
 
     @property
     def ledger(self) -> Ledger:
-        ledger: Ledger = self.client.app.state.memory
-        return ledger
+        return self.client.state.memory
 
     def live(self, query: str = "queue=256") -> Any:
         return connect(f"{self.url}{PATH}?{query}", compression=None, close_timeout=0.1)
@@ -59,9 +58,7 @@ async def running(budget: int = 4 * SHARE, **settings: Any) -> AsyncIterator[Ser
     client = Client(max_memory_bytes=budget, max_image_bytes=FRAME, **settings)
     client.engine = Held(client.settings)
     sockets = listen("127.0.0.1", 0)
-    server = uvicorn.Server(
-        _config(client.settings, client.app, client.app.state.memory, Door(limits_of(client.settings)))
-    )
+    server = uvicorn.Server(_config(client.settings, client.app, client.state.memory, Door(limits_of(client.settings))))
     task = asyncio.ensure_future(server.serve(sockets))
     await until(lambda: server.started)
     try:

@@ -28,7 +28,7 @@ class Seeing(FakeEngine):
     """Notes what the server holds while it answers."""
 
     def watch(self, client: Client) -> None:
-        self.ledger, self.seen = client.app.state.memory, list[int]()
+        self.ledger, self.seen = client.state.memory, list[int]()
 
     async def predict(self, call: Call) -> Prediction:
         self.seen.append(self.ledger.total)
@@ -40,7 +40,7 @@ class Doors(Client):
         super().__init__(**settings)
         self.engine: Seeing = Seeing(self.settings)
         self.engine.watch(self)
-        self.ledger = self.app.state.memory
+        self.ledger = self.state.memory
 
 
 def tensor(values: int = 2 * 3 * 32 * 32) -> dict[str, Any]:

@@ -234,9 +234,9 @@ def test_when_a_series_began_is_not_written() -> None:
 
 
 def test_memory_is_shown_by_kind_and_refusals_by_reason() -> None:
-    metrics = Metrics()
-    assert not any("memory" in name for name in names(read(metrics)) if name.startswith("renorm"))
-    metrics.ledger = ledger = Ledger(100, 50)
+    assert not any("memory" in name for name in names(read(Metrics())) if name.startswith("renorm"))
+    ledger = Ledger(100, 50)
+    metrics = Metrics(ledger=ledger)
     for kind, amount in (("bodies", 30), ("bodies", 5), ("frames", 20)):
         ledger.open(kind).take(amount)
     for amount in (51, 50):
@@ -274,8 +274,7 @@ SUFFIXES = ("_bucket", "_count", "_sum")
 
 def existing() -> set[str]:
     """The names of all metrics of ours, histograms without the suffixes of their series."""
-    metrics = Metrics()
-    metrics.ledger = Ledger(2, 1)
+    metrics = Metrics(ledger=Ledger(2, 1))
     text, _ = metrics.look(Watched(STATE)).text()
     return {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE renorm_")}
 
@@ -308,9 +307,9 @@ def test_the_dashboard_and_the_scrape_are_readable_and_name_only_what_exists() -
 def test_labels_are_as_the_page_says() -> None:
     page = (ROOT / "docs" / "observability.md").read_text()
     rows = re.findall(r"^\| `(renorm_\w+)` \|([^|]*)\|", page, re.MULTILINE)
-    metrics, said = Metrics(), {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
-    metrics.ledger = Ledger(2, 1)
-    metrics.ledger.open("bodies").take(1)
+    ledger, said = Ledger(2, 1), {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    ledger.open("bodies").take(1)
+    metrics = Metrics(ledger=ledger)
     metrics.record_answer("adabn", 1, TIMING)
     metrics.record_failure("FieldError")
     metrics.record_forward(1, 1, 0.1, 0.1)

@@ -37,7 +37,7 @@ class Channel:
 
 @asynccontextmanager
 async def served(client: Client) -> AsyncIterator[Channel]:
-    client.app.state.draining = False  # it may have served before
+    client.state.is_draining = False  # it may have served before
     async with client.app.router.lifespan_context(client.app), connected(client) as channel:
         yield channel
 
@@ -45,7 +45,7 @@ async def served(client: Client) -> AsyncIterator[Channel]:
 @asynccontextmanager
 async def connected(client: Client) -> AsyncIterator[Channel]:
     """A channel to an application that is running."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{client.app.state.grpc_port}") as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{client.state.grpc_port}") as channel:
         yield Channel(channel)
 
 

@@ -37,8 +37,8 @@ class Seeing(FakeEngine):
 def made(**settings: Any) -> tuple[Client, Seeing, Ledger]:
     client = Client(grpc_port=0, **settings)
     client.engine = engine = Seeing(client.settings)
-    engine.watch(client.app.state.memory)
-    return client, engine, client.app.state.memory
+    engine.watch(client.state.memory)
+    return client, engine, client.state.memory
 
 
 FORMS = {"raw": ask(IMAGES, "FP32"), "typed": ask(IMAGES, "FP32", raw=False)}

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from open_inference.grpc import protocol
-from starlette.datastructures import State
 
 from adapters import ParameterError
 from app.auth.keys import new_key, write_keys
@@ -26,6 +25,8 @@ from app.errors import (
 from app.http.responses import errors
 from app.rpc.errors import CODES
 from app.rpc.service import Service
+from app.server_state import ServerState
+from app.settings import Settings
 from tests.app.fakes import Client
 from tests.app.rpc.doors import MODEL, PIXELS, Channel, ask, refused, talk, values_of
 
@@ -34,7 +35,7 @@ Code = grpc.StatusCode
 
 def test_every_call_of_the_definitions_is_there() -> None:
     (service,) = protocol.DESCRIPTOR.services_by_name.values()
-    assert set(Service(State()).calls()) == {method.name for method in service.methods}
+    assert set(Service(ServerState(Settings())).calls()) == {method.name for method in service.methods}
     assert service.full_name == "inference.GRPCInferenceService"
 
 
@@ -71,14 +72,14 @@ def test_while_it_opens_and_while_it_ends() -> None:
         return live.live, ready.ready, caught.value.details()
 
     async def use(channel: Channel) -> None:
-        state = client.app.state
+        state = client.state
         engine, state.engine = state.engine, None
         assert await look(channel) == (
             True,
             False,
             "the server is starting or shutting down; try again, or wait for /readyz",
         )
-        state.engine, state.draining = engine, True
+        state.engine, state.is_draining = engine, True
         assert await look(channel) == (True, False, "the server is shutting down; send the request to another server")
 
     talk(client, use)
@@ -264,7 +265,7 @@ def test_a_fault_before_the_call_leaks_nothing(
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(client.app.state.access, "check", fail)
+    monkeypatch.setattr(client.state.access, "check", fail)
     code, text, _ = refused(client, "ModelInfer", ask())
     assert (code, text) == (Code.INTERNAL, "internal error; see the server's log")
     assert "a gRPC call failed" in caplog.messages

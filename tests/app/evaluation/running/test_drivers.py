@@ -37,7 +37,7 @@ BATCHES = (1, 3, 1, 5, 2)
 async def served(**settings: Any) -> AsyncIterator[ServerDriver]:
     """A driver of a server with the small network, in this process."""
 
-    async def opened(_: Settings) -> Engine:
+    async def opened(*_: object) -> Engine:
         return small_engine(**settings)
 
     app = create_app(Settings(**settings), opened)

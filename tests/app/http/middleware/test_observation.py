@@ -22,7 +22,7 @@ TIMING = Timing(1.0, 0.5, 2.0, 3.5)
 
 def counted(client: Client) -> dict[tuple[str, str, str], float]:
     """Calls so far by route, method and class of status."""
-    return counts(client.app.state.metrics)
+    return counts(client.state.metrics)
 
 
 def counts(metrics: Metrics) -> dict[tuple[str, str, str], float]:

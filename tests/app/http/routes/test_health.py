@@ -26,7 +26,7 @@ def test_readyz_when_the_server_drains() -> None:
 
     async def exchange() -> httpx.Response:
         async with client.app.router.lifespan_context(client.app):
-            client.app.state.draining = True
+            client.state.is_draining = True
             transport = httpx.ASGITransport(app=client.app)
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as to:
                 return await to.get("/readyz")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from typing import cast
 
 import pytest
 
+from app.engine import Engine
 from app.errors import EngineClosedError, ImageError, StreamBusyError
 from app.http.routes.live_frames import Policy
 from app.schemas import PredictResponse
@@ -122,7 +124,7 @@ KEPT: dict[Policy, list[int]] = {
 def test_when_frames_come_faster_than_answers_the_policy_decides(policy: Policy, slow: str) -> None:
     async def scene(client: Client) -> None:
         client.engine = engine = Held(client.settings)
-        client.app.state.engine = engine
+        client.state.engine = cast(Engine, engine)
         if slow == "client":
             engine.gate.set()
         async with Camera(client, f"{PATH}?policy={policy}&queue=2") as camera:
@@ -154,7 +156,7 @@ def test_when_the_client_or_the_server_goes_what_waits_takes_no_step(
 ) -> None:
     async def scene(client: Client) -> None:
         client.engine = engine = Held(client.settings)
-        client.app.state.engine = engine
+        client.state.engine = cast(Engine, engine)
         async with Camera(client, PATH) as camera:
             await camera.opened()
             camera.send(b"0", b"1", b"2")
