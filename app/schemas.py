@@ -62,10 +62,7 @@ class PredictResponse(Wire):
     step: int = Field(ge=0, examples=[12], description="requests that this stream has learned from, with this strategy")
     updated: bool = Field(examples=[True], description="whether the stream learned from this request")
     outliers: int = Field(
-        0,
-        ge=0,
-        examples=[0],
-        description="images too far from the training data for the request to be learned from",
+        0, ge=0, examples=[0], description="images too far from the training data for the request to be learned from"
     )
     weight: float = Field(
         1.0,
@@ -111,8 +108,7 @@ class StrategyResponse(Wire):
 
     name: str = Field(examples=["source"])
     kind: Literal["adapter", "learner", "corrector"] = Field(
-        examples=["adapter"],
-        description="its role: normalize, learn from answered requests, or correct answers",
+        examples=["adapter"], description="its role: normalize, learn from answered requests, or correct answers"
     )
     adapter: str | None = Field(
         examples=[None], description="of a learner or corrector: its adapter where none is named"
@@ -190,9 +186,7 @@ class ModelResponse(Wire):
     dtype: str = Field(examples=["float32"], description="of weights and activations; statistics are float32")
     default_strategy: str = Field(examples=["adabn"])
     notes: list[str] = Field(
-        [],
-        examples=[[]],
-        description="findings of the check at start-up, such as layers that cannot be adapted",
+        [], examples=[[]], description="findings of the check at start-up, such as layers that cannot be adapted"
     )
     drift_baseline: Literal["measured", "assumed"] = Field(
         examples=["measured"],

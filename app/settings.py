@@ -172,9 +172,7 @@ class Settings(BaseSettings):
         10.0, gt=0, description="seconds that a request's head may take to arrive, before it is refused with 408"
     )
     body_seconds: float = Field(
-        30.0,
-        gt=0,
-        description="seconds in which a body must bring 16 KiB more, or an answer be read, before closing",
+        30.0, gt=0, description="seconds in which a body must bring 16 KiB more, or an answer be read, before closing"
     )
     keep_alive_seconds: float = Field(
         75.0, gt=0, description="seconds that an idle connection stays open: longer than pools of clients keep theirs"
@@ -192,9 +190,7 @@ class Settings(BaseSettings):
     )
     max_forward_images: int = Field(256, ge=1, description="most images in one shared forward")
     max_forward_seconds: float = Field(
-        0.1,
-        gt=0,
-        description="seconds that a forward with more than one request of a stream may take",
+        0.1, gt=0, description="seconds that a forward with more than one request of a stream may take"
     )
     max_waiting_bytes: int = Field(
         250_000_000,

@@ -53,8 +53,7 @@ def _import_timm() -> ModuleType:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"timm models need the package '{error.name}', which is not installed",
-            hint="pip install 'renorm[timm]'",
+            f"timm models need the package '{error.name}', which is not installed", hint="pip install 'renorm[timm]'"
         ) from error
     except Exception as error:
         raise ModelError(

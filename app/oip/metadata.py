@@ -81,14 +81,7 @@ def model_config(hosted: Hosted, settings: Settings) -> dict[str, Any]:
         "backend": NAME,
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": settings.max_images,
-        "input": [
-            {
-                "name": "input",
-                "data_type": "TYPE_FP32",
-                "format": "FORMAT_NCHW",
-                "dims": shape,
-            }
-        ],
+        "input": [{"name": "input", "data_type": "TYPE_FP32", "format": "FORMAT_NCHW", "dims": shape}],
         "output": [
             {"name": name, "data_type": types[kind], "dims": dims.get(name, [])} for name, kind in OUTPUTS.items()
         ],

@@ -115,12 +115,7 @@ class ForwardStage:
                 self._streams.forget(ResetScope(str(ticket.key.stream)))
 
     def _results(
-        self,
-        group: list[Ticket],
-        outcome: Outcome,
-        outputs: list[Output],
-        origins: list[Origin],
-        commit_ms: float,
+        self, group: list[Ticket], outcome: Outcome, outputs: list[Output], origins: list[Origin], commit_ms: float
     ) -> list[Result | Exception]:
         results: list[Result | Exception] = []
         for ticket, answer, output, origin in zip(group, outcome.answers, outputs, origins, strict=True):

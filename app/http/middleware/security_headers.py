@@ -13,10 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import Settings
 
-_PAGE = {
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-}
+_PAGE = {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 

@@ -8,15 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from adapters import (
-    STRATEGIES,
-    UnknownStrategyError,
-    kind_of,
-    name_of,
-    parts_of,
-    schema,
-    schema_of,
-)
+from adapters import STRATEGIES, UnknownStrategyError, kind_of, name_of, parts_of, schema, schema_of
 from adapters import strategy as to_strategy
 from app.errors import StrategyNotFoundError
 from app.http.middleware.authentication import check_admin, check_stream_access, visible_streams
@@ -59,10 +51,7 @@ async def strategy(name: str, settings: ServerSettings) -> CompositeResponse:
         raise StrategyNotFoundError(str(error), hint="GET /v1/strategies lists them", location="name") from error
     default, full = name_of(to_strategy(settings.strategy)), name_of(composite)
     return CompositeResponse(
-        name=full,
-        parts=[_part(part, default) for part in parts],
-        parameters=schema_of(full),
-        default=full == default,
+        name=full, parts=[_part(part, default) for part in parts], parameters=schema_of(full), default=full == default
     )
 
 
