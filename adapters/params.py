@@ -44,6 +44,13 @@ def check(instance: Any) -> None:
         _check_value(field, kinds[field.name], getattr(instance, field.name))
 
 
+class Checked:
+    """Base of dataclasses whose fields are checked when an instance is made, see `check`."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 def build(cls: type[Any], name: str, params: Mapping[str, Any]) -> Any:
     """Return an instance of the strategy class from untrusted hyperparameters ``params``.
 

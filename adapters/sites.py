@@ -31,13 +31,13 @@ class Sites:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._layers = _layers(network)
+        self.layers = _layers(network)  # by name
         self._index: dict[tuple[str, int], int] = {}
         self._sites: list[Site] = []
         self._call_stack: list[str] = []
         # What `adapters.engine.outliers` knows of the sites that forwards reach.
         self.joined: dict[tuple[Site, ...], Any] = {}
-        for name in self._layers:
+        for name in self.layers:
             self._add(name, 1)
 
     def __len__(self) -> int:
@@ -48,11 +48,6 @@ class Sites:
 
     def __getitem__(self, index: int) -> Site:
         return self._sites[index]
-
-    @property
-    def layers(self) -> Mapping[str, _BatchNorm]:
-        """The BatchNorm layers by name."""
-        return self._layers
 
     def keep(self, indices: Collection[int]) -> tuple[str, ...]:
         """Keep only these sites, for a network whose forward reaches no others, and return the names of the dropped.
@@ -70,14 +65,14 @@ class Sites:
 
         Only layers that are subclasses of torch's may do that. The network is ours: their ``forward`` is replaced.
         """
-        for name, layer in self._layers.items():
+        for name, layer in self.layers.items():
             if type(layer) not in EXACT:
                 layer.forward = partial(self._call, name, layer.forward)  # type: ignore[method-assign]
 
     def current_layer(self, channels: int) -> str | None:
         """Return the layer that is being called, if there is one and it has ``channels`` channels."""
         name = self._call_stack[-1] if self._call_stack else None
-        return name if name is not None and self._layers[name].num_features == channels else None
+        return name if name is not None and self.layers[name].num_features == channels else None
 
     def _call(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._call_stack.append(name)
@@ -88,7 +83,7 @@ class Sites:
 
     def buffers(self) -> Mapping[int, str]:
         """Return the layers' names by the identity of their running means, by which a forward recognises a site."""
-        return {id(layer.running_mean): name for name, layer in self._layers.items()}
+        return {id(layer.running_mean): name for name, layer in self.layers.items()}
 
     def position(self, name: str, call: int) -> int:
         """Return the index of the site of the ``call``-th call of layer ``name`` within a forward."""
@@ -97,11 +92,11 @@ class Sites:
 
     def kind(self, index: int) -> str:
         """Return the class name of the layer of a site."""
-        return type(self._layers[self[index].name.split("#")[0]]).__name__
+        return type(self.layers[self[index].name.split("#")[0]]).__name__
 
     def _add(self, name: str, call: int) -> int:
         self._index[name, call] = len(self._sites)
-        self._sites.append(_site(name if call == 1 else f"{name}#{call}", self._layers[name]))
+        self._sites.append(_site(name if call == 1 else f"{name}#{call}", self.layers[name]))
         return len(self._sites) - 1
 
 

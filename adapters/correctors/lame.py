@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapters.base import Corrector
 from adapters.correctors.affinity import AFFINITIES, assign, directions
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 FLOOR = 1e-10
 """Added to probabilities before their logarithm is taken, as the authors do."""
@@ -45,7 +45,7 @@ class LameState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lame(Corrector[LameState]):
+class Lame(Checked, Corrector[LameState]):
     """Correct a request's probabilities so that images with similar features get similar answers, without any learning.
 
     With p the network's probabilities, ``u = -ln(p + 1e-10)`` and W the affinity of the images' features on the unit
@@ -87,9 +87,6 @@ class Lame(Corrector[LameState]):
         16, "Images of the stream that are remembered, and corrected at a time; 0: all of a request.", low=0, high=4096
     )
     when: str = param("correlated", "Correct while predictions repeat beyond chance, or always.", choices=WHEN)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def init(self, features: int, classes: int) -> LameState:
         """Return the state of a stream without images: frequencies are uniform."""

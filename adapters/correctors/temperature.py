@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adapters.base import Corrector, Nothing
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 
 @dataclass(frozen=True)
-class Temperature(Corrector[Nothing]):
+class Temperature(Checked, Corrector[Nothing]):
     """Divide the logits by a temperature: ``softmax(logits / temperature)``. Above 1 it makes answers less confident.
 
     The largest class stays the largest. The temperature is fitted offline on labelled data of the training domain, as
@@ -26,9 +26,6 @@ class Temperature(Corrector[Nothing]):
     """
 
     temperature: float = param(1.0, "The divisor of the logits; above 1 lowers the confidence.", above=0.0)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def init(self, features: int, classes: int) -> Nothing:
         """Return an empty state."""

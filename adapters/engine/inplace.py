@@ -38,7 +38,8 @@ def in_place_layers(network: nn.Module) -> frozenset[str]:
     neither hooks nor attributes that change could make a difference. What tracing cannot see, code that keeps a tensor
     elsewhere or treats tensors otherwise than what stands for them in a trace, a real forward shows: see `ReadWatch`.
     """
-    if _has_global_hooks() or any(_is_hooked(module) for module in network.modules()):
+    global_hooks = hooks._global_forward_hooks or hooks._global_forward_pre_hooks
+    if global_hooks or any(_is_hooked(module) for module in network.modules()):
         return frozenset()
     try:
         skeleton = _skeleton(network)
@@ -86,7 +87,8 @@ class ReadWatch(TorchFunctionMode):
         if func in self._normalizations and storages:
             layer = next((self._layers[id(tensor)] for tensor in tensors if id(tensor) in self._layers), None)
             if layer is not None:
-                self._read[storages[0]._cdata] = (_weak_reference(storages[0]), layer)
+                reference = StorageWeakRef(storages[0])  # type: ignore[no-untyped-call]
+                self._read[storages[0]._cdata] = reference, layer
         return func(*args, **(kwargs or {}))
 
     def layers_read_again(self) -> set[str]:
@@ -104,11 +106,6 @@ def _storages(tensors: Iterable[Tensor]) -> Iterator[torch.UntypedStorage]:
             continue
 
 
-def _weak_reference(storage: torch.UntypedStorage) -> StorageWeakRef:
-    reference: StorageWeakRef = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-    return reference
-
-
 def _is_expired(reference: StorageWeakRef) -> bool:
     return bool(reference.expired())  # type: ignore[no-untyped-call]
 
@@ -118,10 +115,6 @@ def _is_hooked(module: nn.Module) -> bool:
     hooked = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     # One of our own reads nothing but the network's answer.
     return any(not isinstance(hook, ToLogits) for hook in hooked) or "forward" in vars(module)
-
-
-def _has_global_hooks() -> bool:
-    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
 
 
 def _attributes(module: nn.Module) -> list[tuple[str, int, int | None]]:

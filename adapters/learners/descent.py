@@ -11,7 +11,7 @@ from torch import Tensor
 from adapters.base import Learner, Lesson, Network, Start
 from adapters.finite import all_finite
 from adapters.learners.optimizers import OPTIMIZERS, Trace, gradient, outside_inference_mode, zero_trace
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 
 class DescentState(NamedTuple):
@@ -24,7 +24,7 @@ class DescentState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Descent(Learner[DescentState]):
+class Descent(Checked, Learner[DescentState]):
     """Base of learners that take gradient steps on the answers to one request: a subclass gives the `loss`.
 
     >>> class Doubt(Descent):
@@ -42,9 +42,6 @@ class Descent(Learner[DescentState]):
     steps: int = param(1, "Gradient steps per request.", low=1, high=100)
     optimizer: str = param("adam", "Adam, or descent with a momentum of 0.9.", choices=tuple(OPTIMIZERS))
     least_images: int = param(1, "Requests of fewer images are answered but not learned from.", low=1)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def loss(self, logits: Tensor) -> Tensor:
         """Return the loss that a step reduces: a scalar from logits ``[n, classes]``."""

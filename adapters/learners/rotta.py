@@ -19,7 +19,7 @@ from adapters.learners.augmentations import augment
 from adapters.learners.memory_bank import Bank, EvictionRule, MemoryBankUpdate, empty_bank
 from adapters.learners.optimizers import Trace, adam, gradient, outside_inference_mode, zero_trace
 from adapters.normalization.frozen import frozen
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 
 class RottaState(NamedTuple):
@@ -45,7 +45,7 @@ class RottaState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RoTTA(Learner[RottaState]):
+class RoTTA(Checked, Learner[RottaState]):
     """Answer with a slow teacher; every ``update_every`` images teach a student on a balanced memory of the stream.
 
     The images of a request are answered first, then offered to the bank one by one, with the class that the answer
@@ -74,9 +74,6 @@ class RoTTA(Learner[RottaState]):
     lambda_u: float = param(1.0, "How much uncertainty counts against it.", low=0.0)
     augment: bool = param(True, "Whether the student sees augmented images; without, it has nothing to learn at first.")
     seed: int = param(0, "Seed of the augmentation.", low=0, high=2**31 - 1)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def init(self, start: Start) -> RottaState:
         """Return student and teacher as trained, and an empty bank."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapters.base import Moments, Site, Statistics, rate
 from adapters.normalization.linear import Linear, Weights
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 
 class CumulativeState(NamedTuple):
@@ -26,7 +26,7 @@ class CumulativeState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AdaBN(Linear):
+class AdaBN(Checked, Linear):
     """Replace the trained statistics by those of the stream, followed online.
 
     Running (the default): ``r <- r + w (batch - r)`` for mean and variance, starting from the trained ones, with
@@ -47,9 +47,6 @@ class AdaBN(Linear):
     cumulative: bool = param(False, "Average over all images since the reset instead of following with momentum.")
     own: bool = param(True, "Whether a request is normalized with statistics that include its own images.")
     unbiased: bool = param(False, "Use the unbiased variance of the request, as running_var does.")
-
-    def __post_init__(self) -> None:
-        check(self)
 
     @property
     def linear(self) -> bool:

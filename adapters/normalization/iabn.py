@@ -15,11 +15,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from adapters.base import Adapter, Moments, Site, Statistics, rate
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 
 @dataclass(frozen=True)
-class IABN(Adapter[Statistics]):
+class IABN(Checked, Adapter[Statistics]):
     """Normalize each image with the stream's statistics, moved toward its own by what exceeds their sampling noise.
 
     With m and v an image's mean and unbiased variance over its L positions and M and V the stream's,
@@ -45,9 +45,6 @@ class IABN(Adapter[Statistics]):
     reference_images: int | None = param(
         32, "Request size at which the weight is momentum; null: every request weighs momentum.", low=1
     )
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def init(self, site: Site) -> Statistics:
         """Return the trained statistics."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adapters.normalization.linear import Linear, Weights
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 
 @dataclass(frozen=True)
-class RobustBN(Linear):
+class RobustBN(Checked, Linear):
     """Follow the stream by an exponential moving average and normalize with it: update, then use.
 
     ``G <- (1 - momentum) G + momentum batch`` for mean and biased variance, starting from the trained statistics;
@@ -23,9 +23,6 @@ class RobustBN(Linear):
     """
 
     momentum: float = param(0.05, "Weight of each request in the moving average.", above=0.0, high=1.0)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def weights(self, images: int) -> Weights:
         """Return the weights of the moving average after the request."""

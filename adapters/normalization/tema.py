@@ -10,14 +10,14 @@ import math
 from dataclasses import dataclass
 
 from adapters.normalization.linear import Linear, Weights
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 SIZES = {"cifar": (2, 4, 16, 64), "imagenet": (4, 16, 64, 200)}
 """The sizes at which the paper's table changes: the last small, the first and last medium, the first large one."""
 
 
 @dataclass(frozen=True)
-class Tema(Linear):
+class Tema(Checked, Linear):
     """Follow the stream by a moving average whose weight depends on the request's size alone: update, then use.
 
     ``E <- E + p (batch - E)`` for mean and biased variance, starting from the trained ones. The paper's table, as its
@@ -39,9 +39,6 @@ class Tema(Linear):
     large: float = param(1.0, "Weight of a large request, as of 64 images or more.", above=0.0, high=1.0)
     sizes: str = param("cifar", "Which requests are small, medium and large.", choices=tuple(SIZES))
     unbiased: bool = param(False, "Use the unbiased variance of the request, as the authors' code does.")
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def weights(self, images: int) -> Weights:
         """Return the weights of the moving average after the request."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import Adapter, Moments, Site, Statistics, rate
-from adapters.params import check, param
+from adapters.params import Checked, param
 
 TINY = 1e-8
 """Length below which a mean has no direction."""
@@ -41,7 +41,7 @@ class MixtureState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UnMixTNS(Adapter[MixtureState]):
+class UnMixTNS(Checked, Adapter[MixtureState]):
     """Keep K components per site, blend each image into those it resembles, normalize it with their mixture.
 
     With ``p_nk`` the softmax over k of ``cos(m_n, m_k) / temperature``, ``mu_nk = (1 - p_nk) m_k + p_nk m_n`` and
@@ -70,9 +70,6 @@ class UnMixTNS(Adapter[MixtureState]):
     )
     start: str = param("centred", "How components are drawn.", choices=("centred", "random"))
     seed: int = param(0, "Seed of the draw.", low=0, high=2**31 - 1)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def init(self, site: Site) -> MixtureState:
         """Return K components around the trained statistics, the same at every call."""

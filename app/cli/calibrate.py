@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json as json_text
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,6 +103,7 @@ def _strategy_before_temperature(text: str) -> Strategy:
 async def _fit(
     settings: Settings, data: Path, front: Strategy, batch: int, limit: int | None, held_out: float, skip_unknown: bool
 ) -> tuple[str, FittedTemperature]:
+    from app.client.folders import bar
     from app.evaluation.temperature.collect import fit, open_labelled
     from app.models.labels import ClassNames
     from app.strategies import model_of
@@ -116,7 +115,9 @@ async def _fit(
         for line in labelled.notes:
             typer.echo(f"renorm: {line}", err=True)
         count = min(limit or sys.maxsize, len(labelled.labels))
-        with _progress_bar(count) as advance:
+        if not sys.stderr.isatty():
+            typer.echo(f"renorm: predicting {count:,} images", err=True)
+        with bar(count, visible=True) as advance:
             fitted = await fit(engine, labelled, front, batch=batch, limit=limit, held_out=held_out, progress=advance)
         return model_of(engine.hosted, settings), fitted
     finally:
@@ -149,18 +150,3 @@ def _save_and_report(settings: Settings, model: str, front: Strategy, fitted: Fi
     basis = f"on {fit.held_out:,} held-out images" if fit.held_out else "on the same images (optimistic)"
     show(title, [basis, "without", "with"], rows, right={1, 2})
     typer.echo(f"Saved to {file}. A server with this --temperatures file uses it for '{name_of(front)}+temperature'.")
-
-
-@contextmanager
-def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that counts images: a bar in a terminal, one line at the start elsewhere."""
-    if not sys.stderr.isatty():
-        typer.echo(f"renorm: predicting {total:,} images", err=True)
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("predicting", total=total)
-        yield lambda images: progress.advance(task, images)

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.errors import ModelError
 from app.models.label_forms import ClassNames, NotLabelsError, read_json
 
-__all__ = ["ClassNames", "read_class_names", "read_labels"]
+__all__ = ["ClassNames", "read_class_names"]
 
 # A name alone may be in brackets: "[unknown]".
 _JSON = re.compile(r"\s*(\[\s*[\"\[]|\{)")
@@ -16,15 +16,6 @@ _HINT = (
     "write one class name per line, or JSON: a list of names, id2label, label2id or class_index, in the order of the "
     "network's outputs"
 )
-
-
-def read_labels(path: Path) -> list[str]:
-    """Return the names of `read_class_names`, in the order of the network's outputs.
-
-    Raises:
-        ModelError: see there.
-    """
-    return list(read_class_names(path).names)
 
 
 def read_class_names(path: Path) -> ClassNames:

@@ -16,7 +16,7 @@ from torch import nn
 from app.errors import ModelError
 from app.models.assemble import assemble
 from app.models.hosted import Hosted, Preprocessing
-from app.models.labels import ClassNames, read_labels
+from app.models.labels import ClassNames, read_class_names
 from app.models.weights import load_weights
 from app.settings import Settings
 
@@ -70,7 +70,8 @@ def _unknown_name_error(timm: ModuleType, name: str) -> ModelError:
 
 def _create_network(timm: ModuleType, name: str, settings: Settings) -> nn.Module:
     pretrained = settings.weights is None
-    classes = len(read_labels(settings.labels)) if settings.labels is not None and not pretrained else None
+    labels = None if pretrained else settings.labels
+    classes = None if labels is None else len(read_class_names(labels).names)
     try:
         network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes)
     except Exception as error:

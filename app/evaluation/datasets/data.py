@@ -14,8 +14,6 @@ from app.evaluation.datasets.domains import CLEAN, SEVERITIES, Domain, Labels
 from app.evaluation.datasets.folders import folder_domains
 from app.evaluation.errors import DataError
 
-__all__ = ["DataError", "Dataset", "Domain", "fingerprint", "open_data"]
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

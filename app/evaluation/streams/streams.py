@@ -13,10 +13,7 @@ from app.evaluation.datasets.data import Dataset
 from app.evaluation.datasets.domains import CLEAN, SEVERITIES
 from app.evaluation.errors import EvaluationError
 from app.evaluation.streams.orders import Indices, Order
-from app.evaluation.streams.stream_files import load_stream, save_stream
 from app.evaluation.types import PROTOCOLS, Stream
-
-__all__ = ["RISE_AND_FALL", "load_stream", "make_stream", "save_stream", "split_requests"]
 
 RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
 """The severities of the gradual protocol: 1-2-3-4-5-4-3-2-1."""
@@ -26,6 +23,8 @@ _SUBSET, _ORDER, _MIXED = 0, 1, 2
 
 
 class StreamPlan(NamedTuple):
+    """The data, order, seed and limit that a stream is made of."""
+
     dataset: Dataset
     order: Order
     seed: int

@@ -18,8 +18,9 @@ from app.evaluation.datasets.domains import CLEAN, Domain, Labels
 from app.evaluation.datasets.folders import FolderImages, folder_names
 from app.evaluation.errors import DataError, EvaluationError
 from app.evaluation.labels.classes import match_classes
-from app.evaluation.temperature.fit import Calibration, calibrate
+from app.evaluation.temperature.fit import calibrate
 from app.models.labels import ClassNames
+from app.temperatures import Calibration
 from app.types import Call
 
 WIDE = 16.0

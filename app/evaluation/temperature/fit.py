@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from app.evaluation.metrics import reliability
 from app.temperatures import HIGHEST, LOWEST, Calibration, CalibrationError
 
-__all__ = ["Calibration", "CalibrationError", "calibrate", "ece", "fit_temperature", "nll"]
-
 
 def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:
     """Mean over images of ``-log softmax(z / T)[label]``, in nats; logits ``[N, K]``, labels ``[N]``.

@@ -20,11 +20,10 @@ from app.engine import Engine
 from app.evaluation.datasets.domains import CLEAN, Domain
 from app.evaluation.errors import DataError
 from app.evaluation.temperature.collect import fit, open_labelled
-from app.evaluation.temperature.fit import CalibrationError
 from app.models.labels import ClassNames
 from app.settings import Settings
 from app.strategies import resolve
-from app.temperatures import Temperatures
+from app.temperatures import CalibrationError, Temperatures
 from app.types import Call
 from tests.app.overconfident import CLASSES, MODEL, OPTIONS, TRUE, network, write_arrays, write_files
 

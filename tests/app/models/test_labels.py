@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from app.errors import ModelError
-from app.models.labels import read_class_names, read_labels
+from app.models.labels import read_class_names
+
+
+def read_labels(path: Path) -> list[str]:
+    return list(read_class_names(path).names)
 
 
 @pytest.mark.parametrize(

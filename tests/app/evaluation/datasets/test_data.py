@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import RenormError
-from app.evaluation.datasets.data import DataError, Dataset, fingerprint, open_data
+from app.evaluation.datasets.data import Dataset, fingerprint, open_data
 from app.evaluation.datasets.domains import PUBLISHED
+from app.evaluation.errors import DataError
 
 LABELS = np.array([2, 0, 1, 2, 0, 1, 1])
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import StreamFileError
-from app.evaluation.streams.streams import load_stream, save_stream
+from app.evaluation.streams.stream_files import load_stream, save_stream
 from app.evaluation.types import PROTOCOLS, Stream
 from tests.app.evaluation.dots import DATA, Dots, data_of, deal, is_same, stream_of
 

@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.evaluation.temperature.fit import Calibration, CalibrationError, calibrate, ece, fit_temperature, nll
-from app.temperatures import Temperatures
+from app.evaluation.temperature.fit import calibrate, ece, fit_temperature, nll
+from app.temperatures import Calibration, CalibrationError, Temperatures
 
 FITTED = Calibration(1.5, 200, 0, 0.5, 0.4, 6.0, 1.0)
 
