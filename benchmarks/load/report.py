@@ -16,30 +16,33 @@ THROUGHPUT = 1.0
 IDLE_PERCENT = 1.0
 
 EXPLAINED = """\
-Written by `make load ARGS="--out docs"` (`benchmarks/load/`); `load.json` beside it holds every round. Each
-server runs as its own process on loopback, hosts the bundled ResNet-20 and gets the same images, encoded, in the form
-that suits it best: Renorm the image itself (several as a form), LitServe whichever of a form and base64 in JSON it
-answers faster, MLServer base64 in JSON. Peers host the plain `model.eval()` with Renorm's preprocessing, and do not
-adapt. Servers take turns, round after round, while the others are stopped; a figure is the median of the rounds, a
-ratio the median of the ratios of the rounds. Every answer is read and checked; anything but a plausible one is an
-error. The clients run in a process of their own, on the same cores as the server, with an HTTP client of about 12 µs a
-request.
+`make load ARGS="--out docs"` (`benchmarks/load/`) writes this page; `load.json` next to it has every round.
+
+- **Servers**: each runs in its own process on loopback and hosts the bundled ResNet-20. Other servers host the plain
+  `model.eval()` with Renorm's preprocessing, without adaptation.
+- **Images**: the same encoded images, in the fastest form for each server: Renorm the image itself (several as a form),
+  LitServe a form or base64 in JSON, whichever is faster, MLServer base64 in JSON.
+- **Rounds**: servers take turns while the others are stopped. A figure is the median of the rounds, a ratio the median
+  of the ratios of the rounds.
+- **Answers**: every answer is read and checked; an implausible one is an error.
+- **Clients**: they run in a process of their own, on the same cores as the server, with an HTTP client that takes about
+  12 µs per request.
 """
 
 CLOSED = """\
-Each client sends its next request when the last is answered, for a stream of its own unless said otherwise. Cells:
-images per second / median latency in ms / 99th percentile.
+Closed loop: each client sends its next request when the last one is answered, for a stream of its own unless noted.
+Cells: images per second / median latency in ms / 99th percentile.
 """
 
 OPEN = """\
-Requests of one image, for 32 streams, come when they are due (random, Poisson, the same moments for every server)
-whether or not earlier ones were answered, and latency counts from that moment: a server that falls behind cannot hide
-it. Cells as above.
+Open loop: requests of one image, for 32 streams, are sent at random times (Poisson, the same for every server), also if
+earlier ones are not answered yet. Latency counts from these times, so a server that falls behind cannot hide it (no
+coordinated omission). Cells as above.
 """
 
 TRIED = """\
-All ways of a peer that were tried, under the heaviest load of single images (images per second), and with one client
-(median ms). The best of the first column is what the other tables show.
+All configurations of the other servers that were tried, under the heaviest load of single images (images per second)
+and with one client (median ms). The other tables show the one with the highest throughput.
 """
 
 
@@ -87,14 +90,17 @@ def tried(results: Results) -> Rows:
 def page(results: Results, picture: str) -> str:
     """The whole run as Markdown; ``picture`` is where the page finds it."""
     facts = "".join(f"- {name}: {value}\n" for name, value in results.machine.items())
-    parts = ["# A server under load\n", facts, markdown(targets(results)), *_notes(results)]
+    parts = ["# Load test: throughput and latency\n", facts, markdown(targets(results)), *_notes(results)]
     parts += [f"![Throughput and latency of each server]({picture})\n", EXPLAINED]
-    for closed, heading, text in ((True, "Clients that wait", CLOSED), (False, "Requests at fixed rates", OPEN)):
+    for closed, heading, text in (
+        (True, "Concurrent clients (closed loop)", CLOSED),
+        (False, "Fixed request rates (open loop)", OPEN),
+    ):
         if results.loads(closed=closed):
             parts += [f"## {heading}\n", text, markdown(loads(results, closed=closed))]
     parts += ["## Servers\n", markdown(servers(results))]
     if results.tried:
-        parts += ["## How peers were run\n", TRIED, markdown(tried(results))]
+        parts += ["## Configurations of the other servers\n", TRIED, markdown(tried(results))]
     return "\n".join(parts)
 
 

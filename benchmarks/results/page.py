@@ -22,50 +22,51 @@ DATA = "path/to/cifar10c"
 """What the page has instead of the folder on the machine that measured."""
 
 PICTURES = {
-    "overview": "Error minus that of source at every place: blue is better, red is worse",
+    "overview": "Error minus the error of source at every place: blue is better, red is worse",
     "stream": "Error over the long streams",
     "reliability": "Accuracy by confidence",
 }
 """The pictures in docs/images/results, by the names of their files."""
 
 TOP = """\
-# Measured errors
+# Results: errors of the strategies on CIFAR-10-C
 
 <!-- Made by `make results` from results*.csv and benchmarks/results/reading.md: do not edit. -->
 
-The bundled network with every strategy, by [`renorm evaluate`](evaluate.md), which explains protocols and orders.
-Images are the first 1,000 CIFAR-10 test images with the fifteen corruptions of CIFAR-10-C at severity 5, made with
-their published parameters: 15,000 images a stream, 1,000 a clean one. Strategies have their defaults but where another
-value is shown; learners and correctors stand on the adapter that they go with ([strategies.md](strategies.md)). Every
-figure, cell by cell, is in [results.csv](results.csv), those of the long streams in
-[results-long.csv](results-long.csv), those that hyperparameters were chosen by in
-[results-choice.csv](results-choice.csv).
+This page has the error of the bundled network with every strategy, measured by [`renorm evaluate`](evaluate.md), which
+explains protocols and orders. To reproduce it:
 
 ```sh
 make results DATA=path/to/cifar10c
 ```
 
-makes this page again, with README's table of strategies and the pictures; it runs the commands at the end of the page,
-about an hour on one core that has nothing else to do, goes on where it was stopped, and the page says what is missing
-until then.
+This writes this page, the table of strategies in README, and the pictures. It runs the commands at the end of the page,
+which takes about an hour on one idle core; an interrupted run resumes, and the page lists missing cells.
+
+- **Images**: the first 1,000 CIFAR-10 test images with the fifteen corruptions of CIFAR-10-C at severity 5, made with
+  their published parameters: 15,000 images per stream, 1,000 per clean stream.
+- **Strategies**: with their defaults unless another value is shown; learners and correctors with the adapter of their
+  own ([strategies.md](strategies.md)).
+- **Data**: every cell is in [results.csv](results.csv), the long streams in [results-long.csv](results-long.csv), the
+  choice of hyperparameters in [results-choice.csv](results-choice.csv).
 """
 
 STREAM = """\
-All corruptions, one after another, in requests of 64. Errors over the first images of the stream, and the rank among
-the strategies that were run on it.
+Errors over the first images of the stream, and the rank among the strategies that were run on it: all corruptions, one
+after another, in requests of 64.
 """
 
 USES = """\
-Errors under corruptions, and the difference to `source` on clean images. README has those that most users choose
-between.
+Errors under corruptions, and the difference to `source` on clean images, in points. README shows the strategies that
+most users choose between.
 """
 
 CHOICE = """\
-Nothing was tuned on the images above. Values were compared on the four corruptions that are kept for this (speckle
-noise, Gaussian blur, spatter, saturation) of 500 other test images, by
-`python -m benchmarks.results.choice --cifar FOLDER`: streams of all four, one after another and mixed, in requests of 1
-and 64, and clean ones, whose column is the difference to `source`. A value is *clearly better* than the default if its
-mean is lower by a point or more and it is nowhere worse by as much.
+Nothing was tuned on the images above. Values were compared on held-out data: 500 other test images with the four
+corruptions that are reserved for this (speckle noise, Gaussian blur, spatter, saturation), by
+`python -m benchmarks.results.choice --cifar FOLDER`. The streams have all four corruptions, one after another or mixed,
+in requests of 1 and 64; the column of clean streams is the difference to `source`. A value is *clearly better* than the
+default if its mean is lower by a point or more and it is nowhere worse by a point or more.
 """
 
 

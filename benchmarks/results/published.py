@@ -92,17 +92,17 @@ SETTINGS: Sequence[Setting] = (
 )
 
 NOWHERE = """\
-No published error on CIFAR-10-C was found for these, or none in a setting that is run here: `alpha_bn` (its paper tells
-segmentation; benchmarks choose the weight by request size), `core` (no official code), `adabn` as it follows a stream
-(four different algorithms share the name), `robust_bn` alone, `iabn` in a network that was not trained with it, `tema`,
-`cofa`, the tables of `unmix_tns`'s paper, and combinations such as `adabn+lame`, which are Renorm's own.
+No published error on CIFAR-10-C was found for these, or none in a setting that is measured here: `alpha_bn` (its paper
+reports segmentation; benchmarks choose the weight by request size), `core` (no official code), `adabn` following a
+stream (four different algorithms share the name), `robust_bn` alone, `iabn` in a network that was not trained with it,
+`tema`, `cofa`, the tables of the paper of `unmix_tns`, and combinations such as `adabn+lame`, which are Renorm's own.
 """
 
 
 def section_of(figures: Sequence[Figures]) -> str:
     """One table for all settings, and what it lacks."""
     measured = {(summary.strategy, summary.place): summary.error for summary in summarize(figures)}
-    head = ["setting", "method", "published", "of its source", "here", "of our source"]
+    head = ["setting", "method", "published", "relative to its source", "here", "relative to our source"]
     rows = []
     for setting in SETTINGS:
         frozen = measured.get((SOURCE, setting.place))
@@ -116,9 +116,9 @@ def section_of(figures: Sequence[Figures]) -> str:
 
 
 _TOP = """\
-Errors in percent at severity 5. No published network is the bundled one, a ResNet-20 of 0.27 million weights (WRN-28-10
-has 36 million, ResNet-18 has 11), so the errors themselves say little: compare the columns that divide by the error of
-the frozen network in the same setting. A dash was not run.
+Errors in percent at severity 5. The published networks are larger than the bundled ResNet-20 of 0.27 million weights
+(WRN-28-10 has 36 million, ResNet-18 has 11), so compare the columns that divide the error by the error of the frozen
+network in the same setting. A dash was not run.
 """
 
 
@@ -130,7 +130,7 @@ def _differences() -> str:
     lines = []
     for setting in SETTINGS:
         methods = ", ".join(f"{name} {number(error)}" for name, error in setting.foreign_errors.items())
-        remark = f" Methods that are not built here: {methods}." if methods else ""
+        remark = f" Methods that Renorm does not have: {methods}." if methods else ""
         lines.append(
             f"- *{_name(setting)}*: {setting.source}; there {setting.differs}. Here: {setting.place}.{remark}\n"
         )

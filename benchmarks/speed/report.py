@@ -12,21 +12,21 @@ from benchmarks.speed.targets import TARGETS
 Rows = list[list[str]]
 
 EXPLAINED = """\
-Written by `make bench ARGS="--out docs"` and its like; `speed.json` beside this page holds every sample. Cases of a
-table ran in turn, round after round, in one process; a ratio is the median of the ratios of the rounds, a time the
-median of the rounds. Where a target covers several strategies or batches, the worst of them is shown. The weights of
+`make bench ARGS="--out docs"` (with further options) writes this page; `speed.json` next to it has every sample. The
+cases of a table take turns, round after round, in one process; a ratio is the median of the ratios of rounds, a time
+the median of the rounds. If a target covers several strategies or batch sizes, the worst one is shown. The weights of
 ResNet-50 and EfficientNet-B0 are random.
 
-- **plain eval**: `model.eval()` in the default memory format; **channels_last**: the same, all in that format.
+- **plain eval**: `model.eval()` in the default memory format; **channels_last**: the same in channels_last.
 - **folded channels_last**: every BatchNorm folded into the convolution before it by torch's own `fuse_conv_bn_eval`.
-- **compiled and frozen**: the folded network under `torch.compile` with `freezing`, compiled for each batch by itself.
+- **compiled and frozen**: the folded network under `torch.compile` with `freezing`, compiled for each batch size.
 - **textbook**: the method as research code writes it, from its paper's formulas (`benchmarks/speed/textbook.py`).
-- **strategies**: `AdaptiveModel.predict` with everything it does; it gets images in the default memory format.
+- **strategies**: `AdaptiveModel.predict` with all its work; images are in the default memory format.
 """
 
 MANY_EXPLAINED = """\
-The same images as one request, as a request of one image of each of many streams, and as a queue of such requests of
-one stream, which are scanned in order. The streams of the last row take the strategies in turn.
+The same images as one request, as requests of one image of many streams, and as a queue of such requests of one stream,
+which are processed in order. In the last row, the streams use the strategies in turn.
 """
 
 
@@ -75,7 +75,7 @@ def streams_table(group: Group) -> Rows:
 def page(results: Results, picture: str) -> str:
     """The whole run as Markdown; ``picture`` is where the page finds it."""
     facts = "".join(f"- {name}: {value}\n" for name, value in results.machine.items())
-    parts = ["# Measured speed\n", facts, markdown(targets(results)), *_notes(results)]
+    parts = ["# Speed of a forward with adaptation\n", facts, markdown(targets(results)), *_notes(results)]
     parts += [f"![Time of a forward relative to plain eval]({picture})\n", EXPLAINED]
     for kind, heading in (("eager", "eager"), ("compiled", "compiled")):
         models = dict.fromkeys((group.model, group.title, group.size) for group in of_kind(results.groups, kind))
