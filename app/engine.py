@@ -23,7 +23,7 @@ from app.observability.meter import Meter
 from app.observability.statistics import EngineCounters
 from app.resources.cores import usable_cores
 from app.resources.governor import Governor
-from app.resources.memory import Part, parts_of
+from app.resources.memory import MemoryUse, parts_of
 from app.serving.batcher import Batcher
 from app.serving.budget import Budget
 from app.serving.call_limits import check_count
@@ -35,7 +35,7 @@ from app.serving.places import QueueLimits
 from app.serving.predictions import prediction_of, timing_of
 from app.serving.replays import Replays, fingerprint
 from app.serving.streams import IN_USE_S, ResetScope, Streams
-from app.serving.tickets import Result, Ticket
+from app.serving.tickets import ForwardResult, Ticket
 from app.serving.worker import Worker
 from app.settings import Settings
 from app.strategies import StrategyResolver, resolve
@@ -222,13 +222,13 @@ class Engine:
         """Describe the hosted model."""
         return describe_hosted(self.hosted, self._model, self.settings)
 
-    def memory(self) -> list[Part]:
+    def memory(self) -> list[MemoryUse]:
         """Return the parts of the memory budget that requests hold once they were received."""
-        decoded = Part("decoded", self._budget.lent, self._budget.capacity)
+        decoded = MemoryUse("decoded", self._budget.lent, self._budget.capacity)
         return [
             decoded,
             self._decode_stage.memory,
-            Part("lessons", self._forward_stage.lesson_bytes, self._lesson_limit.shared),
+            MemoryUse("lessons", self._forward_stage.lesson_bytes, self._lesson_limit.shared),
         ]
 
     def statistics(self) -> EngineCounters:
@@ -273,7 +273,7 @@ class Engine:
                 retry_after_s=IN_USE_S,
             )
 
-    async def _run(self, ticket: Ticket, call: Call) -> Result:
+    async def _run(self, ticket: Ticket, call: Call) -> ForwardResult:
         """Decode the images and run the forward, holding the budget that the pixels take."""
         size = self._decode_stage.bytes_of(call.images)
         # Taken in the order of the tickets, as the budget requires: nothing is awaited between the two.

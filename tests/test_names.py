@@ -27,6 +27,9 @@ WORDS = frozenset(
 """Participles, pronouns, question words and adverbs that say nothing of a thing by themselves."""
 QUESTIONS = frozenset({"What", "Who", "Which", "Whether", "Whose", "How", "Where"})
 
+SHARED_CLASS_NAMES = {"Answer", "Guard", "ImagePrediction"}
+"""Names of two classes that mean one thing: public on both sides, or its form at two doors."""
+
 ODD, QUESTIONING = 12, 0
 """How many names are such words, and how many docstrings begin with a question word. They may only become fewer."""
 
@@ -61,6 +64,12 @@ def sources() -> list[Path]:
 def test_no_name_is_a_bare_participle_or_pronoun() -> None:
     odd = Counter({path: len(list(odd_names(path.read_text("utf-8")))) for path in sources()})
     assert odd.total() <= ODD, [(str(path.relative_to(ROOT)), count) for path, count in odd.most_common(5)]
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    trees = [ast.parse(path.read_text("utf-8")) for path in sources()]
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} == SHARED_CLASS_NAMES
 
 
 def test_no_docstring_begins_with_a_question_word() -> None:

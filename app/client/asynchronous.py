@@ -65,7 +65,7 @@ class AsyncClient:
         Raises:
             OSError: a path cannot be read.
         """
-        options = calls.Options(stream, strategy, params, update, top_k)
+        options = calls.PredictOptions(stream, strategy, params, update, top_k)
         return await self._execute(calls.predict(await to_parts_async(images), options))
 
     def stream(

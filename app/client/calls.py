@@ -61,7 +61,7 @@ class ApiCall(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Options:
+class PredictOptions:
     """The options of a prediction; None leaves the choice to the server."""
 
     stream: str = "default"
@@ -86,7 +86,7 @@ class Options:
         return fields
 
 
-def predict(parts: Sequence[Part], options: Options) -> ApiCall[Answer]:
+def predict(parts: Sequence[Part], options: PredictOptions) -> ApiCall[Answer]:
     """Predict images: one step of a stream. All tries send one idempotency key, so that they take one step at most."""
     key = {"Idempotency-Key": str(uuid4())}
     return ApiCall("POST", "/v1/predict", ANSWER.validate_json, headers=key, fields=options.fields(), parts=parts)

@@ -66,7 +66,7 @@ class Client:
         Raises:
             OSError: a path cannot be read.
         """
-        options = calls.Options(stream, strategy, params, update, top_k)
+        options = calls.PredictOptions(stream, strategy, params, update, top_k)
         return self._execute(calls.predict(to_parts(images), options))
 
     def stream(

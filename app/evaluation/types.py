@@ -14,7 +14,7 @@ severity; one after another several times; and the images without corruption, wh
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class StreamOrder:
     """The order of images in an evaluation, as indices: the same for every strategy and request size.
 
     All arrays are ``[T]``, one entry an image. A segment is a run of images between two resets: no request reaches

@@ -47,7 +47,7 @@ class Candidate:
         return key_parts in rows if key_parts else not self.label
 
 
-class Target:
+class ExpectedTensors:
     """The tensors that a network expects. Names are without the parts that wrappers add, on both sides."""
 
     def __init__(self, network: nn.Module) -> None:

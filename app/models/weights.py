@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from app.errors import ModelError
-from app.models.checkpoint import Candidate, Target, flattened
+from app.models.checkpoint import Candidate, ExpectedTensors, flattened
 from app.models.checkpoint_files import read_checkpoint
 from app.models.file_kinds import EXPORT
 from app.models.inert import Placeholder
@@ -31,7 +31,7 @@ def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
     Raises:
         ModelError: no such file, another kind of file, pickled code, tensors that do not fit, or several that do.
     """
-    loaded, target = read_checkpoint(path), Target(network)
+    loaded, target = read_checkpoint(path), ExpectedTensors(network)
     candidates = target.candidates(loaded)
     if not any(map(target.fits, candidates)):
         candidates += target.candidates(flattened(loaded))
@@ -48,7 +48,7 @@ def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
     return _report(target, chosen, candidates, path)
 
 
-def _choose(target: Target, candidates: Sequence[Candidate], path: Path, key: str | None) -> Candidate:
+def _choose(target: ExpectedTensors, candidates: Sequence[Candidate], path: Path, key: str | None) -> Candidate:
     named = [c for c in candidates if key is None or c.is_named(key)]
     if not named:
         places = ", ".join(c.title for c in candidates)
@@ -68,7 +68,7 @@ def _choose(target: Target, candidates: Sequence[Candidate], path: Path, key: st
     return chosen[0]
 
 
-def _distinct(target: Target, candidates: Iterable[Candidate]) -> list[Candidate]:
+def _distinct(target: ExpectedTensors, candidates: Iterable[Candidate]) -> list[Candidate]:
     """Drop candidates whose tensors equal those of an earlier one."""
     distinct: list[Candidate] = []
     for candidate in candidates:
@@ -77,12 +77,12 @@ def _distinct(target: Target, candidates: Iterable[Candidate]) -> list[Candidate
     return distinct
 
 
-def _are_equal(target: Target, a: Candidate, b: Candidate) -> bool:
+def _are_equal(target: ExpectedTensors, a: Candidate, b: Candidate) -> bool:
     needed = [name for name in target.expected if name in a.tensors and name in b.tensors]
     return all(torch.equal(a.tensors[name], b.tensors[name]) for name in needed)
 
 
-def _misfit_error(target: Target, candidates: Sequence[Candidate], path: Path) -> ModelError:
+def _misfit_error(target: ExpectedTensors, candidates: Sequence[Candidate], path: Path) -> ModelError:
     nearest = max(candidates, key=lambda c: (target.matches(c.tensors), len(c.tensors)))
     tensors = nearest.tensors
     location = f", read at '{nearest.label}'," if nearest.label else ""
@@ -99,7 +99,7 @@ def _misfit_error(target: Target, candidates: Sequence[Candidate], path: Path) -
     )
 
 
-def _report(target: Target, chosen: Candidate, candidates: Sequence[Candidate], path: Path) -> str:
+def _report(target: ExpectedTensors, chosen: Candidate, candidates: Sequence[Candidate], path: Path) -> str:
     """Return and log the position of the weights and the unread rest; a warning where the rest may have been meant."""
     half = len(target.expected) / 2
     unread = [c for c in candidates if c.label != chosen.label and target.matches(c.tensors) >= half]

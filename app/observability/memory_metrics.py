@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from app.resources.memory import Ledger, Part
+from app.resources.memory import Ledger, MemoryUse
 
 
-def memory_metrics(ledger: Ledger | None, parts: Sequence[Part] = ()) -> list[Metric]:
+def memory_metrics(ledger: Ledger | None, parts: Sequence[MemoryUse] = ()) -> list[Metric]:
     """Return the bytes in use and available: of ``ledger``, by kind of message, and of the engine's ``parts``.
 
     Empty without a ledger.

@@ -24,7 +24,7 @@ from app import __version__
 from app.errors import EngineClosedError, RenormError
 from app.observability.memory_metrics import memory_metrics
 from app.observability.meter import Meter
-from app.resources.memory import Ledger, Part
+from app.resources.memory import Ledger, MemoryUse
 from app.types import ModelInfo, Origin, StreamInfo, StreamsInfo, Timing
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -54,7 +54,7 @@ class Watched(Protocol):
     def describe(self) -> ModelInfo:
         """Describe the hosted model."""
 
-    def memory(self) -> Sequence[Part]:
+    def memory(self) -> Sequence[MemoryUse]:
         """Return the parts of the memory budget that requests hold in the engine."""
 
 
@@ -139,19 +139,19 @@ class Metrics(Meter):
         method = method if method in METHODS else OTHER
         self._requests.labels(route, method, f"{status // 100}xx").observe(seconds)
 
-    def look(self, engine: Watched | None) -> Page:
+    def look(self, engine: Watched | None) -> Scrape:
         """Take a snapshot for one scrape, on the engine's thread; without an engine it has counters only.
 
-        Rendering it as text is for another thread: `Page.text`.
+        Rendering it as text is for another thread: `Scrape.text`.
         """
         memory = memory_metrics(self._ledger)
         if engine is None:
-            return Page(self._registry, None, self._streams, memory)
+            return Scrape(self._registry, None, self._streams, memory)
         try:
             snapshot = self._model(engine), engine.streams()
-            return Page(self._registry, snapshot, self._streams, memory_metrics(self._ledger, engine.memory()))
+            return Scrape(self._registry, snapshot, self._streams, memory_metrics(self._ledger, engine.memory()))
         except EngineClosedError:
-            return Page(self._registry, None, self._streams, memory)
+            return Scrape(self._registry, None, self._streams, memory)
 
     def _model(self, engine: Watched) -> ModelInfo:
         """Return the model's description, cached because it takes longer than the rest of a scrape."""
@@ -160,7 +160,7 @@ class Metrics(Meter):
         return self._described[1]
 
 
-class Page(Collector):
+class Scrape(Collector):
     """The snapshot of one scrape."""
 
     def __init__(

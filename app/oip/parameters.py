@@ -28,7 +28,7 @@ OURS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class InferOptions:
     """Options of a request, with the field names of `app.types.Call`; ``stream`` is None where none is named."""
 
     stream: str | None = None
@@ -41,7 +41,7 @@ class Options:
     timeout_s: float | None = None
 
 
-def read_options(parameters: Mapping[str, Any], default_strategy: str) -> Options:
+def read_options(parameters: Mapping[str, Any], default_strategy: str) -> InferOptions:
     """Read a request's parameters. Unknown ones are ignored, unless their prefix is reserved.
 
     ``timeout`` is in microseconds, and 0 is none, as everywhere in the protocol. ``priority`` is accepted and ignored:
@@ -57,7 +57,7 @@ def read_options(parameters: Mapping[str, Any], default_strategy: str) -> Option
     _number(parameters, "priority")
     strategy = _text(parameters, "renorm_strategy")
     timeout = _number(parameters, "timeout")
-    return Options(
+    return InferOptions(
         stream=_stream(parameters),
         strategy=strategy,
         params=_params(parameters, strategy or default_strategy),

@@ -48,7 +48,7 @@ def bytes_of(images: Sequence[bytes] | Tensor) -> int:
     return images.nbytes if isinstance(images, Tensor) else sum(map(len, images))
 
 
-class Part(NamedTuple):
+class MemoryUse(NamedTuple):
     """The current use of one part of the budget."""
 
     kind: str

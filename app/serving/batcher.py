@@ -16,7 +16,7 @@ from app.serving.pace import Pace
 from app.serving.places import Places, QueueLimits
 from app.serving.shares import Shares
 from app.serving.streams import ResetScope
-from app.serving.tickets import Barrier, Result, Ticket
+from app.serving.tickets import Barrier, ForwardResult, Ticket
 
 
 class Batcher:
@@ -28,7 +28,7 @@ class Batcher:
 
     def __init__(
         self,
-        forward: Callable[[list[Ticket]], Awaitable[list[Result | Exception]]],
+        forward: Callable[[list[Ticket]], Awaitable[list[ForwardResult | Exception]]],
         forget: Callable[[ResetScope], int],
         limits: QueueLimits,
         learn: Callable[[Mapping[Key, Lesson]], Awaitable[None]] | None = None,
@@ -62,7 +62,7 @@ class Batcher:
         self._places.add(ticket)
         self._shares.enter(ticket.flow)
 
-    async def run(self, ticket: Ticket, images: Tensor) -> Result:
+    async def run(self, ticket: Ticket, images: Tensor) -> ForwardResult:
         """Hand over the decoded images of a ticket and wait for its result."""
         ticket.images, ticket.ready = images, time.perf_counter()
         self._dispatch()
@@ -143,14 +143,14 @@ class Batcher:
     async def _run(self, group: list[Ticket]) -> None:
         started = group[0].started
         try:
-            results: list[Result | Exception] = await self._forward(group)
+            results: list[ForwardResult | Exception] = await self._forward(group)
         except BaseException as error:
             # Even SystemExit on the model thread must leave no caller waiting.
             results = [error if isinstance(error, Exception) else unavailable_error()] * len(group)
         finished = time.perf_counter()
         self._running, self._was_lesson = None, False
         for ticket, result in zip(group, results, strict=True):
-            if isinstance(result, Result) and result.lesson is not None:
+            if isinstance(result, ForwardResult) and result.lesson is not None:
                 self._lessons[ticket.key] = result.lesson
         self._pace.add_forward(sum(ticket.count for ticket in group), finished - started)
         # Before any answer: the next forward runs while these answers are written.

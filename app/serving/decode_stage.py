@@ -25,7 +25,7 @@ from adapters.finite import finite_rows
 from app.errors import FieldError, TooLargeError, unavailable_error
 from app.images import CHEAP_PIXELS, TINY_PIXELS, ImageLimits, check_header, cut_pixels, decode, is_cheap, is_tiny
 from app.models.hosted import Preprocessing
-from app.resources.memory import Part
+from app.resources.memory import MemoryUse
 from app.serving.budget import NO_FLOW, Budget
 from app.serving.decode_share import CostlyError, Read, Share
 from app.serving.decoder_pool import DecoderPool
@@ -96,10 +96,10 @@ class DecodeStage:
         return await self._in_parallel(images, self._decode, flow)
 
     @property
-    def memory(self) -> Part:
+    def memory(self) -> MemoryUse:
         """The memory that images in decoder processes take."""
         budget = self._processes.memory
-        return Part("decoding", budget.lent, budget.capacity)
+        return MemoryUse("decoding", budget.lent, budget.capacity)
 
     @property
     def busy_s(self) -> float:

@@ -52,7 +52,7 @@ class DecoderPool:
         self.memory = Budget(memory)
         self._turns = Budget(self.count)
         self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False
-        self._jobs: set[_Job] = set()
+        self._jobs: set[_DecodeJob] = set()
 
     async def decode(self, file: bytes, location: str, flow: Flow = NO_FLOW) -> NDArray[np.uint8]:
         """Decode one image. Streams take turns. Cancelling the call kills the process that works on it.
@@ -62,7 +62,7 @@ class DecoderPool:
             TooExpensiveError: it took more time or memory than an image may.
             EngineClosedError: the pool is closed, or no process can be started.
         """
-        size, job = decode_bytes(file, self._limits), _Job()
+        size, job = decode_bytes(file, self._limits), _DecodeJob()
         async with self._turns.lent_to(flow, 1), self.memory.lent_to(flow, size):
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, location)
@@ -94,7 +94,7 @@ class DecoderPool:
             process.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, job: _Job, file: bytes, location: str) -> NDArray[np.uint8]:
+    def _run(self, job: _DecodeJob, file: bytes, location: str) -> NDArray[np.uint8]:
         with self._process(job) as process:
             try:
                 # Starting a process does not count against the image: a short limit would be over before it decodes.
@@ -114,7 +114,7 @@ class DecoderPool:
         self.is_broken = False
         return pixels
 
-    def _refusal(self, error: DecoderEndedError, job: _Job, location: str, *, is_ready: bool) -> Exception:
+    def _refusal(self, error: DecoderEndedError, job: _DecodeJob, location: str, *, is_ready: bool) -> Exception:
         if job.is_cancelled:
             return unavailable_error("the request was cancelled")
         if not is_ready or error.status > 0:
@@ -127,7 +127,7 @@ class DecoderPool:
         return ImageError("the decoder crashed on the image", hint="save the image again", location=location)
 
     @contextmanager
-    def _process(self, job: _Job) -> Iterator[DecoderProcess]:
+    def _process(self, job: _DecodeJob) -> Iterator[DecoderProcess]:
         """Lend a process to one job, and reuse it for the next if it is still alive."""
         with self._lock:
             if self._closed:
@@ -155,7 +155,7 @@ class DecoderPool:
                 process.close()
 
 
-class _Job:
+class _DecodeJob:
     """The link between a request and the process that works for it."""
 
     def __init__(self) -> None:

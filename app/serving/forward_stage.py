@@ -15,7 +15,7 @@ from app.observability.statistics import EngineCounters
 from app.resources.governor import Governor
 from app.serving.outputs import Output, read_outputs
 from app.serving.streams import ResetScope, Streams
-from app.serving.tickets import Result, Ticket
+from app.serving.tickets import ForwardResult, Ticket
 from app.serving.worker import Worker
 from app.types import Origin
 
@@ -33,7 +33,7 @@ class ForwardStage:
         self.lesson_bytes = 0  # bytes that the running lessons take
         self.governor: Governor | None = None  # chooses the model thread's number of threads
 
-    async def __call__(self, group: list[Ticket]) -> list[Result | Exception]:
+    async def __call__(self, group: list[Ticket]) -> list[ForwardResult | Exception]:
         """Run a group in one forward; if that fails, run each request separately, so that none can fail the others.
 
         Returns:
@@ -64,7 +64,7 @@ class ForwardStage:
             if self._streams.holds(key):
                 self._streams.commit(key, memory)
 
-    async def _run_group(self, group: list[Ticket]) -> list[Result | Exception]:
+    async def _run_group(self, group: list[Ticket]) -> list[ForwardResult | Exception]:
         started = time.perf_counter()
         # A request that starts its stream reads no state.
         memories = self._streams.memories({ticket.key for ticket in group} - {t.key for t in group if t.start})
@@ -116,13 +116,13 @@ class ForwardStage:
 
     def _results(
         self, group: list[Ticket], outcome: Outcome, outputs: list[Output], origins: list[Origin], commit_ms: float
-    ) -> list[Result | Exception]:
-        results: list[Result | Exception] = []
+    ) -> list[ForwardResult | Exception]:
+        results: list[ForwardResult | Exception] = []
         for ticket, answer, output, origin in zip(group, outcome.answers, outputs, origins, strict=True):
             if math.isfinite(output.entropy):
                 lesson = outcome.lessons.get(ticket.key) if ticket.has_lesson else None
                 figures = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers, answer.weight)
-                results.append(Result(output, *figures, commit_ms, origin, lesson))
+                results.append(ForwardResult(output, *figures, commit_ms, origin, lesson))
                 if answer.outliers and ticket.update:
                     self.metrics.record_rejection("outlier")
                 continue

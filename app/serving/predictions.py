@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.serving.tickets import Result, Ticket
+from app.serving.tickets import ForwardResult, Ticket
 from app.types import Prediction, Timing
 
 
-def prediction_of(result: Result, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:
+def prediction_of(result: ForwardResult, strategy: str, params: dict[str, Any], timing: Timing) -> Prediction:
     """Return the prediction of a request with that strategy and those hyperparameters."""
     return Prediction(
         **result.output._asdict(),

@@ -37,7 +37,7 @@ class Ticket:
     ready: float = 0.0
     started: float = 0.0
     finished: float = 0.0
-    answer: asyncio.Future[Result] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[ForwardResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def flow(self) -> Flow:
@@ -70,7 +70,7 @@ class Barrier:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class ForwardResult:
     """The result of a forward for one request."""
 
     output: Output

@@ -23,7 +23,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Timer
 
-from benchmarks.clients.calls import Call
+from benchmarks.clients.calls import ClientCall
 from benchmarks.load.hosting import START_S
 from benchmarks.load.peers import CACHE, PEERS, Guest, environment
 from benchmarks.load.servers import HOST, ROOT, LoadError, started
@@ -57,7 +57,7 @@ def program(client: Guest) -> list[str]:
     return ["-m", f"benchmarks.clients.{client.name}"]
 
 
-def trying(client: Guest, url: str, folder: Path) -> Iterator[Call]:
+def trying(client: Guest, url: str, folder: Path) -> Iterator[ClientCall]:
     """Install a client unless it is there, run its program, and pass on each call as soon as it was tried.
 
     The last one says so where a client could not be installed, or ended with an error.
@@ -65,7 +65,7 @@ def trying(client: Guest, url: str, folder: Path) -> Iterator[Call]:
     try:
         python = environment(client, folder)
     except LoadError as error:
-        yield Call("install", False, str(error))
+        yield ClientCall("install", False, str(error))
         return
     command = [str(python), *program(client), url]
     # The server is on this machine, whatever proxy leads elsewhere.
@@ -75,14 +75,14 @@ def trying(client: Guest, url: str, folder: Path) -> Iterator[Call]:
         child = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=log, text=True)
         with child as process, _ended_in_time(process):
             for line in process.stdout or ():
-                yield Call(**json.loads(line))
+                yield ClientCall(**json.loads(line))
         log.seek(0)
         if process.returncode != 0:
             last = log.read().strip().rpartition("\n")[2]
-            yield Call("its program", False, f"ended with status {process.returncode}: {last}")
+            yield ClientCall("its program", False, f"ended with status {process.returncode}: {last}")
 
 
-def tried(clients: Sequence[Guest], url: str, folder: Path) -> list[tuple[Guest, Call]]:
+def tried(clients: Sequence[Guest], url: str, folder: Path) -> list[tuple[Guest, ClientCall]]:
     """Try every call of these clients; each is told on standard error."""
     calls = []
     for client in clients:
@@ -98,7 +98,7 @@ def version(client: Guest) -> str:
     return f"{client.title} {client.requirements[0].partition('==')[2]}"
 
 
-def table(calls: Sequence[tuple[Guest, Call]]) -> str:
+def table(calls: Sequence[tuple[Guest, ClientCall]]) -> str:
     """Every call, whether it passed, and what came or why not, as Markdown."""
     lines = ["| client | call | | what came |", "| --- | --- | --- | --- |"]
     for client, call in calls:
@@ -169,7 +169,7 @@ def _ended_in_time(process: subprocess.Popen[str]) -> Iterator[None]:
         alarm.cancel()
 
 
-def _word(call: Call) -> str:
+def _word(call: ClientCall) -> str:
     return "passed" if call.passed else "**failed**"
 
 

@@ -27,7 +27,7 @@ PICTURES = PLAIN.of(0)[:2]
 TOLERANCE = 1e-5  # the server's own interface writes six digits
 
 
-class Call(NamedTuple):
+class ClientCall(NamedTuple):
     """One call of a client: its name, whether it did what it should, and what came, or why not."""
 
     name: str
@@ -39,7 +39,7 @@ class DiffersError(Exception):
     """The client got something else than it should; the message says what."""
 
 
-class Server:
+class RenormServer:
     """A running Renorm, asked over its own interface.
 
     Raises:
@@ -144,9 +144,9 @@ def report(calls: Mapping[str, Callable[[], str]]) -> None:
         try:
             # What a client prints is no report.
             with redirect_stdout(sys.stderr):
-                done = Call(name, True, call())
+                done = ClientCall(name, True, call())
         except Exception as error:
             # Whatever a client raises is what its user would see.
-            done = Call(name, False, f"{type(error).__name__}: {error}")
+            done = ClientCall(name, False, f"{type(error).__name__}: {error}")
         sys.stdout.write(json.dumps(done._asdict()) + "\n")
         sys.stdout.flush()

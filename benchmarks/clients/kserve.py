@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.clients.calls import (
     PICTURES,
-    Server,
+    RenormServer,
     check_close,
     check_equal,
     check_message,
@@ -50,7 +50,7 @@ class Tensor(NamedTuple):
 class KServe:
     """The client, called and waited for."""
 
-    def __init__(self, server: Server, loop: asyncio.Runner) -> None:
+    def __init__(self, server: RenormServer, loop: asyncio.Runner) -> None:
         self.server, self.loop = server, loop
         self.client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=30))
 
@@ -140,7 +140,7 @@ def inferences(client: KServe) -> Mapping[str, Callable[[], str]]:
     }
 
 
-def answers(server: Server) -> Mapping[str, Callable[[], str]]:
+def answers(server: RenormServer) -> Mapping[str, Callable[[], str]]:
     """The protocol's answers, read with this project's own types."""
     at = f"/v2/models/{server.model}"
     body = {"id": "7", **server.request_body(PICTURES)}
@@ -158,7 +158,7 @@ def main(url: str) -> None:
     """Try every call and report it."""
     # It logs whatever it raises as well.
     logging.disable(logging.CRITICAL)
-    server = Server(url)
+    server = RenormServer(url)
     with asyncio.Runner() as loop:
         client = KServe(server, loop)
         report({**questions(client), **inferences(client), **answers(server)})

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from mlserver import types
 
-from benchmarks.clients.calls import PICTURES, Server, check_close, check_equal, check_message, new_stream, report
+from benchmarks.clients.calls import PICTURES, RenormServer, check_close, check_equal, check_message, new_stream, report
 
 PATIENCE_S = 60
 
 
-def inferred(server: Server, *options: str, model: str | None = None) -> list[dict[str, Any]]:
+def inferred(server: RenormServer, *options: str, model: str | None = None) -> list[dict[str, Any]]:
     """Return the answers of ``mlserver infer`` to a file with one request for each picture, in the file's order.
 
     Raises:
@@ -44,7 +44,7 @@ def inferred(server: Server, *options: str, model: str | None = None) -> list[di
     return sorted(answers, key=lambda answer: int(answer["parameters"]["batch_index"]))
 
 
-def check_lines(server: Server, *options: str) -> str:
+def check_lines(server: RenormServer, *options: str) -> str:
     """Each line a request, all of one stream: the second is answered as its second step."""
     stream = new_stream()
     expected = [server.predicted([file], stream) for file in PICTURES]
@@ -53,21 +53,21 @@ def check_lines(server: Server, *options: str) -> str:
     )
 
 
-def check_batch(server: Server) -> str:
+def check_batch(server: RenormServer) -> str:
     """Two lines in one request, whose answer the client takes apart."""
     expected = server.predicted(PICTURES, new_stream())[:, np.newaxis]
     answers = inferred(server, "-H", f"X-Stream-Id: {new_stream()}", "--batch-size", str(len(PICTURES)))
     return check_close(_probabilities(answers), expected)
 
 
-def check_refusal(server: Server) -> str:
+def check_refusal(server: RenormServer) -> str:
     """A model that is not hosted: the client writes the server's words into each line's answer."""
     answers = inferred(server, model="other")
     check_equal(len(answers), len(PICTURES))
     return check_message(answers[0]["error"]["msg"], "model 'other' is not hosted")
 
 
-def answers(server: Server) -> Mapping[str, Callable[[], str]]:
+def answers(server: RenormServer) -> Mapping[str, Callable[[], str]]:
     """The protocol's answers, read with this project's own types."""
     at = f"/v2/models/{server.model}"
     body = server.request_body(PICTURES)
@@ -89,7 +89,7 @@ def answers(server: Server) -> Mapping[str, Callable[[], str]]:
 
 def main(url: str) -> None:
     """Try every call and report it."""
-    server = Server(url)
+    server = RenormServer(url)
     report(
         {
             "mlserver infer": partial(check_lines, server),

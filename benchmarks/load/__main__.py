@@ -23,17 +23,17 @@ from benchmarks.common import positive, progress_bar, show
 from benchmarks.load.job import Load
 from benchmarks.load.payloads import FORMATS, Pictures
 from benchmarks.load.peers import CACHE
-from benchmarks.load.plan import Plan
+from benchmarks.load.plan import LoadPlan
 from benchmarks.load.plot import draw
 from benchmarks.load.report import faults, loads, page, servers, targets, tried
-from benchmarks.load.results import Results, write
-from benchmarks.load.run import Run
+from benchmarks.load.results import LoadResults, write
+from benchmarks.load.run import LoadRun
 from benchmarks.load.servers import LoadError
 
 PICTURE = "images/load.png"
 
 
-def report(results: Results, out: Path | None) -> None:
+def report(results: LoadResults, out: Path | None) -> None:
     """Print all tables, drawn in a terminal and as Markdown elsewhere, and write everything to ``out``."""
     for name, value in results.machine.items():
         print(f"{name}: {value}")
@@ -101,7 +101,7 @@ def _add_folders(cli: argparse.ArgumentParser) -> None:
     )
 
 
-def planned(options: argparse.Namespace) -> Plan:
+def planned(options: argparse.Namespace) -> LoadPlan:
     """Return the plan of a command line; one of two sets of defaults fills it up."""
     quick: bool = options.quick
     clients = sorted(set(options.clients or ([1, 32] if quick else [1, 8, 32])))
@@ -111,7 +111,7 @@ def planned(options: argparse.Namespace) -> Plan:
     # Single images of the most clients are what peers are compared by, and what one stream's queue is made of.
     heaviest = Load(clients[-1])
     closed += [load for load in (heaviest, heaviest._replace(shared=True)) if load not in closed and load.clients > 1]
-    return Plan(
+    return LoadPlan(
         closed=closed,
         open=[Load(rate=rate) for rate in rates],
         strategies=options.strategies or (["adabn"] if quick else ["adabn", "source", "unmix_tns"]),
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # Drawn seldom: the progress bar shares its cores with what is measured.
     with progress_bar(refresh_per_second=1) as progress:
-        run = Run(planned(options), progress)
+        run = LoadRun(planned(options), progress)
         try:
             run.everything()
         except KeyboardInterrupt:

@@ -19,7 +19,7 @@ class Reply(NamedTuple):
     body: bytes
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """One keep-alive connection, for one request at a time."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Line:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._connection: Connection | None = None
+        self._connection: ClientConnection | None = None
 
     async def ask(self, request: bytes) -> Reply:
         """The answer to one whole request.
@@ -99,7 +99,7 @@ class Line:
         connection = self._connection
         if connection is None or not connection.usable:
             loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(Connection, self._host, self._port)
+            _, connection = await loop.create_connection(ClientConnection, self._host, self._port)
             self._connection = connection
         return await connection.send(request)
 

@@ -16,7 +16,7 @@ import numpy as np
 import uvloop
 
 from benchmarks.load.client import Line
-from benchmarks.load.job import Counting, Job, Tally
+from benchmarks.load.job import Counting, LoadJob, Tally
 from benchmarks.load.payloads import PLAIN, Dialect
 
 PREPARED = 25  # requests per stream, sent over and over
@@ -26,7 +26,7 @@ GRACE_S = 20.0  # how long the last answers are waited for
 RETRY_S = 0.05
 
 
-def drive(job: Job) -> Tally:
+def drive(job: LoadJob) -> Tally:
     """Run one job to its end."""
     gc.collect()
     # A collection in the midst of a run would be taken for the server's latency.
@@ -47,7 +47,7 @@ def ask(host: str, port: int, dialect: Dialect, count: int) -> list[int]:
     return uvloop.run(_ask(host, port, dialect, count))
 
 
-async def _drive(job: Job) -> Tally:
+async def _drive(job: LoadJob) -> Tally:
     load = job.load
     streams = 1 if load.shared else CAMERAS if load.rate else load.clients
     # Before the clock starts, because encoding takes time.
@@ -127,7 +127,7 @@ async def _finished(tasks: Sequence[asyncio.Future[None]], counting: Counting, l
     return len(late)
 
 
-def _arrivals(job: Job, end: float) -> list[float]:
+def _arrivals(job: LoadJob, end: float) -> list[float]:
     """When requests are due, in the time of `time.perf_counter`: random, and the same for every server."""
     timestamp = time.perf_counter()
     count = int(2 * job.load.rate * (end - timestamp)) + 10
@@ -135,7 +135,7 @@ def _arrivals(job: Job, end: float) -> list[float]:
     return [due for due in (timestamp + np.cumsum(waits)).tolist() if due < end]
 
 
-def _requests(job: Job, camera: int) -> list[bytes]:
+def _requests(job: LoadJob, camera: int) -> list[bytes]:
     pictures, images = job.pictures.of(camera), job.load.images
     batches = (
         [pictures[(PREPARED * camera + i * images + k) % len(pictures)] for k in range(images)] for i in range(PREPARED)

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from benchmarks.load.peers import Options, Peer
-from benchmarks.load.plan import OURS, Plan
-from benchmarks.load.servers import ROOT, Server, started
+from benchmarks.load.peers import Peer, PeerOptions
+from benchmarks.load.plan import OURS, LoadPlan
+from benchmarks.load.servers import ROOT, ServerProcess, started
 
 START_S = 60.0
 COMPILE_S = 900.0  # a server that compiles does so before it is ready
 
 
-def renorm(plan: Plan) -> AbstractContextManager[Server]:
+def renorm(plan: LoadPlan) -> AbstractContextManager[ServerProcess]:
     """``renorm serve`` with the bundled network.
 
     Raises:
@@ -31,7 +31,7 @@ def renorm(plan: Plan) -> AbstractContextManager[Server]:
     )
 
 
-def hosting(peer: Peer, options: Options, python: Path, threads: int) -> AbstractContextManager[Server]:
+def hosting(peer: Peer, options: PeerOptions, python: Path, threads: int) -> AbstractContextManager[ServerProcess]:
     """A peer with the same network, not adapted; its workers share ``threads`` out among themselves.
 
     Raises:
@@ -43,7 +43,7 @@ def hosting(peer: Peer, options: Options, python: Path, threads: int) -> Abstrac
 
 
 @contextmanager
-def awake(server: Server) -> Iterator[None]:
+def awake(server: ServerProcess) -> Iterator[None]:
     """Let a sleeping server run while the block lasts."""
     server.wake()
     try:

@@ -31,7 +31,7 @@ class Load(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
+class LoadJob:
     """One measurement: ``load`` on a server for ``seconds``, after ``warm_s`` whose answers do not count."""
 
     host: str
@@ -65,7 +65,7 @@ class Tally:
 class Counting:
     """Counts the answers between ``begin`` and ``end``, and all errors."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: LoadJob) -> None:
         self.job = job
         self.begin = time.perf_counter() + job.warm_s
         self.end = self.begin + job.seconds

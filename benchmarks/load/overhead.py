@@ -44,7 +44,7 @@ class Local:
         self._model(torch.from_numpy(np.array(pixels)[np.newaxis]))
 
 
-class Comparison(NamedTuple):
+class HttpOverhead(NamedTuple):
     """A comparison: ``blocks`` times ``calls`` requests over HTTP, then as many in the process."""
 
     host: str
@@ -56,7 +56,7 @@ class Comparison(NamedTuple):
     calls: int
 
 
-def addition(comparison: Comparison) -> Addition:
+def addition(comparison: HttpOverhead) -> Addition:
     """Measure the time that the server adds.
 
     Raises:
@@ -74,7 +74,7 @@ def addition(comparison: Comparison) -> Addition:
     return result
 
 
-async def _over_http(comparison: Comparison, images: Sequence[bytes]) -> list[float]:
+async def _over_http(comparison: HttpOverhead, images: Sequence[bytes]) -> list[float]:
     dialect, times = Dialect("renorm", "raw", comparison.strategy), []
     requests = [dialect.request(f"http://{comparison.host}:{comparison.port}", [image], "alone") for image in images]
     with closing(Line(comparison.host, comparison.port)) as line:
@@ -88,7 +88,7 @@ async def _over_http(comparison: Comparison, images: Sequence[bytes]) -> list[fl
     return times
 
 
-def _in_process(comparison: Comparison, local: Local, images: Sequence[bytes]) -> list[float]:
+def _in_process(comparison: HttpOverhead, local: Local, images: Sequence[bytes]) -> list[float]:
     times = []
     for image in islice(cycle(images), comparison.calls):
         start = time.perf_counter()

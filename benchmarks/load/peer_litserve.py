@@ -12,7 +12,7 @@ from typing import Any
 import litserve
 from torch import Tensor, cat, split
 
-from benchmarks.load.peer_network import Network
+from benchmarks.load.peer_network import PeerNetwork
 
 
 class Api(litserve.LitAPI):  # type: ignore[misc]
@@ -22,7 +22,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, _device: str) -> None:
         """Load the network, in each worker."""
-        self.network = Network(self.threads)
+        self.network = PeerNetwork(self.threads)
 
     # LitServe gives annotations of these two to FastAPI, which then validates against them: without, it is faster.
     def decode_request(self, request):  # type: ignore[no-untyped-def]

@@ -14,15 +14,15 @@ from typing import Any
 import mlserver
 from mlserver import types
 
-from benchmarks.load.peer_network import Network
+from benchmarks.load.peer_network import PeerNetwork
 
 
-class Hosted(mlserver.MLModel):  # type: ignore[misc]
+class PeerRuntime(mlserver.MLModel):  # type: ignore[misc]
     """Answers Open Inference requests whose one input holds base64 texts."""
 
     async def load(self) -> bool:
         """Called at the start."""
-        self.network = Network(self.settings.parameters.extra["threads"])
+        self.network = PeerNetwork(self.settings.parameters.extra["threads"])
         return True
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
@@ -53,7 +53,7 @@ async def _serve(port: int, params: dict[str, Any]) -> None:
     model = mlserver.ModelSettings(
         name="network",
         # By name, because workers import it anew.
-        implementation="benchmarks.load.peer_mlserver.Hosted",
+        implementation="benchmarks.load.peer_mlserver.PeerRuntime",
         parameters=mlserver.settings.ModelParameters(extra={"threads": params["threads"]}),
         **batching,
     )

@@ -15,7 +15,7 @@ from app.models.pixels import Pixels
 from app.settings import Settings
 
 
-class Network:
+class PeerNetwork:
     """Decodes images and answers them with the bundled network."""
 
     def __init__(self, threads: int) -> None:

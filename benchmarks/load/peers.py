@@ -19,7 +19,7 @@ INSTALL_S = 600
 
 
 @dataclass(frozen=True)
-class Options:
+class PeerOptions:
     """One way to run a peer: requests in a batch at most, seconds it waits for them, processes that compute."""
 
     batch: int
@@ -49,14 +49,14 @@ class Peer(Guest):
     """A server to compare with, and the ways to run it of which the best is measured, the likeliest first."""
 
     ready: str
-    options: Sequence[Options]
+    options: Sequence[PeerOptions]
     bodies: Sequence[str]
 
     def dialects(self) -> list[Dialect]:
         """The forms in which it takes images."""
         return [Dialect(self.name, body) for body in self.bodies]
 
-    def command(self, python: Path, options: Options, threads: int) -> Callable[[int], list[str]]:
+    def command(self, python: Path, options: PeerOptions, threads: int) -> Callable[[int], list[str]]:
         """Return a function from a port to the command that runs the peer there."""
         params = json.dumps({**vars(options), "threads": threads})
         return lambda port: [str(python), "-m", f"benchmarks.load.peer_{self.name}", str(port), params]
@@ -69,13 +69,13 @@ PEERS = (
         ("litserve==0.2.19",),
         "/health",
         (
-            Options(16, 0.002, 2),
-            Options(32, 0.002, 2, zmq=True),
-            Options(32, 0.002, 1),
-            Options(32, 0.002, 1, zmq=True),
-            Options(32, 0.005, 1),
-            Options(1, 0.0, 1),
-            Options(1, 0.0, 2, zmq=True),
+            PeerOptions(16, 0.002, 2),
+            PeerOptions(32, 0.002, 2, zmq=True),
+            PeerOptions(32, 0.002, 1),
+            PeerOptions(32, 0.002, 1, zmq=True),
+            PeerOptions(32, 0.005, 1),
+            PeerOptions(1, 0.0, 1),
+            PeerOptions(1, 0.0, 2, zmq=True),
         ),
         ("json", "form"),
     ),
@@ -85,7 +85,7 @@ PEERS = (
         # Its workers ask uvloop for an event loop that newer versions no longer make.
         ("mlserver==1.7.1", "uvloop==0.21.0"),
         "/v2/models/network/ready",
-        (Options(32, 0.002, 0), Options(32, 0.002, 1), Options(16, 0.002, 2), Options(1, 0.0, 0)),
+        (PeerOptions(32, 0.002, 0), PeerOptions(32, 0.002, 1), PeerOptions(16, 0.002, 2), PeerOptions(1, 0.0, 0)),
         ("json",),
     ),
 )

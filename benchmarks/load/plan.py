@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from benchmarks.load.job import Load
 from benchmarks.load.payloads import Dialect, Pictures
-from benchmarks.load.servers import Server
+from benchmarks.load.servers import ServerProcess
 
 OURS = "renorm"
 
 
-class Plan(NamedTuple):
+class LoadPlan(NamedTuple):
     """The loads to measure, and their durations."""
 
     closed: Sequence[Load]
@@ -42,12 +42,12 @@ class Contender(NamedTuple):
     """A server as it is asked: with a strategy, in a form, under some loads."""
 
     title: str
-    server: Server
+    server: ServerProcess
     dialect: Dialect
     loads: Sequence[Load]
 
 
-def renorm_contenders(plan: Plan, server: Server) -> list[Contender]:
+def renorm_contenders(plan: LoadPlan, server: ServerProcess) -> list[Contender]:
     """Renorm with each strategy. Where it is compared, single images go as a form too, as other servers need them."""
     first, *further = plan.strategies
     loads = [*plan.closed, *plan.open]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.common import plot
 from benchmarks.load.plan import OURS
-from benchmarks.load.results import Results, read
+from benchmarks.load.results import LoadResults, read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ OURS_COLOURS = ("#1a73e8", "#12b5cb", "#188038", "#a142f4")
 PEER_COLOURS = ("#e37400", "#9aa0a6", "#d93025")
 
 
-def colours(results: Results) -> dict[str, str]:
+def colours(results: LoadResults) -> dict[str, str]:
     """A colour for each contender."""
     names = list(dict.fromkeys(row.contender for row in results.rows))
     renorms, peers = [n for n in names if n.startswith(OURS)], [n for n in names if not n.startswith(OURS)]
@@ -30,7 +30,7 @@ def colours(results: Results) -> dict[str, str]:
     return chosen | {name: PEER_COLOURS[i % len(PEER_COLOURS)] for i, name in enumerate(peers)}
 
 
-def draw(results: Results, out: Path) -> None:
+def draw(results: LoadResults, out: Path) -> None:
     """Write the picture; its format follows from the name of ``out``.
 
     Raises:
@@ -58,7 +58,7 @@ def draw(results: Results, out: Path) -> None:
     figure.savefig(out)
 
 
-def _throughput(axes: Axes, results: Results) -> None:
+def _throughput(axes: Axes, results: LoadResults) -> None:
     measured, tint = results.loads(closed=True), colours(results)
     top = 0.0
     ticks = []
@@ -77,7 +77,7 @@ def _throughput(axes: Axes, results: Results) -> None:
     axes.set_title("clients that wait", fontsize=9)
 
 
-def _latency(axes: Axes, results: Results) -> None:
+def _latency(axes: Axes, results: LoadResults) -> None:
     """A line from the median to the 99th percentile for each contender, with both numbers, rate after rate."""
     tint = colours(results)
     # One that answered too little has no percentiles.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.common import markdown
 from benchmarks.load.plan import OURS, name_of
-from benchmarks.load.results import Results, Row
+from benchmarks.load.results import LoadResults, LoadRow
 
 Rows = list[list[str]]
 
@@ -46,7 +46,7 @@ and with one client (median ms). The other tables show the one with the highest 
 """
 
 
-def targets(results: Results) -> Rows:
+def targets(results: LoadResults) -> Rows:
     """One row per target: what was measured, the bound, whether it holds."""
     return [
         ["what", "measured", "target", "reached"],
@@ -56,7 +56,7 @@ def targets(results: Results) -> Rows:
     ]
 
 
-def loads(results: Results, *, closed: bool) -> Rows:
+def loads(results: LoadResults, *, closed: bool) -> Rows:
     """One row per load, one column per contender."""
     measured = results.loads(closed=closed)
     names = dict.fromkeys(row.contender for row in results.rows if row.load in measured)
@@ -67,7 +67,7 @@ def loads(results: Results, *, closed: bool) -> Rows:
     ]
 
 
-def servers(results: Results) -> Rows:
+def servers(results: LoadResults) -> Rows:
     """One row per server: what it takes while it idles, and for an image under the heaviest load."""
     rows = [["server", "idle CPU, % of a core", "memory, MB", "CPU per image, ms", "same answers as `source`"]]
     for name, idle in results.idle.items():
@@ -78,7 +78,7 @@ def servers(results: Results) -> Rows:
     return rows
 
 
-def tried(results: Results) -> Rows:
+def tried(results: LoadResults) -> Rows:
     """One row per way to run a peer."""
     rows = [["peer", "run with", "images as", "many clients, images/s", "one client, ms"]]
     for trial in results.tried:
@@ -87,7 +87,7 @@ def tried(results: Results) -> Rows:
     return rows
 
 
-def page(results: Results, picture: str) -> str:
+def page(results: LoadResults, picture: str) -> str:
     """The whole run as Markdown; ``picture`` is where the page finds it."""
     facts = "".join(f"- {name}: {value}\n" for name, value in results.machine.items())
     parts = ["# Load test: throughput and latency\n", facts, markdown(targets(results)), *_notes(results)]
@@ -104,7 +104,7 @@ def page(results: Results, picture: str) -> str:
     return "\n".join(parts)
 
 
-def faults(results: Results) -> list[str]:
+def faults(results: LoadResults) -> list[str]:
     """The first error of everything that had errors."""
     return [
         f"{row.contender}, {row.load.label}: {row.errors} errors, the first: {fault}"
@@ -113,7 +113,7 @@ def faults(results: Results) -> list[str]:
     ]
 
 
-def _added(results: Results) -> list[str]:
+def _added(results: LoadResults) -> list[str]:
     title = f"adding an idle server: one client, one image, {results.strategy}, p50 over the in-process call"
     addition, bound = results.addition, f"<= +{ADDED_MS} ms"
     if addition is None:
@@ -121,7 +121,7 @@ def _added(results: Results) -> list[str]:
     return [title, f"{addition.added:+.2f} ms", bound, _yes(round(addition.added, 2) <= ADDED_MS)]
 
 
-def _throughputs(results: Results) -> Rows:
+def _throughputs(results: LoadResults) -> Rows:
     load, renorm = results.heaviest, name_of(results.strategy)
     if load is None:
         return []
@@ -139,20 +139,20 @@ def _throughputs(results: Results) -> Rows:
     return rows
 
 
-def _idle_share(results: Results) -> list[str]:
+def _idle_share(results: LoadResults) -> list[str]:
     idle, bound = results.idle.get(OURS), f"< {IDLE_PERCENT:g} %"
     if idle is None:
         return ["idle CPU of the server", "-", bound, "not measured"]
     return ["idle CPU of the server", f"{idle.cpu:.1f} %", bound, _yes(idle.cpu < IDLE_PERCENT)]
 
 
-def _cell(row: Row | None) -> str:
+def _cell(row: LoadRow | None) -> str:
     if row is None or not row.rounds:
         return "-"
     return " / ".join(_number(row, name) for name in ("images_per_s", "p50", "p99")) + _errors(row.errors)
 
 
-def _number(row: Row | None, name: str) -> str:
+def _number(row: LoadRow | None, name: str) -> str:
     value = math.nan if row is None or not row.rounds else row.middle(name)
     if math.isnan(value):
         return "-"
@@ -163,7 +163,7 @@ def _errors(count: int) -> str:
     return f" ({count} errors)" if count else ""
 
 
-def _notes(results: Results) -> Sequence[str]:
+def _notes(results: LoadResults) -> Sequence[str]:
     lines = [f"- not measured: {name}: {reason}\n" for name, reason in results.notes.items()]
     return ["".join(lines + [f"- {fault}\n" for fault in faults(results)])] if lines or faults(results) else []
 

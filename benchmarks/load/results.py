@@ -17,7 +17,7 @@ from benchmarks.load.job import Load, Tally
 
 
 @dataclass(frozen=True)
-class Row:
+class LoadRow:
     """One contender under one load, round by round."""
 
     contender: str
@@ -45,7 +45,7 @@ class PeerTrial(NamedTuple):
     one: Tally
 
 
-class Idle(NamedTuple):
+class IdleUsage(NamedTuple):
     """A server that nobody asks anything: percent of one core that it uses, and its memory in bytes."""
 
     cpu: float
@@ -65,19 +65,19 @@ class Addition(NamedTuple):
 
 
 @dataclass
-class Results:
+class LoadResults:
     """A whole run. ``strategy`` is the one that peers are compared with; keys of ``idle`` are titles of servers."""
 
     machine: dict[str, str]
     strategy: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LoadRow] = field(default_factory=list)
     tried: list[PeerTrial] = field(default_factory=list)
-    idle: dict[str, Idle] = field(default_factory=dict)
+    idle: dict[str, IdleUsage] = field(default_factory=dict)
     addition: Addition | None = None
     agreement: dict[str, float] = field(default_factory=dict)  # share of images answered as `source` answers them
     notes: dict[str, str] = field(default_factory=dict)
 
-    def row(self, contender: str, load: Load) -> Row | None:
+    def row(self, contender: str, load: Load) -> LoadRow | None:
         """One contender under one load, where that was measured."""
         return next((row for row in self.rows if (row.contender, row.load) == (contender, load)), None)
 
@@ -115,12 +115,12 @@ def machine(threads: int) -> dict[str, str]:
     }
 
 
-def write(results: Results, path: Path) -> None:
+def write(results: LoadResults, path: Path) -> None:
     """Everything as JSON, each round included."""
     path.write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
 
 
-def read(path: Path) -> Results:
+def read(path: Path) -> LoadResults:
     """Read the results that `write` wrote.
 
     Raises:
@@ -129,12 +129,12 @@ def read(path: Path) -> Results:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         content["rows"] = [
-            Row(r["contender"], Load(*r["load"]), [Tally(**t) for t in r["rounds"]]) for r in content["rows"]
+            LoadRow(r["contender"], Load(*r["load"]), [Tally(**t) for t in r["rounds"]]) for r in content["rows"]
         ]
         content["tried"] = [PeerTrial(t[0], t[1], t[2], Tally(**t[3]), Tally(**t[4])) for t in content["tried"]]
-        content["idle"] = {name: Idle(*idle) for name, idle in content["idle"].items()}
+        content["idle"] = {name: IdleUsage(*idle) for name, idle in content["idle"].items()}
         content["addition"] = content["addition"] and Addition(*content["addition"])
-        return Results(**content)
+        return LoadResults(**content)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a result of benchmarks.load: write one with python -m benchmarks.load --out FOLDER"

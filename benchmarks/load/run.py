@@ -12,13 +12,13 @@ from rich.progress import Progress
 
 from benchmarks.load.drive import ask, drive
 from benchmarks.load.hosting import awake, hosting, renorm
-from benchmarks.load.job import Job, Load, Tally
-from benchmarks.load.overhead import Comparison, addition
+from benchmarks.load.job import Load, LoadJob, Tally
+from benchmarks.load.overhead import HttpOverhead, addition
 from benchmarks.load.payloads import Dialect
 from benchmarks.load.peers import PEERS, environment
-from benchmarks.load.plan import OURS, Contender, Plan, renorm_contenders
-from benchmarks.load.results import Idle, Results, Row, machine
-from benchmarks.load.servers import HOST, LoadError, Server, others_cpu_s
+from benchmarks.load.plan import OURS, Contender, LoadPlan, renorm_contenders
+from benchmarks.load.results import IdleUsage, LoadResults, LoadRow, machine
+from benchmarks.load.servers import HOST, LoadError, ServerProcess, others_cpu_s
 from benchmarks.load.tuning import Best, best, likeliest, steps
 
 CHECKED = 64  # images that every server is asked about before it is measured
@@ -26,12 +26,12 @@ AGREED = 0.95  # share of them that all must answer alike: rounding may turn one
 SETTLE_S = 1.0
 
 
-class Run:
+class LoadRun:
     """Measures everything in a plan; ``results`` are filled as they come."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: LoadPlan, progress: Progress) -> None:
         self.plan, self.progress = plan, progress
-        self.results = Results(machine(plan.threads), plan.strategies[0])
+        self.results = LoadResults(machine(plan.threads), plan.strategies[0])
         self._task = progress.add_task("starting", total=None)
 
     def everything(self) -> None:
@@ -104,13 +104,13 @@ class Run:
         loads = [load for load in (*self.plan.closed, *self.plan.open) if not load.shared]
         return Contender(title, server, choice.dialect, loads)
 
-    def _classes(self, server: Server, dialect: Dialect) -> list[int]:
+    def _classes(self, server: ServerProcess, dialect: Dialect) -> list[int]:
         try:
             return self._clients.submit(ask, HOST, server.port, dialect, CHECKED).result()
         except (OSError, ValueError) as error:
             raise LoadError(f"{server.title} does not answer: {error}") from error
 
-    def _idle(self, servers: set[Server]) -> None:
+    def _idle(self, servers: set[ServerProcess]) -> None:
         for server in sorted(servers, key=lambda server: server.title != OURS):
             self._say(f"{server.title}, idle")
             with awake(server):
@@ -118,13 +118,13 @@ class Run:
                 start, previous_cpu_s = time.perf_counter(), server.cpu_s
                 time.sleep(self.plan.idle_s)
                 share = (server.cpu_s - previous_cpu_s) / (time.perf_counter() - start)
-                self.results.idle[server.title] = Idle(100 * share, server.memory)
+                self.results.idle[server.title] = IdleUsage(100 * share, server.memory)
             self.progress.advance(self._task)
 
     def _add(self, contender: Contender, local: ProcessPoolExecutor) -> None:
         plan, server = self.plan, contender.server
         self._say("one client, with a server and without")
-        comparison = Comparison(
+        comparison = HttpOverhead(
             HOST, server.port, plan.strategies[0], plan.threads, plan.compiled, plan.blocks, plan.calls
         )
         with awake(server):
@@ -143,20 +143,20 @@ class Run:
 
     def _load(self, load: Load, contenders: Sequence[Contender]) -> None:
         """All contenders under one load, A B A B, so that whatever slows the machine slows all of them."""
-        rows = [Row(contender.title, load, []) for contender in contenders]
+        rows = [LoadRow(contender.title, load, []) for contender in contenders]
         self.results.rows += rows
         for i in range(self.plan.rounds):
             for contender, row in zip(contenders, rows, strict=True):
                 with awake(contender.server):
                     row.rounds.append(self._drive(self._job(contender, load, i)))
 
-    def _job(self, contender: Contender, load: Load, seed: int) -> Job:
+    def _job(self, contender: Contender, load: Load, seed: int) -> LoadJob:
         plan, server = self.plan, contender.server
-        return Job(
+        return LoadJob(
             HOST, server.port, server.pid, contender.dialect, load, plan.seconds, plan.warm_s, plan.pictures, seed
         )
 
-    def _drive(self, job: Job) -> Tally:
+    def _drive(self, job: LoadJob) -> Tally:
         self._say(f"{job.dialect.server} {job.dialect.strategy or job.dialect.body}, {job.load.label}")
         tally = self._clients.submit(drive, job).result()
         self.progress.advance(self._task)

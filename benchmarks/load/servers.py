@@ -26,7 +26,7 @@ class LoadError(Exception):
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerProcess:
     """A running server and its children, which form a process group."""
 
     title: str
@@ -74,7 +74,7 @@ def others_cpu_s() -> float:
 @contextmanager
 def started(
     title: str, command: Callable[[int], Sequence[str]], ready: str, patience_s: float, environment: Mapping[str, str]
-) -> Iterator[Server]:
+) -> Iterator[ServerProcess]:
     """Run a server while the block lasts: ``command`` of a free port, and ``ready`` the path that answers 200.
 
     Raises:
@@ -92,7 +92,7 @@ def started(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        server = Server(title, port, process.pid)
+        server = ServerProcess(title, port, process.pid)
         try:
             if not _comes_up(f"http://{HOST}:{port}{ready}", process, patience_s):
                 log.seek(0)

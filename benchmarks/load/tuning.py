@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.load.hosting import hosting
-from benchmarks.load.job import Job, Load, Tally
+from benchmarks.load.job import Load, LoadJob, Tally
 from benchmarks.load.payloads import Dialect
-from benchmarks.load.peers import Options, Peer
-from benchmarks.load.plan import Plan
+from benchmarks.load.peers import Peer, PeerOptions
+from benchmarks.load.plan import LoadPlan
 from benchmarks.load.results import PeerTrial
-from benchmarks.load.servers import HOST, LoadError, Server
+from benchmarks.load.servers import HOST, LoadError, ServerProcess
 
-Drive = Callable[[Job], Tally]
+Drive = Callable[[LoadJob], Tally]
 
 
 class Best(NamedTuple):
@@ -22,7 +22,7 @@ class Best(NamedTuple):
 
     peer: Peer
     python: Path
-    options: Options
+    options: PeerOptions
     dialect: Dialect
 
 
@@ -36,7 +36,7 @@ def steps(peer: Peer) -> int:
     return 2 * len(peer.options) * len(peer.bodies)
 
 
-def best(plan: Plan, peer: Peer, python: Path, drive: Drive) -> tuple[Best, list[PeerTrial], dict[str, str]]:
+def best(plan: LoadPlan, peer: Peer, python: Path, drive: Drive) -> tuple[Best, list[PeerTrial], dict[str, str]]:
     """The way with the highest throughput, all that were tried, and why some could not be.
 
     Raises:
@@ -63,9 +63,11 @@ def best(plan: Plan, peer: Peer, python: Path, drive: Drive) -> tuple[Best, list
     return chosen, [trial for trial, _ in tried], failed
 
 
-def _try(plan: Plan, peer: Peer, options: Options, dialect: Dialect, server: Server, drive: Drive) -> PeerTrial:
+def _try(
+    plan: LoadPlan, peer: Peer, options: PeerOptions, dialect: Dialect, server: ServerProcess, drive: Drive
+) -> PeerTrial:
     heavy, light = (
-        drive(Job(HOST, server.port, server.pid, dialect, load, plan.seconds, plan.warm_s, plan.pictures))
+        drive(LoadJob(HOST, server.port, server.pid, dialect, load, plan.seconds, plan.warm_s, plan.pictures))
         for load in (plan.heaviest, Load())
     )
     return PeerTrial(peer.title, options.label, dialect.body, heavy, light)

@@ -8,7 +8,7 @@ from typing import Any
 from open_inference.grpc import protocol
 
 from .doors import Doors
-from .entries import Answer, Entry
+from .entries import Entry, RecordedAnswer
 from .steps import MODEL
 
 PATHS = (
@@ -47,7 +47,7 @@ def descriptions(doors: Doors) -> Iterator[Entry]:
         "ModelReady": protocol.ModelReadyRequest(name=MODEL),
         "ModelMetadata": protocol.ModelMetadataRequest(name=MODEL),
     }.items():
-        answer: Answer = doors.grpc_call(method, request)
+        answer: RecordedAnswer = doors.grpc_call(method, request)
         yield Entry(f"grpc {method}", "description", *answer)
 
 

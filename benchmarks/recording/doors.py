@@ -13,7 +13,7 @@ from open_inference.grpc import protocol, service
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from .entries import Answer, split
+from .entries import RecordedAnswer, split
 from .server import Address
 
 HEADERS = (
@@ -50,59 +50,59 @@ class Doors:
         document: dict[str, Any] = self.http.get("/v1/model").raise_for_status().json()
         return document
 
-    def call(self, method: str, path: str, *, prose: bool = False, **options: Any) -> Answer:
+    def call(self, method: str, path: str, *, prose: bool = False, **options: Any) -> RecordedAnswer:
         """Return the answer to an HTTP request; the options are those of ``httpx.Client.request``."""
         return http_answer(self.http.request(method, path, **options), prose=prose)
 
-    def live(self, stream: str, messages: Sequence[bytes | str], **fields: str) -> list[Answer]:
+    def live(self, stream: str, messages: Sequence[bytes | str], **fields: str) -> list[RecordedAnswer]:
         """Return the answer to each message of a WebSocket connection, or the one refusal of its handshake."""
         url = f"ws://{self.address.http}/v1/streams/{stream}/live?{httpx.QueryParams(fields)}"
-        answers: list[Answer] = []
+        answers: list[RecordedAnswer] = []
         try:
             with connect(url, additional_headers=self.headers, proxy=None, max_size=None) as connection:
                 for message in messages:
                     connection.send(message)
                     body, wording = split(json.loads(connection.recv(timeout=TIMEOUT)))
-                    answers.append(Answer({"body": body}, wording))
+                    answers.append(RecordedAnswer({"body": body}, wording))
         except InvalidStatus as refusal:
             response = refusal.response
             body, wording = split(json.loads(bytes(response.body or b"null")))
-            return [Answer({"status": response.status_code, "body": body}, wording)]
+            return [RecordedAnswer({"status": response.status_code, "body": body}, wording)]
         except ConnectionClosed as closing:
             frame = closing.rcvd
             reason = [frame.reason] if frame and frame.reason else []
-            return [*answers, Answer({"close": frame.code if frame else None}, reason)]
+            return [*answers, RecordedAnswer({"close": frame.code if frame else None}, reason)]
         return answers
 
-    def infer(self, request: Any, *, metadata: Mapping[str, str] | None = None) -> Answer:
+    def infer(self, request: Any, *, metadata: Mapping[str, str] | None = None) -> RecordedAnswer:
         """Return the answer to a ``ModelInfer`` call."""
         return self.grpc_call("ModelInfer", request, metadata=metadata)
 
-    def grpc_call(self, method: str, request: Any, *, metadata: Mapping[str, str] | None = None) -> Answer:
+    def grpc_call(self, method: str, request: Any, *, metadata: Mapping[str, str] | None = None) -> RecordedAnswer:
         """Return the answer to a call of the service, by the method's name."""
         headers = {name.lower(): value for name, value in {**self.headers, **(metadata or {})}.items()}
         try:
             response = getattr(self._stub, method)(request, timeout=TIMEOUT, metadata=tuple(headers.items()))
         except grpc.RpcError as error:
             return _grpc_refusal(error)
-        return Answer({"code": "OK", **_grpc_body(response)}, [])
+        return RecordedAnswer({"code": "OK", **_grpc_body(response)}, [])
 
-    def grpc_unknown(self, method: str) -> Answer:
+    def grpc_unknown(self, method: str) -> RecordedAnswer:
         """Return the answer to a call that the protocol's own definitions do not have."""
         call = self._channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
         try:
-            return Answer({"code": "OK", "raw": call(b"", timeout=TIMEOUT).hex()}, [])
+            return RecordedAnswer({"code": "OK", "raw": call(b"", timeout=TIMEOUT).hex()}, [])
         except grpc.RpcError as error:
             return _grpc_refusal(error)
 
 
-def http_answer(response: httpx.Response, *, prose: bool = False) -> Answer:
+def http_answer(response: httpx.Response, *, prose: bool = False) -> RecordedAnswer:
     """Return what is recorded of an HTTP response: status, some headers, and its decoded body."""
     headers = {name: response.headers[name] for name in HEADERS if name in response.headers}
     if "retry-after" in response.headers:
         headers["retry-after"] = "..."  # depends on the pace of the machine
     body, wording = _http_body(response, prose=prose)
-    return Answer({"status": response.status_code, "headers": headers, "body": body}, wording)
+    return RecordedAnswer({"status": response.status_code, "headers": headers, "body": body}, wording)
 
 
 def _http_body(response: httpx.Response, *, prose: bool) -> tuple[Any, list[str]]:
@@ -123,10 +123,12 @@ def _http_body(response: httpx.Response, *, prose: bool) -> tuple[Any, list[str]
     return "(text)" if response.content else "", [response.text] if response.content else []
 
 
-def _grpc_refusal(error: Any) -> Answer:
+def _grpc_refusal(error: Any) -> RecordedAnswer:
     trailing = {name: value for name, value in error.trailing_metadata() or () if name.startswith("renorm-")}
     waits = any(name == "retry-after" for name, _ in error.trailing_metadata() or ())
-    return Answer({"code": error.code().name, "trailing": trailing, "retry-after": waits}, [error.details() or ""])
+    return RecordedAnswer(
+        {"code": error.code().name, "trailing": trailing, "retry-after": waits}, [error.details() or ""]
+    )
 
 
 def _grpc_body(response: Any) -> dict[str, Any]:

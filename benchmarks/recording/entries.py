@@ -14,7 +14,7 @@ VOLATILE = {"age_s", "timing_ms", "model_stats", "inference_count", "execution_c
 """Members of answers that tell times: only their presence is recorded."""
 
 
-class Answer(NamedTuple):
+class RecordedAnswer(NamedTuple):
     """One answer: ``exact`` must stay as it is, the texts in ``wording`` may be written anew."""
 
     exact: dict[str, Any]

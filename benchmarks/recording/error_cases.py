@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from .doors import Doors
-from .entries import Answer, Entry
-from .images import Source, save
+from .entries import Entry, RecordedAnswer
+from .images import ImageSource, save
 from .steps import INFER, MODEL, form_files, header_length, infer_request
 
 KEY = "recording-" + "k" * 32
@@ -25,11 +25,11 @@ LIMITS = (
 )
 """Options of the second server: with a key and low limits."""
 
-PIXELS = Source("clean", seed=0, by_class=False).take(8)
+PIXELS = ImageSource("clean", seed=0, by_class=False).take(8)
 FILE = save(Image.fromarray(PIXELS[0]), "PNG")
 TEXT = base64.b64encode(FILE).decode()
 IMAGE = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
-Outcome = tuple[str, Answer]
+Outcome = tuple[str, RecordedAnswer]
 
 
 def open_errors(doors: Doors) -> Iterator[Entry]:
@@ -44,7 +44,7 @@ def restricted_errors(stranger: Doors, owner: Doors) -> Iterator[Entry]:
         yield from (Entry(f"{part.__name__[1:]}: {name}", answer.kind, *answer) for name, answer in part(doors))
 
 
-def _raw(doors: Doors, **query: str) -> Answer:
+def _raw(doors: Doors, **query: str) -> RecordedAnswer:
     return doors.call("POST", "/v1/predict", content=FILE, params=query)
 
 
@@ -75,7 +75,7 @@ def _fields(doors: Doors) -> Iterator[Outcome]:
 
 
 def _bodies(doors: Doors) -> Iterator[Outcome]:
-    def post(content: bytes, **headers: str) -> Answer:
+    def post(content: bytes, **headers: str) -> RecordedAnswer:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         return doors.call("POST", "/v1/predict", content=content, headers=names)
 
@@ -176,7 +176,7 @@ def _oip(doors: Doors) -> Iterator[Outcome]:
 
 
 def _oip_bodies(doors: Doors) -> Iterator[Outcome]:
-    def post(content: bytes, headers: dict[str, str]) -> Answer:
+    def post(content: bytes, headers: dict[str, str]) -> RecordedAnswer:
         return doors.call("POST", INFER, content=content, headers=headers)
 
     yield "not JSON", post(b"{", {})
@@ -229,7 +229,7 @@ def _live(doors: Doors) -> Iterator[Outcome]:
         **{"strategy": "nothing", "params": "[", "policy": "nothing", "queue": "0", "update": "x", "top_k": "0"},
         "unknown": "1",
     }.items():
-        (refusal,) = doors.live("wrong", [], **{name: text}) or [Answer({"opened": True}, [])]
+        (refusal,) = doors.live("wrong", [], **{name: text}) or [RecordedAnswer({"opened": True}, [])]
         yield name, refusal
     for i, answer in enumerate(doors.live("wrong", [b"broken", FILE, "text", b"", FILE], top_k="1")):
         yield f"frame {i}", answer

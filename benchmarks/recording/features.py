@@ -13,11 +13,11 @@ import numpy as np
 
 from . import steps
 from .doors import Doors
-from .entries import Answer, Entry
-from .images import Source, encode
-from .steps import DOORS, INFER, Step
+from .entries import Entry, RecordedAnswer
+from .images import ImageSource, encode
+from .steps import DOORS, INFER, RecordedStep
 
-StepMaker = Callable[..., Step]
+StepMaker = Callable[..., RecordedStep]
 
 FEATURES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adabn", {}),
@@ -29,11 +29,11 @@ FEATURES: tuple[tuple[str, dict[str, Any]], ...] = (
 """Strategies with which fields, headers and encodings are tried."""
 
 
-def feature_entries(doors: Doors, strategy: str, params: dict[str, Any], source: Source) -> Iterator[Entry]:
+def feature_entries(doors: Doors, strategy: str, params: dict[str, Any], source: ImageSource) -> Iterator[Entry]:
     """Yield the answers of one strategy to each feature."""
 
-    def step(count: int, **options: Any) -> Step:
-        return Step(f"features-{strategy}", strategy, params, source.take(count), **options)
+    def step(count: int, **options: Any) -> RecordedStep:
+        return RecordedStep(f"features-{strategy}", strategy, params, source.take(count), **options)
 
     for door, send in DOORS.items():
         for update in (True, False):
@@ -55,7 +55,7 @@ def feature_entries(doors: Doors, strategy: str, params: dict[str, Any], source:
         yield Entry(f"{strategy} {name}", answer.kind if name.startswith("after") else "description", *answer)
 
 
-def _field_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, Step, Answer]]:
+def _field_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, RecordedStep, RecordedAnswer]]:
     """Yield requests with fields and headers of the server's own calls."""
     for door in ("form", "raw", "json", "live", "ndjson"):
         for top_k in (1, 3):
@@ -77,7 +77,7 @@ def _field_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, Step, 
         yield header, request, doors.call("POST", "/v1/predict", **options)
 
 
-def _sequence_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, Step, Answer]]:
+def _sequence_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, RecordedStep, RecordedAnswer]]:
     """Yield sequences of the Open Inference Protocol, and requests that are sent again."""
     marks: tuple[dict[str, Any], ...] = (
         {"sequence_start": True},
@@ -102,7 +102,7 @@ def _sequence_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, Ste
         yield f"grpc {header}", request, doors.infer(message, metadata={header: f"grpc-{request.strategy}"})
 
 
-def _datatype_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, Step, Answer]]:
+def _datatype_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, RecordedStep, RecordedAnswer]]:
     """Yield inputs of every datatype, and answers with other outputs."""
     for datatype in ("FP16", "FP32", "FP64", "BF16"):
         request = step(2)
@@ -121,7 +121,7 @@ def _datatype_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, Ste
         yield name, request, steps.oip_binary(doors, request, "UINT8", request.frames.shape, content, **members)
 
 
-def _encoding_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, Step, Answer]]:
+def _encoding_requests(doors: Doors, step: StepMaker) -> Iterator[tuple[str, RecordedStep, RecordedAnswer]]:
     """Yield tensors and files in other encodings."""
     request = step(2)
     values = {"name": "x", "datatype": "FP32", "shape": [2, 3, 32, 32], "data": steps.tensor(doors, request).tolist()}

@@ -35,7 +35,7 @@ RARE_FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-class Source:
+class ImageSource:
     """A stream's images of one condition, in an order of its own, again from the start after the last."""
 
     def __init__(self, condition: str, seed: int, *, by_class: bool) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from .doors import Doors
 from .entries import Entry
 from .features import FEATURES, feature_entries
-from .images import CONDITIONS, Source, unusual_files
-from .steps import DOORS, Step
+from .images import CONDITIONS, ImageSource, unusual_files
+from .steps import DOORS, RecordedStep
 
 SIZES = (1, 8, 2, 16, 3)
 
@@ -76,26 +76,26 @@ def predictions(doors: Doors) -> Iterator[Entry]:
     """Yield every prediction of the sequence, each answered before the next is sent."""
     number = 0
     for i, (strategy, params) in enumerate(STRATEGIES):
-        sources = [Source(CONDITIONS[(i + j) % 4], seed=7 * i + j, by_class=(i + j) % 2 == 0) for j in range(2)]
+        sources = [ImageSource(CONDITIONS[(i + j) % 4], seed=7 * i + j, by_class=(i + j) % 2 == 0) for j in range(2)]
         for door in DOORS:
             stream = f"{('camera', 'desk')[number % 3 == 2]}-{i % 4}"
             frames = sources[number % 3 == 2].take(SIZES[number % len(SIZES)])
             fields = {"top_k": 10}
-            yield from _send(doors, door, Step(stream, strategy, params, frames, number, fields))
+            yield from _send(doors, door, RecordedStep(stream, strategy, params, frames, number, fields))
             number += 1
     for i, (strategy, params) in enumerate(FEATURES):
-        source = Source(CONDITIONS[i % 4], seed=1000 + i, by_class=False)
+        source = ImageSource(CONDITIONS[i % 4], seed=1000 + i, by_class=False)
         yield from feature_entries(doors, strategy, params, source)
-    clean = Source("clean", seed=2000, by_class=False)
+    clean = ImageSource("clean", seed=2000, by_class=False)
     for name, content in unusual_files(clean.take(1)[0]).items():
         query = {"stream": "formats", "strategy": "adabn", "top_k": "10"}
         answer = doors.call("POST", "/v1/predict", content=content, params=query)
         yield Entry(f"format {name}", answer.kind, *answer)
-        probe = Step("formats", "adabn", {}, clean.take(2), fields={"update": False})
+        probe = RecordedStep("formats", "adabn", {}, clean.take(2), fields={"update": False})
         yield from _send(doors, "oip-binary-pixels", probe, f"probe after {name}")
 
 
-def _send(doors: Doors, door: str, step: Step, label: str = "") -> Iterator[Entry]:
+def _send(doors: Doors, door: str, step: RecordedStep, label: str = "") -> Iterator[Entry]:
     answers = DOORS[door](doors, step)
     count = 1 if door in ("raw", "live") else len(step.frames)
     name = label or f"{step.number:04} {door} {step.strategy} {json.dumps(step.params)} n={count}"

@@ -14,7 +14,7 @@ import numpy as np
 from open_inference.grpc import protocol
 
 from .doors import Doors
-from .entries import Answer
+from .entries import RecordedAnswer
 from .images import Pixels, encode_all, prepare
 
 MODEL = "cifar10-resnet20"
@@ -23,7 +23,7 @@ CHUNK = 3
 
 
 @dataclass(frozen=True)
-class Step:
+class RecordedStep:
     """A request: its stream, strategy, hyperparameters and images ``[n, 32, 32, 3]``.
 
     ``number`` chooses the formats of files and which of its names a field goes by; ``fields`` are further fields of
@@ -67,17 +67,17 @@ def form_files(files: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes, str]
     return [("files", (f"{i}.img", content, "application/octet-stream")) for i, content in enumerate(files)]
 
 
-def form(doors: Doors, step: Step) -> list[Answer]:
+def form(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send a multipart form."""
     return [doors.call("POST", "/v1/predict", files=form_files(step.files()), data=step.texts())]
 
 
-def raw(doors: Doors, step: Step) -> list[Answer]:
+def raw(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send the first image as the body."""
     return [doors.call("POST", "/v1/predict", content=step.files()[0], params=step.texts())]
 
 
-def json_body(doors: Doors, step: Step) -> list[Answer]:
+def json_body(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send base64 in JSON, every other image as a data URI."""
     texts = [base64.b64encode(content).decode() for content in step.files()]
     images = [f"data:image/png;base64,{text}" if i % 2 else text for i, text in enumerate(texts)]
@@ -86,68 +86,68 @@ def json_body(doors: Doors, step: Step) -> list[Answer]:
     return [doors.call("POST", "/v1/predict", json=body)]
 
 
-def ndjson(doors: Doors, step: Step) -> list[Answer]:
+def ndjson(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send a form that is answered line by line."""
     files, query = form_files(step.files()), {"chunk": str(CHUNK)}
     return [doors.call("POST", "/v1/predict/stream", files=files, data=step.texts(), params=query)]
 
 
-def live(doors: Doors, step: Step) -> list[Answer]:
+def live(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send up to three images as frames of one connection, each after the answer to the one before."""
     fields = {name: text for name, text in step.texts().items() if name != "stream"}
     return doors.live(step.stream, step.files()[:3], **fields)
 
 
-def oip_json_files(doors: Doors, step: Step) -> list[Answer]:
+def oip_json_files(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send image files in JSON."""
     data = [base64.b64encode(content).decode() for content in step.files()]
     return [oip_json(doors, step, {"name": "bytes", "datatype": "BYTES", "shape": [len(data)], "data": data})]
 
 
-def oip_json_pixels(doors: Doors, step: Step) -> list[Answer]:
+def oip_json_pixels(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send pixels as numbers in JSON, flat or nested."""
     data = step.frames.reshape(-1).tolist() if step.number % 2 else step.frames.tolist()
     shape = list(step.frames.shape)
     return [oip_json(doors, step, {"name": "image", "datatype": "UINT8", "shape": shape, "data": data})]
 
 
-def oip_binary_tensor(doors: Doors, step: Step) -> list[Answer]:
+def oip_binary_tensor(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send the network's own input as bytes behind the JSON."""
     return [oip_binary(doors, step, "FP32", list(step.frames.shape), tensor(doors, step).tobytes())]
 
 
-def oip_binary_pixels(doors: Doors, step: Step) -> list[Answer]:
+def oip_binary_pixels(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send pixels as bytes behind the JSON."""
     return [oip_binary(doors, step, "UINT8", list(step.frames.shape), step.frames.tobytes())]
 
 
-def oip_binary_files(doors: Doors, step: Step) -> list[Answer]:
+def oip_binary_files(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send image files as bytes behind the JSON."""
     content = b"".join(struct.pack("<I", len(file)) + file for file in step.files())
     return [oip_binary(doors, step, "BYTES", [len(step.frames)], content)]
 
 
-def grpc_raw_tensor(doors: Doors, step: Step) -> list[Answer]:
+def grpc_raw_tensor(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send the network's own input raw."""
     values = tensor(doors, step)
     inputs = [{"name": "input", "datatype": "FP32", "shape": list(values.shape)}]
     return [doors.infer(infer_request(step.parameters(), inputs, [values.tobytes()]))]
 
 
-def grpc_raw_pixels(doors: Doors, step: Step) -> list[Answer]:
+def grpc_raw_pixels(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send pixels raw."""
     inputs = [{"name": "image", "datatype": "UINT8", "shape": list(step.frames.shape)}]
     return [doors.infer(infer_request(step.parameters(), inputs, [step.frames.tobytes()]))]
 
 
-def grpc_typed_files(doors: Doors, step: Step) -> list[Answer]:
+def grpc_typed_files(doors: Doors, step: RecordedStep) -> list[RecordedAnswer]:
     """Send image files in the typed contents of the input."""
     contents = {"bytes_contents": step.files()}
     inputs = [{"name": "bytes", "datatype": "BYTES", "shape": [len(step.frames)], "contents": contents}]
     return [doors.infer(infer_request(step.parameters(), inputs))]
 
 
-DOORS: dict[str, Callable[[Doors, Step], list[Answer]]] = {
+DOORS: dict[str, Callable[[Doors, RecordedStep], list[RecordedAnswer]]] = {
     "form": form,
     "oip-binary-tensor": oip_binary_tensor,
     "raw": raw,
@@ -165,19 +165,21 @@ DOORS: dict[str, Callable[[Doors, Step], list[Answer]]] = {
 """Every way in; those with rounded answers stand beside those that answer in full precision."""
 
 
-def tensor(doors: Doors, step: Step) -> Any:
+def tensor(doors: Doors, step: RecordedStep) -> Any:
     """Return the step's images as the network's own input."""
     preprocessing = doors.model()["preprocessing"]
     return prepare(step.frames, preprocessing["mean"], preprocessing["std"])
 
 
-def oip_json(doors: Doors, step: Step, tensors: dict[str, Any], **members: Any) -> Answer:
+def oip_json(doors: Doors, step: RecordedStep, tensors: dict[str, Any], **members: Any) -> RecordedAnswer:
     """Send one input in JSON; ``members`` are further members of the request."""
     document = {"id": f"r{step.number}", "parameters": step.parameters(), "inputs": [tensors], **members}
     return doors.call("POST", INFER, json=document)
 
 
-def oip_binary(doors: Doors, step: Step, datatype: str, shape: Sequence[int], content: bytes, **members: Any) -> Answer:
+def oip_binary(
+    doors: Doors, step: RecordedStep, datatype: str, shape: Sequence[int], content: bytes, **members: Any
+) -> RecordedAnswer:
     """Send one input as bytes behind the JSON, and ask for outputs as bytes."""
     if datatype in ("FP16", "FP32", "FP64", "BF16"):
         shape = [shape[0], shape[3], shape[1], shape[2]]

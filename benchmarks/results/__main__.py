@@ -46,7 +46,7 @@ def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
     long = results_long.followed(measured.results)
     _draw(docs / "images" / "results", measured.results, long, domains)
     write_rows(docs / "results.csv", measure_all(measured.results))
-    results_long.write(docs / "results-long.csv", results_long.reaches(long))
+    results_long.write(docs / "results-long.csv", results_long.prefix_error_rates(long))
     facts = results_page.about(measured.settings, os.cpu_count() or 1, _unfinished(measured))
     (docs / "results.md").write_text(make_page(docs, facts), encoding="utf-8")
     page = readme.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.evaluation.metrics import CLEAN, Figures, Summary, mean, summarize
 from app.evaluation.report.tables import code, markdown, number, points
-from benchmarks.results.plan import ORDERS, Plan
+from benchmarks.results.plan import ORDERS, PublishedEvaluation
 
 VALUES: dict[str, tuple[str, ...]] = {
     "the pace of `adabn`": ("adabn", *(f"adabn:momentum={value:g}" for value in (0.025, 0.05, 0.2, 0.4))),
@@ -19,7 +19,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 }
 """The values that are compared, by what they are of; the default is first."""
 
-CHOICE = Plan(
+CHOICE = PublishedEvaluation(
     name="choice",
     strategies=("source", *(strategy for group in VALUES.values() for strategy in group)),
     protocols=("continual", "mixed", CLEAN),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from app.evaluation.running.cells import MANIFEST, Folder
 from app.evaluation.running.speed import with_speeds
 from app.evaluation.types import Result
-from benchmarks.results.plan import Plan, cells
+from benchmarks.results.plan import PublishedEvaluation, cells
 
 
 class Measured(NamedTuple):
@@ -24,7 +24,7 @@ class Measured(NamedTuple):
     missing: int  # cells
 
 
-def run(plan: Plan, data: Path, out: Path, processes: int | None = None) -> int:
+def run(plan: PublishedEvaluation, data: Path, out: Path, processes: int | None = None) -> int:
     """Run an evaluation to its end, with its own progress; the exit status."""
     # One thread for each process: results must not depend on how many cores are idle.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
@@ -32,7 +32,7 @@ def run(plan: Plan, data: Path, out: Path, processes: int | None = None) -> int:
     return subprocess.run([sys.executable, "-m", "app", *command], env=environment, check=False).returncode
 
 
-def read(plans: Sequence[Plan], out: Path) -> Measured:
+def read(plans: Sequence[PublishedEvaluation], out: Path) -> Measured:
     """The finished cells of plans that share a folder, in their order.
 
     Raises:

@@ -22,7 +22,7 @@ DRAWN = ("source", "bn", "adabn", "unmix_tns", "iabn", "rotta", "tent", "adabn+l
 COLUMNS = ("strategy", "order", "first_images", "error")
 
 
-class Reach(NamedTuple):
+class PrefixErrorRate(NamedTuple):
     """Error in percent over the first images of a stream."""
 
     strategy: str
@@ -40,17 +40,17 @@ def followed(results: Iterable[Result]) -> list[Result]:
     ]
 
 
-def reaches(results: Iterable[Result]) -> list[Reach]:
+def prefix_error_rates(results: Iterable[Result]) -> list[PrefixErrorRate]:
     """Those of each run over the first `FIRST` images, where it has so many, and over all."""
     return [
-        Reach(result.cell.strategy, result.cell.order, images, 100.0 * float(wrong[:images].mean()))
+        PrefixErrorRate(result.cell.strategy, result.cell.order, images, 100.0 * float(wrong[:images].mean()))
         for result in results
         for wrong in [result.predicted != result.label]
         for images in [*(first for first in FIRST if first < len(wrong)), len(wrong)]
     ]
 
 
-def write(path: Path, rows: Iterable[Reach]) -> None:
+def write(path: Path, rows: Iterable[PrefixErrorRate]) -> None:
     """One line each, errors with four decimals.
 
     Raises:
@@ -62,7 +62,7 @@ def write(path: Path, rows: Iterable[Reach]) -> None:
         writer.writerows([*row[:3], f"{row.error:.4f}"] for row in rows)
 
 
-def read(path: Path) -> list[Reach]:
+def read(path: Path) -> list[PrefixErrorRate]:
     """Read the rows that `write` wrote.
 
     Raises:
@@ -73,10 +73,10 @@ def read(path: Path) -> list[Reach]:
         head, *rows = list(csv.reader(file)) or [[]]
     if tuple(head) != COLUMNS:
         raise ValueError(f"{path} has the columns {', '.join(head)}: expected {', '.join(COLUMNS)}")
-    return [Reach(strategy, order, int(images), float(error)) for strategy, order, images, error in rows]
+    return [PrefixErrorRate(strategy, order, int(images), float(error)) for strategy, order, images, error in rows]
 
 
-def table(rows: Sequence[Reach], order: str) -> str:
+def table(rows: Sequence[PrefixErrorRate], order: str) -> str:
     """Error and rank of each strategy over the first images of the stream of this order; the best bold."""
     errors = {(row.strategy, row.images): row.error for row in rows if row.order == order}
     strategies = list(dict.fromkeys(strategy for strategy, _ in errors))

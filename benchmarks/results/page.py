@@ -15,7 +15,7 @@ from benchmarks.results import long_stream as results_long
 from benchmarks.results import published as results_published
 from benchmarks.results import readme_table
 from benchmarks.results.choice_table import table
-from benchmarks.results.long_stream import Reach
+from benchmarks.results.long_stream import PrefixErrorRate
 from benchmarks.results.plan import STUDY
 
 DATA = "path/to/cifar10c"
@@ -101,7 +101,7 @@ def told_about(page: str) -> dict[str, str]:
 
 def page(
     figures: Sequence[Figures],
-    long: Sequence[Reach],
+    long: Sequence[PrefixErrorRate],
     choice: Sequence[Figures],
     facts: Mapping[str, str],
     reading: str,
@@ -130,5 +130,5 @@ def picture(name: str, folder: str = "images/results") -> str:
     return f"![{PICTURES[name]}]({folder}/{name}.png)\n"
 
 
-def _long(rows: Sequence[Reach]) -> list[str]:
+def _long(rows: Sequence[PrefixErrorRate]) -> list[str]:
     return [STREAM, *(results_long.table(rows, order) for order in dict.fromkeys(row.order for row in rows))]

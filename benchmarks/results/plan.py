@@ -12,7 +12,7 @@ from app.evaluation.specs import parse_specs
 from app.evaluation.types import Cell
 
 
-class Plan(NamedTuple):
+class PublishedEvaluation(NamedTuple):
     """One call, kept in the folder ``name`` below that of all results; ``limit`` 0 shows all images of a domain."""
 
     name: str
@@ -59,11 +59,13 @@ SLOW = ("tent", "core", "core:least_images=2", "rotta", "unmix_tns+tent:lr=1e-5"
 ORDERS = ("iid", "dirichlet:0.1")
 
 
-def _grid(strategies: Sequence[str], protocols: Sequence[str], orders: Sequence[str], batch: int) -> Plan:
-    return Plan("grid", tuple(strategies), tuple(protocols), tuple(orders), (batch,))
+def _grid(
+    strategies: Sequence[str], protocols: Sequence[str], orders: Sequence[str], batch: int
+) -> PublishedEvaluation:
+    return PublishedEvaluation("grid", tuple(strategies), tuple(protocols), tuple(orders), (batch,))
 
 
-STUDY: tuple[Plan, ...] = (
+STUDY: tuple[PublishedEvaluation, ...] = (
     _grid((*FREE, PUBLISHED_LAME), ("continual", "clean"), ORDERS, 64),
     _grid(SLOW, ("continual", "clean"), ORDERS, 64),
     _grid(FREE, ("continual", "clean"), ORDERS, 1),
@@ -82,7 +84,7 @@ STUDY: tuple[Plan, ...] = (
 the most asked questions. Everything with everything would take a day."""
 
 
-def cells(study: Sequence[Plan] = STUDY) -> list[Cell]:
+def cells(study: Sequence[PublishedEvaluation] = STUDY) -> list[Cell]:
     """The cells of all plans, each once: by strategy as they come first, so that tables have them in one order."""
     all_cells = list(dict.fromkeys(cell for plan in study for cell in plan.cells()))
     strategies = list(dict.fromkeys(cell.strategy for cell in all_cells))

@@ -25,13 +25,13 @@ from benchmarks.common import positive, progress_bar, show
 from benchmarks.speed.models import MODELS
 from benchmarks.speed.plot import draw
 from benchmarks.speed.report import notes, page, targets
-from benchmarks.speed.results import Results, write
-from benchmarks.speed.run import Plan, Run
+from benchmarks.speed.results import SpeedResults, write
+from benchmarks.speed.run import SpeedPlan, SpeedRun
 
 PICTURE = "images/speed.png"
 
 
-def report(results: Results, out: Path | None) -> None:
+def report(results: SpeedResults, out: Path | None) -> None:
     """Print the targets, drawn in a terminal and as Markdown elsewhere, and write everything to ``out``."""
     for name, value in results.machine.items():
         print(f"{name}: {value}")
@@ -80,13 +80,13 @@ def parser() -> argparse.ArgumentParser:
     return cli
 
 
-def planned(options: argparse.Namespace) -> Plan:
+def planned(options: argparse.Namespace) -> SpeedPlan:
     """Return the plan of a command line; one of two sets of defaults fills it up."""
     quick: bool = options.quick
     models = options.models or [name for name, model in MODELS.items() if model.quick or not quick]
     compiling = not quick if options.compile is None else options.compile
     strategies = options.strategies or names("adapter")
-    return Plan(
+    return SpeedPlan(
         models=models,
         batches=options.batch or ([1] if quick else []),
         # A forward of many large images is no quick look.
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with progress_bar(refresh_per_second=10) as progress:
-        run = Run(planned(options), progress)
+        run = SpeedRun(planned(options), progress)
         words = shlex.join(sys.argv[1:] if arguments is None else arguments)
         run.results.machine["command"] = f"python -m benchmarks.speed {words}"
         status = _finished(run, progress.console)
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _finished(run: Run, console: Console) -> int:
+def _finished(run: SpeedRun, console: Console) -> int:
     """Run to the end, or as far as it goes: what was found before is worth keeping."""
     try:
         run.everything()

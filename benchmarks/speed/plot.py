@@ -14,7 +14,7 @@ from adapters import names
 from benchmarks.common import plot
 from benchmarks.speed.cases import FROZEN, PLAIN
 from benchmarks.speed.report import title_of
-from benchmarks.speed.results import Group, Results, of_kind, read
+from benchmarks.speed.results import CaseGroup, SpeedResults, of_kind, read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ LEGEND = {
 }
 
 
-def bars(results: Results, group: Group) -> list[tuple[str, float, str]]:
+def bars(results: SpeedResults, group: CaseGroup) -> list[tuple[str, float, str]]:
     """Names, ratios to plain eval and colours of one model and batch, eager and compiled, from top to bottom."""
     heights = [(case, group.ratio(case, PLAIN), _colour(case)) for case in group.seconds]
     for compiled_group in of_kind(results.groups, "compiled"):
@@ -40,7 +40,7 @@ def bars(results: Results, group: Group) -> list[tuple[str, float, str]]:
     return heights
 
 
-def draw(results: Results, out: Path) -> None:
+def draw(results: SpeedResults, out: Path) -> None:
     """Write the picture; its format follows from the name of ``out``.
 
     Raises:

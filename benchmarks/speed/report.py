@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from benchmarks.common import markdown
 from benchmarks.speed.cases import FOLDED, FROZEN, MANY, MIXED, ONE, PLAIN, QUEUED
-from benchmarks.speed.results import Group, Results, of_kind
+from benchmarks.speed.results import CaseGroup, SpeedResults, of_kind
 from benchmarks.speed.targets import TARGETS
 
 Rows = list[list[str]]
@@ -30,7 +30,7 @@ which are processed in order. In the last row, the streams use the strategies in
 """
 
 
-def targets(results: Results) -> Rows:
+def targets(results: SpeedResults) -> Rows:
     """One row per target: the worst ratio, the bound, whether it holds, and what was the worst."""
     rows = [["what", "measured", "target", "reached", "worst of"]]
     for target in TARGETS:
@@ -42,7 +42,7 @@ def targets(results: Results) -> Rows:
     return rows
 
 
-def times(groups: Iterable[Group]) -> Rows:
+def times(groups: Iterable[CaseGroup]) -> Rows:
     """One row per case, and for each group, which are those of one model and kind, its time and two ratios."""
     groups = list(groups)
     cases = dict.fromkeys(case for group in groups for case in [*group.seconds, *group.notes])
@@ -57,7 +57,7 @@ def times(groups: Iterable[Group]) -> Rows:
     return rows
 
 
-def streams_table(group: Group) -> Rows:
+def streams_table(group: CaseGroup) -> Rows:
     """One row per strategy: one request, many streams, and one stream's queue of requests."""
     n = group.batch
     ratio = "ratio to the first"
@@ -72,7 +72,7 @@ def streams_table(group: Group) -> Rows:
     return rows
 
 
-def page(results: Results, picture: str) -> str:
+def page(results: SpeedResults, picture: str) -> str:
     """The whole run as Markdown; ``picture`` is where the page finds it."""
     facts = "".join(f"- {name}: {value}\n" for name, value in results.machine.items())
     parts = ["# Speed of a forward with adaptation\n", facts, markdown(targets(results)), *_notes(results)]
@@ -91,12 +91,12 @@ def page(results: Results, picture: str) -> str:
     return "\n".join(parts)
 
 
-def title_of(group: Group) -> str:
+def title_of(group: CaseGroup) -> str:
     """A model and its image size, for headings."""
     return f"{group.title} at {group.size} px"
 
 
-def notes(results: Results) -> list[str]:
+def notes(results: SpeedResults) -> list[str]:
     """Why something was not measured, each reason once."""
     lines = [f"{name}: {reason}" for name, reason in results.notes.items()]
     for group in results.groups:
@@ -104,7 +104,7 @@ def notes(results: Results) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _notes(results: Results) -> list[str]:
+def _notes(results: SpeedResults) -> list[str]:
     lines = "".join(f"- {note}\n" for note in notes(results))
     return [f"Not measured:\n\n{lines}"] if lines else []
 

@@ -16,7 +16,7 @@ from benchmarks.common import processor
 
 
 @dataclass(frozen=True)
-class Group:
+class CaseGroup:
     """Cases that were timed in turn: one model, one number of images in a forward.
 
     ``seconds`` holds a value per round for each case; ``notes`` why a case has none.
@@ -65,11 +65,11 @@ class MemoryGrowth:
 
 
 @dataclass
-class Results:
+class SpeedResults:
     """A whole run."""
 
     machine: dict[str, str]
-    groups: list[Group] = field(default_factory=list)
+    groups: list[CaseGroup] = field(default_factory=list)
     held: MemoryGrowth | None = None
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -87,12 +87,12 @@ def machine(device: str, rounds: int) -> dict[str, str]:
     }
 
 
-def write(results: Results, path: Path) -> None:
+def write(results: SpeedResults, path: Path) -> None:
     """Everything as JSON, each sample included."""
     path.write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
 
 
-def read(path: Path) -> Results:
+def read(path: Path) -> SpeedResults:
     """Read the results that `write` wrote.
 
     Raises:
@@ -100,14 +100,14 @@ def read(path: Path) -> Results:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        groups = [Group(**group) for group in content["groups"]]
+        groups = [CaseGroup(**group) for group in content["groups"]]
         held = None if content["held"] is None else MemoryGrowth(**content["held"])
-        return Results(content["machine"], groups, held, content["notes"])
+        return SpeedResults(content["machine"], groups, held, content["notes"])
     except (KeyError, TypeError, ValueError) as error:
         hint = "write one with python -m benchmarks.speed --out FOLDER"
         raise ValueError(f"{path} is not a result of benchmarks.speed: {hint}") from error
 
 
-def of_kind(groups: Sequence[Group], kind: str) -> list[Group]:
+def of_kind(groups: Sequence[CaseGroup], kind: str) -> list[CaseGroup]:
     """The groups of one kind."""
     return [group for group in groups if group.kind == kind]

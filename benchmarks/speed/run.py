@@ -15,7 +15,7 @@ from benchmarks.speed import memory as speed_memory
 from benchmarks.speed.cases import Compiled, eager, streams
 from benchmarks.speed.clock import Case, cuda, measure, wall
 from benchmarks.speed.models import MODELS
-from benchmarks.speed.results import Group, Results, machine
+from benchmarks.speed.results import CaseGroup, SpeedResults, machine
 
 TOGETHER = 32
 
@@ -24,7 +24,7 @@ Cases = tuple[list[Case], dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpeedPlan:
     """The cases to measure; ``batches`` empty means those of each model."""
 
     models: list[str]
@@ -43,12 +43,12 @@ class Plan:
         return self.batches or list(MODELS[name].batches)
 
 
-class Run:
+class SpeedRun:
     """One run in progress: fills ``results`` group by group."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: SpeedPlan, progress: Progress) -> None:
         self.plan, self._progress = plan, progress
-        self.results = Results(machine(plan.device, plan.rounds))
+        self.results = SpeedResults(machine(plan.device, plan.rounds))
         single = sum(len(plan.sizes(name)) for name in plan.models)
         total = single * (1 + bool(plan.compiled)) + len(plan.stream_models) + bool(plan.memory)
         self._overall = progress.add_task("groups", total=total)
@@ -96,7 +96,7 @@ class Run:
 
         clock = cuda if self.plan.device == "cuda" else wall
         seconds = measure(cases, rounds, clock, self.plan.minimum_s, tick)
-        self.results.groups.append(Group(kind, name, spec.title, spec.size, batch, seconds, missing))
+        self.results.groups.append(CaseGroup(kind, name, spec.title, spec.size, batch, seconds, missing))
         self._progress.advance(self._overall)
 
     def _memory(self, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from adapters import names
 from benchmarks.speed.cases import FOLDED, FROZEN, MANY, MIXED, ONE, PLAIN, QUEUED, UNMIX
-from benchmarks.speed.results import Group, Results, of_kind
+from benchmarks.speed.results import CaseGroup, SpeedResults, of_kind
 
 DEAREST = "unmix_tns"
 
@@ -29,10 +29,10 @@ class Target:
 
     title: str
     limit: float
-    figures: Callable[[Results], Figures]
+    figures: Callable[[SpeedResults], Figures]
     at_least: bool = False
 
-    def worst(self, results: Results) -> Figure | None:
+    def worst(self, results: SpeedResults) -> Figure | None:
         """The ratio that decides, None where nothing of it was measured."""
         figures = [Figure(*figure) for figure in self.figures(results)]
         return (min if self.at_least else max)(figures, default=None)
@@ -51,10 +51,10 @@ def _against(
     batches: Sequence[int] = (1, 16),
     only: Sequence[str] | None = None,
     but: Sequence[str] = (),
-) -> Callable[[Results], Figures]:
+) -> Callable[[SpeedResults], Figures]:
     """The strategies ``only``, or all ``but`` some, against a reference in the same group."""
 
-    def figures(results: Results) -> Figures:
+    def figures(results: SpeedResults) -> Figures:
         for group in of_kind(results.groups, kind):
             if group.model == model and group.batch in batches and reference in group.seconds:
                 for name in group.seconds:
@@ -64,8 +64,8 @@ def _against(
     return figures
 
 
-def _faster_than_textbook(batch: int) -> Callable[[Results], Figures]:
-    def figures(results: Results) -> Figures:
+def _faster_than_textbook(batch: int) -> Callable[[SpeedResults], Figures]:
+    def figures(results: SpeedResults) -> Figures:
         for group in of_kind(results.groups, "eager"):
             if group.model == "resnet50" and group.batch == batch and {UNMIX, DEAREST} <= group.seconds.keys():
                 yield group.ratio(UNMIX, DEAREST), f"{DEAREST}, batch {batch}"
@@ -73,8 +73,8 @@ def _faster_than_textbook(batch: int) -> Callable[[Results], Figures]:
     return figures
 
 
-def _against_one(label: str) -> Callable[[Results], Figures]:
-    def figures(results: Results) -> Figures:
+def _against_one(label: str) -> Callable[[SpeedResults], Figures]:
+    def figures(results: SpeedResults) -> Figures:
         for group in of_kind(results.groups, "streams"):
             for name in _strategies(group):
                 yield group.ratio(f"{name}: {label}", f"{name}: {ONE}"), f"{name}, {group.title}"
@@ -82,10 +82,10 @@ def _against_one(label: str) -> Callable[[Results], Figures]:
     return figures
 
 
-def _mixed(against: str | None) -> Callable[[Results], Figures]:
+def _mixed(against: str | None) -> Callable[[SpeedResults], Figures]:
     """Streams that take the strategies in turn, against one strategy's single request or the mean of all of them."""
 
-    def figures(results: Results) -> Figures:
+    def figures(results: SpeedResults) -> Figures:
         for group in of_kind(results.groups, "streams"):
             references = [f"{name}: {ONE}" for name in _strategies(group) if against in (None, name)]
             if references:
@@ -94,11 +94,11 @@ def _mixed(against: str | None) -> Callable[[Results], Figures]:
     return figures
 
 
-def _strategies(group: Group) -> list[str]:
+def _strategies(group: CaseGroup) -> list[str]:
     return [name for name in names("adapter") if f"{name}: {ONE}" in group.seconds]
 
 
-def _memory(results: Results) -> Figures:
+def _memory(results: SpeedResults) -> Figures:
     if results.held is not None:
         yield results.held.ratio, f"{results.held.streams:,} streams, {results.held.title}"
 

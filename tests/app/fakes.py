@@ -17,7 +17,7 @@ from app.main import create_app
 from app.models.hosted import Hosted, Preprocessing
 from app.observability.meter import Meter
 from app.observability.statistics import EngineCounters
-from app.resources.memory import Part
+from app.resources.memory import MemoryUse
 from app.server_state import state_of
 from app.serving.outputs import read_outputs
 from app.settings import Settings
@@ -101,9 +101,9 @@ class FakeEngine:
             raise StreamNotFoundError(f"stream '{name}' has no state", hint="it begins with its first request")
         return [STATE]
 
-    def memory(self) -> list[Part]:
+    def memory(self) -> list[MemoryUse]:
         self._fail()
-        return [Part("decoded", 10, 100), Part("decoding", 0, 50), Part("lessons", 5, 60)]
+        return [MemoryUse("decoded", 10, 100), MemoryUse("decoding", 0, 50), MemoryUse("lessons", 5, 60)]
 
     def describe(self) -> ModelInfo:
         self._fail()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.recording.comparison import compare, value_differences
-from benchmarks.recording.entries import Answer, Entry, Recording, split
+from benchmarks.recording.entries import Entry, RecordedAnswer, Recording, split
 
 
 def tensor(*values: float) -> str:
@@ -107,10 +107,10 @@ def test_messages_and_times_are_taken_out() -> None:
 
 def test_answers_are_errors_by_status_text_or_close() -> None:
     kinds = [
-        Answer({"status": 200}, []).kind,
-        Answer({"code": "OK"}, []).kind,
-        Answer({"status": 405}, []).kind,
-        Answer({"close": 1009}, []).kind,
-        Answer({"code": "NOT_FOUND"}, [""]).kind,
+        RecordedAnswer({"status": 200}, []).kind,
+        RecordedAnswer({"code": "OK"}, []).kind,
+        RecordedAnswer({"status": 405}, []).kind,
+        RecordedAnswer({"close": 1009}, []).kind,
+        RecordedAnswer({"code": "NOT_FOUND"}, [""]).kind,
     ]
     assert kinds == ["prediction", "prediction", "error", "error", "error"]

@@ -17,7 +17,7 @@ from app.evaluation.specs import Spec
 from app.evaluation.streams.orders import parse_order
 from app.evaluation.streams.stream_files import load_stream, save_stream
 from app.evaluation.streams.streams import make_stream
-from app.evaluation.types import Cell, Stream
+from app.evaluation.types import Cell, StreamOrder
 
 
 class StreamName(NamedTuple):
@@ -28,7 +28,7 @@ class StreamName(NamedTuple):
     seed: int
 
 
-Streams = dict[StreamName, Stream]
+Streams = dict[StreamName, StreamOrder]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_streams(folder: Path, dataset: Dataset, names: Iterable[StreamName]) ->
     return {name: load_stream(folder / _file_name(name), dataset) for name in dict.fromkeys(names)}
 
 
-def streams_digest(streams: Mapping[StreamName, Stream]) -> str:
+def streams_digest(streams: Mapping[StreamName, StreamOrder]) -> str:
     """Return a short hash of the streams."""
     digest = hashlib.sha256()
     for name, stream in sorted(streams.items()):

@@ -22,7 +22,7 @@ from app.evaluation.running.drivers import Driver, Images, Predictions
 from app.evaluation.running.grid import StreamName, stream_of
 from app.evaluation.specs import Spec, parse_specs
 from app.evaluation.streams.streams import split_requests
-from app.evaluation.types import Cell, Result, Stream
+from app.evaluation.types import Cell, Result, StreamOrder
 
 ProgressCallback = Callable[[Cell, int, int], None]
 """Called after each request with its cell, its number of images and its number of wrong predictions."""
@@ -43,7 +43,7 @@ class Failure(NamedTuple):
 async def run_cells(
     driver: Driver,
     dataset: Dataset,
-    streams: Mapping[StreamName, Stream],
+    streams: Mapping[StreamName, StreamOrder],
     cells: Iterable[Cell],
     keep: Callable[[Result], None],
     progress: ProgressCallback,
@@ -80,7 +80,9 @@ async def run_cells(
     return failures
 
 
-async def run_cell(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell, progress: ProgressCallback) -> Result:
+async def run_cell(
+    driver: Driver, dataset: Dataset, stream: StreamOrder, cell: Cell, progress: ProgressCallback
+) -> Result:
     """Run one cell; its stream is reset before each segment and at the end.
 
     ``seconds`` of the result are those from the first request to the last, with all that ran beside them.
@@ -151,7 +153,7 @@ async def _problem(driver: Driver, images: Images, spec: Spec) -> str:
     return ""
 
 
-def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
+def images_of(dataset: Dataset, stream: StreamOrder, part: slice) -> Images:
     """Return the images of one request in the order of the stream, of one or several domains."""
     domains, places = stream.domain[part], stream.image[part]
     present = np.unique(domains)
@@ -166,7 +168,7 @@ def images_of(dataset: Dataset, stream: Stream, part: slice) -> Images:
     return torch.stack(tensors) if tensors else [image for image in images if isinstance(image, bytes)]
 
 
-def labels_of(dataset: Dataset, stream: Stream) -> NDArray[np.int64]:
+def labels_of(dataset: Dataset, stream: StreamOrder) -> NDArray[np.int64]:
     """Return the class of each image of a stream, as the model numbers it."""
     labels = np.empty(len(stream.image), np.int64)
     for domain in np.unique(stream.domain):

@@ -15,7 +15,7 @@ from app.evaluation.running.grid import StreamName, stream_of
 from app.evaluation.running.runner import CELL_ERRORS, images_of
 from app.evaluation.specs import parse_specs
 from app.evaluation.streams.streams import split_requests
-from app.evaluation.types import Cell, Result, Stream
+from app.evaluation.types import Cell, Result, StreamOrder
 
 WARM_UP, TIMED_REQUESTS, TIMED_IMAGES = 2, 6, 128
 """Untimed requests, then the minimum that is timed. A learning step every 64 images is in it twice."""
@@ -26,7 +26,7 @@ STREAM = "speed"
 async def measure_speeds(
     driver: Driver,
     dataset: Dataset,
-    streams: Mapping[StreamName, Stream],
+    streams: Mapping[StreamName, StreamOrder],
     cells: Iterable[Cell],
     speeds: Speeds,
     on_measured: Callable[[Speeds], None],
@@ -58,7 +58,7 @@ def with_speeds(results: Iterable[Result], speeds: Speeds) -> list[Result]:
     return [replace(result, seconds=seconds_alone(result)) for result in results]
 
 
-async def _seconds_per_image(driver: Driver, dataset: Dataset, stream: Stream, cell: Cell) -> float:
+async def _seconds_per_image(driver: Driver, dataset: Dataset, stream: StreamOrder, cell: Cell) -> float:
     (spec,) = parse_specs([cell.strategy])
     timed = max(TIMED_REQUESTS, math.ceil(TIMED_IMAGES / cell.batch))
     seconds, images = 0.0, 0

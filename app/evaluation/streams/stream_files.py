@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.datasets.data import Dataset, fingerprint
 from app.evaluation.errors import StreamFileError
-from app.evaluation.types import PROTOCOLS, Stream
+from app.evaluation.types import PROTOCOLS, StreamOrder
 
 _SCALARS = {"protocol": "U", "order": "U", "seed": "iu", "data": "U"}
 _LISTS = ("domain", "image", "segment")
@@ -21,7 +21,7 @@ _LISTS = ("domain", "image", "segment")
 _BROKEN = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
-def save_stream(path: Path, stream: Stream, dataset: Dataset) -> None:
+def save_stream(path: Path, stream: StreamOrder, dataset: Dataset) -> None:
     """Write the stream as ``.npz``, with a fingerprint of its domains; the write is atomic."""
     arrays = {name: np.array(getattr(stream, name)) for name in ("protocol", "order", "seed", *_LISTS)}
     arrays["data"] = np.array(fingerprint(dataset, np.unique(stream.domain).tolist()))
@@ -34,7 +34,7 @@ def save_stream(path: Path, stream: Stream, dataset: Dataset) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_stream(path: Path, dataset: Dataset) -> Stream:
+def load_stream(path: Path, dataset: Dataset) -> StreamOrder:
     """Load a stream that `save_stream` wrote.
 
     Raises:
@@ -48,7 +48,7 @@ def load_stream(path: Path, dataset: Dataset) -> Stream:
         raise StreamFileError(f"{path} is not a saved stream: {error}", hint="create it again or remove it") from error
     if problem := _not_a_stream(arrays):
         raise StreamFileError(f"{path} is not a saved stream: {problem}", hint="create it again or remove it")
-    stream = Stream(
+    stream = StreamOrder(
         protocol=str(arrays["protocol"]),
         order=str(arrays["order"]),
         seed=int(arrays["seed"]),
@@ -77,7 +77,7 @@ def _not_a_stream(arrays: dict[str, NDArray[Any]]) -> str:
     return "" if str(arrays["protocol"]) in PROTOCOLS else f"{arrays['protocol']} is not a protocol"
 
 
-def _other_data(stream: Stream, dataset: Dataset, expected: str) -> str:
+def _other_data(stream: StreamOrder, dataset: Dataset, expected: str) -> str:
     """Return the mismatch of a stream with the data, or an empty text."""
     if problem := _outside(stream.domain, len(dataset.domains), "domain"):
         return problem

@@ -13,7 +13,7 @@ from app.evaluation.datasets.data import Dataset
 from app.evaluation.datasets.domains import CLEAN, SEVERITIES
 from app.evaluation.errors import EvaluationError
 from app.evaluation.streams.orders import Indices, Order
-from app.evaluation.types import PROTOCOLS, Stream
+from app.evaluation.types import PROTOCOLS, StreamOrder
 
 RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
 """The severities of the gradual protocol: 1-2-3-4-5-4-3-2-1."""
@@ -40,7 +40,7 @@ class _Part(NamedTuple):
 
 def make_stream(
     dataset: Dataset, protocol: str, order: Order, seed: int, limit: int | None = None, visits: int = 5
-) -> Stream:
+) -> StreamOrder:
     """Make the stream of a protocol.
 
     - `single`: the corruptions in published order, each a segment of its own; `continual`: the same images in the same
@@ -65,7 +65,7 @@ def make_stream(
             raise EvaluationError(f"{name} must be at least {minimum}, not {number}", hint=f"give {minimum} or more")
     parts = _PARTS[protocol](StreamPlan(dataset, order, seed, limit), visits)
     lengths = [len(part.image) for part in parts]
-    return Stream(
+    return StreamOrder(
         protocol=protocol,
         order=order.name,
         seed=seed,
@@ -75,7 +75,7 @@ def make_stream(
     )
 
 
-def split_requests(stream: Stream, batch: int) -> Iterator[slice]:
+def split_requests(stream: StreamOrder, batch: int) -> Iterator[slice]:
     """Cut the stream into requests of ``batch`` images; the last one of a segment may be short.
 
     Raises:

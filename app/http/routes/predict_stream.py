@@ -31,7 +31,7 @@ class JsonLinesResponse(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
-class Chunk(NamedTuple):
+class UploadChunk(NamedTuple):
     """One chunk of an upload: a request, with the indices of its first and last image."""
 
     request: PredictRequest
@@ -103,7 +103,7 @@ async def predict_stream(request: Request) -> Response:
     return JsonLinesResponse(_lines(request.scope, engine, line, chunks))
 
 
-def split(upload: PredictRequest, size: int) -> list[Chunk]:
+def split(upload: PredictRequest, size: int) -> list[UploadChunk]:
     """Split an upload into requests of ``size`` images, in order; the last may have fewer."""
     call, count = upload.call, len(upload.call.images)
     chunks = []
@@ -117,11 +117,11 @@ def split(upload: PredictRequest, size: int) -> list[Chunk]:
             # An id stands for one step: each chunk has its own.
             request_id=None if call.request_id is None else f"{call.request_id}[{first}:{last}]",
         )
-        chunks.append(Chunk(PredictRequest(chunk_call, upload.place), first, last))
+        chunks.append(UploadChunk(PredictRequest(chunk_call, upload.place), first, last))
     return chunks
 
 
-async def _lines(scope: Scope, engine: Engine, line: bytes, chunks: list[Chunk]) -> AsyncIterator[bytes]:
+async def _lines(scope: Scope, engine: Engine, line: bytes, chunks: list[UploadChunk]) -> AsyncIterator[bytes]:
     yield line
     for chunk in chunks:
         try:
@@ -133,7 +133,7 @@ async def _lines(scope: Scope, engine: Engine, line: bytes, chunks: list[Chunk])
         yield line
 
 
-async def _line(scope: Scope, engine: Engine, chunk: Chunk) -> bytes:
+async def _line(scope: Scope, engine: Engine, chunk: UploadChunk) -> bytes:
     body = await predict_to_json(scope, engine, chunk.request, chunk.first)
     return prepend_members(body, images=[chunk.first, chunk.last]) + b"\n"
 

@@ -14,7 +14,7 @@ from app.evaluation.datasets.data import Dataset
 from app.evaluation.datasets.domains import Domain
 from app.evaluation.streams.orders import parse_order
 from app.evaluation.streams.streams import make_stream
-from app.evaluation.types import PROTOCOLS, Stream
+from app.evaluation.types import PROTOCOLS, StreamOrder
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +49,11 @@ def data_of(*names: str, labels: NDArray[np.int64] | None = None, levels: bool =
 DATA = data_of("snow", "fog", "arc")
 
 
-def stream_of(protocol: str, order: str = "iid", seed: int = 0, data: Dataset = DATA, **options: int) -> Stream:
+def stream_of(protocol: str, order: str = "iid", seed: int = 0, data: Dataset = DATA, **options: int) -> StreamOrder:
     return make_stream(data, protocol, parse_order(order), seed, **options)
 
 
-def is_same(first: Stream, second: Stream) -> bool:
+def is_same(first: StreamOrder, second: StreamOrder) -> bool:
     return (first.protocol, first.order, first.seed) == (second.protocol, second.order, second.seed) and all(
         np.array_equal(getattr(first, name), getattr(second, name)) for name in ("domain", "image", "segment")
     )

@@ -6,15 +6,15 @@ import pytest
 
 from adapters import UnknownStrategyError
 from app.errors import FieldError
-from app.oip.parameters import LARGEST, OURS, Options, read_options
+from app.oip.parameters import LARGEST, OURS, InferOptions, read_options
 
 
-def read(**given: Any) -> Options:
+def read(**given: Any) -> InferOptions:
     return read_options(given, "adabn")
 
 
 def test_nothing_asked() -> None:
-    assert read() == Options()
+    assert read() == InferOptions()
 
 
 def test_everything_asked() -> None:
@@ -31,7 +31,7 @@ def test_everything_asked() -> None:
         colour="red",
         headers={"nested": [1]},
         binary_data_output=True,
-    ) == Options("camera-7", "unmix_tns", {"momentum": 0.25}, False, True, True, "r", 1.5)
+    ) == InferOptions("camera-7", "unmix_tns", {"momentum": 0.25}, False, True, True, "r", 1.5)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from app.serving.batcher import Batcher
 from app.serving.outputs import Output
 from app.serving.places import QueueLimits
 from app.serving.streams import ResetScope
-from app.serving.tickets import Result, Ticket
+from app.serving.tickets import ForwardResult, Ticket
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ class Forward:
         self.gate = asyncio.Event()
         self.error: BaseException | None = None
 
-    async def __call__(self, group: list[Ticket]) -> list[Result | Exception]:
+    async def __call__(self, group: list[Ticket]) -> list[ForwardResult | Exception]:
         self.groups.append(group)
         await self.gate.wait()
         if self.error is not None:
@@ -49,9 +49,9 @@ class Forward:
         return [[ticket.key.stream for ticket in group] for group in self.groups]
 
 
-def _result(ticket: Ticket) -> Result:
+def _result(ticket: Ticket) -> ForwardResult:
     assert ticket.images is not None
-    return Result(Output(ticket.images, [], [], 0.0), 0.0, 0.0, len(ticket.images), updated=ticket.update)
+    return ForwardResult(Output(ticket.images, [], [], 0.0), 0.0, 0.0, len(ticket.images), updated=ticket.update)
 
 
 def key(stream: str) -> Key:
@@ -69,7 +69,7 @@ def enter(batcher: Batcher, key: Key) -> Ticket:
     return ticket
 
 
-def start(batcher: Batcher, stream: str, images: int = 1) -> asyncio.Task[Result]:
+def start(batcher: Batcher, stream: str, images: int = 1) -> asyncio.Task[ForwardResult]:
     ticket = enter(batcher, key(stream))
     return asyncio.ensure_future(batcher.run(ticket, torch.zeros(images, 3)))
 
@@ -79,7 +79,9 @@ def make(max_images: int = 256) -> tuple[Batcher, Forward]:
     return Batcher(forward, forward.forget, QueueLimits(max_images)), forward
 
 
-async def release(forward: Forward, tasks: Sequence[asyncio.Task[Result]]) -> list[Result | BaseException]:
+async def release(
+    forward: Forward, tasks: Sequence[asyncio.Task[ForwardResult]]
+) -> list[ForwardResult | BaseException]:
     forward.gate.set()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -101,14 +103,14 @@ async def test_what_waits_shares_the_next_forward_and_only_one_is_in_flight() ->
     assert forward.streams() == [["a"]]
     results = await release(forward, tasks)
     assert forward.streams() == [["a"], ["b", "c", "a", "b"]]
-    assert all(isinstance(result, Result) for result in results)
+    assert all(isinstance(result, ForwardResult) for result in results)
 
 
 async def test_each_request_gets_its_own_result() -> None:
     batcher, forward = make()
     tasks = [start(batcher, "a", images) for images in (1, 3, 2, 5)]
     results = await release(forward, tasks)
-    assert [r.step for r in results if isinstance(r, Result)] == [1, 3, 2, 5]
+    assert [r.step for r in results if isinstance(r, ForwardResult)] == [1, 3, 2, 5]
 
 
 async def test_a_stream_is_not_overtaken_by_its_own_later_request_but_by_others() -> None:
@@ -159,7 +161,7 @@ async def test_a_request_larger_than_a_forward_goes_alone() -> None:
     batcher, forward = make(max_images=4)
     results = await release(forward, [start(batcher, "a", 9), start(batcher, "b", 1)])
     assert forward.streams() == [["a"], ["b"]]
-    assert all(isinstance(result, Result) for result in results)
+    assert all(isinstance(result, ForwardResult) for result in results)
 
 
 async def test_a_request_cancelled_while_it_waits_is_never_run() -> None:
@@ -176,7 +178,7 @@ async def test_a_request_cancelled_while_it_waits_is_never_run() -> None:
     batcher.leave(ticket)
     results = await release(forward, [running, mate])
     assert forward.streams() == [["a"], ["c"]]
-    assert all(isinstance(result, Result) for result in results)
+    assert all(isinstance(result, ForwardResult) for result in results)
 
 
 async def test_a_request_cancelled_in_flight_does_not_touch_its_mates() -> None:
@@ -186,7 +188,7 @@ async def test_a_request_cancelled_in_flight_does_not_touch_its_mates() -> None:
     tasks[0].cancel()
     tasks[1].cancel()
     results = await release(forward, tasks)
-    assert [isinstance(result, Result) for result in results] == [False, False, True, True]
+    assert [isinstance(result, ForwardResult) for result in results] == [False, False, True, True]
 
 
 async def test_a_failed_forward_settles_every_request_and_the_next_one_runs() -> None:
@@ -260,7 +262,7 @@ async def test_closing_finishes_what_runs_and_refuses_the_rest() -> None:
     await settle()
     results = await release(forward, [running, waiting])
     await closing
-    assert isinstance(results[0], Result)
+    assert isinstance(results[0], ForwardResult)
     assert isinstance(results[1], EngineClosedError)
     with pytest.raises(EngineClosedError):
         await batcher.run(decoding, torch.zeros(1, 3))

@@ -15,7 +15,7 @@ from app.serving.batcher import Batcher
 from app.serving.outputs import Output
 from app.serving.places import QueueLimits
 from app.serving.streams import ResetScope
-from app.serving.tickets import Result, Ticket
+from app.serving.tickets import ForwardResult, Ticket
 
 pytestmark = pytest.mark.anyio
 PIXELS, NUMBERS = torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(1, 3)
@@ -36,10 +36,10 @@ class Queue:
         self.gate = asyncio.Event()
         self._names: dict[Ticket, str] = {}
 
-    async def _forward(self, group: list[Ticket]) -> list[Result | Exception]:
+    async def _forward(self, group: list[Ticket]) -> list[ForwardResult | Exception]:
         self.groups.append([self._names[ticket] for ticket in group])
         await self.gate.wait()
-        return [Result(Output(PIXELS, [], [], 0.0), 0.0, 0.0, 1, updated=True) for _ in group]
+        return [ForwardResult(Output(PIXELS, [], [], 0.0), 0.0, 0.0, 1, updated=True) for _ in group]
 
     def _forget(self, scope: ResetScope) -> int:
         self.forgotten.append((scope, len(self.groups)))
@@ -62,7 +62,7 @@ class Queue:
         self.batcher.enter(ticket)
         return ticket, asyncio.ensure_future(self.batcher.run(ticket, images))
 
-    async def released(self, tasks: Sequence[asyncio.Task[Result]]) -> list[list[str]]:
+    async def released(self, tasks: Sequence[asyncio.Task[ForwardResult]]) -> list[list[str]]:
         self.gate.set()
         await asyncio.gather(*tasks)
         return self.groups

@@ -13,16 +13,16 @@ import pytest
 
 from benchmarks.clients import __main__ as clients
 from benchmarks.clients import calls as client_calls
-from benchmarks.clients.calls import Call, DiffersError, check_close, check_equal, check_message, report
+from benchmarks.clients.calls import ClientCall, DiffersError, check_close, check_equal, check_message, report
 from benchmarks.load.peers import Guest
-from benchmarks.load.servers import LoadError, Server
+from benchmarks.load.servers import LoadError, ServerProcess
 
 PROGRAM = "import sys\n"
 HALVES = np.array([[0.5, 0.5]], np.float32)
 REAL = """
 import numpy as np
-from benchmarks.clients.calls import PICTURES, Server, check_close, new_stream, report
-server = Server(sys.argv[1])
+from benchmarks.clients.calls import PICTURES, RenormServer, check_close, new_stream, report
+server = RenormServer(sys.argv[1])
 def infer():
     body = {"parameters": {"sequence_id": new_stream()}, **server.request_body(PICTURES)}
     answer = server.request("POST", f"/v2/models/{server.model}/infer", json=body).raise_for_status().json()
@@ -82,8 +82,8 @@ def test_a_page_is_written_and_all_passed_is_success(guest: Guest, tmp_path: Pat
 def test_a_client_that_ends_with_an_error_has_failed_after_what_it_reported(guest: Guest, tmp_path: Path) -> None:
     write(tmp_path, "from benchmarks.clients.calls import report\nreport({'one': lambda: 'fine'})\nsys.exit('no more')")
     first, last = clients.trying(guest, "", tmp_path)
-    assert first == Call("one", True, "fine")
-    assert last == Call("its program", False, "ended with status 1: no more")
+    assert first == ClientCall("one", True, "fine")
+    assert last == ClientCall("its program", False, "ended with status 1: no more")
     assert run() == 1
 
 
@@ -97,7 +97,7 @@ def test_a_client_that_hangs_is_ended(guest: Guest, tmp_path: Path, monkeypatch:
 def test_a_client_that_nobody_listens_to_is_ended(guest: Guest, tmp_path: Path) -> None:
     write(tmp_path, 'import time\nprint(\'{"name": "a", "passed": true, "detail": ""}\', flush=True)\ntime.sleep(60)')
     calls = clients.trying(guest, "", tmp_path)
-    assert next(calls) == Call("a", True, "")
+    assert next(calls) == ClientCall("a", True, "")
     calls.close()  # type: ignore[attr-defined]
 
 
@@ -115,7 +115,7 @@ def test_a_client_that_cannot_be_installed_has_failed(
 def test_a_server_that_does_not_start_is_an_error(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(title: str, *_: object) -> AbstractContextManager[Server]:
+    def fails(title: str, *_: object) -> AbstractContextManager[ServerProcess]:
         raise LoadError(f"{title} did not start: no room")
 
     monkeypatch.setattr(clients, "started", fails)

@@ -9,15 +9,15 @@ import time
 import pytest
 
 from benchmarks.load.drive import ask, drive
-from benchmarks.load.job import Job, Load
+from benchmarks.load.job import Load, LoadJob
 from benchmarks.load.payloads import Dialect
 from tests.benchmarks.load.fake_server import PREDICTION, fake_server, ok
 
 RENORM = Dialect("renorm", "raw", "adabn")
 
 
-def job(port: int, load: Load, seconds: float = 0.3) -> Job:
-    return Job("127.0.0.1", port, os.getpid(), RENORM, load, seconds, warm_s=0.1)
+def job(port: int, load: Load, seconds: float = 0.3) -> LoadJob:
+    return LoadJob("127.0.0.1", port, os.getpid(), RENORM, load, seconds, warm_s=0.1)
 
 
 def test_clients_that_wait_send_one_request_at_a_time() -> None:

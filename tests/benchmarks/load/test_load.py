@@ -9,15 +9,15 @@ import pytest
 
 from benchmarks.load.__main__ import main, parser, planned
 from benchmarks.load.job import Load
-from benchmarks.load.plan import Plan
+from benchmarks.load.plan import LoadPlan
 from benchmarks.load.results import read
-from benchmarks.load.run import Run
+from benchmarks.load.run import LoadRun
 
 
 def test_a_quick_run_measures_the_real_server(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def shortly(given: argparse.Namespace) -> Plan:
+    def shortly(given: argparse.Namespace) -> LoadPlan:
         return planned(given)._replace(warm_s=0.1, idle_s=0.2, blocks=1, calls=5)
 
     monkeypatch.setattr("benchmarks.load.__main__.planned", shortly)
@@ -42,10 +42,10 @@ def test_a_server_that_does_not_start_is_an_error_with_its_words(capsys: pytest.
 
 
 def test_an_interrupted_run_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(_: Run) -> None:
+    def interrupted(_: LoadRun) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "everything", interrupted)
+    monkeypatch.setattr(LoadRun, "everything", interrupted)
     assert main(["--quick"]) == 0
     assert "not measured: the rest: interrupted" in capsys.readouterr().out
 

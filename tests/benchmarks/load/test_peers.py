@@ -15,10 +15,10 @@ import pytest
 
 from benchmarks.load import tuning as load_tuning
 from benchmarks.load.__main__ import parser, planned
-from benchmarks.load.job import Job, Load, Tally
-from benchmarks.load.peers import PEERS, Options, Peer, environment
-from benchmarks.load.plan import Plan
-from benchmarks.load.servers import ROOT, LoadError, Server
+from benchmarks.load.job import Load, LoadJob, Tally
+from benchmarks.load.peers import PEERS, Peer, PeerOptions, environment
+from benchmarks.load.plan import LoadPlan
+from benchmarks.load.servers import ROOT, LoadError, ServerProcess
 
 PEER = PEERS[0]
 
@@ -81,12 +81,12 @@ def test_a_peer_is_run_by_its_own_python_with_its_options() -> None:
 @pytest.mark.parametrize(
     ("options", "label"),
     [
-        (Options(32, 0.002, 1, zmq=True), "batches of 32 within 2 ms, 1 worker, ZeroMQ"),
-        (Options(1, 0.0, 2), "no batching, 2 workers"),
-        (Options(1, 0.0, 0), "no batching, in one process"),
+        (PeerOptions(32, 0.002, 1, zmq=True), "batches of 32 within 2 ms, 1 worker, ZeroMQ"),
+        (PeerOptions(1, 0.0, 2), "no batching, 2 workers"),
+        (PeerOptions(1, 0.0, 0), "no batching, in one process"),
     ],
 )
-def test_options_have_names(options: Options, label: str) -> None:
+def test_options_have_names(options: PeerOptions, label: str) -> None:
     assert options.label == label
 
 
@@ -94,26 +94,26 @@ def tally(images_per_s: float, errors: int = 0) -> Tally:
     return Tally(images_per_s, 1.0, 2.0, 0.5, 10, errors, "broken" * bool(errors))
 
 
-def plan(*arguments: str) -> Plan:
+def plan(*arguments: str) -> LoadPlan:
     return planned(parser().parse_args(arguments))
 
 
 @contextmanager
-def hosted(peer: Peer, options: Options, python: Path, threads: int) -> Iterator[Server]:
+def hosted(peer: Peer, options: PeerOptions, python: Path, threads: int) -> Iterator[ServerProcess]:
     if options.workers == 2:
         raise LoadError("two are too many")
-    yield Server(options.label, 1, 1)
+    yield ServerProcess(options.label, 1, 1)
 
 
 def test_the_best_way_is_the_one_with_the_highest_throughput_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_tuning, "hosting", hosted)
     speeds = {"json": [tally(300), tally(900, errors=1), tally(100), tally(400)], "form": [tally(200)] * 4}
 
-    def drive(job: Job) -> Tally:
+    def drive(job: LoadJob) -> Tally:
         return tally(5) if job.load == Load() else speeds[job.dialect.body].pop(0)
 
     best, tried, failed = load_tuning.best(plan(), PEER, Path("python"), drive)
-    assert best.options == Options(1, 0.0, 1)
+    assert best.options == PeerOptions(1, 0.0, 1)
     assert best.dialect.body == "json"
     assert len(tried) == 8 == 2 * (len(PEER.options) - 3)
     assert failed[f"LitServe, {PEER.options[0].label}"] == "two are too many"
@@ -131,10 +131,10 @@ def test_the_likeliest_way_needs_no_measurement() -> None:
 def test_a_peer_that_answers_nothing_is_left_out_with_a_reason(
     peer: Peer, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nothing(_: Peer, options: Options, __: Path, ___: int) -> Any:
+    def nothing(_: Peer, options: PeerOptions, __: Path, ___: int) -> Any:
         if peer is PEER:
             raise LoadError("two are too many")
-        return nullcontext(Server(options.label, 1, 1))
+        return nullcontext(ServerProcess(options.label, 1, 1))
 
     monkeypatch.setattr(load_tuning, "hosting", nothing)
     with pytest.raises(LoadError, match=f"{peer.title} failed under every load: {why}"):

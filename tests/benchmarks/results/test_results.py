@@ -22,8 +22,8 @@ from app.evaluation.types import Cell
 from benchmarks.results import __main__ as results
 from benchmarks.results import page as results_page
 from benchmarks.results.choice_table import CHOICE
-from benchmarks.results.long_stream import Reach
-from benchmarks.results.plan import STUDY, Plan, cells
+from benchmarks.results.long_stream import PrefixErrorRate
+from benchmarks.results.plan import STUDY, PublishedEvaluation, cells
 from benchmarks.results.readme_table import BEGIN, END
 from tests.app.evaluation.made import result
 from tests.app.evaluation.small_data import write_data
@@ -80,7 +80,7 @@ def test_plans_hold_every_cell_of_the_study_once() -> None:
 
 @pytest.mark.parametrize("plan", [*STUDY, CHOICE], ids=[*map(str, range(len(STUDY))), "choice"])
 def test_the_command_asks_for_the_cells_of_the_plan(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: PublishedEvaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[EvaluateOptions] = []
     # By import: `app.cli.evaluate.command` is the command where it is looked up as an attribute.
@@ -89,7 +89,7 @@ def test_the_command_asks_for_the_cells_of_the_plan(
     assert done.exit_code == 0, done.output
     (one,) = asked
     assert (one.data, one.output, one.processes, one.speed) == (tmp_path, Path("out") / plan.name, 3, False)
-    made = Plan(
+    made = PublishedEvaluation(
         plan.name,
         tuple(one.strategies or ()),
         tuple(one.protocols),
@@ -180,7 +180,7 @@ def test_a_readme_without_markers_is_refused(place: Place, capsys: pytest.Captur
 def test_the_reading_stands_in_the_page_as_it_is() -> None:
     figures = measure_all([result(), result("bn")])
     reading = "## Reading\n\nIt *helps*: 1 < 2 | 3.\n"
-    page = results_page.page(figures, [Reach("bn", "iid", 7, 12.5)], [], {"model": "m"}, reading)
+    page = results_page.page(figures, [PrefixErrorRate("bn", "iid", 7, 12.5)], [], {"model": "m"}, reading)
     assert f"| model | m |\n\n{reading}\n## Strategies and their uses" in page
     assert "| `bn` | 12.5 (1) |" in page
     assert "## clean" not in page

@@ -10,7 +10,7 @@ from adapters import STRATEGIES
 from app.evaluation.metrics import measure_all
 from app.evaluation.types import Result
 from benchmarks.results.choice_table import table as table_of_choice
-from benchmarks.results.long_stream import Reach, followed, reaches, read, table, write
+from benchmarks.results.long_stream import PrefixErrorRate, followed, prefix_error_rates, read, table, write
 from benchmarks.results.plan import PUBLISHED_LAME
 from benchmarks.results.published import SETTINGS, section_of
 from benchmarks.results.readme_table import BEGIN, END, USES, put
@@ -52,20 +52,22 @@ def test_a_page_without_both_markers_is_refused(page: str) -> None:
 
 def test_errors_over_the_first_images() -> None:
     wrong = [1] * 500 + [0] * 1_500 + [1] * 8_000 + [0] * 2_500
-    assert reaches([result("bn", wrong=wrong), result("source", wrong=wrong[:2_000])]) == [
-        Reach("bn", "iid", 2_000, 25.0),
-        Reach("bn", "iid", 10_000, 85.0),
-        Reach("bn", "iid", 12_500, 68.0),
-        Reach("source", "iid", 2_000, 25.0),
+    assert prefix_error_rates([result("bn", wrong=wrong), result("source", wrong=wrong[:2_000])]) == [
+        PrefixErrorRate("bn", "iid", 2_000, 25.0),
+        PrefixErrorRate("bn", "iid", 10_000, 85.0),
+        PrefixErrorRate("bn", "iid", 12_500, 68.0),
+        PrefixErrorRate("source", "iid", 2_000, 25.0),
     ]
 
 
 def test_ranks_of_the_long_stream(tmp_path: Path) -> None:
     errors = {"source": (50.0, 50.0), "bn": (20.0, 60.0), "adabn": (20.0, 30.0)}
     rows = [
-        Reach(name, "iid", n, e) for name, both in errors.items() for n, e in zip((2_000, 9_000), both, strict=True)
+        PrefixErrorRate(name, "iid", n, e)
+        for name, both in errors.items()
+        for n, e in zip((2_000, 9_000), both, strict=True)
     ]
-    rows += [Reach("tema", "sorted", 2_000, 10.0)]
+    rows += [PrefixErrorRate("tema", "sorted", 2_000, 10.0)]
     write(tmp_path / "long.csv", rows)
     assert read(tmp_path / "long.csv") == rows
     # A strategy that was not run on this stream has no line.

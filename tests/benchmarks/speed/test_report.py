@@ -11,36 +11,36 @@ from benchmarks.speed import plot as speed_plot
 from benchmarks.speed.cases import ALPHA, CHANNELS_LAST, FOLDED, FROZEN, MANY, MIXED, ONE, PLAIN, QUEUED, UNMIX
 from benchmarks.speed.plot import COMPILED, EAGER, REFERENCE, TEXTBOOK, bars, draw
 from benchmarks.speed.report import notes, page, streams_table, targets, times
-from benchmarks.speed.results import Group, MemoryGrowth, Results, machine, read, write
+from benchmarks.speed.results import CaseGroup, MemoryGrowth, SpeedResults, machine, read, write
 from benchmarks.speed.targets import TARGETS, Figure, Target
 
 
-def group(kind: str = "eager", model: str = "resnet50", batch: int = 1, **seconds: float) -> Group:
+def group(kind: str = "eager", model: str = "resnet50", batch: int = 1, **seconds: float) -> CaseGroup:
     """Three rounds, the last one on a machine that is ten times as slow."""
     named = {_NAMES.get(name, name): [value, value, 10 * value] for name, value in seconds.items()}
     title = {"resnet50": "ResNet-50", "resnet20": "ResNet-20"}[model]
-    return Group(kind, model, title, 224, batch, named)
+    return CaseGroup(kind, model, title, 224, batch, named)
 
 
 _NAMES = {"plain": PLAIN, "last": CHANNELS_LAST, "folded": FOLDED, "frozen": FROZEN, "alpha": ALPHA, "unmix": UNMIX}
 
 
-def together(**seconds: tuple[float, float, float]) -> Group:
+def together(**seconds: tuple[float, float, float]) -> CaseGroup:
     found = {
         f"{name}: {label}": [value] * 3
         for name, values in seconds.items()
         for label, value in zip((ONE, MANY, QUEUED), values, strict=True)
     }
     found[f"{MIXED}: {MANY}"] = [2.0, 3.0, 30.0]
-    return Group("streams", "resnet50", "ResNet-50", 224, 32, found)
+    return CaseGroup("streams", "resnet50", "ResNet-50", 224, 32, found)
 
 
-def results(*groups: Group, held: MemoryGrowth | None = None) -> Results:
-    return Results({"machine": "a test"}, list(groups), held)
+def results(*groups: CaseGroup, held: MemoryGrowth | None = None) -> SpeedResults:
+    return SpeedResults({"machine": "a test"}, list(groups), held)
 
 
 @pytest.fixture
-def whole() -> Results:
+def whole() -> SpeedResults:
     return results(
         group(plain=1.0, last=0.9, folded=0.8, alpha=1.2, unmix=2.5, source=0.8, adabn=0.9, unmix_tns=1.0),
         group(batch=16, plain=10.0, folded=6.0, unmix=20.0, source=6.0, adabn=7.6, unmix_tns=7.0),
@@ -53,13 +53,13 @@ def whole() -> Results:
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
-    found = Group("eager", "m", "M", 32, 1, {"a": [1.0, 30.0, 4.0], "b": [2.0, 10.0, 2.0], "c": [0.0, 50.0, 6.0]})
+    found = CaseGroup("eager", "m", "M", 32, 1, {"a": [1.0, 30.0, 4.0], "b": [2.0, 10.0, 2.0], "c": [0.0, 50.0, 6.0]})
     assert found.ratio("a", "b") == 2.0  # of 0.5, 3 and 2; the ratio of the medians were also 2, that to c is not
     assert found.ratio("a", "b", "c") == 1.0  # of 1, 1 and 1
     assert found.milliseconds("a") == 4000.0
 
 
-def test_targets_take_the_worst_ratio(whole: Results) -> None:
+def test_targets_take_the_worst_ratio(whole: SpeedResults) -> None:
     found = [target.worst(whole) for target in TARGETS]
     rounded = [figure and (round(figure.value, 3), figure.of) for figure in found]
     assert rounded == [
@@ -83,7 +83,7 @@ def test_targets_take_the_worst_ratio(whole: Results) -> None:
     ]
 
 
-def test_the_table_of_targets_says_which_are_reached(whole: Results) -> None:
+def test_the_table_of_targets_says_which_are_reached(whole: SpeedResults) -> None:
     rows = targets(whole)
     assert [row[3] for row in rows[1:]] == [
         *("**no**", "yes", "**no**", "yes", "yes", "yes", "yes", "yes", "yes", "yes", "yes", "**no**"),
@@ -107,7 +107,7 @@ def test_a_bound_holds_in_the_digits_that_are_printed(value: float, at_least: bo
 
 def test_the_table_of_times_has_a_column_per_batch() -> None:
     first = group("compiled", plain=0.002, frozen=0.001, adabn=0.0015)
-    second = Group("compiled", "resnet50", "ResNet-50", 224, 16, {PLAIN: [0.02] * 3}, {"adabn": "no compiler"})
+    second = CaseGroup("compiled", "resnet50", "ResNet-50", 224, 16, {PLAIN: [0.02] * 3}, {"adabn": "no compiler"})
     assert times([first, second]) == [
         ["case", "batch 1, ms", f"/ {PLAIN}", f"/ {FROZEN}", "batch 16, ms", f"/ {PLAIN}"],
         [PLAIN, "2.00", "1.00", "2.00", "20.00", "1.00"],
@@ -123,10 +123,10 @@ def test_the_table_of_many_streams_compares_with_one_request() -> None:
     ]
 
 
-def test_the_page_holds_every_table_and_each_reason_once(whole: Results) -> None:
+def test_the_page_holds_every_table_and_each_reason_once(whole: SpeedResults) -> None:
     for batch in (1, 16):
         whole.groups.append(
-            Group("compiled", "resnet50", "ResNet-50", 224, batch, {PLAIN: [1.0]}, {"bn": "no compiler"})
+            CaseGroup("compiled", "resnet50", "ResNet-50", 224, batch, {PLAIN: [1.0]}, {"bn": "no compiler"})
         )
     whole.notes["memory"] = "no /proc"
     assert notes(whole) == ["memory: no /proc", "ResNet-50 at 224 px, bn: no compiler"]
@@ -143,7 +143,7 @@ def test_the_page_holds_every_table_and_each_reason_once(whole: Results) -> None
     assert "- machine: a test" in text
 
 
-def test_results_are_read_as_written(whole: Results, tmp_path: Path) -> None:
+def test_results_are_read_as_written(whole: SpeedResults, tmp_path: Path) -> None:
     path = tmp_path / "speed.json"
     write(whole, path)
     assert read(path) == whole
@@ -166,7 +166,7 @@ def test_the_machine_is_described() -> None:
     assert "cores" in facts["machine"]
 
 
-def test_bars_are_relative_to_plain_eval_and_coloured_by_who_wrote_it(whole: Results) -> None:
+def test_bars_are_relative_to_plain_eval_and_coloured_by_who_wrote_it(whole: SpeedResults) -> None:
     assert bars(whole, whole.groups[0]) == [
         (PLAIN, 1.0, REFERENCE),
         (CHANNELS_LAST, 0.9, REFERENCE),

@@ -20,8 +20,8 @@ from benchmarks.speed import run as speed_run
 from benchmarks.speed.__main__ import main, parser, planned
 from benchmarks.speed.cases import ALPHA, CHANNELS_LAST, FOLDED, FROZEN, MANY, MIXED, ONE, PLAIN, QUEUED, UNMIX
 from benchmarks.speed.models import MODELS, Model
-from benchmarks.speed.results import Results, read
-from benchmarks.speed.run import Plan
+from benchmarks.speed.results import SpeedResults, read
+from benchmarks.speed.run import SpeedPlan
 from tests.nets import CLASSES, Tiny, images, seeded
 
 REFERENCES = [PLAIN, CHANNELS_LAST, FOLDED, ALPHA, UNMIX]
@@ -46,12 +46,12 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed_memory, "call_in_new_process", lambda function, *given: function(*given))
 
 
-def run(out: Path, *arguments: str) -> Results:
+def run(out: Path, *arguments: str) -> SpeedResults:
     assert main(["--quick", "--rounds", "1", "--out", str(out), *arguments]) == 0
     return read(out / "speed.json")
 
 
-def named(found: Results, kind: str) -> list[tuple[str, int]]:
+def named(found: SpeedResults, kind: str) -> list[tuple[str, int]]:
     return [(group.model, group.batch) for group in found.groups if group.kind == kind]
 
 
@@ -84,7 +84,7 @@ def test_options_choose_what_is_measured(tmp_path: Path) -> None:
     assert found.held is None
 
 
-def plan(*arguments: str) -> Plan:
+def plan(*arguments: str) -> SpeedPlan:
     return planned(parser().parse_args(arguments))
 
 

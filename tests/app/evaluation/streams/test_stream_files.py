@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import StreamFileError
 from app.evaluation.streams.stream_files import load_stream, save_stream
-from app.evaluation.types import PROTOCOLS, Stream
+from app.evaluation.types import PROTOCOLS, StreamOrder
 from tests.app.evaluation.dots import DATA, Dots, data_of, deal, is_same, stream_of
 
 orders = st.sampled_from(("iid", "sorted", "dirichlet:0.1", "ptta"))
@@ -93,7 +93,7 @@ def test_a_file_with_wrong_entries_is_refused(
 ) -> None:
     path = tmp_path / "s.npz"
     three = np.zeros(3, np.int32)
-    save_stream(path, Stream("single", "iid", 0, three, np.arange(3), three), DATA)
+    save_stream(path, StreamOrder("single", "iid", 0, three, np.arange(3), three), DATA)
     assert load_stream(path, DATA).image.tolist() == [0, 1, 2]
     with np.load(path) as file:
         arrays = {**file, field: value}

@@ -18,21 +18,21 @@ from app.evaluation.datasets.data import Dataset
 from app.evaluation.errors import EvaluationError
 from app.evaluation.streams.orders import parse_order
 from app.evaluation.streams.streams import make_stream, split_requests
-from app.evaluation.types import PROTOCOLS, Stream
+from app.evaluation.types import PROTOCOLS, StreamOrder
 from tests.app.evaluation.dots import DATA, data_of, deal, digest, repeat_share, stream_of
 
 ROOT = Path(__file__).parents[4]
 
 
-def _pairs(stream: Stream) -> list[tuple[int, int]]:
+def _pairs(stream: StreamOrder) -> list[tuple[int, int]]:
     return list(zip(stream.domain.tolist(), stream.image.tolist(), strict=True))
 
 
-def _labels_of(stream: Stream, data: Dataset = DATA) -> NDArray[np.int64]:
+def _labels_of(stream: StreamOrder, data: Dataset = DATA) -> NDArray[np.int64]:
     return np.array([data.domains[d].labels[i] for d, i in _pairs(stream)])
 
 
-def _titles(stream: Stream, data: Dataset = DATA) -> list[str]:
+def _titles(stream: StreamOrder, data: Dataset = DATA) -> list[str]:
     """Of the domains, as they follow each other."""
     change = [0, *(np.flatnonzero(np.diff(stream.domain)) + 1).tolist()]
     return [data.domains[stream.domain[i]].title for i in change]
@@ -66,7 +66,7 @@ def test_every_image_of_the_limit_is_shown_once_a_visit(
 def test_requests_cover_everything_in_order_and_end_with_segments(lengths: list[int], batch: int) -> None:
     segment = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     nothing = np.zeros(len(segment), np.int32)
-    stream = Stream("single", "iid", 0, nothing, nothing.astype(np.int64), segment)
+    stream = StreamOrder("single", "iid", 0, nothing, nothing.astype(np.int64), segment)
     slices = list(split_requests(stream, batch))
     positions = np.arange(len(segment))
     assert np.concatenate([positions[s] for s in slices]).tolist() == positions.tolist()
