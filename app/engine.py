@@ -21,8 +21,8 @@ from app.models.hosted import Hosted
 from app.models.pixels import Pixels
 from app.observability.meter import Meter
 from app.observability.statistics import EngineCounters
-from app.resources.cores import usable_cores
 from app.resources.governor import Governor
+from app.resources.machine import usable_cores
 from app.resources.memory import MemoryUse, parts_of
 from app.serving.batcher import Batcher
 from app.serving.budget import Budget
@@ -225,11 +225,8 @@ class Engine:
     def memory(self) -> list[MemoryUse]:
         """Return the parts of the memory budget that requests hold once they were received."""
         decoded = MemoryUse("decoded", self._budget.lent, self._budget.capacity)
-        return [
-            decoded,
-            self._decode_stage.memory,
-            MemoryUse("lessons", self._forward_stage.lesson_bytes, self._lesson_limit.shared),
-        ]
+        lessons = MemoryUse("lessons", self._forward_stage.lesson_bytes, self._lesson_limit.shared)
+        return [decoded, self._decode_stage.memory, lessons]
 
     def statistics(self) -> EngineCounters:
         """Return the counters since the engine was opened."""

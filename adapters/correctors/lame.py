@@ -27,8 +27,6 @@ REPEATS = 100
 """Pairs of successive images over which the rate of repeats is averaged."""
 SIGMAS = 3.0
 """Standard errors by which the rate of repeats must exceed chance."""
-
-
 WHEN = ("correlated", "always")
 
 

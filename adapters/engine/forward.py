@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from adapters.base import Site, Statistics
-from adapters.engine.affine import AffineOffsets
+from adapters.base import Statistics
 from adapters.engine.moments import Affine, BatchMoments, measure, normalize
+from adapters.engine.plan import Plan, SingleGroupPlan
 from adapters.errors import UnsupportedModelError
 from adapters.sites import EXACT, Sites
 
@@ -32,21 +32,6 @@ class BatchNormCall(NamedTuple):
     affine: Affine
 
 
-class ForwardPlan(Protocol):
-    """The part of a plan that a forward reads."""
-
-    images: int
-
-    @property
-    def offsets(self) -> AffineOffsets | None:
-        """The offsets that streams add to the trained affine parameters."""
-        ...
-
-    def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
-        """Return the statistics that normalize each image at a site: one row per image, or one row for all."""
-        ...
-
-
 class AdaptingForward(TorchFunctionMode):
     """While entered, every call of BatchNorm at a known site is answered by the steps of ``plan``.
 
@@ -58,7 +43,7 @@ class AdaptingForward(TorchFunctionMode):
         in_place_layers: sites whose input nothing else reads: their output is written over it.
     """
 
-    def __init__(self, sites: Sites, plan: ForwardPlan, in_place_layers: Set[str] = frozenset()) -> None:
+    def __init__(self, sites: Sites, plan: Plan | SingleGroupPlan, in_place_layers: Set[str] = frozenset()) -> None:
         super().__init__()
         self._sites, self._plan, self._in_place = sites, plan, in_place_layers
         self._calls: Counter[str] = Counter()
@@ -135,22 +120,6 @@ def _parse_functional(
     return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
-def _parse_builtin(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,
-) -> BatchNormCall:
-    """Parse a call of ``torch.batch_norm``, which some layers call directly."""
-    del running_var, training, momentum, cudnn_enabled
-    return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
-
-
 def _parse_native(
     input: Tensor,
     weight: Tensor | None,
@@ -160,9 +129,12 @@ def _parse_native(
     *args: Any,
     **kwargs: Any,
 ) -> BatchNormCall:
-    """Parse a call of ``torch.native_batch_norm`` or of its forms in ATen, which end in eps."""
+    """Parse a call of ``torch.batch_norm`` or ``torch.native_batch_norm``, or of their forms in ATen.
+
+    Behind the buffers stand training, which one form lacks, momentum, eps and, in some, whether cuDNN may be used.
+    """
     del running_var
-    eps = kwargs.get("eps", args[-1] if args else 1e-5)
+    eps = kwargs.get("eps", args[:3][-1] if args else 1e-5)
     return BatchNormCall(input, running_mean, Affine(weight, bias, eps))
 
 
@@ -178,8 +150,7 @@ NATIVE: frozenset[Callable[..., Any]] = frozenset(
 
 NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., BatchNormCall]] = {
     F.batch_norm: _parse_functional,
-    **dict.fromkeys((torch.batch_norm, _ATEN.batch_norm, _ATEN.batch_norm.default), _parse_builtin),
-    **dict.fromkeys(NATIVE, _parse_native),
+    **dict.fromkeys((torch.batch_norm, _ATEN.batch_norm, _ATEN.batch_norm.default, *NATIVE), _parse_native),
 }
 """The functions that are calls of BatchNorm, and how each is read."""
 

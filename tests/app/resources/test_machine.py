@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.resources.cores import usable_cores
+from app.resources.machine import usable_cores
 
 
 @pytest.fixture(autouse=True)
