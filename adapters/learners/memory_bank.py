@@ -22,14 +22,8 @@ class Bank(NamedTuple):
 
 def empty_bank(capacity: int, image: Tensor) -> Bank:
     """Return an empty bank for images like ``image`` ``[1, ...]``."""
-    integers = torch.zeros(capacity, dtype=torch.int64)
-    return Bank(
-        image.new_zeros(capacity, *image.shape[1:]),
-        integers,
-        torch.zeros(capacity, dtype=torch.float64),
-        integers.clone(),
-        torch.zeros(capacity, dtype=torch.bool),
-    )
+    types = (torch.int64, torch.float64, torch.int64, torch.bool)
+    return Bank(image.new_zeros(capacity, *image.shape[1:]), *(torch.zeros(capacity, dtype=kind) for kind in types))
 
 
 class EvictionRule(NamedTuple):
