@@ -24,13 +24,42 @@ RenormError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+IMAGES = "images"
+"""The location of all images of a call, which each door calls by a name of its own."""
+
 
 class RenormError(Exception):
-    """The root. ``message`` says what is wrong, ``hint`` how to fix it, ``location`` which part of a request it is."""
+    """The root. ``message`` says what is wrong, ``hint`` how to fix it, ``location`` which part of a request it is.
 
-    def __init__(self, message: str, *, hint: str = "", location: str = "") -> None:
+    ``image`` is the index of the image that it is about, among those of the call.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", location: str = "", image: int | None = None) -> None:
         super().__init__(message)
-        self.message, self.hint, self.location = message, hint, location
+        self.message, self.hint, self.location, self.image = message, hint, location, image
+
+    def locate(self, place: str, first: int = 0) -> None:
+        """Set the location of an error about images to their place in the client's request, such as ``files[{}]``.
+
+        ``first`` is the index there of the call's first image.
+        """
+        if self.image is not None:
+            self.location = place.format(self.image + first)
+        elif self.location == IMAGES:
+            self.location = place.removesuffix("[{}]")
+
+
+@contextmanager
+def attribute_to_image(index: int) -> Iterator[None]:
+    """Let request errors of the block name the image at ``index``."""
+    try:
+        yield
+    except RequestError as error:
+        error.image = index
+        raise
 
     @property
     def line(self) -> str:

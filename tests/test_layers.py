@@ -87,7 +87,17 @@ def test_nothing_below_the_doors_knows_them(module: str) -> None:
 
 
 BELOW = ("app.serving", "app.resources", "app.observability", "app.images", "app.models", "app.strategies", "app.types")
-INNER = ("app.engine", "app.auth", "app.oip", "app.configuration", "app.temperatures", "app.baselines", *BELOW)
+INNER = (
+    "app.engine",
+    "app.errors",
+    "app.error_info",
+    "app.auth",
+    "app.oip",
+    "app.configuration",
+    "app.temperatures",
+    "app.baselines",
+    *BELOW,
+)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not _within(name, ("app.engine", "app.serving"))])

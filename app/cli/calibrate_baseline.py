@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adapters import Baseline
+    from app.errors import RenormError
     from app.settings import Settings
 
 BASELINE_EXAMPLES = """\
@@ -108,16 +108,17 @@ async def _measure(
                 advance(len(batch))
         return engine.hosted.name, fit_baseline(torch.cat(measured))
     except RenormError as error:
-        fail(f"{_name(batch, error.location)}: {error.message}", status=CANNOT_RUN)
+        fail(f"{_name(batch, error)}: {error.message}", status=CANNOT_RUN)
     finally:
         await engine.close()
 
 
-def _name(batch: Sequence[Path] | Tensor, location: str) -> str:
-    """Return the name of the file at the engine's location, such as ``images[2]``."""
-    index = re.fullmatch(r"images\[(\d+)\]", location)
-    file = batch[int(index[1])] if index and int(index[1]) < len(batch) else None
-    return str(file) if isinstance(file, Path) else location or "the images"
+def _name(batch: Sequence[Path] | Tensor, error: RenormError) -> str:
+    """Return the name of the file that the error is about."""
+    if error.image is None:
+        return error.location or "the images"
+    item = batch[error.image]
+    return str(item) if isinstance(item, Path) else f"images[{error.image}]"
 
 
 def _content(batch: Sequence[Path] | Tensor) -> list[bytes] | Tensor:

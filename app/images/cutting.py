@@ -12,16 +12,14 @@ from app.images.limits import ImageLimits, check_pixels
 from app.images.preprocessing import Preprocessing, pair
 
 
-def cut_pixels(
-    pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: ImageLimits, location: str
-) -> NDArray[np.uint8]:
+def cut_pixels(pixels: NDArray[np.uint8], preprocessing: Preprocessing, limits: ImageLimits) -> NDArray[np.uint8]:
     """Resize and crop pixels ``[H, W, 3]`` or ``[H, W, 1]`` as `decode` does.
 
     Raises:
         TooLargeError: more pixels than ``limits``.
     """
     height, width = pixels.shape[:2]
-    check_pixels(width, height, limits, location)
+    check_pixels(width, height, limits)
     image = Image.fromarray(pixels[:, :, 0]).convert("RGB") if pixels.shape[2] == 1 else Image.fromarray(pixels)
     return network_pixels(image, preprocessing)
 

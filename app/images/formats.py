@@ -43,7 +43,7 @@ _LOOKALIKES = (
 )
 
 
-def recognize(data: bytes, location: str) -> Format:
+def recognize(data: bytes) -> Format:
     """Return the format of a file, by its first bytes.
 
     Raises:
@@ -57,5 +57,4 @@ def recognize(data: bytes, location: str) -> Format:
     raise ImageError(
         f"the bytes are not an image of an accepted format{looks}",
         hint=f"send one still image as {ACCEPTED}",
-        location=location,
     )

@@ -22,7 +22,7 @@ class ImageLimits(NamedTuple):
         return cls(settings.max_image_bytes, settings.max_image_pixels)
 
 
-def check_bytes(data: bytes, limits: ImageLimits, location: str) -> None:
+def check_bytes(data: bytes, limits: ImageLimits) -> None:
     """Refuse an empty file and one with too many bytes.
 
     Raises:
@@ -30,29 +30,27 @@ def check_bytes(data: bytes, limits: ImageLimits, location: str) -> None:
         TooLargeError: it has more bytes than ``limits``.
     """
     if not data:
-        raise ImageError("the image is empty (0 bytes)", hint="send the bytes of an image file", location=location)
+        raise ImageError("the image is empty (0 bytes)", hint="send the bytes of an image file")
     if len(data) > limits.bytes:
         raise TooLargeError(
             f"the image has {len(data)} bytes, at most {limits.bytes} are accepted",
             hint="resize or compress it more, or raise RENORM_MAX_IMAGE_BYTES",
-            location=location,
         )
 
 
-def check_pixels(width: int, height: int, limits: ImageLimits, location: str) -> None:
+def check_pixels(width: int, height: int, limits: ImageLimits) -> None:
     """Refuse an image of too many pixels.
 
     Raises:
         TooLargeError: it has more pixels than ``limits``.
     """
     if width * height > limits.pixels:
-        raise too_many_pixels(f"{width} x {height}", limits, location)
+        raise too_many_pixels(f"{width} x {height}", limits)
 
 
-def too_many_pixels(pixels: str, limits: ImageLimits, location: str) -> TooLargeError:
+def too_many_pixels(pixels: str, limits: ImageLimits) -> TooLargeError:
     """Return the error for an image of ``pixels``, a text such as "64 x 64"."""
     return TooLargeError(
         f"the image has {pixels} pixels, at most {limits.pixels} are accepted",
         hint="scale it down, or raise RENORM_MAX_IMAGE_PIXELS",
-        location=location,
     )

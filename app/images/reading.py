@@ -18,7 +18,7 @@ from app.images.picture import Picture
 from app.images.preprocessing import Preprocessing
 
 
-def decode(data: bytes, preprocessing: Preprocessing, limits: ImageLimits, location: str) -> NDArray[np.uint8]:
+def decode(data: bytes, preprocessing: Preprocessing, limits: ImageLimits) -> NDArray[np.uint8]:
     """Turn one encoded still image into the pixels that the network sees. Safe to call from many threads.
 
     Returns:
@@ -29,76 +29,70 @@ def decode(data: bytes, preprocessing: Preprocessing, limits: ImageLimits, locat
         ImageError: empty, of an unknown format, animated, truncated or corrupt.
         TooLargeError: more bytes, or by its header more pixels, than ``limits``.
     """
-    with _image_errors(data, limits, location) as kind:
-        rgb = _upright_rgb(_open(kind, data, limits, location), location)
+    with _image_errors(data, limits) as kind:
+        rgb = _upright_rgb(_open(kind, data, limits))
     return network_pixels(rgb, preprocessing)
 
 
-def check_header(data: bytes, limits: ImageLimits, location: str) -> None:
+def check_header(data: bytes, limits: ImageLimits) -> None:
     """Check an image by its header alone.
 
     Raises:
         ImageError, TooLargeError: as `decode` does for what a header can tell.
     """
-    with _image_errors(data, limits, location) as kind:
-        _open(kind, data, limits, location)
+    with _image_errors(data, limits) as kind:
+        _open(kind, data, limits)
 
 
 @contextmanager
-def _image_errors(data: bytes, limits: ImageLimits, location: str) -> Iterator[Format]:
+def _image_errors(data: bytes, limits: ImageLimits) -> Iterator[Format]:
     """Yield the format of the data; any error while it is read becomes one of ours."""
-    check_bytes(data, limits, location)
-    kind = recognize(data, location)
+    check_bytes(data, limits)
+    kind = recognize(data)
     try:
         yield kind
-    except RenormError as error:
-        error.location = location
-        raise
-    except MemoryError:
+    except (RenormError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_many_pixels("too many", limits, location) from error
+        raise too_many_pixels("too many", limits) from error
     except Exception as error:
         # Pillow's readers raise almost anything on damaged bytes: OSError, SyntaxError, ValueError, struct.error ...
         raise ImageError(
             f"the {kind.name} image is truncated or corrupt ({error})",
             hint="check that the whole file was sent, or save the image again",
-            location=location,
         ) from error
 
 
-def _open(kind: Format, data: bytes, limits: ImageLimits, location: str) -> Picture:
+def _open(kind: Format, data: bytes, limits: ImageLimits) -> Picture:
     picture = kind.open(data)
-    check_pixels(picture.image.width, picture.image.height, limits, location)
-    _check_still(kind.name, location, is_still=picture.is_still)
+    check_pixels(picture.image.width, picture.image.height, limits)
+    _check_still(kind.name, is_still=picture.is_still)
     return picture
 
 
-def _upright_rgb(picture: Picture, location: str) -> Image.Image:
+def _upright_rgb(picture: Picture) -> Image.Image:
     pixels = picture.load()
     info = picture.image.info
     # Nothing may hold the pixels in an earlier form while the next one is made: each takes four bytes per pixel.
     del picture
-    rgb = _to_rgb(pixels, location)
+    rgb = _to_rgb(pixels)
     del pixels
     return upright(rgb, orientation_of(info))
 
 
-def _check_still(name: str, location: str, *, is_still: bool) -> None:
+def _check_still(name: str, *, is_still: bool) -> None:
     if not is_still:
         raise ImageError(
             f"the {name} image is animated or has several pages; expected one still image",
             hint="send its frames as separate images, in order",
-            location=location,
         )
 
 
-def _to_rgb(image: Image.Image, location: str) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ImageError(
             f"the image has 32-bit or signed pixels (mode {image.mode}), which are not supported",
             hint="save it with 8 or 16 bits per channel",
-            location=location,
         )
     # What is transparent is dropped, not blended; for palettes Pillow would warn about that.
     image.info.pop("transparency", None)

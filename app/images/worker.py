@@ -26,7 +26,7 @@ from app.images.reading import decode
 
 _BASE_BYTES, _BYTES_PER_PIXEL = 512_000_000, 16
 
-Decode = Callable[[bytes, Preprocessing, ImageLimits, str], NDArray[np.uint8]]
+Decode = Callable[[bytes, Preprocessing, ImageLimits], NDArray[np.uint8]]
 
 
 def write_message(pipe: BinaryIO, head: dict[str, Any], body: bytes | memoryview = b"") -> None:
@@ -86,7 +86,7 @@ def _decode_reply(
     read: Decode, data: bytes, preprocessing: Any, limits: ImageLimits
 ) -> tuple[dict[str, Any], bytes | memoryview]:
     try:
-        pixels = np.ascontiguousarray(read(data, preprocessing, limits, ""))
+        pixels = np.ascontiguousarray(read(data, preprocessing, limits))
     except RenormError as error:
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}, b""
     except MemoryError:

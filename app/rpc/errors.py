@@ -6,9 +6,8 @@ import logging
 from typing import NoReturn
 
 import grpc
-import orjson
 
-from app.http.responses.errors import answer
+from app.error_info import describe_error
 
 log = logging.getLogger("renorm")
 
@@ -30,16 +29,12 @@ CODE, WHERE, RETRY = "renorm-code", "renorm-where", "retry-after"
 
 async def refuse(context: grpc.aio.ServicerContext, error: Exception) -> NoReturn:
     """Abort a call with the gRPC code of ``error`` and the message that it has over HTTP."""
-    response = answer(error)
-    if response.status_code == 500:
+    info = describe_error(error)
+    if info.status == 500:
         # Nothing above sees it, and its client gets no details.
         log.error("a gRPC call failed", exc_info=error)
-    error_body = orjson.loads(response.body)
-    trailing_metadata = [(CODE, error_body["code"])]
-    if "where" in error_body:
-        # Metadata is printable ASCII; a client may have called a parameter anything.
-        trailing_metadata.append((WHERE, error_body["where"].encode("unicode_escape").decode("ascii")))
-    if RETRY in response.headers:
-        trailing_metadata.append((RETRY, response.headers[RETRY]))
-    await context.abort(CODES[response.status_code], error_body["error"], tuple(trailing_metadata))
+    # Metadata is printable ASCII; a client may have called a parameter anything.
+    where = info.where.encode("unicode_escape").decode("ascii")
+    metadata = ((CODE, info.code), (WHERE, where), (RETRY, str(info.retry_after or "")))
+    await context.abort(CODES[info.status], info.text, tuple(pair for pair in metadata if pair[1]))
     raise AssertionError("abort raises")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -107,7 +106,7 @@ class Service:
         try:
             prediction = await engine.predict(call)
         except RequestError as error:
-            error.location = re.sub("^images", "inputs[0].contents", error.location)
+            error.locate("inputs[0].contents[{}]")
             raise
         arguments = (request, prediction, call.stream, engine.hosted)
         is_small = max(prediction.probabilities.numel(), len(prediction.classes) * call.top_k) <= LARGE

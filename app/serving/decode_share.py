@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Read = Callable[[Any, str], NDArray[np.uint8]]
+from app.errors import attribute_to_image
+
+Read = Callable[[Any], NDArray[np.uint8]]
 
 
 class CostlyError(Exception):
@@ -46,7 +48,8 @@ class Share:
                 break
             self._started_at[thread] = time.monotonic()
             try:
-                self._pixels[i] = self._read(self._files[i], f"images[{i}]")
+                with attribute_to_image(i):
+                    self._pixels[i] = self._read(self._files[i])
             except CostlyError:
                 self.costly.append(i)
             except Exception as error:

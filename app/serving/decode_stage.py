@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.finite import finite_rows
-from app.errors import FieldError, TooLargeError, unavailable_error
+from app.errors import IMAGES, FieldError, TooLargeError, attribute_to_image, unavailable_error
 from app.images import CHEAP_PIXELS, TINY_PIXELS, ImageLimits, check_header, cut_pixels, decode, is_cheap, is_tiny
 from app.models.hosted import Preprocessing
 from app.resources.memory import MemoryUse
@@ -91,8 +91,8 @@ class DecodeStage:
             read: Read = self._cut
             return await self._in_parallel(images.numpy(), read, flow)
         if len(images) == 1 and self._has_tiny_input and not self._closed and is_tiny(images[0]):
-            with suppress(CostlyError):  # the user has set even lower limits
-                return torch.from_numpy(self._decode(images[0], "images[0]")[None].copy())
+            with suppress(CostlyError), attribute_to_image(0):  # costly where the user has set even lower limits
+                return torch.from_numpy(self._decode(images[0])[None].copy())
         return await self._in_parallel(images, self._decode, flow)
 
     @property
@@ -159,7 +159,8 @@ class DecodeStage:
 
         async def decode_at(i: int) -> None:
             async with turn:
-                pixels[i] = await self._processes.decode(files[i], f"images[{i}]", flow)
+                with attribute_to_image(i):
+                    pixels[i] = await self._processes.decode(files[i], flow)
 
         tasks = [asyncio.ensure_future(decode_at(i)) for i in places]
         try:
@@ -176,17 +177,17 @@ class DecodeStage:
         self._processes.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, file: bytes, location: str) -> NDArray[np.uint8]:
+    def _decode(self, file: bytes) -> NDArray[np.uint8]:
         if len(file) <= self._limits.bytes and not is_cheap(file):
             raise CostlyError
         try:
-            return decode(file, self._preprocessing, self._cheap, location)
+            return decode(file, self._preprocessing, self._cheap)
         except TooLargeError:
-            check_header(file, self._limits, location)
+            check_header(file, self._limits)
             raise CostlyError from None
 
-    def _cut(self, pixels: NDArray[np.uint8], location: str) -> NDArray[np.uint8]:
-        return cut_pixels(pixels, self._preprocessing, self._limits, location)
+    def _cut(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return cut_pixels(pixels, self._preprocessing, self._limits)
 
 
 def check_shape(images: Tensor, preprocessing: Preprocessing) -> None:
@@ -203,13 +204,13 @@ def check_shape(images: Tensor, preprocessing: Preprocessing) -> None:
             raise FieldError(
                 f"images of type uint8 must be {pixels}, not {shape}",
                 hint="send pixels, channels last",
-                location="images",
+                location=IMAGES,
             )
     elif images.dtype != torch.float32 or shape[1:] != expected[1:]:
         raise FieldError(
             f"images must be float32 [{', '.join(map(str, expected))}] or uint8 {pixels}, not {images.dtype} {shape}",
             hint="send the network's preprocessed input, pixels, or encoded files",
-            location="images",
+            location=IMAGES,
         )
 
 
@@ -221,9 +222,7 @@ def check_numbers(images: Tensor) -> None:
     """
     for i, finite in enumerate(finite_rows(images)):
         if not finite:
-            raise FieldError(
-                "the image contains NaN or infinity", hint="check its preprocessing", location=f"images[{i}]"
-            )
+            raise FieldError("the image contains NaN or infinity", hint="check its preprocessing", image=i)
 
 
 async def _gather(work: list[Coroutine[Any, Any, None]]) -> None:

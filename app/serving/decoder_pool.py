@@ -54,7 +54,7 @@ class DecoderPool:
         self._lock, self._idle, self._closed = threading.Lock(), list[DecoderProcess](), False
         self._jobs: set[_DecodeJob] = set()
 
-    async def decode(self, file: bytes, location: str, flow: Flow = NO_FLOW) -> NDArray[np.uint8]:
+    async def decode(self, file: bytes, flow: Flow = NO_FLOW) -> NDArray[np.uint8]:
         """Decode one image. Streams take turns. Cancelling the call kills the process that works on it.
 
         Raises:
@@ -65,7 +65,7 @@ class DecoderPool:
         size, job = decode_bytes(file, self._limits), _DecodeJob()
         async with self._turns.lent_to(flow, 1), self.memory.lent_to(flow, size):
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file, location)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, file)
             except (RuntimeError, asyncio.CancelledError) as error:
                 job.cancel()
                 if self._closed:
@@ -76,7 +76,7 @@ class DecoderPool:
         """Return whether images can be decoded; if the last process failed to start, try to start one."""
         if self.is_broken:
             try:
-                await self.decode(_PIXEL, "")
+                await self.decode(_PIXEL)
             except (ImageError, EngineClosedError):
                 return False
         return not self.is_broken
@@ -94,27 +94,25 @@ class DecoderPool:
             process.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, job: _DecodeJob, file: bytes, location: str) -> NDArray[np.uint8]:
+    def _run(self, job: _DecodeJob, file: bytes) -> NDArray[np.uint8]:
         with self._process(job) as process:
             try:
                 # Starting a process does not count against the image: a short limit would be over before it decodes.
                 with _alarm(START_S, process):
                     process.wait_until_ready()
                 with _alarm(self._seconds * CLOCK_FACTOR, process):
-                    pixels = process.decode(file, self._preprocessing, self._seconds, location)
+                    pixels = process.decode(file, self._preprocessing, self._seconds)
             except DecoderEndedError as error:
                 if process.is_killed and process.is_ready and not job.is_cancelled:
-                    raise too_expensive(
-                        f"takes longer to decode than {self._seconds * CLOCK_FACTOR:g} s", location
-                    ) from error
-                raise self._refusal(error, job, location, is_ready=process.is_ready) from error
+                    raise too_expensive(f"takes longer to decode than {self._seconds * CLOCK_FACTOR:g} s") from error
+                raise self._refusal(error, job, is_ready=process.is_ready) from error
             except Exception:
                 self.is_broken = False
                 raise
         self.is_broken = False
         return pixels
 
-    def _refusal(self, error: DecoderEndedError, job: _DecodeJob, location: str, *, is_ready: bool) -> Exception:
+    def _refusal(self, error: DecoderEndedError, job: _DecodeJob, *, is_ready: bool) -> Exception:
         if job.is_cancelled:
             return unavailable_error("the request was cancelled")
         if not is_ready or error.status > 0:
@@ -122,9 +120,9 @@ class DecoderPool:
             log.error("a decoder process failed to start: it exited with status %d", error.status)
             return unavailable_error("images of this kind cannot be decoded at the moment")
         if was_ended_by_timer(error.status):
-            return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode", location)
+            return too_expensive(f"takes more than {self._seconds:g} s of CPU time to decode")
         log.warning("a decoder process was killed by signal %d", -error.status)
-        return ImageError("the decoder crashed on the image", hint="save the image again", location=location)
+        return ImageError("the decoder crashed on the image", hint="save the image again")
 
     @contextmanager
     def _process(self, job: _DecodeJob) -> Iterator[DecoderProcess]:

@@ -88,7 +88,7 @@ class DecoderProcess:
             raise DecoderEndedError(self._status()) from error
         self.is_ready = True
 
-    def decode(self, data: bytes, preprocessing: Preprocessing, seconds: float, location: str) -> NDArray[np.uint8]:
+    def decode(self, data: bytes, preprocessing: Preprocessing, seconds: float) -> NDArray[np.uint8]:
         """Decode one image as `app.images.decode` does, within ``seconds`` of CPU time.
 
         Raises:
@@ -105,8 +105,8 @@ class DecoderProcess:
         if "shape" in reply:
             return np.frombuffer(body, np.uint8).reshape(reply["shape"])
         if reply["error"] == "MemoryError":
-            raise too_expensive("takes too much memory to decode", location)
-        raise _ERRORS.get(reply["error"], ImageError)(reply["message"], hint=reply["hint"], location=location)
+            raise too_expensive("takes too much memory to decode")
+        raise _ERRORS.get(reply["error"], ImageError)(reply["message"], hint=reply["hint"])
 
     def _status(self) -> int:
         """Return the exit status of a process that stopped answering; kill it if it does not end."""
@@ -137,13 +137,12 @@ def was_ended_by_timer(status: int) -> bool:
     return status == -_OF_TIMER
 
 
-def too_expensive(reason: str, location: str) -> TooExpensiveError:
+def too_expensive(reason: str) -> TooExpensiveError:
     """Return the error of an image that costs too much; ``reason`` completes "the image ..."."""
     return TooExpensiveError(
         f"the image {reason}",
         hint="save it again in a simple format (baseline JPEG or PNG), send it scaled down, or raise "
         "RENORM_MAX_DECODE_SECONDS",
-        location=location,
     )
 
 

@@ -36,15 +36,15 @@ class InputRange:
         beyond = ((low < self._low) | (high > self._high)).any(1)
         if beyond.any():
             worst = int(beyond.nonzero()[0])
-            raise self._range_error(images[worst], f"images[{worst}]")
+            raise self._range_error(images[worst], worst)
 
-    def _range_error(self, image: Tensor, location: str) -> FieldError:
+    def _range_error(self, image: Tensor, index: int) -> FieldError:
         actual = f"{float(image.min()):.4g} to {float(image.max()):.4g}"
         expected = f"{float(self._black.min()):.4g} to {float(self._white.max()):.4g}"
         return FieldError(
             f"the image's values range from {actual}, and those of an image normalized for this model from {expected}",
             hint=f"{self._cause(image)}; a server with RENORM_INPUT_RANGE=off accepts any finite values",
-            location=location,
+            image=index,
         )
 
     def _cause(self, image: Tensor) -> str:

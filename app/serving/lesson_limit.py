@@ -6,7 +6,7 @@ import torch
 
 from adapters import Composite
 from adapters.probes.lesson_memory import LessonMemory
-from app.errors import TooLargeError
+from app.errors import IMAGES, TooLargeError
 from app.resources.machine import usable_bytes
 from app.resources.memory import parts_of
 from app.settings import Settings
@@ -33,7 +33,7 @@ class LessonLimit:
         if needed <= self.max_bytes or not images:
             return
         fitting, learned = self.max_bytes // self._memory.per_image, self._memory.images_of(strategy, images)
-        location, advice = "images", f"send at most {fitting} images in a request to be learned from"
+        location, advice = IMAGES, f"send at most {fitting} images in a request to be learned from"
         if self._memory.images_of(strategy, 1) > fitting:
             location, advice = "params", f"learn from at most {fitting} images at a time (rotta: capacity)"
         raise TooLargeError(

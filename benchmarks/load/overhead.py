@@ -39,7 +39,7 @@ class Local:
 
     def __call__(self, image: bytes) -> None:
         """One request of one image."""
-        pixels = decode(image, self._how, self._limits, "images[0]")
+        pixels = decode(image, self._how, self._limits)
         # Copied, as the server does, because decoded pixels are read-only.
         self._model(torch.from_numpy(np.array(pixels)[np.newaxis]))
 

@@ -30,7 +30,7 @@ class PeerNetwork:
     def decode(self, files: Sequence[bytes | str]) -> Tensor:
         """Pixels uint8 ``[n, size, size, 3]`` of encoded images; a text is base64."""
         plain = [base64.b64decode(file) if isinstance(file, str) else file for file in files]
-        decoded = [decode(file, self._how, self._limits, f"images[{i}]") for i, file in enumerate(plain)]
+        decoded = [decode(file, self._how, self._limits) for file in plain]
         return torch.from_numpy(np.stack(decoded))
 
     def predict(self, pixels: Tensor) -> Tensor:

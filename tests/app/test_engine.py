@@ -51,7 +51,7 @@ async def test_answers_equal_the_librarys(engine: Engine, strategy: str) -> None
     for seeds in ([1, 2, 3], [4], [5, 6]):
         images = [png(seed) for seed in seeds]
         answer = await engine.predict(Call(images, strategy=strategy))
-        pixels = [decode(image, PREPROCESSING, ImageLimits(10_000, 10_000), "") for image in images]
+        pixels = [decode(image, PREPROCESSING, ImageLimits(10_000, 10_000)) for image in images]
         tensor = Pixels(PREPROCESSING)(torch.tensor(np.stack(pixels)))
         assert torch.allclose(answer.probabilities, model(tensor).softmax(1), rtol=0, atol=1e-6)
     assert answer.step == 3
@@ -133,7 +133,7 @@ async def test_a_bad_request_moves_no_state(engine: Engine, call: Call, error: t
 async def test_the_first_bad_image_is_the_one_named(engine: Engine) -> None:
     with pytest.raises(ImageError) as caught:
         await engine.predict(Call([png(1), b"x", png(2), b"y"]))
-    assert caught.value.location == "images[1]"
+    assert caught.value.image == 1
 
 
 @pytest.mark.parametrize(("trouble", "error"), [("raise", RuntimeError), ("nan", UnanswerableError)])

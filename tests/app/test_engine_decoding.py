@@ -85,7 +85,7 @@ async def test_an_image_that_takes_too_long_is_refused_and_moves_no_state(engine
     for images in ([tiff()], [png(1), tiff()]):
         with pytest.raises(TooExpensiveError) as caught:
             await engine.predict(Call(images))
-        assert caught.value.location == f"images[{len(images) - 1}]"
+        assert caught.value.image == len(images) - 1
     assert engine.streams().streams == []
 
 

@@ -55,7 +55,7 @@ async def test_prepared_inputs_that_are_not_finite_are_refused_and_harm_nobody(e
     calls = [Call(torch.ones(1, 3, 8, 8), "a"), Call(bad, "b"), Call(torch.ones(1, 3, 8, 8), "c")]
     found = await asyncio.gather(*map(engine.predict, calls), return_exceptions=True)
     assert isinstance(found[1], FieldError)
-    assert found[1].location == "images[1]"
+    assert found[1].image == 1
     assert isinstance(found[0], Prediction)
     assert isinstance(found[2], Prediction)
     assert {info.stream for info in engine.streams().streams} == {"a", "c"}

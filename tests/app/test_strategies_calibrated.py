@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from adapters import ParameterError, UnknownStrategyError, as_composite, params_of, strategy
+from app.error_info import describe_error
 from app.errors import StreamNotFoundError
 from app.evaluation.specs import parse_specs
-from app.http.responses.errors import answer
 from app.settings import Settings
 from app.strategies import StrategyResolver, file_of, in_front, key_of, model_of
 from app.temperatures import Calibration, CalibrationError, Temperatures, default_file
@@ -168,7 +168,7 @@ async def test_none_that_was_fitted_is_an_error_that_says_how_to_fit_it(
     assert f"for the model 'net' with the strategy '{key}'" in told
     assert f"`renorm calibrate-temperature --model cifar10-resnet20 --strategy {key} --data FOLDER`" in told
     assert "give the parameter temperature.temperature" in told
-    assert answer(caught.value).status_code == 422
+    assert describe_error(caught.value).status == 422
     with pytest.raises(StreamNotFoundError):
         engine.stream("a")
     await engine.close()

@@ -150,7 +150,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._answer(refusal)
 
     def _answer(self, refusal: Refusal) -> None:
-        self.transport.write(refusal.wire(self.server_state.default_headers))
+        self.transport.write(refusal.to_http(self.server_state.default_headers))
         self._linger()
 
     def _linger(self) -> None:

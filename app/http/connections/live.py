@@ -37,7 +37,7 @@ class LiveConnection(WebSocketsSansIOProtocol):
             return
         self.handshake_complete = self.close_sent = True
         self.door.notices.report(BAD_HANDSHAKE, self.client[0] if self.client else "an unknown address")
-        self.transport.write(BAD_HANDSHAKE.wire(self.default_headers))
+        self.transport.write(BAD_HANDSHAKE.to_http(self.default_headers))
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

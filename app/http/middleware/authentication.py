@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from fastapi import FastAPI
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.access import Access, presented_keys, required_scope
 from app.errors import AccessError
 from app.http.requests.caller import remember_key
-from app.http.responses.errors import reply
+from app.http.responses.errors import error_response
 from app.http.responses.openapi import error_responses
 from app.server_state import state_of
 
@@ -126,8 +125,7 @@ async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send
         # Servers without that extension respond with a bare 403.
         await send({"type": "websocket.close", "code": 1008, "reason": error.message})
         return
-    response: Response = reply(error, scope)
-    await response(scope, receive, send)
+    await error_response(error, scope)(scope, receive, send)
 
 
 def install(app: FastAPI, access: Access) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BusyError, TooLargeError
-from app.http.responses.errors import answer
+from app.http.responses.errors import error_response
 from app.resources.memory import Account, Ledger
 
 ACCOUNT = "renorm.memory"
@@ -39,7 +39,7 @@ class BodyLimit:
             except (TooLargeError, BusyError) as error:
                 # The connection stays open: the server discards the rest of the body, so that clients which read the
                 # response only after sending all of it can read it.
-                await answer(error)(scope, receive, send)
+                await error_response(error, scope)(scope, receive, send)
                 return
             await self.app(scope, self._counted(receive, account), send)
 

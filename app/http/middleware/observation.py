@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.responses.errors import reply
+from app.http.responses.errors import error_response
 from app.observability.logs import REQUEST_ID, access
 from app.observability.metrics import OTHER, Metrics
 from app.server_state import ServerState
@@ -123,7 +123,7 @@ class Observation:
         except Exception as error:
             # Starlette would answer outside of every middleware, and so without the id.
             if exchange.status == 0 and scope["type"] == "http":
-                await reply(error, scope)(scope, receive, exchange.send)
+                await error_response(error, scope)(scope, receive, exchange.send)
             exchange.status = exchange.status or 500
             raise
 

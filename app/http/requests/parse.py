@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any, NamedTuple
 
 from fastapi import Request
@@ -29,15 +28,10 @@ SMALL = 50_000
 
 
 class PredictRequest(NamedTuple):
-    """A call, and the template of its images' locations in the client's request: ``files[{}]``."""
+    """A call, and the place of its images in the client's request, such as ``files[{}]``."""
 
     call: Call
     place: str
-
-    def location(self, place: str) -> str:
-        """Return the client's location of one that the engine names: ``images[2]`` is ``files[2]`` of a form."""
-        match = re.fullmatch(r"images\[(\d+)\]", place)
-        return self.place.format(match[1]) if match else place
 
 
 async def parse_predict(request: Request, settings: Settings, classes: int) -> PredictRequest:
@@ -64,7 +58,7 @@ async def parse_predict(request: Request, settings: Settings, classes: int) -> P
         raise _unsupported_type(kind, _FORMS)
     account_of(request.scope).set(sum(map(len, images)))  # the body is released by now
     if not images:
-        raise FieldError("the request has no image", hint=_FORMS, location="files" if place == "files[{}]" else "body")
+        raise FieldError("the request has no image", hint=_FORMS, location=place.removesuffix("[{}]"))
     return _to_request(images, place, fields, request.headers, classes)
 
 

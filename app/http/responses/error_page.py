@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from http.client import responses as phrases
 
 from starlette.responses import HTMLResponse
+
+from app.error_info import ErrorInfo
 
 _HEADERS = {
     # Nothing of the page is code, and it loads nothing: whatever text an error quotes stays text.
@@ -42,14 +43,13 @@ p {{ overflow-wrap: anywhere; }}
 """
 
 
-def error_page(
-    status: int, message: str, hint: str, *, root: str = "", headers: Mapping[str, str] | None = None
-) -> HTMLResponse:
+def error_page(info: ErrorInfo, root: str = "") -> HTMLResponse:
     """Return a page with an error and its hint. ``root`` is the path that the server is mounted at."""
-    title = f"{status} {phrases.get(status, 'Error')}"
-    paragraphs = "\n".join(f"<p>{escape(text[:1].upper() + text[1:])}.</p>" for text in (message, hint) if text)
+    title = f"{info.status} {phrases.get(info.status, 'Error')}"
+    texts = [text for text in (info.message, info.hint) if text]
+    paragraphs = "\n".join(f"<p>{escape(text[:1].upper() + text[1:])}.</p>" for text in texts)
     page = _PAGE.format(title=title, paragraphs=paragraphs, root=escape(root))
-    return HTMLResponse(page, status, {**_HEADERS, **(headers or {})})
+    return HTMLResponse(page, info.status, {**_HEADERS, **info.headers})
 
 
 def prefers_page(accept: str) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from http.client import responses as phrases
 from typing import Any
 
+from app.error_info import INTERNAL, ErrorInfo
 from app.http.requests.fields import PREDICT, RESET, FieldSpec
 from app.http.requests.headers import HEADERS
-from app.http.responses.errors import wire
 from app.schemas import ErrorResponse
 
 PNG = (
@@ -113,22 +113,23 @@ RESET_DOCS: dict[str, Any] = {
 }
 """Parameters and body of `POST /v1/admin/reset`."""
 
-_ERRORS: dict[int, dict[str, Any]] = {
-    400: wire("datatype must be one of BOOL, UINT8, FP32, not 'FP31'", "invalid_field", "inputs[0].datatype"),
-    401: wire("this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'", "missing_key"),
-    403: wire("key 'dashboard' does not have scope 'admin'; send a key with scope 'admin'", "forbidden"),
-    404: wire(
-        "stream 'camera-9' has no state; a stream gets its state with its first answered request", "stream_not_found"
+_ERRORS = (
+    ErrorInfo(400, "invalid_field", "datatype must be one of BOOL, UINT8, not 'FP31'", where="inputs[0].datatype"),
+    ErrorInfo(401, "missing_key", "this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'"),
+    ErrorInfo(403, "forbidden", "key 'dashboard' does not have scope 'admin'; send a key with scope 'admin'"),
+    ErrorInfo(
+        404, "stream_not_found", "stream 'camera-9' has no state; a stream gets it with its first answered request"
     ),
-    413: wire("200 images in one request, at most 128 are accepted; send them in several", "too_large", "files"),
-    415: wire("Content-Type 'text/plain' is not supported; send an image, a form or JSON", "unsupported_media_type"),
-    422: wire("unknown strategy 'adabm': choose one of source, bn, adabn", "unknown_strategy", "strategy"),
-    429: wire("the queue of stream 'camera-7' is full (256 waiting); send more slowly", "stream_busy", "stream"),
-    500: wire("internal error; see the server's log", "internal"),
-    501: wire("shared memory is not supported; send the data in the body", "unsupported", "inputs[0].parameters"),
-    503: wire("the engine is closing; try again, or see /readyz", "unavailable"),
-    504: wire("the request timed out: its forward did not start within 0.5 s; send more slowly", "deadline"),
-}
+    ErrorInfo(413, "too_large", "200 images in one request, at most 128 are accepted; send several", where="files"),
+    ErrorInfo(415, "unsupported_media_type", "Content-Type 'text/plain' is not supported; send a form or JSON"),
+    ErrorInfo(422, "unknown_strategy", "unknown strategy 'adabm': choose one of source, bn, adabn", where="strategy"),
+    ErrorInfo(429, "stream_busy", "the queue of stream 'camera-7' is full (256 waiting)", where="stream"),
+    INTERNAL,
+    ErrorInfo(501, "unsupported", "shared memory is not supported", where="inputs[0].parameters"),
+    ErrorInfo(503, "unavailable", "the engine is closing; try again, or see /readyz"),
+    ErrorInfo(504, "deadline", "the request timed out: its forward did not start within 0.5 s; send more slowly"),
+)
+_EXAMPLES = {info.status: info.members() for info in _ERRORS}
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -137,7 +138,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "model": ErrorResponse,
             "description": phrases[status],
-            "content": {"application/json": {"example": _ERRORS[status]}},
+            "content": {"application/json": {"example": _EXAMPLES[status]}},
         }
         for status in statuses
     }

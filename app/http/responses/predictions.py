@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
+from starlette.types import Scope
 
+from app.engine import Engine
+from app.errors import RequestError
+from app.http.middleware.observation import note
+from app.http.requests.caller import client_of
+from app.http.requests.parse import PredictRequest
 from app.types import Prediction
 
 LARGE = 2_000
 """Ranked classes in a response above which it is encoded in a thread. Up to here it takes the event loop a millisecond
 or less, and for the usual few classes a third of the time of a switch of threads."""
+
+
+async def predict_to_json(scope: Scope, engine: Engine, request: PredictRequest, first: int = 0) -> bytes:
+    """Predict, and return the JSON of `POST /v1/predict`.
+
+    ``first`` is the index of the call's first image in the client's request, for errors that name an image.
+
+    Raises:
+        Exception: what `Engine.predict` raises, with the location in the client's request.
+    """
+    try:
+        prediction = await engine.predict(replace(request.call, client=client_of(scope)))
+    except RequestError as error:
+        error.locate(request.place, first)
+        raise
+    note(scope, request.call.stream, prediction.timing)
+    arguments = (prediction, request.call.stream, engine.hosted.name, engine.hosted.classes)
+    ranked = len(prediction.classes) * len(prediction.classes[0])
+    return encode_prediction(*arguments) if ranked <= LARGE else await asyncio.to_thread(encode_prediction, *arguments)
 
 
 def encode_prediction(prediction: Prediction, stream: str, model: str, classes: Sequence[str]) -> bytes:
@@ -46,6 +73,11 @@ def encode_prediction(prediction: Prediction, stream: str, model: str, classes: 
             "timing_ms": prediction.timing._asdict(),
         }
     )
+
+
+def prepend_members(body: bytes, **members: Any) -> bytes:
+    """Return the JSON object ``body`` with these members before its own, without parsing it."""
+    return orjson.dumps(members)[:-1] + b"," + body[1:]
 
 
 def _dumps(answer: dict[str, Any]) -> bytes:

@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from app.error_info import ErrorInfo, describe_error
 from app.errors import EngineClosedError
-from app.http.responses.errors import wire
+from app.http.responses.errors import json_response
 from app.schemas import ErrorResponse, HealthResponse, NotReadyResponse, ReadyResponse
 from app.server_state import state_of
 
@@ -17,9 +18,8 @@ router = APIRouter(tags=["health"])
 DEADLINE_S = 5.0
 """Seconds in which the model thread has to answer."""
 
-_THREAD_DIED = "the model thread has died or hangs; restart the server"
-
-_NO_PING = "the model thread or the decoders did not answer within 5 s"
+_THREAD_DIED = ErrorInfo(503, "unavailable", "the model thread has died or hangs", "restart the server")
+_NO_ANSWER = ErrorInfo(503, "unavailable", "the model thread or the decoders did not answer within 5 s")
 
 
 def _unavailable(model: type[ErrorResponse], description: str, example: dict[str, Any]) -> dict[int | str, Any]:
@@ -27,8 +27,8 @@ def _unavailable(model: type[ErrorResponse], description: str, example: dict[str
     return {503: {"model": model, "description": description, "content": {"application/json": {"example": example}}}}
 
 
-_NOT_READY = _unavailable(NotReadyResponse, "Not ready", {**wire(_NO_PING, "unavailable"), "ready": False})
-_DEAD = _unavailable(ErrorResponse, "Dead", wire(_THREAD_DIED, "unavailable"))
+_NOT_READY = _unavailable(NotReadyResponse, "Not ready", {**_NO_ANSWER.members(), "ready": False})
+_DEAD = _unavailable(ErrorResponse, "Dead", _THREAD_DIED.members())
 
 
 @router.get("/healthz", summary="Is the process alive?", response_model=HealthResponse, responses=_DEAD)
@@ -39,7 +39,7 @@ async def healthz(request: Request) -> HealthResponse | JSONResponse:
     """
     engine = state_of(request.app).engine
     if engine is not None and not engine.alive:
-        return JSONResponse(wire(_THREAD_DIED, "unavailable"), 503)
+        return json_response(_THREAD_DIED)
     return HealthResponse(status="starting" if engine is None else "ok")
 
 
@@ -52,6 +52,5 @@ async def readyz(request: Request) -> ReadyResponse | JSONResponse:
     try:
         engine = await state_of(request.app).require_ready_engine(DEADLINE_S)
     except EngineClosedError as error:
-        error_body = {**wire(f"{error.message}; {error.hint}", "unavailable"), "ready": False}
-        return JSONResponse(error_body, 503, {"Retry-After": "1"})
+        return json_response(describe_error(error), ready=False)
     return ReadyResponse(ready=True, model=engine.hosted.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 from typing import NoReturn
 
@@ -12,13 +11,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from adapters import AdapterError
 from app.engine import Engine
+from app.error_info import describe_error
 from app.errors import AccessError, EngineClosedError, MediaTypeError, RenormError
 from app.http.middleware.authentication import check_key_still_valid, check_stream_access
 from app.http.middleware.body_limit import ACCOUNT, FRAMES
 from app.http.middleware.observation import note
 from app.http.requests.parse import PredictRequest
-from app.http.responses.errors import answer
-from app.http.responses.live_answers import error_to_json, predict_to_json, prepend_members
+from app.http.responses.errors import error_response, error_to_json
+from app.http.responses.predictions import predict_to_json, prepend_members
 from app.http.routes.live_frames import Frame, Frames
 from app.http.routes.live_opening import read_opening
 from app.resources.memory import Account
@@ -125,12 +125,11 @@ async def _send(websocket: WebSocket, body: bytes) -> None:
 
 async def _refuse(websocket: WebSocket, error: Exception) -> None:
     """Send an HTTP response in place of the handshake's; where the ASGI server cannot, a close code."""
-    response = answer(error)
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(response)
+        await websocket.send_denial_response(error_response(error, websocket.scope))
         return
     await websocket.accept()
-    await websocket.close(REFUSED, _reason(json.loads(bytes(response.body))["error"]))
+    await websocket.close(REFUSED, _reason(describe_error(error).text))
 
 
 def _reason(text: str) -> str:

@@ -9,8 +9,8 @@ from app.http.middleware.observation import note
 from app.http.raw_route import RawRoute
 from app.http.requests.disconnect import while_connected
 from app.http.requests.parse import parse_predict
-from app.http.responses.live_answers import predict_to_json
 from app.http.responses.openapi import PREDICT_DOCS, error_responses
+from app.http.responses.predictions import predict_to_json
 from app.schemas import PredictResponse
 from app.server_state import state_of
 

@@ -18,8 +18,9 @@ from app.http.raw_route import RawRoute
 from app.http.requests.disconnect import while_connected
 from app.http.requests.fields import PREDICT, FieldSpec, gather, require
 from app.http.requests.parse import PredictRequest, parse_predict
-from app.http.responses.live_answers import error_to_json, predict_to_json, prepend_members
+from app.http.responses.errors import error_to_json
 from app.http.responses.openapi import PREDICT_DOCS, error_responses
+from app.http.responses.predictions import predict_to_json, prepend_members
 from app.server_state import state_of
 
 router = APIRouter(prefix="/v1", tags=["predict"], route_class=RawRoute)

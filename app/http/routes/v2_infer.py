@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -79,7 +78,7 @@ async def infer(request: Request) -> Response:
         async with while_connected(request):
             prediction = await engine.predict(replace(infer_call.call, client=client_of(request.scope)))
     except RequestError as error:
-        error.location = re.sub("^images", "inputs[0].data", error.location)
+        error.locate("inputs[0].data[{}]")
         raise
     note(request.scope, infer_call.call.stream, prediction.timing)
     values = max(prediction.probabilities.numel(), len(prediction.classes) * infer_call.call.top_k)

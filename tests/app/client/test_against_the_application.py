@@ -90,7 +90,7 @@ def test_any_name_of_a_stream_stands_in_a_path(name: str) -> None:
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
-        (ImageError("it is empty", hint="send bytes", location="images[1]"), 422, "unreadable_image"),
+        (ImageError("it is empty", hint="send bytes", image=1), 422, "unreadable_image"),
         (EngineClosedError("closing", hint="wait"), 503, "unavailable"),
         (BusyError("too many", hint="wait"), 503, "busy"),
         (RuntimeError("secret"), 500, "internal"),

@@ -31,7 +31,7 @@ def jpeg(**options: Any) -> bytes:
 
 
 def pixels(data: bytes) -> bytes:
-    return decode(data, HOW, LIMITS, "file").tobytes()
+    return decode(data, HOW, LIMITS).tobytes()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -34,7 +34,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def taken(data: bytes) -> bool:
-    return bool(np.array_equal(decode(data, HOW, LIMITS, "file"), NOISE))
+    return bool(np.array_equal(decode(data, HOW, LIMITS), NOISE))
 
 
 LARGE = {
@@ -98,7 +98,7 @@ def _texts() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", _texts())
 def test_orientation_is_read_from_every_source(name: str) -> None:
-    assert np.array_equal(decode(_texts()[name], HOW, LIMITS, "file"), NOISE[::-1, ::-1])
+    assert np.array_equal(decode(_texts()[name], HOW, LIMITS), NOISE[::-1, ::-1])
 
 
 def test_an_animation_of_one_frame_is_a_picture_and_one_of_two_is_none() -> None:
@@ -109,4 +109,4 @@ def test_an_animation_of_one_frame_is_a_picture_and_one_of_two_is_none() -> None
 
     assert taken(animated(1))
     with pytest.raises(ImageError, match="animated"):
-        decode(animated(2), HOW, LIMITS, "file")
+        decode(animated(2), HOW, LIMITS)

@@ -95,7 +95,7 @@ def shown(samples: Numbers, bits: int, *, white_is_zero: bool = False) -> Number
 
 
 def check(data: bytes, expected: Numbers) -> None:
-    found = decode(data, HOW, LIMITS, "file").astype(np.int64)
+    found = decode(data, HOW, LIMITS).astype(np.int64)
     # One level of rounding, where the high byte is kept instead.
     assert np.abs(found - expected).max() <= 1
 

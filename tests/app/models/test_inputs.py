@@ -60,27 +60,27 @@ def anyio_backend() -> str:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_pixels_have_the_form_of_the_input(size: Sides, channels: int, crop: str) -> None:
     how = Preprocessing(size, size, "bilinear", (0.5,) * channels, (0.5,) * channels, crop)
-    pixels = decode(png(PHOTO), how, LIMITS, "file")
+    pixels = decode(png(PHOTO), how, LIMITS)
     assert pixels.shape == (how.height, how.width, channels)
     assert pixels.dtype == np.uint8
 
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     how = Preprocessing((30, 48), (30, 48), "bicubic", (0.5,) * 3, (0.5,) * 3)
-    np.testing.assert_array_equal(decode(png(PHOTO), how, LIMITS, "file"), PHOTO)
+    np.testing.assert_array_equal(decode(png(PHOTO), how, LIMITS), PHOTO)
 
 
 def test_a_wide_input_covers_a_tall_image_and_cuts_its_ends() -> None:
     tall = np.zeros((60, 20, 3), np.uint8)
     tall[20:40] = 255
     how = Preprocessing((10, 20), (10, 20), "bilinear", (0.5,) * 3, (0.5,) * 3)
-    assert decode(png(tall), how, LIMITS, "file").min() == 255
+    assert decode(png(tall), how, LIMITS).min() == 255
 
 
 def test_grey_is_the_luma_of_colours() -> None:
     how = Preprocessing((30, 48), (30, 48), "bilinear", (0.5,), (0.5,))
     luma = PHOTO.astype(float) @ (0.299, 0.587, 0.114)
-    np.testing.assert_allclose(decode(png(PHOTO), how, LIMITS, "file")[:, :, 0], luma, atol=1)
+    np.testing.assert_allclose(decode(png(PHOTO), how, LIMITS)[:, :, 0], luma, atol=1)
 
 
 async def opened(factory: str, **settings: Any) -> Engine:
@@ -97,7 +97,7 @@ async def test_every_kind_of_input_gives_one_answer(factory: str, size: int | st
     pixels = torch.from_numpy(np.ascontiguousarray(PHOTO[: how.height, : how.width]))[None]
     answers = [await engine.predict(Call([png(pixels[0].numpy())]))]
     answers += [await engine.predict(Call(pixels))]
-    seen = torch.from_numpy(np.array(decode(png(pixels[0].numpy()), how, LIMITS, "file")))[None]
+    seen = torch.from_numpy(np.array(decode(png(pixels[0].numpy()), how, LIMITS)))[None]
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (how.mean, how.std))
     prepared = (seen.permute(0, 3, 1, 2).float() / 255 - mean) / std
     answers += [await engine.predict(Call(seen)), await engine.predict(Call(prepared.contiguous()))]

@@ -153,4 +153,4 @@ def test_preprocessing_equals_timms(crop: str) -> None:
     image = np.stack([rows // 2, columns // 3, (rows + columns) // 5], 2).astype(np.uint8)
     expected = transform(Image.fromarray(image)).permute(1, 2, 0).numpy().astype(int)
     assert how.crop == crop
-    assert np.abs(cut_pixels(image, how, ImageLimits(1, 10**6), "x") - expected).max() <= 2
+    assert np.abs(cut_pixels(image, how, ImageLimits(1, 10**6)) - expected).max() <= 2

@@ -13,6 +13,7 @@ from open_inference.grpc import protocol
 
 from adapters import ParameterError
 from app.auth.keys import new_key, write_keys
+from app.error_info import TABLE
 from app.errors import (
     BusyError,
     DeadlineError,
@@ -22,7 +23,6 @@ from app.errors import (
     TooLargeError,
     UnanswerableError,
 )
-from app.http.responses import errors
 from app.rpc.errors import CODES
 from app.rpc.service import Service
 from app.server_state import ServerState
@@ -40,7 +40,7 @@ def test_every_call_of_the_definitions_is_there() -> None:
 
 
 def test_every_status_of_the_http_door_has_a_code() -> None:
-    assert {row.status for row in errors.TABLE.values()} | {500} <= set(CODES)
+    assert {row.status for row in TABLE.values()} | {500} <= set(CODES)
 
 
 def test_liveness_and_readiness() -> None:
@@ -148,7 +148,7 @@ def test_large_messages_are_read_and_written_in_threads() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "more"),
     [
-        (ImageError("no image", hint="send one", location="images[1]"), Code.INVALID_ARGUMENT, "unreadable_image"),
+        (ImageError("no image", hint="send one", image=1), Code.INVALID_ARGUMENT, "unreadable_image"),
         (TooLargeError("too many"), Code.RESOURCE_EXHAUSTED, "too_large"),
         (ParameterError("momentum must be in 0 to 1"), Code.INVALID_ARGUMENT, "invalid_parameter"),
         (UnanswerableError("not finite"), Code.INVALID_ARGUMENT, "not_finite"),
@@ -179,7 +179,7 @@ def test_an_error_has_its_code_and_the_text_that_it_has_over_http(
 
 def test_an_error_says_where() -> None:
     client = Client(grpc_port=0)
-    client.engine.failure = ImageError("no image", location="images[1]")
+    client.engine.failure = ImageError("no image", image=1)
     assert refused(client, "ModelInfer", ask())[2]["renorm-where"] == "inputs[0].contents[1]"
     odd: dict[str, Any] = {"renorm_\n\u00e9": 1}
     assert refused(client, "ModelInfer", ask(**odd))[2]["renorm-where"] == r"parameters.renorm_\n\xe9"

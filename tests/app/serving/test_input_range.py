@@ -62,7 +62,7 @@ def test_what_no_picture_can_give_is_refused_and_told_how_it_came_about(kind: st
     bad, mistake = IMPOSSIBLE[kind]
     with pytest.raises(FieldError, match=r"of an image normalized for this model from -2\.118 to 2\.64") as caught:
         InputRange(IMAGENET).check(torch.cat([normalized(picture()), bad, bad]))
-    assert caught.value.location == "images[1]"
+    assert caught.value.image == 1
     assert f"{float(bad.min()):.4g} to {float(bad.max()):.4g}" in caught.value.message
     assert mistake in caught.value.hint
     assert "(x / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)" in caught.value.hint

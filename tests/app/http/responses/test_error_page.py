@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.error_info import ErrorInfo
 from app.errors import AccessError
 from app.http.responses.error_page import error_page, prefers_page
 from tests.app.fakes import Client, refusal
@@ -70,11 +71,11 @@ def test_what_a_client_sent_is_text_and_no_markup() -> None:
     shown = Client().get("/<script>alert(1)</script>{title}", headers=BROWSER).text
     assert "<script" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt;{title}" in shown
-    page = bytes(error_page(404, "a <b> & 'c'", '"d"', root='/x"><script>').body).decode()
+    page = bytes(error_page(ErrorInfo(404, "c", "a <b> & 'c'", '"d"'), '/x"><script>').body).decode()
     assert "<p>A &lt;b&gt; &amp; &#x27;c&#x27;.</p>" in page
     assert "&quot;d&quot;" in page
     assert "<script" not in page
-    assert "<p></p>" not in bytes(error_page(404, "a", "").body).decode()
+    assert "<p></p>" not in bytes(error_page(ErrorInfo(404, "c", "a")).body).decode()
 
 
 def test_everything_else_is_json() -> None:

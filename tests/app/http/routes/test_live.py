@@ -40,7 +40,7 @@ def test_frames_are_answered_in_order_like_requests() -> None:
 @pytest.mark.parametrize(
     ("frame", "failure", "code", "location"),
     [
-        (b"", ImageError("0 bytes", location="images[0]"), "unreadable_image", "frame"),
+        (b"", ImageError("0 bytes", image=0), "unreadable_image", "frame"),
         (b"x", StreamBusyError("too many wait"), "stream_busy", "stream"),
         ("hello", None, "unsupported_media_type", "frame"),
         ('{"reset": true}', None, "unsupported_media_type", "frame"),

@@ -179,15 +179,15 @@ def test_probabilities_that_are_not_finite_never_reach_json() -> None:
 )
 def test_engine_names_the_image_in_the_client_s_words(send: Any, location: str) -> None:
     client = Client()
-    client.engine.failure = ImageError("cannot read", hint="send a JPEG", location="images[2]")
+    client.engine.failure = ImageError("cannot read", hint="send a JPEG", image=2)
     assert refusal(send(client), 422, "unreadable_image", location) == "cannot read; send a JPEG"
 
 
 @pytest.mark.parametrize(
     ("failure", "status", "code", "location"),
     [
-        (TooLargeError("too many pixels", location="images[0]"), 413, "too_large", "body"),
-        (FieldError("no", location="images"), 422, "invalid_field", "images"),
+        (TooLargeError("too many pixels", image=0), 413, "too_large", "body"),
+        (FieldError("no", location="images"), 422, "invalid_field", "body"),
         (UnanswerableError("not finite"), 422, "not_finite", None),
         (EngineClosedError("closing"), 503, "unavailable", None),
     ],

@@ -122,12 +122,12 @@ def test_what_predict_refuses_is_refused(query: str, sent: Any, status: int, cod
 
 
 def test_an_error_in_the_first_chunk_is_the_response() -> None:
-    client = failing(0, ImageError("not an image", location="images[1]"))
+    client = failing(0, ImageError("not an image", image=1))
     refusal(client.post(f"{PATH}?chunk=2", files=files(5)), 422, "unreadable_image", "files[1]")
 
 
 def test_an_error_in_a_later_chunk_is_the_last_line() -> None:
-    client = failing(1, ImageError("not an image", location="images[1]"))
+    client = failing(1, ImageError("not an image", image=1))
     good, bad = lines(client.post(f"{PATH}?chunk=2", files=files(6)))
     assert (good["images"], good["step"]) == ([0, 1], 1)
     assert bad == {

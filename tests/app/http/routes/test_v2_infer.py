@@ -227,7 +227,7 @@ def test_other_refusals_before_the_engine() -> None:
 @pytest.mark.parametrize(
     ("failure", "status", "code", "location"),
     [
-        (ImageError("m", location="images[0]"), 400, "unreadable_image", "inputs[0].data[0]"),
+        (ImageError("m", image=0), 400, "unreadable_image", "inputs[0].data[0]"),
         (FieldError("m", location="images"), 400, "invalid_field", "inputs[0].data"),
         (UnanswerableError("m"), 400, "not_finite", None),
         (ParameterError("m"), 400, "invalid_parameter", "params"),
