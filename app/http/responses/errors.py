@@ -41,8 +41,7 @@ def error_response(error: Exception, scope: Scope) -> Response:
     info = _describe_http_error(error, scope)
     if info.status == 422 and scope["path"].startswith("/v2/"):
         info = replace(info, status=400)  # the Open Inference Protocol has one status for all wrong arguments
-    is_get = scope["type"] == "http" and scope["method"] == "GET"
-    if is_get and prefers_page(Headers(scope=scope).get("accept", "")):
+    if scope.get("method") == "GET" and prefers_page(Headers(scope=scope).get("accept", "")):
         return error_page(info, scope.get("root_path", ""))
     return json_response(info)
 
