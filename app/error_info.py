@@ -24,19 +24,19 @@ def _clean(text: str) -> str:
 class ErrorInfo:
     """An error as its client is to see it; ``status`` is HTTP's, and ``allow`` lists the methods that a path has.
 
-    Each text is valid UTF-8 of at most `LONGEST` characters; ``where`` names a part of the client's request.
+    Each text is valid UTF-8 of at most `LONGEST` characters; ``location`` names a part of the client's request.
     """
 
     status: int
     code: str
     message: str = ""
     hint: str = ""
-    where: str = ""
+    location: str = ""
     retry_after: int | None = None  # seconds
     allow: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("message", "hint", "where"):
+        for name in ("message", "hint", "location"):
             object.__setattr__(self, name, _clean(getattr(self, name)))
 
     @property
@@ -54,7 +54,7 @@ class ErrorInfo:
     def members(self) -> dict[str, str]:
         """Return the members of the error's JSON object."""
         members = {"error": self.text, "code": self.code}
-        return {**members, "where": self.where} if self.where else members
+        return {**members, "where": self.location} if self.location else members
 
     def to_json(self) -> bytes:
         """Return the error as a JSON object."""
@@ -75,16 +75,16 @@ TABLE: dict[type[Exception], ErrorInfo] = {
     errors.AccessError: ErrorInfo(403, "forbidden"),
     errors.UnanswerableError: ErrorInfo(422, "not_finite"),
     errors.BusyError: ErrorInfo(503, "busy"),
-    errors.StreamBusyError: ErrorInfo(429, "stream_busy", where="stream"),
+    errors.StreamBusyError: ErrorInfo(429, "stream_busy", location="stream"),
     errors.DeadlineError: ErrorInfo(504, "deadline"),
     errors.EngineClosedError: ErrorInfo(503, "unavailable", retry_after=1),
-    UnknownStrategyError: ErrorInfo(422, "unknown_strategy", where="strategy"),
-    ParameterError: ErrorInfo(422, "invalid_parameter", where="params"),
-    CombinationError: ErrorInfo(422, "invalid_strategy", where="strategy"),
+    UnknownStrategyError: ErrorInfo(422, "unknown_strategy", location="strategy"),
+    ParameterError: ErrorInfo(422, "invalid_parameter", location="params"),
+    CombinationError: ErrorInfo(422, "invalid_strategy", location="strategy"),
     # Once a model is hosted, only a strategy can require what it lacks.
-    UnsupportedModelError: ErrorInfo(422, "unsupported_strategy", where="strategy"),
+    UnsupportedModelError: ErrorInfo(422, "unsupported_strategy", location="strategy"),
 }
-"""What the errors of a type have in common; ``where`` is the default."""
+"""What the errors of a type have in common; ``location`` is the default."""
 
 INTERNAL = ErrorInfo(500, "internal", "internal error", "see the server's log")
 """Every error that is not in the table: nothing of it leaks."""
@@ -98,5 +98,5 @@ def describe_error(error: Exception) -> ErrorInfo:
     if not isinstance(error, errors.RenormError):
         return replace(row, message=str(error) or type(error).__name__)
     retry_after = max(1, math.ceil(error.retry_after_s)) if isinstance(error, errors.BusyError) else row.retry_after
-    where = error.location or row.where
-    return replace(row, message=error.message, hint=error.hint, where=where, retry_after=retry_after)
+    location = error.location or row.location
+    return replace(row, message=error.message, hint=error.hint, location=location, retry_after=retry_after)

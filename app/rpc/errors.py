@@ -34,7 +34,7 @@ async def refuse(context: grpc.aio.ServicerContext, error: Exception) -> NoRetur
         # Nothing above sees it, and its client gets no details.
         log.error("a gRPC call failed", exc_info=error)
     # Metadata is printable ASCII; a client may have called a parameter anything.
-    where = info.where.encode("unicode_escape").decode("ascii")
-    metadata = ((CODE, info.code), (WHERE, where), (RETRY, str(info.retry_after or "")))
+    location = info.location.encode("unicode_escape").decode("ascii")
+    metadata = ((CODE, info.code), (WHERE, location), (RETRY, str(info.retry_after or "")))
     await context.abort(CODES[info.status], info.text, tuple(pair for pair in metadata if pair[1]))
     raise AssertionError("abort raises")

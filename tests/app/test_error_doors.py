@@ -101,7 +101,7 @@ def test_an_error_is_the_same_through_every_door(make: Callable[[], Exception], 
     if isinstance(error, errors.RenormError):
         error.locate(seen.images)
     info = describe_error(error)
-    assert (seen.code, seen.text, seen.where) == (info.code, info.text, info.where)
+    assert (seen.code, seen.text, seen.where) == (info.code, info.text, info.location)
     if door != "WebSocket":
         assert seen.retry == (str(info.retry_after) if info.retry_after else None)
 

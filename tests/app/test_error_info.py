@@ -28,7 +28,7 @@ def test_no_two_types_have_one_code() -> None:
 @pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.__name__)
 def test_an_error_has_what_its_type_has_and_its_own_text(kind: type[Exception]) -> None:
     row, info = TABLE[kind], describe_error(kind("the problem"))
-    assert (info.status, info.code, info.where) == (row.status, row.code, row.where)
+    assert (info.status, info.code, info.location) == (row.status, row.code, row.location)
     assert (info.message, info.hint, info.text) == ("the problem", "", "the problem")
     assert describe_error(type("Derived", (kind,), {})("m")).code == row.code
 
@@ -61,7 +61,7 @@ def test_other_errors_leak_nothing(error: Exception) -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_the_location_follows_from_the_type_where_the_error_has_none(error: Exception, where: str) -> None:
-    assert describe_error(error).where == where
+    assert describe_error(error).location == where
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_headers_follow_from_the_error(error: Exception, headers: dict[str, str]
 
 def test_texts_are_bounded_and_valid_utf_8() -> None:
     long = ErrorInfo(422, "c", "x" * 10_000, "y", "z" * 10_000)
-    assert (len(long.text), len(long.where)) == (LONGEST + 1, LONGEST + 1)
+    assert (len(long.text), len(long.location)) == (LONGEST + 1, LONGEST + 1)
     assert len(ErrorInfo(422, "c", "x" * LONGEST, "y").text) == LONGEST + 1
-    halves = ErrorInfo(422, "c", "half a pair: \ud800", where="\udfff")
+    halves = ErrorInfo(422, "c", "half a pair: \ud800", location="\udfff")
     assert halves.members() == {"error": "half a pair: \\ud800", "code": "c", "where": "\\udfff"}
 
 

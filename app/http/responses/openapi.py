@@ -114,18 +114,20 @@ RESET_DOCS: dict[str, Any] = {
 """Parameters and body of `POST /v1/admin/reset`."""
 
 _ERRORS = (
-    ErrorInfo(400, "invalid_field", "datatype must be one of BOOL, UINT8, not 'FP31'", where="inputs[0].datatype"),
+    ErrorInfo(400, "invalid_field", "datatype must be one of BOOL, UINT8, not 'FP31'", location="inputs[0].datatype"),
     ErrorInfo(401, "missing_key", "this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'"),
     ErrorInfo(403, "forbidden", "key 'dashboard' does not have scope 'admin'; send a key with scope 'admin'"),
     ErrorInfo(
         404, "stream_not_found", "stream 'camera-9' has no state; a stream gets it with its first answered request"
     ),
-    ErrorInfo(413, "too_large", "200 images in one request, at most 128 are accepted; send several", where="files"),
+    ErrorInfo(413, "too_large", "200 images in one request, at most 128 are accepted; send several", location="files"),
     ErrorInfo(415, "unsupported_media_type", "Content-Type 'text/plain' is not supported; send a form or JSON"),
-    ErrorInfo(422, "unknown_strategy", "unknown strategy 'adabm': choose one of source, bn, adabn", where="strategy"),
-    ErrorInfo(429, "stream_busy", "the queue of stream 'camera-7' is full (256 waiting)", where="stream"),
+    ErrorInfo(
+        422, "unknown_strategy", "unknown strategy 'adabm': choose one of source, bn, adabn", location="strategy"
+    ),
+    ErrorInfo(429, "stream_busy", "the queue of stream 'camera-7' is full (256 waiting)", location="stream"),
     INTERNAL,
-    ErrorInfo(501, "unsupported", "shared memory is not supported", where="inputs[0].parameters"),
+    ErrorInfo(501, "unsupported", "shared memory is not supported", location="inputs[0].parameters"),
     ErrorInfo(503, "unavailable", "the engine is closing; try again, or see /readyz"),
     ErrorInfo(504, "deadline", "the request timed out: its forward did not start within 0.5 s; send more slowly"),
 )
