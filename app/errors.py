@@ -51,6 +51,11 @@ class RenormError(Exception):
         elif self.location == IMAGES:
             self.location = place.removesuffix("[{}]")
 
+    @property
+    def line(self) -> str:
+        """The message and the hint in one line, as commands and logs print them."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 @contextmanager
 def attribute_to_image(index: int) -> Iterator[None]:
@@ -60,11 +65,6 @@ def attribute_to_image(index: int) -> Iterator[None]:
     except RequestError as error:
         error.image = index
         raise
-
-    @property
-    def line(self) -> str:
-        """The message and the hint in one line, as commands and logs print them."""
-        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 class RequestError(RenormError):

@@ -15,6 +15,7 @@ from app import errors
 from app.error_info import INTERNAL, describe_error
 from app.http.connections import refusals
 from app.http.connections.refusals import Refusal
+from app.http.responses.openapi import _ERRORS
 from tests.app.fakes import Client
 from tests.app.http.cameras import PATH, Camera
 from tests.app.rpc.doors import MODEL, PIXELS, ask, refused
@@ -108,6 +109,11 @@ def test_an_error_is_the_same_through_every_door(make: Callable[[], Exception], 
 
 def test_internal_errors_leak_nothing() -> None:
     assert {door(ValueError("a secret"))[:3] for door in DOORS.values()} == {("internal", INTERNAL.text, "")}
+
+
+def test_the_documented_errors_are_those_of_the_table() -> None:
+    statuses = {status: describe_error(error).status for status, error in _ERRORS.items()}
+    assert statuses == {**{status: status for status in statuses}, 400: 422}  # which the protocol's paths call 400
 
 
 REFUSALS = {name: value for name, value in vars(refusals).items() if isinstance(value, Refusal)}

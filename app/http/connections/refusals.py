@@ -19,13 +19,9 @@ class Refusal(NamedTuple):
     def to_http(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """Return the complete response; ``headers`` are those of all responses."""
         body, status = self.info.to_json(), HTTPStatus(self.info.status)
-        own_headers = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "connection": "close",
-            **self.info.headers,
-        }
-        pairs = (*headers, *((name.lower().encode(), value.encode()) for name, value in own_headers.items()))
+        own_headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+        own_headers |= {name.lower(): value for name, value in self.info.headers.items()}
+        pairs = (*headers, *((name.encode(), value.encode()) for name, value in own_headers.items()))
         lines = [b"%s: %s" % pair for pair in pairs]
         return b"\r\n".join([f"HTTP/1.1 {status.value} {status.phrase}".encode(), *lines, b"", body])
 
@@ -59,7 +55,7 @@ STALLED = Refusal(_late("the response was not read"), "responses that were not r
 MALFORMED = Refusal(_malformed("the request is not valid HTTP/1.1"), "malformed requests")
 BAD_HANDSHAKE = Refusal(
     _malformed(
-        "invalid WebSocket handshake: send a GET request without a body, with headers of at most 8000 bytes each",
+        "invalid WebSocket handshake: send a GET request without a body, with headers of at most 8000 bytes each"
     ),
     "malformed WebSocket handshakes",
 )
@@ -71,9 +67,7 @@ STOPPING = Refusal(
     "requests during shutdown",
 )
 TOO_MANY_BODIES = Refusal(
-    _busy("too many request bodies are arriving at once; retry later"),
-    "request bodies over the limit",
-    "max_bodies",
+    _busy("too many request bodies are arriving at once; retry later"), "request bodies over the limit", "max_bodies"
 )
 TOO_MANY_CONNECTIONS = Refusal(
     _busy("the server has too many connections; retry later"),

@@ -67,15 +67,14 @@ def _describe_http_error(error: Exception, scope: Scope) -> ErrorInfo:
     if isinstance(error, RequestValidationError):
         problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
         return ErrorInfo(422, "invalid_field", "; ".join(problems), _DOCS)
-    if isinstance(error, ClientDisconnect):
-        # Nobody reads it, but nobody must log a traceback either.
+    if isinstance(error, ClientDisconnect):  # nobody reads the response, but nobody must log a traceback either
         return ErrorInfo(400, "client_disconnected", "the client disconnected")
     if not isinstance(error, HTTPException):
         return describe_error(error)
     code = phrases.get(error.status_code, "error").lower().replace(" ", "_")
     allowed = _allowed(scope, (error.headers or {}).get("Allow", "")) if error.status_code == 405 else ""
-    request_line = f"{scope.get('method', 'GET')} {scope['path']}"
-    message = f"{request_line}: {error.detail}{f', use {allowed}' if allowed else ''}"
+    detail = f"{error.detail}, use {allowed}" if allowed else error.detail
+    message = f"{scope.get('method', 'GET')} {scope['path']}: {detail}"
     return ErrorInfo(error.status_code, code, message, _DOCS, allow=allowed)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from http.client import responses as phrases
 from typing import Any
 
-from app.error_info import INTERNAL, ErrorInfo
+from adapters import UnknownStrategyError
+from app import errors
+from app.error_info import describe_error
 from app.http.requests.fields import PREDICT, RESET, FieldSpec
 from app.http.requests.headers import HEADERS
 from app.schemas import ErrorResponse
@@ -113,25 +115,26 @@ RESET_DOCS: dict[str, Any] = {
 }
 """Parameters and body of `POST /v1/admin/reset`."""
 
-_ERRORS = (
-    ErrorInfo(400, "invalid_field", "datatype must be one of BOOL, UINT8, not 'FP31'", location="inputs[0].datatype"),
-    ErrorInfo(401, "missing_key", "this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'"),
-    ErrorInfo(403, "forbidden", "key 'dashboard' does not have scope 'admin'; send a key with scope 'admin'"),
-    ErrorInfo(
-        404, "stream_not_found", "stream 'camera-9' has no state; a stream gets it with its first answered request"
+_ERRORS: dict[int, Exception] = {
+    400: errors.FieldError("datatype must be one of BOOL, UINT8, FP32, not 'FP31'", location="inputs[0].datatype"),
+    401: errors.MissingKeyError("this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'"),
+    403: errors.AccessError("key 'dashboard' does not have scope 'admin'; send a key with scope 'admin'"),
+    404: errors.StreamNotFoundError(
+        "stream 'camera-9' has no state; a stream gets its state with its first answered request"
     ),
-    ErrorInfo(413, "too_large", "200 images in one request, at most 128 are accepted; send several", location="files"),
-    ErrorInfo(415, "unsupported_media_type", "Content-Type 'text/plain' is not supported; send a form or JSON"),
-    ErrorInfo(
-        422, "unknown_strategy", "unknown strategy 'adabm': choose one of source, bn, adabn", location="strategy"
+    413: errors.TooLargeError(
+        "200 images in one request, at most 128 are accepted; send them in several", location="files"
     ),
-    ErrorInfo(429, "stream_busy", "the queue of stream 'camera-7' is full (256 waiting)", location="stream"),
-    INTERNAL,
-    ErrorInfo(501, "unsupported", "shared memory is not supported", location="inputs[0].parameters"),
-    ErrorInfo(503, "unavailable", "the engine is closing; try again, or see /readyz"),
-    ErrorInfo(504, "deadline", "the request timed out: its forward did not start within 0.5 s; send more slowly"),
-)
-_EXAMPLES = {info.status: info.members() for info in _ERRORS}
+    415: errors.MediaTypeError("Content-Type 'text/plain' is not supported; send an image, a form or JSON"),
+    422: UnknownStrategyError("unknown strategy 'adabm': choose one of source, bn, adabn"),
+    429: errors.StreamBusyError("the queue of stream 'camera-7' is full (256 waiting); send more slowly"),
+    500: Exception("internal"),
+    501: errors.UnsupportedError(
+        "shared memory is not supported; send the data in the body", location="inputs[0].parameters"
+    ),
+    503: errors.EngineClosedError("the engine is closing; try again, or see /readyz"),
+    504: errors.DeadlineError("the request timed out: its forward did not start within 0.5 s; send more slowly"),
+}
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -140,7 +143,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "model": ErrorResponse,
             "description": phrases[status],
-            "content": {"application/json": {"example": _EXAMPLES[status]}},
+            "content": {"application/json": {"example": describe_error(_ERRORS[status]).members()}},
         }
         for status in statuses
     }

@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any
 
-from app.error_info import ErrorInfo
+from app.error_info import describe_error
+from app.errors import ModelNotFoundError
 from app.http.requests.headers import HEADERS
 from app.http.responses.openapi import PNG, error_responses
 from app.oip.metadata import VERSION
@@ -42,8 +43,8 @@ def errors(path: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
     if "{" not in path:
         return responses
     missing = error_responses(404)[404]
-    message, hint = "model 'resnet' is not hosted", "the hosted model is 'cifar10-resnet20'"
-    example = ErrorInfo(404, "model_not_found", message, hint, "model").members()
+    text = "model 'resnet' is not hosted; the hosted model is 'cifar10-resnet20'"
+    example = describe_error(ModelNotFoundError(text, location="model")).members()
     return {**responses, 404: {**missing, "content": {"application/json": {"example": example}}}}
 
 
