@@ -91,6 +91,7 @@ INNER = (
     "app.engine",
     "app.errors",
     "app.error_info",
+    "app.error_table",
     "app.auth",
     "app.oip",
     "app.configuration",

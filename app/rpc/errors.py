@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import grpc
 
-from app.error_info import describe_error
+from app.error_table import describe_error
 
 log = logging.getLogger("renorm")
 

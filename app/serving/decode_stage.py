@@ -88,8 +88,7 @@ class DecodeStage:
                 return images
             if images.shape[1:] == self._shape and self._preprocessing.size == self._preprocessing.resize:
                 return images
-            read: Read = self._cut
-            return await self._in_parallel(images.numpy(), read, flow)
+            return await self._in_parallel(images.numpy(), self._cut, flow)
         if len(images) == 1 and self._has_tiny_input and not self._closed and is_tiny(images[0]):
             with suppress(CostlyError), attribute_to_image(0):  # costly where the user has set even lower limits
                 return torch.from_numpy(self._decode(images[0])[None].copy())

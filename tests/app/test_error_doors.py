@@ -12,7 +12,7 @@ import pytest
 
 from adapters import ParameterError, UnknownStrategyError
 from app import errors
-from app.error_info import INTERNAL, describe_error
+from app.error_table import INTERNAL, describe_error
 from app.http.connections import refusals
 from app.http.connections.refusals import Refusal
 from app.http.responses.openapi import _ERRORS

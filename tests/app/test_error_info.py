@@ -8,7 +8,8 @@ import pytest
 
 from adapters import CombinationError, InputError, ParameterError, UnknownStrategyError, UnsupportedModelError
 from app import errors
-from app.error_info import INTERNAL, LONGEST, TABLE, ErrorInfo, describe_error
+from app.error_info import LONGEST, ErrorInfo
+from app.error_table import INTERNAL, TABLE, describe_error
 from app.errors import BusyError, ImageError, RenormError, TooLargeError, attribute_to_image
 
 STARTUP = (errors.RenormError, errors.RequestError, errors.ModelError, errors.MissingPackageError)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapters import ParameterError, UnknownStrategyError, as_composite, params_of, strategy
-from app.error_info import describe_error
+from app.error_table import describe_error
 from app.errors import StreamNotFoundError
 from app.evaluation.specs import parse_specs
 from app.settings import Settings

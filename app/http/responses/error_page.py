@@ -46,8 +46,8 @@ p {{ overflow-wrap: anywhere; }}
 def error_page(info: ErrorInfo, root: str = "") -> HTMLResponse:
     """Return a page with an error and its hint. ``root`` is the path that the server is mounted at."""
     title = f"{info.status} {phrases.get(info.status, 'Error')}"
-    texts = (text[:1].upper() + text[1:] for text in (info.message, info.hint) if text)
-    paragraphs = "\n".join(f"<p>{escape(text)}.</p>" for text in texts)
+    texts = filter(None, (info.message, info.hint))
+    paragraphs = "\n".join(f"<p>{escape(text[:1].upper() + text[1:])}.</p>" for text in texts)
     page = _PAGE.format(title=title, paragraphs=paragraphs, root=escape(root))
     return HTMLResponse(page, info.status, {**_HEADERS, **info.headers})
 

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.error_info import TABLE, ErrorInfo, describe_error
+from app.error_info import ErrorInfo
+from app.error_table import TABLE, describe_error
 from app.http.responses.error_page import error_page, prefers_page
 
 log = logging.getLogger("renorm")

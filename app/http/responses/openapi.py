@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters import UnknownStrategyError
 from app import errors
-from app.error_info import describe_error
+from app.error_table import describe_error
 from app.http.requests.fields import PREDICT, RESET, FieldSpec
 from app.http.requests.headers import HEADERS
 from app.schemas import ErrorResponse
@@ -119,19 +119,13 @@ _ERRORS: dict[int, Exception] = {
     400: errors.FieldError("datatype must be one of BOOL, UINT8, FP32, not 'FP31'", location="inputs[0].datatype"),
     401: errors.MissingKeyError("this call needs a key with scope 'admin'; send it as 'Authorization: Bearer KEY'"),
     403: errors.AccessError("key 'dashboard' does not have scope 'admin'; send a key with scope 'admin'"),
-    404: errors.StreamNotFoundError(
-        "stream 'camera-9' has no state; a stream gets its state with its first answered request"
-    ),
-    413: errors.TooLargeError(
-        "200 images in one request, at most 128 are accepted; send them in several", location="files"
-    ),
+    404: errors.StreamNotFoundError("stream 'camera-9' has no state; it gets one with its first answered request"),
+    413: errors.TooLargeError("too many images in one request, at most 128 are accepted", location="files"),
     415: errors.MediaTypeError("Content-Type 'text/plain' is not supported; send an image, a form or JSON"),
     422: UnknownStrategyError("unknown strategy 'adabm': choose one of source, bn, adabn"),
     429: errors.StreamBusyError("the queue of stream 'camera-7' is full (256 waiting); send more slowly"),
     500: Exception("internal"),
-    501: errors.UnsupportedError(
-        "shared memory is not supported; send the data in the body", location="inputs[0].parameters"
-    ),
+    501: errors.UnsupportedError("shared memory is not supported", location="inputs[0].parameters"),
     503: errors.EngineClosedError("the engine is closing; try again, or see /readyz"),
     504: errors.DeadlineError("the request timed out: its forward did not start within 0.5 s; send more slowly"),
 }

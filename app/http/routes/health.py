@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from app.error_info import ErrorInfo, describe_error
+from app.error_info import ErrorInfo
+from app.error_table import describe_error
 from app.errors import EngineClosedError
 from app.http.responses.errors import json_response
 from app.schemas import ErrorResponse, HealthResponse, NotReadyResponse, ReadyResponse

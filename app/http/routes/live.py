@@ -11,7 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from adapters import AdapterError
 from app.engine import Engine
-from app.error_info import describe_error
+from app.error_table import describe_error
 from app.errors import AccessError, EngineClosedError, MediaTypeError, RenormError
 from app.http.middleware.authentication import check_key_still_valid, check_stream_access
 from app.http.middleware.body_limit import ACCOUNT, FRAMES

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from app.error_info import describe_error
+from app.error_table import describe_error
 from app.errors import ModelNotFoundError
 from app.http.requests.headers import HEADERS
 from app.http.responses.openapi import PNG, error_responses

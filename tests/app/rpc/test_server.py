@@ -13,7 +13,7 @@ from open_inference.grpc import protocol
 
 from adapters import ParameterError
 from app.auth.keys import new_key, write_keys
-from app.error_info import TABLE
+from app.error_table import TABLE
 from app.errors import (
     BusyError,
     DeadlineError,
