@@ -48,11 +48,7 @@ class ServerState:
         return self.engine
 
     def require_serving_engine(self) -> Engine:
-        """Return the open engine of a server that is not about to close it.
-
-        Raises:
-            EngineClosedError: the server is starting or shutting down.
-        """
+        """Return the open engine like `require_engine`, unless the server is shutting down."""
         if self.is_draining:
             raise EngineClosedError("the server is shutting down", hint="send the request to another server")
         return self.require_engine()

@@ -140,9 +140,8 @@ class Service:
             request_id=request_id(context.metadata),
         )
         check_stream(call.stream)
-        if self._state.access.keyed:
-            keys = presented_keys(context.metadata.raw)
-            self._state.access.check_stream(keys, call.stream, forgets=call.start or call.end)
+        keys = presented_keys(context.metadata.raw)
+        self._state.access.check_stream(keys, call.stream, forgets=call.start or call.end)
         timeouts = [t for t in (call.timeout_s or settings.timeout, context.remaining_s) if t is not None]
         return request, replace(call, timeout_s=min(timeouts, default=None), client=context.client)
 

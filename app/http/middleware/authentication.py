@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.access import Access, presented_keys, required_scope
+from app.auth.keys import ApiKey, KeyScope
 from app.errors import AccessError
 from app.http.requests.caller import remember_key
 from app.http.responses.errors import error_response
@@ -41,9 +42,8 @@ def check_stream_access(
     Raises:
         AccessError: the key covers other streams, or may not forget a stream.
     """
-    access = state_of(scope["app"]).access
-    if access.keyed:
-        access.check_stream(presented_keys(scope["headers"]), stream, scope=need, forgets=forgets)
+    keys = presented_keys(scope["headers"])
+    state_of(scope["app"]).access.check_stream(keys, stream, scope=need, forgets=forgets)
 
 
 def check_key_still_valid(scope: Scope, stream: str) -> None:
@@ -65,10 +65,7 @@ def check_admin(scope: Scope) -> None:
     Raises:
         AccessError: its key, or the page that sends it, is not allowed to.
     """
-    access = state_of(scope["app"]).access
-    named = {name: value.decode("latin-1") for name, value in scope["headers"] if name in {b"origin", b"host"}}
-    keys = presented_keys(scope["headers"]) if access.keyed else []
-    access.check("admin", keys, named.get(b"origin"), named.get(b"host"), changes=True)
+    _check_scope(scope, state_of(scope["app"]).access, "admin", changes=True)
 
 
 def caller_of(scope: Scope) -> str:
@@ -106,18 +103,16 @@ class Guard:
         need = required_scope(scope["path"])
         if need is None:
             return
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        named = {name: value.decode("latin-1") for name, value in headers if name in {b"origin", b"host"}}
-        key = self.access.check(
-            need,
-            presented_keys(headers) if self.access.keyed else [],
-            named.get(b"origin"),
-            named.get(b"host"),
-            changes=scope.get("method", "GET") not in _READING,
-            websocket=scope["type"] == "websocket",
-        )
+        key = _check_scope(scope, self.access, need, changes=scope.get("method", "GET") not in _READING)
         if key is not None:
             remember_key(scope, key.name)
+
+
+def _check_scope(scope: Scope, access: Access, need: KeyScope, *, changes: bool) -> ApiKey | None:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    named = {name: value.decode("latin-1") for name, value in headers if name in {b"origin", b"host"}}
+    origin, host, is_websocket = named.get(b"origin"), named.get(b"host"), scope["type"] == "websocket"
+    return access.check(need, presented_keys(headers), origin, host, changes=changes, websocket=is_websocket)
 
 
 async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send) -> None:
