@@ -34,10 +34,10 @@ class Composite:
             for part in parts:
                 if not isinstance(part, base) and not (base is Learner and part is None):
                     name = base.__name__
-                    raise CombinationError(f"{part!r} is no {name.lower()}: its class must subclass adapters.{name}")
+                    raise CombinationError(f"{part!r} is not a valid {name.lower()}: it must subclass adapters.{name}")
         kinds = [type(corrector) for corrector in self.correctors]
         if len(set(kinds)) < len(kinds):
-            raise CombinationError("each corrector can be used once in a strategy: leave out the second")
+            raise CombinationError("a strategy can have each corrector only once: remove the second")
         for first, second in pairwise(self.correctors):
             if first.last:
                 first_name, second_name = type(first).__name__, type(second).__name__

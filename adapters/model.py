@@ -132,7 +132,7 @@ class AdaptiveModel:
         """
         self._check(requests)
         if len(list(one_lesson_each(requests, self._key))) > 1:
-            raise InputError("a stream that learns is ready for its next request after its lesson: run that one later")
+            raise InputError("two requests of one stream that learns: run the second after the lesson of the first")
         return self._run(requests, memories)
 
     def _run(self, requests: Sequence[Request], memories: Memories) -> Outcome:

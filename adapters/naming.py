@@ -58,7 +58,7 @@ def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
     """
     result = strategy(name, params)
     if isinstance(result, Composite):
-        raise CombinationError(f"'{name}' is more than an adapter: it has the parts {', '.join(parts_of(name))}")
+        raise CombinationError(f"'{name}' is not a single adapter: it has the parts {', '.join(parts_of(name))}")
     return result
 
 
@@ -110,7 +110,7 @@ def _complete(name: str, parts: list[str]) -> list[str]:
             raise _unknown_error(name, part)
     if len(set(parts)) < len(parts):
         duplicate = next(part for part in parts if parts.count(part) > 1)
-        raise CombinationError(f"'{name}' cannot be combined: it names {duplicate} twice; leave one out")
+        raise CombinationError(f"'{name}' cannot be combined: {duplicate} appears twice; remove one")
     for kind, reason in _DUPLICATE_REASONS.items():
         duplicates = [part for part in parts if _part_kind(part) == kind]
         if len(duplicates) > 1:
@@ -123,7 +123,7 @@ def _complete(name: str, parts: list[str]) -> list[str]:
     missing = STRATEGIES[ordered[0]].adapter
     if missing not in STRATEGIES:
         raise UnknownStrategyError(
-            f"{ordered[0]} goes with '{missing}', which is not installed: name an adapter, such as adabn+{name}"
+            f"{ordered[0]} needs '{missing}', which is not installed: choose an adapter, such as adabn+{name}"
         )
     return [missing, *ordered]
 
@@ -175,9 +175,9 @@ def _params_by_part(name: str, parts: Sequence[str], params: Mapping[str, Any]) 
         field = key.rpartition(".")[2]
         if rivals:
             choices = " or ".join(f"{candidate}.{field}" for candidate in (owner, *rivals))
-            raise ParameterError(f"strategy '{name}' has several parameters {key!r}: write {choices}")
+            raise ParameterError(f"parameter {key!r} is ambiguous in strategy '{name}': write {choices}")
         if field in result[owner]:
-            raise ParameterError(f"strategy '{name}' has parameter {owner}.{field} twice: leave one out")
+            raise ParameterError(f"parameter {owner}.{field} of strategy '{name}' appears twice: remove one")
         result[owner][field] = params[key]
     return result
 
@@ -215,5 +215,5 @@ def to_strategy(name_or_strategy: str | Strategy, params: Mapping[str, Any]) -> 
     if isinstance(name_or_strategy, str):
         return strategy(name_or_strategy, params)
     if params:
-        raise TypeError("give hyperparameters to the instance itself; params go with a strategy's name")
+        raise TypeError("params need the name of a strategy: pass hyperparameters to the instance's constructor")
     return name_or_strategy

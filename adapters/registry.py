@@ -61,7 +61,7 @@ def kind_of(cls: type[Any]) -> Kind:
     for kind, base in KINDS.items():
         if issubclass(cls, base):
             return kind
-    raise PluginError(f"{cls.__qualname__} is neither adapter, learner nor corrector; {_RULE}")
+    raise PluginError(f"{cls.__qualname__} is not an adapter, learner or corrector; {_RULE}")
 
 
 def names(kind: Kind) -> list[str]:
@@ -114,6 +114,6 @@ def _check_class(name: str, cls: type[Any]) -> None:
     except PluginError as error:
         raise PluginError(f"strategy '{name}': {error}") from None
     except Exception as error:
-        raise PluginError(f"strategy '{name}' ({cls!r}) cannot be made from its defaults: {error}; {_RULE}") from error
+        raise PluginError(f"strategy '{name}' ({cls!r}) cannot be built with its defaults: {error}; {_RULE}") from error
     if not dataclasses.is_dataclass(instance):
         raise PluginError(f"strategy '{name}' ({cls!r}) is not a dataclass; {_RULE}")

@@ -77,11 +77,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RENORM_", frozen=True, extra="forbid")
 
     model: str = Field(
-        "cifar10-resnet20", description="what to host: a bundled name, timm:NAME or python:module:factory"
+        "cifar10-resnet20", description="the model to host: a bundled name, timm:NAME or python:module:factory"
     )
     weights: Path | None = Field(None, description="weights to load: safetensors, or a file of torch.save")
     weights_key: str | None = Field(
-        None, min_length=1, description="which weights of a file that holds several, such as state_dict_ema"
+        None, min_length=1, description="the weights to use if the file has several, such as state_dict_ema"
     )
     name: Annotated[str, BeforeValidator(_name)] | None = Field(
         None, description="name of the model in answers, paths and metrics, by default after the model"
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         description="refuse tensors with values that no image has under mean and std, or accept any finite values",
     )
     device: Annotated[str, BeforeValidator(_device)] = Field(
-        "auto", description="where the network runs: cpu, cuda or cuda:NUMBER; auto takes a GPU where there is one"
+        "auto", description="device of the network: cpu, cuda or cuda:NUMBER; auto uses a GPU if there is one"
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="type of weights and activations; statistics are always float32"
@@ -107,14 +107,14 @@ class Settings(BaseSettings):
         False, description="compile forwards to machine code before the server is ready, which takes minutes once"
     )
 
-    strategy: str = Field("adabn", description="strategy of requests that name none")
+    strategy: str = Field("adabn", description="default strategy of requests")
     temperatures: Path | None = Field(
         None,
         description="file of the temperatures that `renorm calibrate-temperature` fits, by default "
         "renorm/temperatures.json in the user's data folder",
     )
     baseline: Path | None = Field(
-        None, description="file of clean images' moments that `renorm calibrate` makes, the zero and the unit of drift"
+        None, description="file of the moments of clean images, made by `renorm calibrate`: the baseline of drift"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for a free one")
@@ -123,24 +123,24 @@ class Settings(BaseSettings):
     )
     keys: Path | None = Field(None, description="file of API keys, made by `renorm key`")
     insecure: bool = Field(
-        False, description="accept calls from other machines though no key is set; admin calls stay closed then"
+        False, description="accept calls from other machines without a key; admin calls are refused then"
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
-        (), description="web pages that may call from browsers, such as https://lab.example; several with commas"
+        (), description="CORS: origins that may call from browsers, such as https://lab.example; several with commas"
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = Field(
-        (), description="names, beside localhost, by which a server without keys may be called; several with commas"
+        (), description="host names, besides localhost, that a server without keys accepts; several with commas"
     )
     grpc_port: int | None = Field(None, ge=0, le=65535, description="port of the gRPC service, by default none")
     drain_seconds: float = Field(
-        10.0, ge=0, description="seconds that running requests have to finish when the server is told to stop"
+        10.0, ge=0, description="seconds that running requests have to finish when the server shuts down"
     )
     access_log: bool = Field(False, description="log one line per HTTP request")
-    log_format: Literal["text", "json"] = Field("text", description="lines for people, or JSON for programs")
+    log_format: Literal["text", "json"] = Field("text", description="format of the log: text or JSON lines")
     metrics_streams: int = Field(
         20, ge=0, description="streams with metrics of their own, the busiest; the others are summed up"
     )
-    traces: bool = Field(False, description="send OpenTelemetry traces, as OTEL_* variables say")
+    traces: bool = Field(False, description="export OpenTelemetry traces; the OTEL_* variables configure it")
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None, description="threads of a forward; auto, the server's default: all cores or one, as measured"
     )

@@ -1,4 +1,4 @@
-"""Exit 0 if the server in this container answers that it is ready, 1 if not: the Dockerfile's HEALTHCHECK."""
+"""Exit with 0 if the server in this container is ready, else with 1; the HEALTHCHECK of the Dockerfile."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TIMEOUT_S = 6
 
 
 def main() -> int:
-    """Ask ``/readyz`` once; the exit status."""
+    """Request ``/readyz`` once and return the exit status."""
     url = f"http://127.0.0.1:{os.environ.get('RENORM_PORT', '8000')}/readyz"
     try:
-        # Without the environment's proxies: they know nothing of this container's loopback.
+        # Without the proxies of the environment, which cannot reach this container's loopback.
         with build_opener(ProxyHandler({})).open(url, timeout=TIMEOUT_S) as answer:
             print(answer.read().decode())
     except OSError as error:

@@ -188,7 +188,7 @@ def _compare(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
         scale = max(1.0, float(target.abs().max())) if target.numel() else 1.0
         if output.shape != target.shape or not torch.allclose(output / scale, target / scale, rtol=0.0, atol=TOLERANCE):
             raise ValueError(
-                "the graph's answers differ from the eager ones: it fits the sizes it was traced with only"
+                "the outputs of the graph differ from the eager ones: it is specialized to the traced sizes"
             )
 
 

@@ -36,8 +36,8 @@ class Corrections:
             return logits
         if logits.dim() != 2:
             raise UnsupportedModelError(
-                f"correctors refine answers [n, classes], and this network gives {list(logits.shape)}: choose a "
-                "strategy without them"
+                f"correctors need logits [n, classes], but this network returns {list(logits.shape)}: choose a "
+                "strategy without correctors"
             )
         if not bool(logits.isfinite().all()):
             return logits

@@ -107,8 +107,8 @@ def fitting_baseline(baseline: Baseline | None, site: Site, first: FirstSite) ->
         return assumed_baseline(site, first.pixels)
     if len(baseline.mean) != 2 * site.channels:
         raise UnsupportedModelError(
-            f"the baseline is of {len(baseline.mean) // 2} channels, the network's first BatchNorm layer ({site.name}) "
-            f"has {site.channels}: measure it again on this network"
+            f"the baseline has {len(baseline.mean) // 2} channels, but the first BatchNorm layer ({site.name}) of the "
+            f"network has {site.channels}: measure it again with this network"
         )
     return baseline
 

@@ -92,7 +92,7 @@ class Execution:
         if training:
             raise UnsupportedModelError(
                 f"the network's forward sets training = True ({', '.join(training[:5])}): dropout would make answers "
-                "random; take that out of its forward"
+                "random; remove that from its forward"
             )
         unreached = [site.name for index, site in enumerate(self._sites) if index not in forward.moments]
         if unreached and forward.moments:

@@ -85,6 +85,6 @@ class Head:
 def no_features_error() -> UnsupportedModelError:
     """Return the error of a strategy that reads features on a network that does not end in a linear layer."""
     return UnsupportedModelError(
-        "the strategy reads features, the input of the linear layer that a network ends in, and this network does not "
-        "end in one: choose a strategy without lame, or end the network in nn.Linear"
+        "the strategy needs features, the input of a final linear layer, but this network does not end in a linear "
+        "layer: choose a strategy without lame, or end the network in nn.Linear"
     )

@@ -66,7 +66,7 @@ class LessonRunner:
 def _learner(key: StateKey) -> AnyLearner:
     learner = key.strategy.learner
     if learner is None:
-        raise InputError("a lesson of a strategy without a learner: pass on what `run` gave")
+        raise InputError("the strategy of a lesson has no learner: pass the lessons that `run` returned")
     return learner
 
 

@@ -108,8 +108,8 @@ def _copied(model: nn.Module) -> nn.Module:
     network = _deep_copy(model)
     if network is model:
         raise UnsupportedModelError(
-            f"the network cannot be copied ({type(model).__name__}.__deepcopy__ gives back the network itself): pass "
-            "copy=False to hand it over"
+            f"the network cannot be copied ({type(model).__name__}.__deepcopy__ returns the network itself): pass "
+            "copy=False to use it without a copy"
         )
     return network
 
@@ -128,7 +128,7 @@ def _deep_copy(model: nn.Module) -> nn.Module:
             return copy.deepcopy(model, memo)
         except Exception as error:
             raise UnsupportedModelError(
-                f"the network cannot be copied ({type(error).__name__}: {error}): pass copy=False to hand it over"
+                f"the network cannot be copied ({type(error).__name__}: {error}): pass copy=False to use it as it is"
             ) from error
 
 

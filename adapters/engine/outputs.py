@@ -54,9 +54,9 @@ def named_logits(output: Any) -> tuple[str, Tensor]:
         return names[0], rows[names[0]]
     listed = ", ".join(f"{name} {list(part.shape)}" for name, part in tensors.items()) or "no tensor"
     raise UnsupportedModelError(
-        f"the network answers with a {type(output).__name__} that holds {listed}: none of them is obviously the logits "
-        f"[n, classes], which would be called {', '.join(NAMES[:3])} ... or be the only one of such a shape; wrap the "
-        "network in a module whose forward returns the logits alone"
+        f"the network returns a {type(output).__name__} with {listed}, and none of them is clearly the logits "
+        f"[n, classes]: named {', '.join(NAMES[:3])} ..., or the only one of such a shape; wrap the network in a "
+        "module whose forward returns only the logits"
     )
 
 

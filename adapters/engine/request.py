@@ -84,12 +84,12 @@ def check_requests(requests: Sequence[Request], *, raw: bool) -> None:
     for request in requests:
         images = request.images
         if not (raw or images.is_floating_point()):
-            raise InputError(f"images must be a floating tensor as the network takes them, not {images.dtype}")
+            raise InputError(f"images must be a floating-point tensor, the network's input, not {images.dtype}")
         if images.dim() < 2 or len(images) == 0:
             raise InputError(f"images must be [n, ...] with n >= 1, not {list(images.shape)}")
         if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
             raise InputError(
-                f"one forward takes one shape and type of image, got {list(first.shape[1:])} {first.dtype} and "
+                f"all images of a forward must have one shape and dtype, not {list(first.shape[1:])} {first.dtype} and "
                 f"{list(images.shape[1:])} {images.dtype}: call predict once for each"
             )
 
@@ -101,7 +101,7 @@ def check_finite(images: Tensor) -> None:
         InputError: there are such values.
     """
     if images.is_floating_point() and not all(finite_rows(images)):
-        raise InputError("images hold NaN or infinite values: check how they were scaled; nothing was learned")
+        raise InputError("images contain NaN or infinity: check their preprocessing; nothing was learned")
 
 
 def check_output(logits: object, images: int) -> None:
@@ -113,8 +113,8 @@ def check_output(logits: object, images: int) -> None:
     if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != images:
         shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UnsupportedModelError(
-            f"the network must map [n, ...] to a tensor [n, ...], for {images} images it gave {shape}: "
-            "wrap it in a module that returns the tensor to serve"
+            f"the network must map [n, ...] to a tensor [n, ...], but for {images} images it returns {shape}: "
+            "wrap it in a module that returns only the logits"
         )
 
 

@@ -42,7 +42,7 @@ class AlphaBN(Linear):
     def __post_init__(self) -> None:
         check(self)
         if self.source_weight is not None and self.prior is not None:
-            raise ParameterError("give source_weight or prior, not both: each alone fixes the weight of the source")
+            raise ParameterError("set source_weight or prior, not both: each determines the weight of the source")
 
     def weights(self, images: int) -> Weights:
         """Return the weights of request and trained statistics."""

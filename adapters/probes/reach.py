@@ -27,7 +27,7 @@ class Reach(NamedTuple):
         """
         if not self.reached:
             raise UnsupportedModelError(
-                f"a strategy that learns can move nothing in this network: {self.reason}; choose a strategy without "
+                f"learners cannot change anything in this network: {self.reason}; choose a strategy without "
                 "tent, core or rotta"
             )
 

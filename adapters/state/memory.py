@@ -103,8 +103,8 @@ class Layout:
         """
         if len(row) not in self._ends:
             raise StateError(
-                f"a state of {len(row)} numbers does not fit this strategy on this network, which takes "
-                f"{len(self)}: restore it where it was exported"
+                f"the state has {len(row)} numbers, but this strategy needs {len(self)} on this network: restore it "
+                "with the strategy and network that it was exported with"
             )
         return row if len(row) == len(self) else torch.cat([row, self.row[len(row) :]])
 

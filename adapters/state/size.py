@@ -30,7 +30,7 @@ def state_bytes(strategy: Composite, layout: Layout, affine: int, shape: Network
     if strategy.is_single:
         return layout.row.nbytes + evidence
     if shape is None:
-        raise InputError("what learners and correctors remember depends on the network: run it once before asking")
+        raise InputError("the size of the states of learners and correctors is unknown: run the network once first")
     start = Start(affine, layout.row, shape.image, shape.classes)
     states = [] if strategy.learner is None else [strategy.learner.init(start)]
     for corrector in strategy.correctors:

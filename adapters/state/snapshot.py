@@ -73,7 +73,7 @@ def _parts(strategy: Composite, fields: Sequence[Sequence[Tensor]], row: Tensor)
     if fields and [len(part) for part in fields if part] != [
         len(state) for state, part in zip(states, fields, strict=False) if part
     ]:
-        raise StateError("a learner or a corrector remembers other things in this version: start its streams anew")
+        raise StateError("the state of a learner or corrector has another layout in this version: reset its streams")
     return tuple(
         type(state)(*(_to_device(field, row.device) for field in part)) if part else ()
         for state, part in zip(states, fields, strict=False)
@@ -91,7 +91,7 @@ def _match_sites(state: Mapping[str, Any], sites: Sites) -> None:
     shared = min(len(expected), len(names))
     # Only later calls of a layer, which are met while running, may be known on one side alone.
     if expected[:shared] != names[:shared] or not all("#" in name for name, _ in expected[shared:] + names[shared:]):
-        raise StateError("the state was exported from a network with other BatchNorm layers: restore it there")
+        raise StateError("the state was exported from a network with other BatchNorm layers: restore it with that one")
     for name, _ in names[shared:]:
         layer, call = name.split("#")
         sites.position(layer, int(call))

@@ -149,11 +149,11 @@ class Access:
         if not fitting:
             names = ", ".join(f"'{key.name}'" for key in valid)
             subject = "all streams" if stream is None else f"stream '{stream}'"
-            raise AccessError(f"key {names} is not for {subject}", hint="send one that is bound to it, or to no stream")
+            raise AccessError(f"key {names} is not for {subject}", hint="send a key for this stream or for all")
         if forgets and not any(key.streams or key.allows("admin") for key in fitting):
             raise AccessError(
                 f"key '{fitting[0].name}' may not reset a stream, as sequence_start and sequence_end do",
-                hint="omit them, or send a key of scope admin or one that is bound to the stream "
+                hint="omit them, or send a key of scope admin or one for streams of this prefix "
                 "(renorm key new --streams PREFIX)",
             )
 
@@ -180,7 +180,7 @@ class Access:
             return
         subject = "WebSockets" if websocket else "admin calls" if scope == "admin" else "calls that change a stream"
         hint = f"call from a program, allow the page with --cors-origins, or {_MAKE_KEY}"
-        raise AccessError(f"{subject} from other web pages are refused", hint=hint)
+        raise AccessError(f"{subject} from pages of other origins are refused", hint=hint)
 
     def summary(self) -> str:
         """Describe the access rules in one line for the operator."""

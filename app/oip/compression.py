@@ -68,4 +68,4 @@ class Decompressor:
 
 
 def _invalid(coding: str, reason: str) -> FieldError:
-    return FieldError(f"the body is not valid {coding}: {reason}", hint="compress it again, or not", location="body")
+    return FieldError(f"the body is not valid {coding}: {reason}", hint="send it uncompressed", location="body")

@@ -41,7 +41,7 @@ def read_outputs(items: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[OutputR
                 f"unknown output {str(name)[:50]!r}", hint=f"the outputs are {', '.join(OUTPUTS)}", location=location
             )
         if any(name == output.name for output in outputs):
-            raise FieldError(f"output '{name}' appears twice", hint="name it once", location=location)
+            raise FieldError(f"output '{name}' appears twice", hint="request it once", location=location)
         binary = parameters.get("binary_data")
         if binary is not None and not isinstance(binary, bool):
             raise FieldError("binary_data must be true or false", location=f"{location}.parameters.binary_data")

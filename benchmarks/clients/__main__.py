@@ -35,14 +35,22 @@ CLIENTS = (
 )
 PATIENCE_S = 180.0
 PAGE = """\
-# Other projects' clients
+# Tested KServe and MLServer clients
 
-Written by `make clients ARGS="--out docs/other-clients.md"` (`benchmarks/clients/`). It starts a server with the
-bundled network, makes an environment for each client, and tries its calls: KServe's `InferenceRESTClient` with
-`RESTConfig(protocol="v2")`, and MLServer's batch program `mlserver infer`. *As POST /v1/predict* means that the
-probabilities are those of Renorm's own call for the same images, to 1e-5, as the same step of another new stream. *As
-described* means that the answer of this status was read by that project's own type of this name. NVIDIA's clients are
-tried by the project's tests; its load generator has [a page of its own](perf_analyzer.md).
+This page lists the calls of KServe's and MLServer's clients that were tested against Renorm. NVIDIA's clients are part
+of the project's tests, and its load generator has [its own page](perf_analyzer.md). To repeat the test:
+
+```sh
+make clients ARGS="--out docs/other-clients.md"
+```
+
+This starts a server with the bundled network, creates an environment for each client (`benchmarks/clients/`), and makes
+its calls: KServe's `InferenceRESTClient` with `RESTConfig(protocol="v2")`, and MLServer's batch program `mlserver
+infer`.
+
+- *as POST /v1/predict*: the probabilities are equal to those of Renorm's own API, to 1e-5, for the same images as the
+  same step of another new stream.
+- *as described*: the project's own type of this name parsed the answer with this status.
 
 {table}
 {passed} of {tried} calls passed.
@@ -100,7 +108,7 @@ def version(client: Guest) -> str:
 
 def table(calls: Sequence[tuple[Guest, ClientCall]]) -> str:
     """Every call, whether it passed, and what came or why not, as Markdown."""
-    lines = ["| client | call | | what came |", "| --- | --- | --- | --- |"]
+    lines = ["| client | call | result | answer |", "| --- | --- | --- | --- |"]
     for client, call in calls:
         detail = " ".join(call.detail.split()).replace("|", "\\|")
         lines.append(f"| {version(client)} | {call.name} | {_word(call)} | {detail} |")

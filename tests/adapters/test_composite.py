@@ -74,12 +74,12 @@ def test_keys_always_hold_a_composite() -> None:
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ((Unrelated(),), r"is no adapter: its class must subclass adapters\.Adapter"),
-        ((AdaBN(), Unrelated()), r"is no learner: its class must subclass adapters\.Learner"),
-        ((AdaBN(), None, (Unrelated(),)), r"is no corrector: its class must subclass adapters\.Corrector"),
-        ((Tent(),), "is no adapter"),
-        ((AdaBN(), Lame()), "is no learner"),
-        ((AdaBN(), None, (Cofa(), Tent())), "is no corrector"),
+        ((Unrelated(),), r"is not a valid adapter: it must subclass adapters\.Adapter"),
+        ((AdaBN(), Unrelated()), r"is not a valid learner: it must subclass adapters\.Learner"),
+        ((AdaBN(), None, (Unrelated(),)), r"is not a valid corrector: it must subclass adapters\.Corrector"),
+        ((Tent(),), "is not a valid adapter"),
+        ((AdaBN(), Lame()), "is not a valid learner"),
+        ((AdaBN(), None, (Cofa(), Tent())), "is not a valid corrector"),
     ],
     ids=str,
 )
@@ -89,7 +89,7 @@ def test_a_part_of_another_kind_is_refused(parts: tuple[object, ...], words: str
 
 
 def test_a_model_refuses_an_adapter_without_the_base_class() -> None:
-    with pytest.raises(CombinationError, match="its class must subclass adapters"):
+    with pytest.raises(CombinationError, match="it must subclass adapters"):
         AdaptiveModel(nn.BatchNorm2d(3), Unrelated())(torch.rand(2, 3, 4, 4))  # type: ignore[arg-type]
 
 

@@ -77,7 +77,7 @@ def test_a_strategy_is_a_name_with_hyperparameters_or_an_instance() -> None:
     assert AdaptiveModel(Tiny()).adapter == AdaBN()
     assert AdaptiveModel(Tiny(), "unmix_tns", components=4).adapter == UnMixTNS(components=4)
     assert AdaptiveModel(Tiny(), RobustBN(0.5)).adapter == RobustBN(0.5)
-    with pytest.raises(TypeError, match="give hyperparameters to the instance itself"):
+    with pytest.raises(TypeError, match="pass hyperparameters to the instance's constructor"):
         AdaptiveModel(Tiny(), RobustBN(0.5), momentum=0.1)
 
 
@@ -153,7 +153,7 @@ def test_images_that_are_not_finite_are_refused_before_anything_happens() -> Non
     for value in (torch.nan, torch.inf):
         bad = images(2)
         bad[1, 0, 3, 3] = value
-        with pytest.raises(InputError, match="NaN or infinite values: check how they were scaled; nothing was learned"):
+        with pytest.raises(InputError, match="contain NaN or infinity: check their preprocessing; nothing was learned"):
             model.predict([Request(images(1)), Request(bad, "b")])
     assert _rows(model).keys() == before.keys()
     assert torch.equal(_rows(model)["default", "adabn"], before["default", "adabn"])

@@ -82,14 +82,14 @@ def test_parameters_by_part_and_bare() -> None:
         (
             "unmix_tns+temperature",
             {"temperature": 2.0},
-            "strategy 'unmix_tns+temperature' has several parameters 'temperature': write unmix_tns.temperature or "
+            "parameter 'temperature' is ambiguous in strategy 'unmix_tns+temperature': write unmix_tns.temperature or "
             "temperature.temperature",
         ),
         ("unmix_tns+rotta", {"seed": 1}, "write unmix_tns.seed or rotta.seed"),
         (
             "adabn+lame",
             {"lame.memory": 1, "memory": 2},
-            "strategy 'adabn+lame' has parameter lame.memory twice: leave one",
+            "parameter lame.memory of strategy 'adabn+lame' appears twice: remove",
         ),
         ("adabn", {"adabn.momentum": 0.1, "momentum": 0.2}, "parameter adabn.momentum twice"),
         ("adabn+cofa", {"speed": 1}, "strategy 'adabn+cofa' has no parameter 'speed': it takes adabn.momentum, adabn."),
@@ -213,7 +213,7 @@ def test_bare_parameters_are_taken_wherever_only_one_part_has_them(
     assert strategy(name_of(meant), {**clear, **long}) == meant
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
-        with pytest.raises(ParameterError, match="has several parameters"):
+        with pytest.raises(ParameterError, match="is ambiguous in strategy"):
             strategy(name_of(meant), {data.draw(st.sampled_from(twice)): 1})
 
 

@@ -116,5 +116,5 @@ def test_every_bound_of_every_strategy_is_enforced(name: str) -> None:
 
 
 def test_alpha_bn_takes_a_weight_or_a_prior() -> None:
-    with pytest.raises(ParameterError, match="give source_weight or prior, not both"):
+    with pytest.raises(ParameterError, match="set source_weight or prior, not both"):
         strategy("alpha_bn", {"source_weight": 0.5, "prior": 16.0})

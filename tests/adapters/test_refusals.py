@@ -17,8 +17,8 @@ from tests.nets import Folding, Pair, Tiny, images, seeded
     ("requests", "words"),
     [
         ([], "predict needs at least one request"),
-        ([Request(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))], "must be a floating tensor .* not torch.uint8"),
-        ([Request(torch.zeros(2, 3, 8, 8, dtype=torch.int64))], "must be a floating tensor .* not torch.int64"),
+        ([Request(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))], "must be a floating-point tensor, .* not torch.uint8"),
+        ([Request(torch.zeros(2, 3, 8, 8, dtype=torch.int64))], "must be a floating-point tensor, .* not torch.int64"),
         ([Request(torch.zeros(0, 3, 8, 8))], r"\[n, ...\] with n >= 1, not \[0, 3, 8, 8\]"),
         ([Request(torch.zeros(5))], r"\[n, ...\] with n >= 1, not \[5\]"),
         ([Request(torch.zeros(())), Request(images(1))], r"\[n, ...\] with n >= 1, not \[\]"),
@@ -41,7 +41,7 @@ def test_bad_input_is_refused(requests: list[Request], words: str) -> None:
     [
         (Folding(), r"layer bn sees 6 rows for 2 images: networks that fold other axes \(frames, patches, tokens\)"),
         (Pair(), r"a tuple that holds \[0\] \[2, 3, 16, 16\], \[1\] .*wrap the network"),
-        (nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(0)), r"for 2 images it gave \[1536\]"),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(0)), r"for 2 images it returns \[1536\]"),
     ],
 )
 def test_networks_that_cannot_be_served_are_refused_at_their_first_forward(network: nn.Module, words: str) -> None:

@@ -127,7 +127,7 @@ def test_a_baseline_of_another_network_is_refused_at_the_start(tmp_path: Path) -
     save_baseline(Baseline(torch.zeros(6), torch.ones(6)), path, "other", 100)
     result = CliRunner().invoke(cli, ["describe", "--baseline", str(path)])
     assert result.exit_code == 1
-    assert "the baseline is of 3 channels" in result.stderr
+    assert "the baseline has 3 channels" in result.stderr
     assert "has 16: measure it again" in result.stderr
 
 

@@ -132,6 +132,6 @@ async def test_a_strategy_that_the_network_cannot_take_is_refused_and_harms_nobo
     got = await asyncio.gather(*asked, return_exceptions=True)
     assert [one.step for one in got if isinstance(one, Prediction)] == [1, 2, 1, 1]
     assert isinstance(got[1], UnsupportedModelError)
-    assert "does not end in one: choose a strategy without lame" in str(got[1])
+    assert "does not end in a linear layer: choose a strategy without lame" in str(got[1])
     assert "adabn+lame" not in {state.strategy for state in engine.streams().streams}
     await engine.close()

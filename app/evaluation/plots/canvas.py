@@ -46,7 +46,7 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401, PLC0415
     except ModuleNotFoundError as missing:
         raise MissingPackageError(
-            f"pictures need the package '{missing.name}', which is not installed", hint="pip install 'renorm[eval]'"
+            f"plots need the package '{missing.name}', which is not installed", hint="pip install 'renorm[eval]'"
         ) from missing
 
 

@@ -120,7 +120,7 @@ def test_a_stream_that_was_forgotten_meanwhile_is_not_taught() -> None:
 def test_requests_that_would_overtake_a_lesson_are_refused() -> None:
     model = AdaptiveModel(SmallNet(), "tent")
     requests = [Request(images(3, 1), "a"), Request(images(3, 2), "a")]
-    with pytest.raises(InputError, match="ready for its next request after its lesson"):
+    with pytest.raises(InputError, match="run the second after the lesson of the first"):
         model.run(requests, {})
     looking = [Request(images(3, 1), "a", update=False), requests[0]]
     assert len(model.run(looking, {}).answers) == 2

@@ -143,12 +143,12 @@ class FromNumpy(Tiny):
 def test_a_learner_that_can_move_nothing_is_refused_before_any_step(kind: type[Tiny], name: str) -> None:
     model = AdaptiveModel(seeded(kind), name)
     for call in (model.predict, lambda requests: model.run(requests, {})):
-        with pytest.raises(UnsupportedModelError, match="can move nothing"):
+        with pytest.raises(UnsupportedModelError, match="cannot change anything"):
             call([Request(images(3))])
     assert not model.memories()
     warm = AdaptiveModel(seeded(kind), "adabn")
     warm.warm_up(images(1))
-    with pytest.raises(UnsupportedModelError, match="can move nothing"):
+    with pytest.raises(UnsupportedModelError, match="cannot change anything"):
         warm.check(model.strategy)
 
 

@@ -132,7 +132,7 @@ def test_a_row_is_taken_only_if_it_ends_where_a_site_does(size: int) -> None:
     if size in (0, 16, 32, 48, 64):
         assert len(layout.split(layout.complete(row))) == 4
     else:
-        with pytest.raises(StateError, match=f"a state of {size} numbers does not fit .* which takes 64: restore it"):
+        with pytest.raises(StateError, match=f"has {size} numbers, but this strategy needs 64 on this network: restore"):
             layout.complete(row)
 
 

@@ -111,7 +111,7 @@ def test_without_keys_only_own_and_listed_pages_may_change_things_or_open_socket
         local.check(scope, [], origin, host, websocket=websocket)
     else:
         rebound = host is not None and host.startswith("rebound")
-        words, hint = ("is not allowed", "--allowed-hosts") if rebound else ("other web pages are", "--cors-origins")
+        words, hint = ("is not allowed", "--allowed-hosts") if rebound else ("other origins are", "--cors-origins")
         with pytest.raises(AccessError, match=words) as refused:
             local.check(scope, [], origin, host, websocket=websocket)
         assert hint in refused.value.hint
@@ -264,7 +264,7 @@ def test_without_keys_foreign_pages_change_no_stream(origin: str | None, may: bo
     if may:
         local.check("infer", [], origin, "localhost:8000", changes=True)
     else:
-        with pytest.raises(AccessError, match="calls that change a stream from other web pages"):
+        with pytest.raises(AccessError, match="calls that change a stream from pages of other origins"):
             local.check("infer", [], origin, "localhost:8000", changes=True)
 
 

@@ -509,4 +509,4 @@ def test_describe_shows_what_the_check_found(tmp_path: Path, monkeypatch: pytest
         cli, ["describe", "--model", "python:nets.py:Net", "--size", "16", "--strategy", "tent"]
     )
     assert refused.exit_code == 1
-    assert "can move nothing" in refused.stderr
+    assert "cannot change anything" in refused.stderr

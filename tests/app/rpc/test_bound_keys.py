@@ -47,7 +47,7 @@ def test_other_streams_are_refused_wherever_they_are_named(
         request = ask(pixels, **named)
     code, text, about = refused(here.client, "ModelInfer", request, metadata=metadata)
     assert (code, about["renorm-code"]) == (Code.PERMISSION_DENIED, "forbidden")
-    assert text == f"key '{key}' is not for stream '{stream}'; send one that is bound to it, or to no stream"
+    assert text == f"key '{key}' is not for stream '{stream}'; send a key for this stream or for all"
     assert not here.client.engine.calls
 
 
