@@ -88,7 +88,7 @@ def test_an_invalid_state_is_refused_and_nothing_changes() -> None:
         (model, renamed.state_dict(), *wrong),  # as many numbers, but of another layer
         (part, whole.state_dict(), *wrong),
         (whole, part.state_dict(), *wrong),
-        (model, _with(state, row=torch.zeros(5)), StateError, "a state of 5 numbers does not fit"),
+        (model, _with(state, row=torch.zeros(5)), StateError, "the state has 5 numbers, but this strategy needs"),
         (model, _with(state, strategy="unmix_tns", params={}), StateError, "but this strategy needs"),
         (model, _with(state, strategy="gone"), UnknownStrategyError, "unknown strategy 'gone'"),
     ]

@@ -214,7 +214,7 @@ def test_the_name_suggested_by_an_error_is_a_strategy() -> None:
 
 @pytest.mark.parametrize("second", [Cofa(), Lame(), Temperature()])
 def test_composites_made_by_hand_follow_the_rules_too(second: Any) -> None:
-    with pytest.raises(CombinationError, match=r"Lame gives .*: name \w+ before Lame|used once"):
+    with pytest.raises(CombinationError, match=r"Lame gives .*: name \w+ before Lame|only once"):
         Composite(Source(), None, (Lame(), second))
 
 

@@ -91,7 +91,7 @@ def test_parameters_by_part_and_bare() -> None:
             {"lame.memory": 1, "memory": 2},
             "parameter lame.memory of strategy 'adabn+lame' appears twice: remove",
         ),
-        ("adabn", {"adabn.momentum": 0.1, "momentum": 0.2}, "parameter adabn.momentum twice"),
+        ("adabn", {"adabn.momentum": 0.1, "momentum": 0.2}, "adabn.momentum of strategy 'adabn' appears twice"),
         ("adabn+cofa", {"speed": 1}, "strategy 'adabn+cofa' has no parameter 'speed': it takes adabn.momentum, adabn."),
         ("adabn+cofa", {"tent.lr": 1}, "has no parameter 'tent.lr': it takes adabn.momentum"),
         ("adabn+cofa", {"adabn.lr": 1}, "has no parameter 'adabn.lr'"),

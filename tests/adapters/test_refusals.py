@@ -40,7 +40,7 @@ def test_bad_input_is_refused(requests: list[Request], words: str) -> None:
     ("network", "words"),
     [
         (Folding(), r"layer bn sees 6 rows for 2 images: networks that fold other axes \(frames, patches, tokens\)"),
-        (Pair(), r"a tuple that holds \[0\] \[2, 3, 16, 16\], \[1\] .*wrap the network"),
+        (Pair(), r"a tuple with \[0\] \[2, 3, 16, 16\], \[1\] .*wrap the network"),
         (nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(0)), r"for 2 images it returns \[1536\]"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_network_that_does_not_end_in_a_linear_layer_says_so() -> None:
 
 def test_correctors_refuse_answers_that_are_not_one_row_an_image() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    with pytest.raises(UnsupportedModelError, match=r"need logits \[n, classes\], and this network returns \[2, 4"):
+    with pytest.raises(UnsupportedModelError, match=r"need logits \[n, classes\], but this network returns \[2, 4"):
         AdaptiveModel(network, "cofa")(images(2))
 
 

@@ -129,7 +129,7 @@ def test_requests_that_would_overtake_a_lesson_are_refused() -> None:
 def test_a_lesson_without_a_learner_is_refused() -> None:
     model = AdaptiveModel(SmallNet(), "adabn")
     key, nothing = Key("a", strategy("adabn")), torch.empty(0)
-    with pytest.raises(InputError, match="strategy without a learner"):
+    with pytest.raises(InputError, match="strategy of a lesson has no learner"):
         model.learn({key: Lesson(images(1), torch.zeros(1, 4), nothing, nothing)}, {key: Memory(nothing, 1)})
 
 
