@@ -27,7 +27,7 @@ class Moments(NamedTuple):
 
     mean: Tensor  # [n, C] float32
     var: Tensor  # [n, C] float32, biased
-    pixels: int  # positions behind each entry: H*W, or 1 for BatchNorm1d on [N, C]
+    pixels: int  # positions per entry: H*W, or 1 for BatchNorm1d on [N, C]
 
     @property
     def images(self) -> int:
@@ -45,7 +45,7 @@ class Moments(NamedTuple):
         ``unbiased`` multiplies the variance by ``values / (values - 1)``, as code built on ``running_var`` does.
         """
         mean = self.mean.mean(-2)
-        # The centred form: the difference of squares cancels when the mean is large beside the deviation.
+        # The centred form: a difference of squares cancels when the mean is large compared to the deviation.
         var = self.var.mean(-2) + (self.mean - mean.unsqueeze(-2)).square().mean(-2)
         return Statistics(mean, var * (self.values / (self.values - 1)) if unbiased else var)
 
@@ -184,19 +184,19 @@ class Corrector(ABC, Generic[State]):
     features: ClassVar[bool] = False
     """True if it reads the input of the network's last layer, which must then be linear."""
     last: ClassVar[bool] = False
-    """True if its answers are no longer scores of the network, so that no other corrector can go on from them."""
+    """True if its answers are no longer scores of the network, so that no other corrector can follow."""
     adapter: ClassVar[str] = "source"
-    """The normalization that it goes with where a user names none."""
+    """The adapter to combine it with if the user names none."""
 
     @abstractmethod
     def init(self, features: int, classes: int) -> State:
-        """Return the state of a new stream; ``features`` is 0 where the class does not ask for them."""
+        """Return the state of a new stream; ``features`` is 0 if the class does not need them."""
 
     @abstractmethod
     def correct(self, state: State, features: Tensor, logits: Tensor) -> tuple[Tensor, State]:
         """Return probabilities ``[n, classes]`` for one request of n >= 1 images, and the stream's state after it.
 
-        ``features`` ``[n, d]`` float32 (``[n, 0]`` where the class does not ask for them), ``logits`` ``[n, classes]``
+        ``features`` ``[n, d]`` float32 (``[n, 0]`` if the class does not need them), ``logits`` ``[n, classes]``
         float32, finite: the network's, or logarithms of the probabilities of the corrector before this one.
         """
 
@@ -219,8 +219,8 @@ class Lesson(NamedTuple):
 
     images: Tensor  # [n, ...] as the request held them: uint8 [n, H, W, 3] pixels, or the network's floating input
     logits: Tensor  # [n, classes] float32, the network's answer, before any corrector
-    before: Tensor  # the adapter's state that the request met
-    after: Tensor  # the adapter's state that it left
+    before: Tensor  # the adapter's state before the request
+    after: Tensor  # the adapter's state after the request
 
 
 class Network(Protocol):
@@ -245,7 +245,7 @@ class Learner(ABC, Generic[State]):
     """
 
     adapter: ClassVar[str] = "source"
-    """The normalization that it goes with where a user names none."""
+    """The adapter to combine it with if the user names none."""
 
     @abstractmethod
     def init(self, start: Start) -> State:

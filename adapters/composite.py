@@ -53,7 +53,7 @@ class Composite:
         return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make it anew where it is unpickled: hashes of strings differ from process to process."""
+        """Rebuild it when unpickled: hashes of strings differ between processes."""
         return Composite, (self.adapter, self.learner, self.correctors)
 
     @cached_property

@@ -154,9 +154,9 @@ class AdaptiveModel:
         what is compiled, which can take a minute a graph.
 
         Raises:
-            UnsupportedModelError: the network cannot be adapted, or its answers depend on who shares a batch.
+            UnsupportedModelError: the network cannot be adapted, or its outputs depend on the other images of a batch.
         """
-        # Two requests: a network that cannot answer a batch is known now.
+        # Two requests: this detects a network that cannot process a batch.
         self.run([Request(image, stream, update=False) for stream in "ab"], {})
         if len(self._execution.reached) < len(self.sites) and not self._memories:
             self._forget_unreached()
@@ -216,7 +216,7 @@ class AdaptiveModel:
         return self.exported(self._memories)
 
     def exported(self, memories: Memories) -> dict[str, Any]:
-        """The same of states that a caller keeps."""
+        """The same for states that the caller stores."""
         return export_states(memories, self.sites)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -245,7 +245,7 @@ class AdaptiveModel:
                 self.check(request.strategy or self._default)
 
     def _forget_unreached(self) -> None:
-        """Count no layers that no forward reaches, such as auxiliary heads of training."""
+        """Drop layers that no forward reaches, such as auxiliary heads of training."""
         self._forgotten += self.sites.keep(self._execution.reached)
         self._execution.reached = frozenset(range(len(self.sites)))
         self._layout_of.cache_clear()

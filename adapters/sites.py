@@ -35,7 +35,7 @@ class Sites:
         self._index: dict[tuple[str, int], int] = {}
         self._sites: list[Site] = []
         self._call_stack: list[str] = []
-        # What `adapters.engine.outliers` knows of the sites that forwards reach.
+        # The data of `adapters.engine.outliers` on the sites that forwards reach.
         self.joined: dict[tuple[Site, ...], Any] = {}
         for name in self.layers:
             self._add(name, 1)

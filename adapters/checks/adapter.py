@@ -113,14 +113,14 @@ def check_hyperparameters(adapter: Any) -> None:
 
 
 def check_init(adapter: AnyAdapter) -> None:
-    """A new stream always starts alike, and starting one changes nothing."""
+    """The initial state is always the same, and making it changes nothing."""
     for site in sites():
         first = require_same_start(partial(adapter.init, site), {f"the site '{site.name}'": _tensors(site)})
         require(all(_is_plain(field) for field in first), "a state is a NamedTuple of float32 tensors without gradient")
 
 
 def check_purity(adapter: AnyAdapter) -> None:
-    """A step writes to none of its arguments, draws nothing and keeps nothing."""
+    """A step is pure: it writes to no argument, draws no random numbers and stores nothing."""
     for step in walk(adapter):
         arguments = {"the site": _tensors(step.site), "the state": step.state, "the moments": step.moments[:2]}
         call = partial(adapter.step, step.site, step.state, step.moments)
@@ -159,7 +159,7 @@ def check_finite(adapter: AnyAdapter) -> None:
 
 
 def check_vmap(adapter: AnyAdapter) -> None:
-    """Steps of many streams at once under ``torch.func.vmap`` equal one after another: no branch reads a tensor."""
+    """Steps of many streams at once under ``torch.func.vmap`` equal single steps: no branch reads a tensor."""
     for step in walk(adapter):
         states = [adapter.init(step.site), step.state, step.new_state]
         inputs, stacked = _three_requests(step.moments)
@@ -181,7 +181,7 @@ def check_vmap(adapter: AnyAdapter) -> None:
 
 
 def check_queue(adapter: AnyAdapter) -> None:
-    """The method ``queue`` gives what step gives request by request."""
+    """The method ``queue`` returns the results of ``step`` for each request in turn."""
     for step in walk(adapter):
         inputs, stacked = _three_requests(step.moments)
         function, state, expected = _plain_step(adapter, step.site, step.moments.pixels), step.state, []

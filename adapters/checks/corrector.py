@@ -22,7 +22,7 @@ from adapters.checks.adapter import check_docstring, check_hyperparameters
 from adapters.checks.requirements import close, equal, require, require_pure, require_same_start, run_checks
 
 SIZES = {"a small head": (6, 4), "a wide head": (3, 40), "two classes": (5, 2), "one feature and one class": (1, 1)}
-"""Features and classes of the synthetic networks."""
+"""The features and classes of the synthetic networks."""
 
 
 class Correction(NamedTuple):
@@ -85,7 +85,7 @@ def walk(corrector: AnyCorrector) -> Iterator[Correction]:
 
 
 def check_init(corrector: AnyCorrector) -> None:
-    """A new stream always starts alike, from tensors of its own, and starting one draws nothing."""
+    """The initial state is always the same, in new tensors, and making it draws no random numbers."""
     for size in SIZES.values():
         init = partial(corrector.init, *_sizes(corrector, size))
         first = require_same_start(init, {})
@@ -93,7 +93,7 @@ def check_init(corrector: AnyCorrector) -> None:
 
 
 def check_purity(corrector: AnyCorrector) -> None:
-    """A correction writes to none of its arguments, draws nothing and keeps nothing."""
+    """A correction is pure: it writes to no argument, draws no random numbers and stores nothing."""
     for step in walk(corrector):
         arguments = {"the state": step.state, "the features": [step.features], "the logits": [step.logits]}
         call = partial(corrector.correct, step.state, step.features, step.logits)
@@ -138,7 +138,7 @@ def check_finite(corrector: AnyCorrector) -> None:
 
 
 def check_stream(corrector: AnyCorrector) -> None:
-    """A stream is its state: one stored after every request, and read back beside another stream, goes on alike."""
+    """A stream is its state: saving and restoring it after every request, next to another stream, changes nothing."""
     size, state, other_state = (0, 0), None, None
     for step in walk(corrector):
         if step.size != size:

@@ -27,7 +27,7 @@ from adapters.registry import STRATEGIES
 from adapters.state.memory import Layout, join
 
 SIZES = (1, 2, 5, 128)
-"""Images a request, in turn."""
+"""The images of successive requests."""
 CLASSES, SIDE = 4, 6
 
 
@@ -52,7 +52,7 @@ class SmallNetwork:
         self.sites = [site("first", 5), site("second", 6)]
         self.filters = [0.4 * normal(5, 3, 3, 3), 0.3 * normal(6, 5, 3, 3)]
         self.head, self.bias = normal(CLASSES, 6), normal(CLASSES)
-        # As if trained: every class is named for some images, and few answers are sure; whatever the adapter.
+        # As if trained: every class is predicted for some images, and few answers are confident, for every adapter.
         self._normalize_by(Source())
         logits, _ = self(floating(64, 0), self._layout.row, torch.zeros(self.parameters))
         spread = logits.std(0) / 1.5
@@ -132,7 +132,7 @@ def network_of(learner: AnyLearner) -> SmallNetwork:
 
 
 def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor] = pixels) -> Iterator[LessonResult]:
-    """Run lessons of 1, 2, 5 and 128 images in turn, each from the state that the one before left."""
+    """Run lessons of 1, 2, 5 and 128 images in turn, each from the state after the one before."""
     network = network_of(learner)
     answering = SmallNetwork(learner.answering(network.adapter))
     start = network.start(images(1, 0))
@@ -153,7 +153,7 @@ def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor]
 
 
 def check_init(learner: AnyLearner) -> None:
-    """A new stream always starts alike, with the network as it is hosted, and starting one changes nothing."""
+    """The initial state is always the same, leaves the network as it is, and making it changes nothing."""
     network, image = network_of(learner), pixels(1, 0)
     start = network.start(image)
     first = require_same_start(partial(learner.init, start), {"the start": (start.row, start.image)})
@@ -173,7 +173,7 @@ def check_answering(learner: AnyLearner) -> None:
 
 
 def check_purity(learner: AnyLearner) -> None:
-    """A lesson writes to none of its arguments, draws nothing that is not seeded and keeps nothing."""
+    """A lesson is pure: it writes to no argument, draws only seeded random numbers and stores nothing."""
     for result in walk(learner, 2 * len(SIZES)):
         arguments = {"the state": result.state, "the lesson": result.lesson}
         call = partial(learner.learn, result.state, result.lesson, result.network)
@@ -219,7 +219,7 @@ def check_finite(learner: AnyLearner) -> None:
 
 
 def check_learns(learner: AnyLearner) -> None:
-    """Within a hundred lessons the affine parameters move."""
+    """The affine parameters change within a hundred lessons."""
     for result in walk(learner, 100):
         if learner.affine(result.new_state).any():
             return

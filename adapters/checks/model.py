@@ -84,7 +84,7 @@ def state_tensors(memory: Memory) -> list[Tensor]:
 
 
 def check_one_request_one_step(strategy: Strategy) -> None:
-    """One forward for many requests, mixed in stream, strategy and n, answers and remembers as one forward each."""
+    """A forward of requests of mixed stream, strategy and size has the answers and states of a forward for each."""
     first, second = history(strategy), history(strategy, "b", seed=10)
     requests = [first[0], second[0], Request(images(2, 20), "a", OTHER), first[1], second[1]]
     requests += [Request(images(1, 21), "a", Source()), Request(images(2, 22), "a", strategy, update=False), first[2]]
@@ -110,7 +110,7 @@ def check_one_request_one_step(strategy: Strategy) -> None:
 
 
 class ByStep(nn.Module):
-    """In place of a BatchNorm: normalizes one request as ``adapter.step`` says, from ``state`` and into ``after``."""
+    """A replacement of BatchNorm that normalizes one request by ``adapter.step``, from ``state`` to ``after``."""
 
     def __init__(self, site: Site, adapter: AnyAdapter) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class ByStep(nn.Module):
 
 
 def check_engine(adapter: AnyAdapter) -> None:
-    """Requests batched in one forward are answered and remembered like calls of ``step`` one by one."""
+    """Requests batched in one forward have the answers and states of single calls of ``step``."""
     # Not two or three images: the variance of so few values at BatchNorm1d magnifies every rounding.
     sizes = ((5, "a", True), (5, "b", True), (4, "a", False), (1, "a", True), (1, "b", True), (4, "a", True))
     requests = [Request(images(n, 70 + k), name, adapter, update) for k, (n, name, update) in enumerate(sizes)]
@@ -147,7 +147,7 @@ def check_engine(adapter: AnyAdapter) -> None:
 
 
 def check_isolation(strategy: Strategy) -> None:
-    """Other streams and strategies between a stream's requests change nothing for it, not by a bit."""
+    """Requests of other streams and strategies in between change no bit of a stream."""
     requests = history(strategy)
     model = AdaptiveModel(SmallNet(), strategy)
     expected, memories = run_separately(model, requests)
@@ -198,7 +198,7 @@ def check_update_false(strategy: Strategy) -> None:
 
 
 def check_reset(strategy: Strategy) -> None:
-    """A stream that was reset answers as a new one does, bit by bit, and so does one that never was."""
+    """A stream that was reset, or that never existed, answers like a new one, bit by bit."""
     model = AdaptiveModel(SmallNet(), strategy)
     first = [answer.logits for answer in map(_single(model), history(strategy))]
     for name in ("a", None):

@@ -1,4 +1,4 @@
-"""The assertions of all checks: equal and close tensors, pure functions, starts that do not vary."""
+"""The assertions of all checks: equal and close tensors, pure functions, constant initial states."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The same forward as machine code."""
+"""The adapting forward compiled to machine code."""

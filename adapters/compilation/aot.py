@@ -32,14 +32,14 @@ def trace(module: nn.Module, inputs: Sequence[Tensor], dynamic: Sequence[Sequenc
     """Trace the operations of ``module`` on inputs like these, whose ``dynamic`` axes may have any size from two on."""
     shapes = tuple(dict.fromkeys(axes, Dim.DYNAMIC) for axes in dynamic)
     with warnings.catch_warnings(), _quiet():
-        # What tracing has to say is for the authors of torch, and differs from version to version.
+        # The messages of tracing are for developers of torch, and differ from version to version.
         warnings.simplefilter("ignore")
         return torch.export.export(module, (tuple(inputs),), dynamic_shapes=(shapes,), strict=False)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the logs of torch, which talk to its authors."""
+    """Silence the logs of torch, which are for its developers."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -70,7 +70,7 @@ def compile_to(program: ExportedProgram, path: Path) -> None:
     Raises:
         Exception: whatever the compiler ran into, such as a missing C++ compiler.
     """
-    # What is kept is run: nobody else may write here.
+    # The files are executed: nobody else may write here.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.{os.getpid()}.pt2")
     try:

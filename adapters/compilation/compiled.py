@@ -1,4 +1,4 @@
-"""The whole adapting forward as compiled graphs, for the forwards that are common."""
+"""The whole adapting forward as compiled graphs, for the common kinds of forwards."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOLERANCE = 1e-2
 
 
 class GraphKey(NamedTuple):
-    """The key of the graph that a forward takes; all else about it is an input, or an axis of any size."""
+    """The key of a forward's graph; everything else about a forward is an input, or an axis of any size."""
 
     adapter: AnyAdapter | None  # None: all linear strategies
     image: bool  # whether every request is a single image; for linear strategies whether there is but one image
@@ -42,7 +42,7 @@ class GraphKey(NamedTuple):
 
 
 class CompiledGraph(NamedTuple):
-    """A graph, and what its outputs mean."""
+    """A graph and the meaning of its outputs."""
 
     graph: Graph
     site: int  # the first that it reaches
@@ -93,7 +93,7 @@ class CompiledForwards:
         return ForwardOutput(logits, first, [rows[:count]], none, far)
 
     def make_all(self, image: Tensor) -> None:
-        """Make every graph there can be for images like ``image`` ``[1, ...]``, and none afterwards."""
+        """Make all possible graphs for images like ``image`` ``[1, ...]``, and none afterwards."""
         for key in self._keys(tuple(image.shape[1:])):
             if key not in self._graphs:
                 self._graphs[key] = self._build(key, image)
@@ -144,7 +144,7 @@ class CompiledForwards:
             for inputs in examples:
                 _compare(graph.graph(inputs), module(inputs))
         except Exception as error:
-            # A network that cannot be traced, no compiler, no space on disk: the eager way serves all the same.
+            # A network that cannot be traced, no compiler, no space on disk: run eagerly instead.
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self._warn_once(f"{_describe(key)} cannot be compiled: {type(error).__name__}: {reason}")
             return None

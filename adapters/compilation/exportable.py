@@ -41,7 +41,7 @@ class ExportableForward(nn.Module):
     def __init__(self, network: nn.Module, sites: Sites) -> None:
         super().__init__()
         self.network, self._all = network, sites
-        # An object of its own, because tracing gives the module back with the attributes that it had.
+        # An object of its own, because tracing restores the module's attributes.
         self.trace_info = TraceInfo()
 
     def steps(self, images: int, inputs: Sequence[Tensor]) -> Steps:
@@ -81,7 +81,7 @@ class LinearForward(ExportableForward):
         parts = [LinearRequest(RobustBN(), images, index % streams, update=True) for index, images in enumerate(sizes)]
         row = torch.cat([site.row for site in self._all], 1)
         inputs = padded(parts, row.repeat(streams, 1), row.shape[1])
-        # Each a tensor of its own, or tracing would take two inputs for one.
+        # Separate tensors, or tracing would merge two inputs.
         return [_varied(image, sum(sizes)), *(tensor.clone() for tensor in self.flattened(inputs))]
 
     def axes(self, *, single: bool) -> list[list[int]]:

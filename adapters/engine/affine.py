@@ -1,4 +1,4 @@
-"""The affine parameters of a network's BatchNorm layers as one vector, and what streams have added to them."""
+"""The affine parameters of a network's BatchNorm layers as one vector, and the offsets of streams."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from adapters.state.memory import Layouts
 
 
 class LearningContext(NamedTuple):
-    """A network and what lessons need of it."""
+    """A network with the data that lessons need."""
 
     network: nn.Module  # in ``eval()``, its own parameters without gradients
     sites: Sites
@@ -57,5 +57,5 @@ class DifferentiableNetwork:
         with torch.enable_grad(), GlobalStateGuard(), AdaptingForward(self._context.sites, plan):
             logits = logits_of(self._context.network(prepared))
         new_row = steps.rows()[0].detach()
-        # A strategy that remembers nothing leaves the row that it was given.
+        # A strategy without a state leaves the row unchanged.
         return logits.float(), new_row.clone() if _share_memory(new_row, row) else new_row

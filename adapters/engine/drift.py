@@ -21,10 +21,10 @@ from adapters.errors import UnsupportedModelError
 from adapters.state.memory import Memories, Memory, StateKey
 
 HORIZON = 32
-"""Images that a stream's drift is about: an image n images ago weighs ``(1 - 1 / 32) ** n``."""
+"""The horizon of drift in images: an image n images ago has the weight ``(1 - 1 / 32) ** n``."""
 
 FARTHEST = 30.0
-"""Spreads beyond which an image counts as so far away: one absurd image is forgotten within a few hundred."""
+"""The largest distance of an image, in spreads: one extreme image is forgotten within a few hundred."""
 
 MEANS_BETWEEN, VARIANCES_BETWEEN = 0.1, 0.6
 """Assumed of a network without a baseline: the share of a trained variance that lies between the means of images, and
@@ -137,7 +137,7 @@ def read_drift(
     z = distance.nan_to_num_(FARTHEST).clamp_(-FARTHEST, FARTHEST)
     old_evidence = torch.stack([_evidence(memories.get(request.key), channels) for request in requests])
     new_evidence = torch.cat([plan.images @ z, plan.sums], 1).add_(plan.retention * old_evidence)
-    # A variance of one position is 0 by definition, and tells nothing.
+    # The variance of one position is always 0, which carries no information.
     columns = slice(channels if first.pixels > 1 else channels // 2)
     square, count = new_evidence[:, columns].square().mean(1), new_evidence[:, -2]
     drift = square.sub_(new_evidence[:, -1]).div_(count.square()).clamp_min_(0.0).sqrt_()

@@ -81,7 +81,7 @@ class Execution:
     def _first_forward(
         self, forward: AdaptingForward, images: Tensor, candidates: frozenset[str], direct: DirectCalls
     ) -> Any:
-        """Run the first forward, which shows what the network's code alone cannot."""
+        """Run the first forward, which finds the properties that the network's code does not show."""
         watch = ReadWatch(self._sites.buffers(), NORMALIZATIONS)
         with forward, watch:
             logits = self._network(images)

@@ -1,4 +1,4 @@
-"""The features of a network: what goes into the linear layer that it ends in."""
+"""The features of a network: the input of its final linear layer."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Head:
 
 
 def no_features_error() -> UnsupportedModelError:
-    """Return the error of a strategy that reads features on a network that does not end in a linear layer."""
+    """Return the error of a strategy that needs features on a network without a final linear layer."""
     return UnsupportedModelError(
         "the strategy needs features, the input of a final linear layer, but this network does not end in a linear "
         "layer: choose a strategy without lame, or end the network in nn.Linear"

@@ -65,7 +65,7 @@ class AdaptingForward(TorchFunctionMode):
 
     @cached_property
     def _buffers(self) -> Mapping[int, str]:
-        # Only where it is needed: layers that are asked directly give their name.
+        # Only where it is needed: layers that are called directly pass their name.
         return self._sites.buffers()
 
     @property
@@ -146,7 +146,7 @@ NATIVE: frozenset[Callable[..., Any]] = frozenset(
         *(_ATEN._native_batch_norm_legit_no_training, _ATEN._native_batch_norm_legit_no_training.default),
     }
 )
-"""Those that return what a backward pass would need beside the output."""
+"""The functions that also return tensors for a backward pass."""
 
 NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., BatchNormCall]] = {
     F.batch_norm: _parse_functional,

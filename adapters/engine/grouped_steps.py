@@ -1,4 +1,4 @@
-"""Steps of any strategy, many streams at a time: what cannot be written as weights."""
+"""Steps of strategies that are not linear, for many streams at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prove at which sites nothing else reads what BatchNorm reads, so that the output may be written over it."""
+"""Find the sites whose input only BatchNorm reads, so that the output may overwrite it (in place)."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def in_place_layers(network: nn.Module) -> frozenset[str]:
     try:
         skeleton = _skeleton(network)
         snapshot = [_attributes(module) for module in skeleton.modules()]
-        with torch.no_grad(), GlobalStateGuard():  # as in every forward to come, which a network may ask for
+        with torch.no_grad(), GlobalStateGuard():  # as in every later forward, which a network may query
             graph = _Tracer().trace(skeleton)
         if [_attributes(module) for module in skeleton.modules()] != snapshot:
-            return frozenset()  # a network that remembers something may do otherwise the next time
+            return frozenset()  # a network with a state may behave differently the next time
     except Exception:
-        # What copying and tracing run into is the network's own code and objects: they may raise anything.
+        # Copying and tracing run the network's own code, which may raise anything.
         return frozenset()
     modules = dict(network.named_modules())
     # A forward recognises a layer by its running mean, so all calls with the same one stand and fall together.
@@ -113,7 +113,7 @@ def _is_expired(reference: StorageWeakRef) -> bool:
 def _is_hooked(module: nn.Module) -> bool:
     """Return whether hooks, or a ``forward`` of the instance's own, see what passes and may keep it."""
     hooked = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    # One of our own reads nothing but the network's answer.
+    # Our own hook reads only the network's output.
     return any(not isinstance(hook, ToLogits) for hook in hooked) or "forward" in vars(module)
 
 
@@ -162,7 +162,7 @@ def _reads(user: fx.Node) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules only as far as there are BatchNorm layers in them: what is within others does not matter."""
+    """Traces into modules that contain BatchNorm layers only: the inside of others does not matter."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         del module_qualified_name

@@ -1,4 +1,4 @@
-"""Lessons of streams that learn: from answered requests to what their streams remember."""
+"""Lessons of streams that learn: from answered requests to the new states of their streams."""
 
 from __future__ import annotations
 

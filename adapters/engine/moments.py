@@ -124,7 +124,7 @@ def normalize(x: Tensor, statistics: Statistics, affine: Affine, *, in_place: bo
         return torch.addcmul(shift, x.float(), scale).to(x.dtype)
     if x.dim() == 4 and not x.is_contiguous():
         return torch.addcmul(shift, x, scale, out=x if in_place else None)
-    # Where channels do not lie innermost, two operations are much quicker than one.
+    # Without channels_last, two operations are much faster than one.
     return torch.mul(x, scale, out=x if in_place else None).add_(shift)
 
 

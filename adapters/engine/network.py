@@ -122,7 +122,7 @@ def _deep_copy(model: nn.Module) -> nn.Module:
         try:
             return copy.deepcopy(model, dict(memo))
         except Exception:
-            # Locks, files and handles of other libraries cannot be copied, nor need be: both networks use them.
+            # Locks, files and handles of other libraries cannot be copied; both networks share them.
             memo |= {id(part): part for part in _uncopied(values)}
         try:
             return copy.deepcopy(model, memo)
@@ -133,7 +133,7 @@ def _deep_copy(model: nn.Module) -> nn.Module:
 
 
 def _uncopied(values: Iterable[object]) -> Iterator[object]:
-    """Yield the innermost objects that cannot be copied; what holds them can be, once they are shared."""
+    """Yield the innermost objects that cannot be copied; objects that contain them can be, once they are shared."""
     for value in values:
         if isinstance(value, Tensor | nn.Module):
             continue

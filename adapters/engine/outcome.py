@@ -34,7 +34,7 @@ class ForwardOutput(NamedTuple):
 
 
 def withhold_outliers(plan: Plan, output: ForwardOutput, bound: float) -> ForwardOutput:
-    """Limit what is learned of a forward: nothing from images beyond the bound, less from those close to it."""
+    """Limit learning from a forward: nothing from images beyond the bound, less from those close to it."""
     plan.withhold(are_outliers(output.distances, bound))
     return output._replace(rows=plan.fade(output.rows, step_weights(output.distances, bound)))
 
@@ -77,7 +77,7 @@ def _lessons(plan: Plan, output: ForwardOutput, new_memories: Memories) -> dict[
     lessons = {}
     for request, images in zip(plan.requests, plan.rows, strict=True):
         if request.learns:
-            # A copy: what is given may be written over by the commit.
+            # A copy, because the commit may overwrite the original.
             old_row = plan.old_row(request.key).clone()
             new_row, logits = new_memories[request.key].row, output.logits[images].float()
             lessons[request.key] = Lesson(request.pixels, logits, old_row, new_row)

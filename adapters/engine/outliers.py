@@ -1,4 +1,4 @@
-"""Images so far from all that training showed that nothing is learned from them."""
+"""Outliers: images so far from the training data that nothing is learned from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the logits in what a network answers, and make logits of what is none."""
+"""Find the logits in the output of a network, or convert the output to logits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from adapters.errors import UnsupportedModelError
 
 Form = Literal["logits", "probabilities", "logit", "probability"]
-"""The meaning of an answer: scores or probabilities of all classes, or of the one class that is there or not."""
+"""The meaning of an output: scores or probabilities of all classes, or of the one class of a binary classifier."""
 
 NAMES = (
     *("logits", "out", "output", "outputs", "pred", "preds", "prediction", "predictions", "scores", "cls"),
     *("y_hat", "probs", "probabilities"),
 )
-"""Names under which networks give their answer beside other tensors, the most telling first."""
+"""Names of the logits in outputs with several tensors, the most specific first."""
 
 SMALLEST = 1e-30
-"""What a probability counts as at least: none has the logarithm of zero."""
+"""The smallest probability, so that its logarithm is finite."""
 
 
 def logits_of(output: Any) -> Any:
@@ -46,7 +46,7 @@ def named_logits(output: Any) -> tuple[str, Tensor]:
     tensors = {name: part for name, part in _parts(output) if isinstance(part, Tensor)}
     rows = {name: part for name, part in tensors.items() if part.dim() in (1, 2) and part.is_floating_point()}
     names = [name for name in NAMES if name in rows] or list(rows)
-    # Whole numbers of the same shape are places: what stands beside them are not the scores of all classes.
+    # Integers of the same shape are indices: the tensors next to them are not the scores of all classes.
     is_picked = names and any(
         part.shape == rows[names[0]].shape and not part.is_floating_point() for part in tensors.values()
     )
@@ -110,7 +110,7 @@ def are_same_scores(scores: Tensor, logits: Tensor) -> bool:
         first = torch.cat([torch.zeros_like(first), first], 1)
     if first.shape != second.shape:
         return False
-    # Where probabilities were too small to be told from none, their logarithms say nothing.
+    # The logarithms of probabilities that were rounded to zero carry no information.
     first_logs, second_logs = (part.log_softmax(1).clamp_min(-60) for part in (first, second))
     if torch.allclose(first_logs, second_logs, rtol=close, atol=close):
         return True

@@ -20,12 +20,12 @@ from adapters.state.memory import Layouts, Memories, StateKey
 
 
 class PlannedRequest(NamedTuple):
-    """A request as far as planning goes."""
+    """The data of a request that planning needs."""
 
     key: StateKey
     images: int
     update: bool
-    pixels: Tensor = torch.empty(0)  # its images themselves, for those who learn from them later
+    pixels: Tensor = torch.empty(0)  # its images, for later lessons
 
     @property
     def has_correctors(self) -> bool:
@@ -66,7 +66,7 @@ class Plan:
     ) -> None:
         self.sites, self.requests = sites, list(requests)
         self.outliers = [0] * len(self.requests)  # images of each request that nothing is learned from
-        self.weights = [1.0] * len(self.requests)  # how much of its usual step each request moves a running average
+        self.weights = [1.0] * len(self.requests)  # by which each request moves averages, of its usual step
         self._memories, self._layout_of = memories, layout_of
         self.order: list[int] = []  # the requests, as their images lie in the forward
         self.groups: list[StepGroup] = []
@@ -84,7 +84,7 @@ class Plan:
         for adapter, indices in grouped.items():
             self._add_grouped(adapter, indices)
         self.rows = self._rows()
-        # Most forwards have none, and then nothing more is asked about them.
+        # Most forwards have none, which saves the rest.
         self.has_composites = not all(request.key.strategy.is_single for request in requests)
         self.offsets = self._offsets(affine_layout) if affine_layout is not None and self.has_composites else None
 

@@ -46,8 +46,8 @@ class Answer(NamedTuple):
     step: int  # committed requests of the stream, with this strategy, after this one
     updated: bool  # whether this request became part of the stream's state
     finite: bool  # whether logits and new state are finite; if not, nothing was committed
-    outliers: int  # images so far from all that training showed that the request was not learned from
-    weight: float = 1.0  # how much of its usual step it moved a running average: less where it lies far out
+    outliers: int  # outliers, because of which the request was not learned from
+    weight: float = 1.0  # share of the usual step by which it moved a running average: less for extreme images
 
 
 class Outcome(NamedTuple):
@@ -119,7 +119,7 @@ def check_output(logits: object, images: int) -> None:
 
 
 def one_lesson_each(requests: Sequence[Request], key_of: Callable[[Request], StateKey]) -> Iterator[list[Request]]:
-    """Split requests, in order, where one needs what its stream has yet to learn from an earlier one."""
+    """Split requests, in order, before one whose stream has a pending lesson of an earlier one."""
     group: list[Request] = []
     learning: set[StateKey] = set()
     for request in requests:

@@ -130,7 +130,7 @@ def _transform(x: Tensor, draws: Draws, strengths: Strengths) -> Tensor:
 
 def _blur(x: Tensor, draws: Draws, strength: float) -> Tensor:
     """Blur images with a Gaussian kernel of five by five."""
-    # Below this nothing of a neighbour is left in float32, and zero would divide by zero.
+    # Below this the weights of neighbours vanish in float32, and zero would divide by zero.
     deviation = draws.uniform(strength / 2, strength / 2).clamp_min(1e-3)
     taps = [torch.exp(-0.5 * (k / deviation).square()) for k in range(3)]
     total = taps[0] + 2 * (taps[1] + taps[2])

@@ -64,7 +64,7 @@ class Descent(Checked, Learner[DescentState]):
         """Return the parameters after the steps, and the adapter's state after its own step."""
         if len(lesson.images) < self.least_images:
             return state, lesson.after
-        # What is made under inference_mode could not be learned from later.
+        # Autograd cannot use tensors made under inference_mode later.
         with torch.inference_mode(False), torch.no_grad():
             state = DescentState(*map(outside_inference_mode, state))
             images, _, row, new_row = map(outside_inference_mode, lesson)
@@ -73,7 +73,7 @@ class Descent(Checked, Learner[DescentState]):
     def take_step(self, state: DescentState, slope: Tensor) -> DescentState | None:
         """Return the state after one step down the ``slope`` ``[parameters]``, or None if the step is not finite."""
         affine, trace = OPTIMIZERS[self.optimizer](state.affine, slope, Trace(*state[1:]), self.lr)
-        # A square that overflows would stay in the average for ever, so what is remembered must be finite too.
+        # A square that overflows would stay in the average forever, so the state must be finite too.
         return DescentState(affine, *trace) if all_finite(slope, affine, trace.first, trace.second) else None
 
     def _descend(self, state: DescentState, images: Tensor, row: Tensor, network: Network) -> DescentState:

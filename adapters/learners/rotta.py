@@ -96,7 +96,7 @@ class RoTTA(Checked, Learner[RottaState]):
 
     def learn(self, state: RottaState, lesson: Lesson, network: Network) -> tuple[RottaState, Tensor]:
         """Offer the images to the bank, and update wherever one is due; the row is the teacher's statistics."""
-        # Autograd could not use what is made under inference_mode.
+        # Autograd cannot use tensors made under inference_mode.
         with torch.inference_mode(False), torch.no_grad():
             return self._learn(
                 RottaState(*map(outside_inference_mode, state)), Lesson(*map(outside_inference_mode, lesson)), network

@@ -1,1 +1,1 @@
-"""Trial forwards that tell whether a network mixes images, what lessons reach and how much memory they take."""
+"""Trial forwards that find out if a network mixes images, what lessons can change and how much memory they take."""

@@ -15,10 +15,10 @@ from adapters.errors import UnsupportedModelError
 from adapters.normalization.source import Source
 
 TOLERANCE = 5e-2
-"""How far numbers may be off, in units of the largest: what half precision and quantized layers round differently."""
+"""Tolerance in units of the largest number, for the rounding of half precision and quantized layers."""
 
 REPEAT_TOLERANCE = 1e-4
-"""The same for one image twice: what sums in another order differ by."""
+"""The same for one image twice: the rounding of sums in another order."""
 
 
 def check_independence(context: LearningContext, image: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Measure the memory that lessons work with: what a forward saves for the backward pass."""
+"""Measure the memory of lessons: the tensors that a forward saves for the backward pass."""
 
 from __future__ import annotations
 

@@ -45,13 +45,13 @@ def find_reach(context: LearningContext, images: Tensor) -> Reach:
                 logits, _ = DifferentiableNetwork(context, Source())(two_images(images), row, affine)
             if _recomputes(logits):
                 return Reach((), layers, _RECOMPUTES)
-            # Weights that differ, because the sum of what ends in a softmax is the same whatever one does.
+            # Different weights, because the sum of the outputs of a softmax is constant.
             loss = (logits * torch.linspace(0.5, 1.5, logits.numel(), device=logits.device).view_as(logits)).sum()
             slope = torch.autograd.grad(loss, affine)[0] if loss.requires_grad else None
         except Exception as error:
             if _RECOMPUTES in str(error):
                 return Reach((), layers, _RECOMPUTES)
-            # Whatever a network's own code raises when gradients are asked for, a lesson would raise too.
+            # Every error of the network's own code under gradients would also occur in a lesson.
             return Reach((), layers, f"no gradient passes through it ({type(error).__name__}: {_first_line(error)})")
     if slope is None:
         return Reach((), layers, "its forward keeps gradients out (torch.no_grad, inference_mode or detach)")
@@ -69,7 +69,7 @@ _RECOMPUTES = "its forward is computed again for gradients (activation checkpoin
 
 
 def _recomputes(logits: Tensor) -> bool:
-    """Return whether a part of the graph behind the logits is computed anew in a backward, outside of the forward."""
+    """Return whether a part of the graph of the logits is recomputed in the backward (checkpointing)."""
     visited, open_nodes = set(), [logits.grad_fn]
     while open_nodes:
         node = open_nodes.pop()
@@ -83,7 +83,7 @@ def _recomputes(logits: Tensor) -> bool:
 
 
 def two_images(images: Tensor) -> Tensor:
-    """Two images of this form that differ: a black picture may move nothing. Numbers that are no colours stay."""
+    """Two different images of this form, because a black image may have no gradient; other inputs stay."""
     noise = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0))
     if images.dtype == torch.uint8:
         return (noise * 255).to(images)

@@ -56,7 +56,7 @@ class Memory(NamedTuple):
     row: Tensor  # [size] float32, the adapter's at all sites
     steps: int
     parts: tuple[State, ...] = ()
-    """What learner and correctors remember, in the order of `Composite`; an empty one is still that of a new stream."""
+    """The states of learner and correctors, in the order of `Composite`; empty for those of a new stream."""
     evidence: Tensor = NO_EVIDENCE
     """Drift of the last images at the first site, on the CPU: see `adapters.engine.drift`. Empty for a new stream."""
 

@@ -1,4 +1,4 @@
-"""The size of a stream's state, which depends on what a first forward shows of a network."""
+"""The size of a stream's state, which is known after the first forward of a network."""
 
 from __future__ import annotations
 

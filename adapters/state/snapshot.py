@@ -66,7 +66,7 @@ def restore_states(
 
 def _parts(strategy: Composite, fields: Sequence[Sequence[Tensor]], row: Tensor) -> tuple[State, ...]:
     """Return the states of learner and correctors, as their own types."""
-    # Of any sizes: only which type a state has is asked.
+    # With any sizes: only the type of the state is needed.
     smallest = Start(0, row, torch.zeros(1, 1, 1, 1), 1)
     states = [] if strategy.learner is None else [strategy.learner.init(smallest)]
     states += [corrector.init(1, 1) for corrector in strategy.correctors]
@@ -81,7 +81,7 @@ def _parts(strategy: Composite, fields: Sequence[Sequence[Tensor]], row: Tensor)
 
 
 def _to_device(field: Tensor, device: torch.device) -> Tensor:
-    # Counters, labels and the like are kept beside the program that reads them, wherever the network is.
+    # Counters, labels and the like stay on the CPU, wherever the network is.
     return field.to(device, copy=True) if field.dtype == torch.float32 else field.clone()
 
 

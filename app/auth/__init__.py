@@ -1,1 +1,1 @@
-"""Keys of clients, and what each may do."""
+"""The keys of clients and their permissions."""

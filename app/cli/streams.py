@@ -72,7 +72,7 @@ def reset(
     url: Url = "http://127.0.0.1:8000",
     key: Key = None,
 ) -> None:
-    """Reset a stream of a running server, or all: what they learned is forgotten."""
+    """Reset one stream of a running server, or all."""
     if (stream is None) != all_streams:
         fail("name one stream to reset, or use --all", status=BAD_OPTION)
     if all_streams and not yes:

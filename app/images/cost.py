@@ -112,7 +112,7 @@ def _is_cheap_webp(data: bytes) -> bool:
 
 
 def _is_cheap_bmp(data: bytes) -> bool:
-    """Tell whether it is not compressed: what Pillow reads in C."""
+    """Return whether it is uncompressed, which Pillow reads in C."""
     return int.from_bytes(data[14:18], "little") >= 40 and int.from_bytes(data[30:34], "little") in (0, 3)
 
 

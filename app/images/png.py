@@ -51,7 +51,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 
 
 class Slim(NamedTuple):
-    """A PNG ``file`` without what is beside the picture, and what those chunks told; ``info`` as in Pillow's images."""
+    """A PNG ``file`` without metadata chunks, and their contents; ``info`` as in Pillow's images."""
 
     file: bytes
     depth: Depth

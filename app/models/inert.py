@@ -1,4 +1,4 @@
-"""Placeholders for the objects beside the tensors of a checkpoint: nothing that a file names is imported or run."""
+"""Placeholders for the other objects of a checkpoint: nothing that a file names is imported or run."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _BLOCKED = frozenset({"os", "sys", "posix", "nt"})
 """Modules that `torch.load` refuses to hear of, placeholder or not."""
 
 _TENSORS = ("torch._", "torch.storage.", "collections.", *(f"torch.{kind}" for kind in ("Float", "Long", "Int")))
-"""Beginnings of what every file of tensors names."""
+"""Prefixes of the names in every file of tensors."""
 
 _MAPPINGS = ("Dict", "dict", "CfgNode", "Munch", "Box")
-"""Ends of the names of classes that are mappings, of which the reader asks that they be built-in ones."""
+"""Suffixes of the names of mapping classes, which the reader requires to be built-in."""
 
 
 class PickledCodeError(Exception):
@@ -79,7 +79,7 @@ class Placeholder(metaclass=_Placeholder):
         return OrderedDict() if cls.full_name.endswith(_MAPPINGS) else object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
-        """Forget what the object was made of."""
+        """Discard the contents of the object."""
 
 
 def read_torch(path: Path) -> object:

@@ -1,4 +1,4 @@
-"""The meter interface: events that the engine reports, for whatever counts them."""
+"""The meter interface: events that the engine reports to a counter."""
 
 from __future__ import annotations
 
