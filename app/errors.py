@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 IMAGES = "images"
-"""The location of all images of a call, which each door calls by a name of its own."""
+"""The location of all images of a call, for which each door has its own name."""
 
 
 class RenormError(Exception):
@@ -42,7 +42,7 @@ class RenormError(Exception):
         self.message, self.hint, self.location, self.image = message, hint, location, image
 
     def locate(self, place: str, first: int = 0) -> None:
-        """Set the location of an error about images to their place in the client's request, such as ``files[{}]``.
+        """Set the location of an error about images to their position in the client's request, such as ``files[{}]``.
 
         ``first`` is the index there of the call's first image.
         """

@@ -13,7 +13,7 @@ from app.errors import AccessError, MissingKeyError
 from app.settings import Settings
 
 ADMIN_KEY_NAME = "RENORM_ADMIN_KEY"
-"""The name of the key from the settings, beside those of the file."""
+"""The name of the key from the settings, in addition to those of the file."""
 
 PATHS: tuple[tuple[str, KeyScope | None], ...] = (
     ("/healthz", None),

@@ -83,6 +83,6 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
-    # The same escapes as in JSON, of which only DEL is missing. A path would mean another one beside another file.
+    # The escapes of JSON, plus DEL. A relative path would change its meaning next to another file.
     text = str(value.absolute() if isinstance(value, Path) else value)
     return json_text.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

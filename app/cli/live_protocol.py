@@ -60,7 +60,7 @@ class AccountedProtocol(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         """Return the next message, which the endpoint counts from then on."""
         message = await super().receive()
-        # After a lost connection nothing is counted any more, though messages may still be queued.
+        # After a lost connection nothing is counted, although messages may still be queued.
         if message["type"] == "websocket.receive" and self._sizes:
             self._sizes.popleft()
             self._count()

@@ -60,7 +60,7 @@ def bar(total: int, *, visible: bool) -> Iterator[Callable[[int], None]]:
         MofNCompleteColumn(),
         console=console,
         disable=not console.is_terminal,
-        # In a terminal, what is printed meanwhile goes above the bar; in a pipe it has to stay there.
+        # In a terminal, output during the run goes above the bar; in a pipe the output stays in place.
         redirect_stdout=sys.stdout.isatty(),
     ) as progress:
         task = progress.add_task("predicting", total=total)

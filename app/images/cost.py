@@ -130,7 +130,7 @@ _FORMATS: dict[bytes, tuple[Callable[[bytes], bool], Callable[[bytes], int]]] = 
     b"RIFF": (_is_cheap_webp, _webp_pixels),
     b"GIF8": (_is_small, _gif_pixels),
     b"BM": (_is_cheap_bmp, _bmp_pixels),
-    b"II": (_never, tiff.page_pixels),  # TIFF: its library also prints what it thinks of a file
+    b"II": (_never, tiff.page_pixels),  # TIFF: its library also prints warnings about a file
     b"MM": (_never, tiff.page_pixels),
 }
 """By the first bytes of a format: whether a file of it is cheap, and the number of its pixels."""

@@ -72,7 +72,7 @@ def _resized_shape(size: tuple[int, int], preprocessing: Preprocessing) -> tuple
     if preprocessing.crop == "border":
         ratio = max(width / columns, height / rows)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
-    if rows * width >= columns * height:  # the height is what has to be covered
+    if rows * width >= columns * height:  # the height must be covered
         return rows * width // height, rows
     return columns, columns * height // width
 

@@ -18,7 +18,7 @@ END = b"\xff\xd9"
 """The marker that ends a picture."""
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""The markers of headers that tell a picture's size and kind."""
+"""The markers of headers that have the size and kind of an image."""
 
 _COMMENT, _START_OF_SCAN = 0xFE, 0xDA
 _MAX_SEGMENTS = 1000  # that are looked at for the header
@@ -27,7 +27,7 @@ _BARE = frozenset((1, *range(0xD0, 0xDA)))  # markers without a segment
 _read_head = struct.Struct(">BBH").unpack_from
 # What changes colours or tells which side is up; of each the first counts.
 _DISPLAY_HEADERS = (b"JFIF\0", b"Adobe", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
-# Ways in which a file may go on after its last byte: zero bits, which is what the end marker is taken for, and others.
+# Possible continuations of a file after its last byte: zero bits, as the end marker is read, and others.
 _GUESSES = (b"", b"\xaa" * 64, b"\x55" * 64, b"\xe7\x18" * 32)
 
 
@@ -108,12 +108,12 @@ def _load(image: JpegImageFile, file: bytes) -> Image.Image:
     except OSError:
         if file.find(END, file.rfind(b"\xff\xda")) >= 0:
             raise
-        # A cut-off 0xff becomes data by a zero, or else whatever follows would be a marker.
+        # A zero makes a truncated 0xff data; otherwise the next bytes would be a marker.
         file += b"\0" if file.endswith(b"\xff") else b""
         guesses = (*_GUESSES, _next_restart_marker(file) + _GUESSES[1])
         continuations = (_load_continued(file + guess + END, image, config, tile) for guess in guesses)
         complete = next(continuations)
-        # If nothing but the end is missing, the picture does not depend on what comes next.
+        # If only the end is missing, the image does not depend on the next bytes.
         if (
             complete is None
             or not _has_all_scans(file, image.layers)

@@ -24,7 +24,7 @@ from app.images.samples import Depth, narrow_colour, narrow_gray
 MAGIC = b"\x89PNG\r\n\x1a\n"
 
 _PICTURE = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
-# The texts that may tell which side is up.
+# The texts that may contain the orientation.
 _DISPLAY_TEXTS = re.compile(rb"(XML:com\.adobe\.xmp|Raw profile type exif)\0")
 _TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 LONGEST_TEXT = 1 << 20
@@ -60,7 +60,7 @@ class Slim(NamedTuple):
 
 
 def slim(data: bytes) -> Slim:
-    """Leave out every chunk that is no part of the (first) picture, and read those that tell how to show it."""
+    """Leave out all chunks except those of the (first) image, and read those on how to display it."""
     picture: list[Chunk] = []
     depth, frames, is_whole = Depth(), 1, True
     info: dict[str, bytes | str] = {}
@@ -95,7 +95,7 @@ def _body(data: bytes, chunk: Chunk) -> bytes:
 
 
 def _read_text(data: bytes, chunk: Chunk, info: dict[str, bytes | str]) -> None:
-    """Note the beginning of a text that may tell an orientation, the first of its name."""
+    """Store the beginning of the first text of its name that may contain an orientation."""
     name = _DISPLAY_TEXTS.match(data, chunk.start + 8, chunk.end - 4)
     if name is None or (key := name[1].decode()) in info:
         return

@@ -119,7 +119,7 @@ def page_pixels(data: bytes) -> int:
 
 
 def has_deep_colours(data: bytes) -> bool:
-    """Tell whether one of the first pages has three or more samples of 16 bits, as far as tags tell."""
+    """Return whether one of the first pages has three or more samples of 16 bits, according to its tags."""
     head = _Head(data)
     return any(head.deepest(page) > 8 for page in islice(pages(data), _FIRST_PAGES))
 
@@ -154,7 +154,7 @@ class _Tiff(TiffImageFile):
             tags._prefix = b"II"
         self.is_planar = tags.get(_PLANAR, 1) == 2 and bits[0] == 16
         if self.is_planar and tags.get(_COMPRESSION, 1) == 1:
-            # Pillow takes the samples of such planes for bytes; libtiff, which reads the true tag, does not.
+            # Pillow reads the samples of such planes as bytes; libtiff reads the true tag.
             tags[_COMPRESSION] = 8
         try:
             super()._setup()
@@ -180,7 +180,7 @@ def _load(image: _Tiff, file: bytes) -> Image.Image:
     if ";16" in raw and not image.is_planar:
         high = narrow_colour(high, partial(_low_bytes, file, raw), image.depth)
     if image.is_planar and significant_bits(int(np.asarray(high)[..., :3].max()) << 8, image.depth) < 16:
-        # Its lower bytes cannot be had, and the upper ones alone are nearly black.
+        # Its lower bytes are not accessible, and the upper ones alone are nearly black.
         raise ImageError("the TIFF image has planes of fewer than 16 bits", hint="save its channels interleaved")
     if high.mode == "La":  # premultiplied, which Pillow converts to nothing else
         high = high.convert("LA")

@@ -1,4 +1,4 @@
-"""A decoder in a process of its own: a decoding that takes too long can be ended only together with its process.
+"""A decoder in its own process, because a decoding that takes too long can be ended only with its process.
 
 Requests come on standard input and replies leave on what was standard output; see `read_message`. Imports Pillow and
 numpy, and not torch.
@@ -74,7 +74,7 @@ def main(read: Decode = decode) -> None:
 
 
 def limit_memory(pixels: int) -> None:
-    """Let the system refuse what is far beyond the memory that an image of so many ``pixels`` takes."""
+    """Limit the memory of the process to well above the needs of an image of so many ``pixels``."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         resource = importlib.import_module("resource")  # there is none on Windows
         limit = _BASE_BYTES + _BYTES_PER_PIXEL * pixels

@@ -15,7 +15,7 @@ BUNDLED: dict[str, Callable[[Settings], Hosted]] = {"cifar10-resnet20": cifar10_
 """Models inside the package, by name."""
 
 SOURCES: dict[str, Callable[[str, Settings], Hosted]] = {"timm": load_timm, "python": load_python}
-"""Models from elsewhere, by the prefix before the first colon; the function gets what follows it."""
+"""Other sources of models, by the prefix before the first colon; the function gets the rest."""
 
 
 def load(settings: Settings) -> Hosted:

@@ -33,7 +33,7 @@ def read_checkpoint(path: Path) -> object:
 
 
 def _unreadable(path: Path, head: bytes) -> ModelError:
-    """One line; torch's own text would tell people to read the file without ``weights_only``."""
+    """One line; the message of torch would advise to read the file without ``weights_only``."""
     if not head.startswith((b"PK\x03\x04", b"\x80")):
         return ModelError(
             f"the weights {path} are in an unknown format: they begin with the bytes {head[:8].hex(' ')}", hint=EXPORT
@@ -49,7 +49,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         hint = "copy or download the file again"
         raise ModelError(f"the weights {path} are damaged or cut short: {error}", hint=hint) from error
-    # `safetensors.torch.save_model` writes a tensor that has two names once, and the other name beside it.
+    # `safetensors.torch.save_model` writes a tensor with two names once, and the other name into the metadata.
     return tensors | {
         name: tensors[saved] for name, saved in aliases.items() if saved in tensors and name not in tensors
     }

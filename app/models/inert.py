@@ -75,7 +75,7 @@ class Placeholder(metaclass=_Placeholder):
     full_name: str = ""
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
-        """Nothing but the type, whatever the arguments; a built-in mapping for mappings."""
+        """Only the type, for any arguments; a built-in mapping for mappings."""
         return OrderedDict() if cls.full_name.endswith(_MAPPINGS) else object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None:

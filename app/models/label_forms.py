@@ -11,11 +11,11 @@ _NOT_A_LIST = "JSON, but not a list of names, nor id2label, label2id or class_in
 
 
 class NotLabelsError(ValueError):
-    """The text does not name each class once; the message goes on after "the labels are"."""
+    """The text does not name each class once; the message continues "the labels are"."""
 
 
 class ClassNames(NamedTuple):
-    """Names by class number, and WordNet's ids (``n01440764``) beside them, as many, where the file has them."""
+    """Names by class number, and as many WordNet ids (``n01440764``) if the file has them."""
 
     names: tuple[str, ...]
     ids: tuple[str, ...] = ()

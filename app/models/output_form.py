@@ -99,7 +99,7 @@ def _is_bounded(network: Network, images: Tensor) -> bool:
         with torch.no_grad():
             rows = torch.cat([named_logits(network(sign * BRIGHT * images))[1].float() for sign in (1, -1)])
     except Exception:
-        return False  # what a network's own code raises for impossible pictures
+        return False  # errors of the network's own code on invalid images
     return bool(((rows >= 0) & (rows <= 1)).all())
 
 

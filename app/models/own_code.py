@@ -35,7 +35,7 @@ def import_file(path: Path) -> ModuleType:
         names.insert(0, folder.name)
         folder = folder.parent
     space = Space(f"renorm_python_{next(_NUMBERS)}", [str(folder), str(Path.cwd())])
-    # Last: for whatever looks for the module by its own name, such as pickle.
+    # Last: for lookups of the module by its own name, as by pickle.
     sys.path.append(str(folder))
     return space.import_module(".".join(names))
 

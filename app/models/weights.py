@@ -39,7 +39,7 @@ def load_weights(network: nn.Module, path: Path, key: str | None = None) -> str:
         raise _not_tensors_error(loaded, path)
     chosen = _choose(target, candidates, path, key)
     try:
-        # What may be missing after the check is num_batches_tracked, which nothing here reads.
+        # After the check only num_batches_tracked may be missing, which is not used.
         network.load_state_dict(
             {target.names[name]: value for name, value in chosen.tensors.items() if name in target.names}, strict=False
         )

@@ -73,7 +73,7 @@ def to_images(tensors: Sequence[NamedTensor], limits: InputLimits) -> list[bytes
     if tensor.datatype == "BYTES":
         return list(values.ravel())
     if tensor.datatype == "UINT8":
-        return torch.from_numpy(np.array(values))  # a copy: what was received is read-only
+        return torch.from_numpy(np.array(values))  # a copy, because the received bytes are read-only
     with np.errstate(over="ignore", invalid="ignore"):
         floats = values.astype(np.float32)
     return torch.from_numpy(floats)

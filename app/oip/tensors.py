@@ -103,7 +103,7 @@ def from_values(
         raise FieldError("data has rows of different lengths", hint=_AS_SHAPE, location=location) from error
     if values.size and values.dtype.kind not in ("b" if datatype == "BOOL" else "iuf"):
         raise FieldError(f"data has values that are not {datatype}", hint=_AS_SHAPE, location=location)
-    # Lists without a value cannot tell how wide they are.
+    # Empty lists do not have a width.
     nested = values.ndim > 1 and values.size > 0
     if values.size != math.prod(shape) or (nested and values.shape != shape):
         raise FieldError(
@@ -180,7 +180,7 @@ def _element(value: Any, location: str, read_text: Callable[[str, str], bytes]) 
 def _converted(values: NDArray[Any], kind: np.dtype[Any], location: str) -> NDArray[Any]:
     if kind.kind in "iu" and values.size:
         limits = np.iinfo(kind)
-        # Beyond 2**53 a float64 does not tell whole numbers apart.
+        # Beyond 2**53 a float64 cannot represent every integer.
         integral = values.dtype.kind in "iu" or bool(((values == np.floor(values)) & (np.abs(values) <= 2**53)).all())
         if not integral or values.min() < limits.min or values.max() > limits.max:
             raise FieldError(

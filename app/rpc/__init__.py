@@ -1,1 +1,1 @@
-"""The gRPC door: the Open Inference Protocol's service, beside the HTTP application on the same engine."""
+"""The gRPC door: the service of the Open Inference Protocol, on the same engine as the HTTP application."""

@@ -102,7 +102,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 
 class _Arrivals:
-    """Limits the messages that arrive at once to what memory allows, and counts each on its call's account.
+    """Limits the number of messages that arrive at once by memory, and counts each on the account of its call.
 
     A message's size is known only when it has arrived. Of an unread message gRPC takes no more than a window.
     """

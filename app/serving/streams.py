@@ -32,7 +32,7 @@ class ResetScope(NamedTuple):
 
 @dataclass
 class StreamRecord:
-    """The figures shown of one state, kept beside it because looking them up in the arena is slow."""
+    """The statistics of one state, stored separately because looking them up in the arena is slow."""
 
     strategy: ResolvedStrategy
     client: str = ""
