@@ -56,6 +56,27 @@ def _forwards(own: AnyAdapter) -> Iterator[list[Request]]:
     yield [Request(images(k + 1, 70 + k), "a", strategy(name)) for k, name in enumerate(names)]
 
 
+@needs_compiler
+def test_warming_up_makes_every_graph_and_tells_of_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The first of the tests that compile: later ones find these graphs."""
+    told: list[str] = []
+    model = AdaptiveModel(seeded(SmallNet), "adabn", compile=True)
+    model.warm_up(images(1), told.append)
+    assert [line.split()[0] for line in told] == ["compiling", "compiled"] * 2
+    assert f"a single image of shape [3, 16, 16] (kept in {folder} for the next start)" in told[0]
+    assert model.state_dict()["streams"] == []
+    told.clear()
+    with caplog.at_level(logging.WARNING, "renorm"):
+        model(images(1)), model(images(6)), model(images(2, size=12))
+    assert told == []
+    assert (
+        "no graph was made for the forward of linear strategies for many requests of shape [3, 12, 12]" in caplog.text
+    )
+    again = AdaptiveModel(seeded(SmallNet), "adabn", compile=True)
+    again.warm_up(images(1), told.append)
+    assert told == []
+
+
 # Each graph takes the compiler seconds: all kinds of forwards make theirs for one strategy that is not linear, and the
 # first ones for another.
 VARIANTS: list[tuple[str, dict[str, Any], int, int | None]] = [
@@ -145,26 +166,6 @@ def test_requests_that_are_not_finite_are_refused_separately() -> None:
     for ours, theirs in zip(compiled.predict(asked), eager.predict(asked), strict=True):
         assert (ours.finite, ours.updated, ours.step) == (theirs.finite, theirs.updated, theirs.step)
     _same_states(compiled, eager)
-
-
-@needs_compiler
-def test_warming_up_makes_every_graph_and_tells_of_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[str] = []
-    model = AdaptiveModel(seeded(Tiny), "adabn", compile=True)
-    model.warm_up(images(1), told.append)
-    assert [line.split()[0] for line in told] == ["compiling", "compiled"] * 2
-    assert f"a single image of shape [3, 16, 16] (kept in {folder} for the next start)" in told[0]
-    assert model.state_dict()["streams"] == []
-    told.clear()
-    with caplog.at_level(logging.WARNING, "renorm"):
-        model(images(1)), model(images(6)), model(images(2, size=12))
-    assert told == []
-    assert (
-        "no graph was made for the forward of linear strategies for many requests of shape [3, 12, 12]" in caplog.text
-    )
-    again = AdaptiveModel(seeded(Tiny), "adabn", compile=True)
-    again.warm_up(images(1), told.append)
-    assert told == []
 
 
 def test_without_a_compiler_everything_runs_eagerly_and_says_so_once(
