@@ -1,9 +1,9 @@
 """Throughput of `renorm serve` beside busy programs, against another checkout of it: A B A B, in one run.
 
-    python -m benchmarks.load.neighbours --against ../former-checkout --busy 2
+    python -m benchmarks.load.neighbours --against ../former-checkout --busy 2 --model timm:resnet18
 
-Both servers run with their defaults, in turn, on the cores that clients and busy loops use too. Printed are images a
-second, their medians, and the ratio, without busy loops beside the server and with them.
+Both servers run with their defaults but for the model, in turn, on the cores that clients and busy loops use too.
+Printed are images a second, their medians, and the ratio, without busy loops beside the server and with them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ IMAGE = ROOT / "docs" / "examples" / "foggy-ship.png"
 
 
 @contextmanager
-def served(checkout: Path) -> Iterator[int]:
+def served(checkout: Path, model: str = "cifar10-resnet20") -> Iterator[int]:
     """The port of a server of that checkout, ready, with its defaults."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     unset = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTHONPATH"}
     environment = {name: value for name, value in os.environ.items() if name not in unset}
-    command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "app", "serve", "--port", str(port), "--model", model]
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(command, cwd=checkout, env=environment, stdout=quiet, stderr=quiet)
     try:
@@ -104,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, required=True, help="folder of another checkout")
     parser.add_argument("--busy", type=int, default=os.cpu_count() or 1, help="busy loops beside the server")
+    parser.add_argument("--model", default="cifar10-resnet20", help="model that both host")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0)
@@ -112,7 +113,7 @@ def main() -> None:
         rates: dict[Path, list[float]] = {ROOT: [], options.against: []}
         for _ in range(options.rounds):
             for checkout, samples in rates.items():
-                with served(checkout) as port:
+                with served(checkout, options.model) as port:
                     asyncio.run(drive(port, options.clients, 2.0))  # warm
                     with busy_loops(busy):
                         samples.append(asyncio.run(drive(port, options.clients, options.seconds)))
