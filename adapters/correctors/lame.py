@@ -55,7 +55,7 @@ class Lame(Checked, Corrector[LameState]):
     With ``memory=M`` the last M images of the stream take part, with the network's own answers, so that single images
     can be corrected too, and a request of more than M is corrected M images at a time, so that nothing older than 2 M
     images counts however a stream is cut. It costs ``M (d + K)`` numbers per stream, and time that grows with ``M^2``
-    for each M images. Stretches of one class should be longer than M.
+    for each M images. Runs of one class should be longer than M.
 
     It helps where successive images often show the same class, and harms where they do not. ``when="correlated"``
     corrects a request only if predictions repeat more often than chance: with r the share of images predicted as the
@@ -66,7 +66,7 @@ class Lame(Checked, Corrector[LameState]):
     for the few repeats that few pairs or many classes have. r is the mean of all pairs up to 100, then a moving
     average of weight 1/100; q that of all images and 100 uniform ones up to 1000, then one of weight 1/1000. Both
     include the request itself. A stream whose images are mostly of one class may be corrected at first, until the
-    frequencies are known, and one that shows nothing else for some 1400 images no longer is.
+    frequencies are known; after about 1400 images of one class only, it no longer is.
 
     The published form is ``memory=0, when="always"``; it sees one request only and ruins independent streams.
 

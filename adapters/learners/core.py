@@ -38,7 +38,7 @@ class Core(Descent):
     adapter: ClassVar[str] = "alpha_bn"
 
     least_images: int = param(100, "Requests of fewer images are answered but not learned from.", low=1)
-    normalize: str = param("images", "What counts alike in the loss.", choices=("images", "classes"))
+    normalize: str = param("images", "Normalization of the loss.", choices=("images", "classes"))
 
     def loss(self, logits: Tensor) -> Tensor:
         """Return the correlation between classes, from 0 (none) to below 1."""

@@ -59,7 +59,7 @@ class RoTTA(Checked, Learner[RottaState]):
     state, which stays frozen. Others step with every request as usual, and once more with the bank at an update;
     those that remember nothing (``bn``, ``alpha_bn``) normalize each forward by its own images.
     An update whose gradient or outcome is not finite is skipped. Where images of another shape or type arrive
-    the bank starts anew with them; what was learned stays.
+    the bank is emptied first; the learned parameters stay.
 
     Paper: Yuan, Xie and Li 2023, "Robust Test-Time Adaptation in Dynamic Scenarios" (CVPR 2023), section 3.
     """

@@ -32,7 +32,7 @@ class AlphaBN(Linear):
     remembers: ClassVar[bool] = False
 
     source_weight: float | None = param(
-        None, "Fixed weight of the trained statistics; give this or prior.", low=0.0, high=1.0
+        None, "Fixed weight of the trained statistics; set this or prior.", low=0.0, high=1.0
     )
     prior: float | None = param(
         None, "Trained statistics count as this many images: weight N0/(N0+n). 16 if neither is given.", low=0.0

@@ -24,12 +24,12 @@ class IABN(Checked, Adapter[Statistics]):
 
     With m and v an image's mean and unbiased variance over its L positions and M and V the stream's,
     ``mean = M + S(m - M; k sqrt((V + eps) / L))`` and ``var = max(0, V + S(v - V; k (V + eps) sqrt(2 / (L - 1))))``,
-    where ``S(d; t) = sign(d) max(0, |d| - t)``: an image that k standard errors explain is normalized as the stream is.
+    where ``S(d; t) = sign(d) max(0, |d| - t)``: an image within k standard errors gets the stream's statistics.
     Then ``M <- M + w (batch - M)`` and so for V (unbiased too), starting from the trained ones, with
     ``w = 1 - (1 - momentum) ** (n / reference_images)``. An image is answered before the update, and other images of
     its request do not change its answer. One value per image has no variance: such sites use the stream's statistics.
 
-    The paper trains the network with this layer. Put into one that was trained without, as here, it is a weaker
+    The paper trains the network with this layer. In a network that was trained without it, as here, it is a weaker
     method: neighbouring positions are far from independent, so more images exceed k standard errors than should, and
     what the network reads from the contrast of whole images is normalized away. Hence the default k of 16: with the
     packaged CIFAR-10 network the paper's 4 had more errors, most of all on unchanged images.
