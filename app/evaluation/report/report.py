@@ -52,7 +52,7 @@ def _report(
         *(section(f"{place[0]}, {place[1]}", *at_place(study, *place)) for place in study.ways),
         section("Over the stream", _pop_plots(pictures, "error"), _pop_plots(pictures, "drift")),
         section("Confidence", _pop_plots(pictures, "reliability")),
-        section("Domains", _with_caption("Mean over all places but the clean ones.", domain_table(study))),
+        section("Domains", _with_caption("Mean over all places except the clean ones.", domain_table(study))),
         section("Other pictures", _pop_plots(pictures, "")),
     ]
     return "\n".join(part for part in parts if part)
@@ -100,7 +100,7 @@ def overview_text(figures: Sequence[Figures], study: Study) -> str:
     return (
         f"{runs}: {len(study.strategies)} strategies at up to {len(study.places)} places (protocol, order and request "
         f"size), {seeds} seed{'s' if seeds > 1 else ''}. Means are over seeds, then over places"
-        f"{' but the clean ones' if clean else ''}. A difference is to `{SOURCE}` on the same images in the same "
+        f"{' except the clean ones' if clean else ''}. Differences are to `{SOURCE}` on the same images in the same "
         "order, in points; below zero is better. The worst is the place where the error is furthest above (or least "
         f"below) that of `{SOURCE}`. ECE is the expected calibration error in 15 bins. Best errors are bold.\n"
     )
