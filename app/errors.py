@@ -41,16 +41,6 @@ class RenormError(Exception):
         super().__init__(message)
         self.message, self.hint, self.location, self.image = message, hint, location, image
 
-    def locate(self, place: str, first: int = 0) -> None:
-        """Set the location of an error about images to their position in the client's request, such as ``files[{}]``.
-
-        ``first`` is the index there of the call's first image.
-        """
-        if self.image is not None:
-            self.location = place.format(self.image + first)
-        elif self.location == IMAGES:
-            self.location = place.removesuffix("[{}]")
-
     @property
     def line(self) -> str:
         """The message and the hint in one line, as commands and logs print them."""
@@ -59,11 +49,27 @@ class RenormError(Exception):
 
 @contextmanager
 def attribute_to_image(index: int) -> Iterator[None]:
-    """Let request errors of the block name the image at ``index``."""
+    """Let request errors of the block be about the image at ``index``."""
     try:
         yield
     except RequestError as error:
         error.image = index
+        raise
+
+
+@contextmanager
+def locate_images(place: str, first: int = 0) -> Iterator[None]:
+    """Let request errors of the block name images by their position in the client's request, such as ``files[{}]``.
+
+    ``first`` is the index there of the call's first image.
+    """
+    try:
+        yield
+    except RequestError as error:
+        if error.image is not None:
+            error.location = place.format(error.image + first)
+        elif error.location == IMAGES:
+            error.location = place.removesuffix("[{}]")
         raise
 
 

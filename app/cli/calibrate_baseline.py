@@ -115,9 +115,10 @@ async def _measure(
 
 def _name(batch: Sequence[Path] | Tensor, error: RenormError) -> str:
     """Return the name of the file that the error is about."""
-    error.locate("images[{}]")
-    item = None if error.image is None else batch[error.image]
-    return str(item) if isinstance(item, Path) else error.location or "the images"
+    if error.image is None:
+        return error.location or "the images"
+    item = batch[error.image]
+    return str(item) if isinstance(item, Path) else f"images[{error.image}]"
 
 
 def _content(batch: Sequence[Path] | Tensor) -> list[bytes] | Tensor:

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 
 from app.auth.access import presented_keys
 from app.engine import Engine
-from app.errors import EngineClosedError, RequestError
+from app.errors import EngineClosedError, locate_images
 from app.http.requests.fields import check_stream
 from app.http.requests.headers import request_id, stream_of
 from app.http.requests.parse import SMALL
@@ -103,11 +103,8 @@ class Service:
         # Connections are kept for long: a server that drains has to refuse their calls, or they would never cease.
         engine = self._state.require_serving_engine()
         request, call = await self._read_call(body, context, engine)
-        try:
+        with locate_images("inputs[0].contents[{}]"):
             prediction = await engine.predict(call)
-        except RequestError as error:
-            error.locate("inputs[0].contents[{}]")
-            raise
         arguments = (request, prediction, call.stream, engine.hosted)
         is_small = max(prediction.probabilities.numel(), len(prediction.classes) * call.top_k) <= LARGE
         return write_response(*arguments) if is_small else await asyncio.to_thread(write_response, *arguments)

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import attribute_to_image
-
 Read = Callable[[Any], NDArray[np.uint8]]
 
 
@@ -48,8 +46,7 @@ class Share:
                 break
             self._started_at[thread] = time.monotonic()
             try:
-                with attribute_to_image(i):
-                    self._pixels[i] = self._read(self._files[i])
+                self._pixels[i] = self._read(self._files[i])
             except CostlyError:
                 self.costly.append(i)
             except Exception as error:

@@ -129,7 +129,8 @@ class DecodeStage:
         if costly:
             await self._by_processes(files, costly, pixels, flow)
         if failure is not None:
-            raise failure
+            with attribute_to_image(first):
+                raise failure
         return torch.from_numpy(pixels)
 
     async def _fill(self, share: Share, flow: Flow) -> None:

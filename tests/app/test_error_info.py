@@ -10,7 +10,7 @@ from adapters import CombinationError, InputError, ParameterError, UnknownStrate
 from app import errors
 from app.error_info import LONGEST, ErrorInfo
 from app.error_table import INTERNAL, TABLE, describe_error
-from app.errors import BusyError, ImageError, RenormError, TooLargeError, attribute_to_image
+from app.errors import BusyError, ImageError, RenormError, TooLargeError, attribute_to_image, locate_images
 
 STARTUP = (errors.RenormError, errors.RequestError, errors.ModelError, errors.MissingPackageError)
 """Errors that no request meets."""
@@ -99,15 +99,16 @@ def test_texts_are_bounded_and_valid_utf_8() -> None:
     ],
 )
 def test_images_are_located_in_the_client_s_request(error: RenormError, first: int, location: str) -> None:
-    for _ in range(2):  # of a response that two requests share
-        error.locate("files[{}]", first)
+    for _ in range(2):  # a response that two requests share
+        with pytest.raises(type(error)), locate_images("files[{}]", first):
+            raise error
         assert error.location == location
 
 
 def test_the_place_of_a_single_image_has_no_index() -> None:
-    error = ImageError("m", image=0)
-    error.locate("body")
-    assert error.location == "body"
+    with pytest.raises(ImageError) as caught, locate_images("body"):
+        raise ImageError("m", image=0)
+    assert caught.value.location == "body"
 
 
 def test_an_error_of_the_request_is_attributed_to_its_image() -> None:

@@ -13,7 +13,7 @@ import orjson
 from starlette.types import Scope
 
 from app.engine import Engine
-from app.errors import RequestError
+from app.errors import locate_images
 from app.http.middleware.observation import note
 from app.http.requests.caller import client_of
 from app.http.requests.parse import PredictRequest
@@ -32,11 +32,8 @@ async def predict_to_json(scope: Scope, engine: Engine, request: PredictRequest,
     Raises:
         Exception: what `Engine.predict` raises, with the location in the client's request.
     """
-    try:
+    with locate_images(request.place, first):
         prediction = await engine.predict(replace(request.call, client=client_of(scope)))
-    except RequestError as error:
-        error.locate(request.place, first)
-        raise
     note(scope, request.call.stream, prediction.timing)
     arguments = (prediction, request.call.stream, engine.hosted.name, engine.hosted.classes)
     ranked = len(prediction.classes) * len(prediction.classes[0])

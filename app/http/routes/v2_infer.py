@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from starlette.datastructures import Headers
 
 from app.engine import Engine
-from app.errors import RequestError
+from app.errors import locate_images
 from app.http.middleware.authentication import check_stream_access
 from app.http.middleware.body_limit import account_of
 from app.http.middleware.observation import note
@@ -74,12 +74,9 @@ async def infer(request: Request) -> Response:
     infer_call = await _read_call(request, state_of(request.app).settings, engine.hosted.preprocessing.input_shape)
     check_stream_access(request.scope, infer_call.call.stream, forgets=infer_call.call.start or infer_call.call.end)
     note(request.scope, infer_call.call.stream)
-    try:
+    with locate_images("inputs[0].data[{}]"):
         async with while_connected(request):
             prediction = await engine.predict(replace(infer_call.call, client=client_of(request.scope)))
-    except RequestError as error:
-        error.locate("inputs[0].data[{}]")
-        raise
     note(request.scope, infer_call.call.stream, prediction.timing)
     values = max(prediction.probabilities.numel(), len(prediction.classes) * infer_call.call.top_k)
     write = partial(_write, infer_call, prediction, engine.hosted)
