@@ -72,11 +72,11 @@ def test_one_obvious_tensor_is_answered_as_if_it_were_alone(form: str, strategy:
 @pytest.mark.parametrize(
     ("output", "told"),
     [
-        pytest.param((torch.zeros(2, 3), torch.zeros(2, 4)), r"tuple that holds \[0\] \[2, 3\], \[1\]", id="two"),
+        pytest.param((torch.zeros(2, 3), torch.zeros(2, 4)), r"tuple with \[0\] \[2, 3\], \[1\]", id="two"),
         pytest.param((torch.zeros(2), torch.zeros(2, 64)), r"\[0\] \[2\], \[1\] \[2, 64\]", id="one_score_or_features"),
         pytest.param({"maps": torch.zeros(2, 3, 4, 4)}, r"maps \[2, 3, 4, 4\]", id="maps"),
         pytest.param({"ids": torch.zeros(2, 3, dtype=torch.int64)}, r"ids \[2, 3\]", id="whole-numbers"),
-        pytest.param(None, "NoneType that holds no tensor", id="nothing"),
+        pytest.param(None, "NoneType with no tensor", id="nothing"),
     ],
 )
 def test_ambiguous_outputs_are_listed_in_the_error(output: Any, told: str) -> None:
