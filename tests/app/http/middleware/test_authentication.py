@@ -116,7 +116,7 @@ def test_foreign_pages_open_no_websocket_where_there_are_no_keys(origin: bytes, 
     path = "/v1/no-such-door"
     (closed,) = call(Client(), **{**LIVE, "path": path}, headers=headers).sent
     assert closed["type"] == "websocket.close"
-    assert ("web pages" in closed.get("reason", "")) is refused
+    assert ("other origins" in closed.get("reason", "")) is refused
 
 
 def test_listed_pages_may_make_admin_calls_where_there_are_no_keys() -> None:

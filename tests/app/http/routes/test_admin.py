@@ -156,7 +156,7 @@ def test_on_loopback_the_server_s_own_pages_may(origin: str, host: str) -> None:
 def test_on_loopback_other_pages_may_not(origin: str, host: str) -> None:
     client = Client()
     response = client.post("/v1/admin/reset", headers={"Origin": origin, "Host": host}, content=json.dumps({}))
-    words = "is not allowed" if host.startswith("rebound") else "web pages"
+    words = "is not allowed" if host.startswith("rebound") else "other origins"
     assert words in refusal(response, 403, "forbidden")
     assert client.engine.resets == []
 
