@@ -138,7 +138,7 @@ async def test_a_temperature_of_another_part_is_left_alone(file: Path) -> None:
     (found,) = await answers(file, asked)
     assert found.params["unmix_tns.temperature"] == 0.07
     assert found.params["temperature.temperature"] == 4.0
-    with pytest.raises(ParameterError, match="several parameters 'temperature'"):
+    with pytest.raises(ParameterError, match="parameter 'temperature' is ambiguous"):
         await answers(file, ("unmix_tns+temperature", {"temperature": 2.0}))
 
 
