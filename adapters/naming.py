@@ -134,8 +134,9 @@ def _unknown_error(name: str, part: str) -> UnknownStrategyError:
             f"strategy '{name}' has an empty part: write one name, or several joined by '+', such as unmix_tns+lame"
         )
     quoted = f"'{part}' in '{name}'" if part != name else f"'{part}'"
+    hint = '; hyperparameters go in params, such as {"momentum": 0.2}' if re.search("[:=(]", part) else ""
     return UnknownStrategyError(
-        f"unknown strategy {quoted}: choose one of {', '.join(STRATEGIES)}, or several joined by '+'"
+        f"unknown strategy {quoted}: choose one of {', '.join(STRATEGIES)}, or several joined by '+'{hint}"
     )
 
 

@@ -252,7 +252,7 @@ class Engine:
     async def close(self, patience_s: float | None = None) -> None:
         """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the threads."""
         if names := [info.stream for info in self._streams.info().streams]:
-            server_log.info("stopping: the states of %d streams are dropped (%d)", len(set(names)), len(names))
+            server_log.info("stopping: %d states of %d streams are dropped", len(names), len(set(names)))
         closing = asyncio.ensure_future(self._batcher.close())
         if not (await asyncio.wait([closing], timeout=patience_s))[0]:
             log.warning("a forward still runs after %g s: its requests get no answer", patience_s)

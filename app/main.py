@@ -72,7 +72,7 @@ def create_app(
     app = FastAPIOffline(
         title="Renorm",
         summary="Test-time adaptation server",
-        description=_DESCRIPTION,
+        description=_DESCRIPTION.replace("8000", str(settings.port or "PORT")),
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,

@@ -202,7 +202,9 @@ class Settings(BaseSettings):
         1_000_000_000, ge=1, description="bytes of all states, before the least recently used are evicted"
     )
     max_streams: int = Field(
-        10_000, ge=1, description="states of all streams, before the least recently used are evicted"
+        10_000,
+        ge=1,
+        description="states of all streams, one per stream and strategy, before the least recently used are evicted",
     )
     max_decompressed_bytes: int = Field(200_000_000, ge=1, description="bytes that a compressed body may decompress to")
     max_waiting: int = Field(1024, ge=1, description="requests that wait, before further ones are refused with 503")

@@ -106,10 +106,10 @@ class Plan:
         return Statistics(torch.cat(mean), torch.cat(var))
 
     def withhold(self, is_far: Sequence[bool]) -> None:
-        """Answer requests with images that are ``far`` from all that training showed, but learn nothing from them.
+        """Answer requests with images that are far from all that training showed, but learn nothing from them.
 
-        ``far`` lies as the plan orders the images. Of a stream with several requests the later ones have met what those
-        would have taught: they have to run again, as `adapters.engine.outcome` sees to.
+        ``is_far`` lies as the plan orders the images. Of a stream with several requests the later ones have met what
+        those would have taught: they have to run again, as `adapters.engine.outcome` sees to.
         """
         for index, rows in enumerate(self.rows if any(is_far) else ()):
             self.outliers[index] = sum(is_far[rows])
@@ -120,7 +120,7 @@ class Plan:
         """Return the groups' ``states`` where images have those ``weights``, which lie as the plan orders the images.
 
         A request weighs what its lightest image does. Only running averages, the states of linear strategies, can be
-        moved a part of the way. Later requests of a stream have to run again, as in `hold_back`.
+        moved a part of the way. Later requests of a stream have to run again, as in `withhold`.
         """
         new_states = list(states)
         if min(weights) == 1.0:

@@ -82,6 +82,9 @@ _OPTIONS: dict[str, _Row] = {
     "timeout": _Row(float, _LIMITS, "SECONDS"),
 }
 
+_DEFAULTS = {"False": "off", "True": "on", "()": "none"}
+"""Words in the help for defaults that are not numbers or names."""
+
 NETWORK = ("model", "weights", "weights_key", "labels", "mean", "std", "size")
 """The settings that say which network is hosted, and how images are prepared for it."""
 
@@ -110,11 +113,11 @@ def with_settings(*fields: str) -> Callable[[Command], Command]:
 def _parameter(field: str) -> inspect.Parameter:
     kind, panel, metavar = _OPTIONS[field]
     description = Settings.model_fields[field]
-    text = description.description or ""
+    text, default = description.description or "", str(description.default)
     option = typer.Option(
         f"--{field.replace('_', '-')}",
         help=text[:1].upper() + text[1:] + ".",
-        show_default=False if description.default is None else str(description.default),
+        show_default=False if description.default is None else _DEFAULTS.get(default, default),
         metavar=metavar,
         rich_help_panel=panel,
     )

@@ -30,6 +30,7 @@ Examples:
 """
 
 _REQUEST, _SERVER = "Request", "Server"
+_EXAMPLE = '{"momentum": 0.2}'
 
 
 def _option(*names: str, help: str, panel: str = _REQUEST, **kwargs: Any) -> Any:
@@ -83,9 +84,9 @@ def _object(params: str | None) -> dict[str, Any] | None:
     try:
         value = json_text.loads(params)
     except ValueError as error:
-        fail(f"--params is not valid JSON: {error}", status=BAD_OPTION)
+        fail(f"--params is not valid JSON: {error}; write --params '{_EXAMPLE}'", status=BAD_OPTION)
     if not isinstance(value, dict):
-        fail(f'--params must be a JSON object, such as {{"momentum": 0.1}}, not {params}', status=BAD_OPTION)
+        fail(f"--params must be a JSON object, such as '{_EXAMPLE}', not {params}", status=BAD_OPTION)
     return value
 
 

@@ -87,9 +87,9 @@ async def host(settings: Settings, sockets: list[socket.socket]) -> None:
 def _config(settings: Settings, app: object, ledger: Ledger, door: Door) -> uvicorn.Config:
     import uvicorn
 
-    from app.cli.live_protocol import live_protocol
     from app.http.connections.connection import Connection
     from app.http.connections.live import counted
+    from app.http.connections.live_protocol import live_protocol
 
     advertised = math.floor(settings.keep_alive_seconds - KEEP_ALIVE_MARGIN_S)
 

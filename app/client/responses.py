@@ -43,7 +43,8 @@ def unreachable(error: httpx.RequestError, server: str) -> RenormClientError:
         # The common case, nothing listens there, needs no words of the system.
         plain = "refused" in str(error) or "All connection attempts failed" in str(error)
         reason = "" if plain else f" ({_reason(error)})"
-        return ServerUnreachable(f"no server answers at {server}{reason}; start one with `renorm serve`")
+        hint = "start one with `renorm serve`, or pass the right URL (--url)"
+        return ServerUnreachable(f"no server answers at {server}{reason}; {hint}")
     if isinstance(error, httpx.TimeoutException):
         return ServerUnreachable(f"the server at {server} timed out; raise the timeout, or send fewer images")
     if isinstance(error, httpx.DecodingError):

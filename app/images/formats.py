@@ -36,9 +36,10 @@ _LOOKALIKES = (
     ("a PDF document", re.compile(rb"%PDF")),
     ("an HTML page", re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE)),
     ("an SVG drawing", re.compile(rb".*<svg", re.DOTALL | re.IGNORECASE)),
-    ("JSON", re.compile(rb"\s*[\[{]\s*[\"\d\[{\]}]")),
+    ("JSON, which as a body needs the header Content-Type: application/json", re.compile(rb"\s*[\[{]\s*[\"\d\[{\]}]")),
     ("a data URI, whose base64 part must be decoded first", re.compile(rb"data:image/")),
     ("base64 text, which must be decoded first", re.compile(rb"(/9j/|iVBORw0KGgo|UklGR|R0lGOD)")),
+    ("a URL-encoded form: send its fields in the query, or a multipart form", re.compile(rb"\w+=[^=\s]")),
     ("text", re.compile(rb"[\t\r\n\x20-\x7e]+\Z")),
 )
 

@@ -163,6 +163,8 @@ def test_an_adapter_alone() -> None:
     [
         ("magic", "unknown strategy 'magic': choose one of source, bn, .*, temperature, or several joined by '\\+'"),
         ("adabn+magic", "unknown strategy 'magic' in 'adabn\\+magic': choose one of source"),
+        ("adabn:momentum=0.2", r"joined by '\+'; hyperparameters go in params, such as {\"momentum\": 0.2}"),
+        ("lame+adabn(momentum=0.2)", "hyperparameters go in params"),
         ("AdaBN", "unknown strategy 'AdaBN'"),
         ("adabn,lame", "unknown strategy 'adabn,lame': choose one of .* several joined by '\\+'"),
         ("", "strategy '' has an empty part: write one name, or several joined by '\\+', such as unmix_tns\\+lame"),

@@ -294,4 +294,4 @@ async def test_closing_says_what_is_forgotten(engine: Engine, used: bool, caplog
             await engine.predict(Call([png(1)], stream, strategy))
     with caplog.at_level(logging.INFO, "renorm.server"):
         await engine.close()
-    assert ("stopping: the states of 2 streams are dropped (3)" in caplog.text) is used
+    assert ("stopping: 3 states of 2 streams are dropped" in caplog.text) is used

@@ -145,15 +145,15 @@ def _evaluate_options(arguments: Mapping[str, Any]) -> EvaluateOptions:
 def _check_for_server(options: Mapping[str, Any], processes: int) -> None:
     names = [name for name, value in options.items() if value is not None]
     if names:
-        fail(f"--{names[0]} cannot be used with --url: it configures a local model", status=BAD_OPTION)
+        fail(f"--{names[0]} cannot be used with --url: leave it out, it configures a local model", status=BAD_OPTION)
     if processes > 1:
-        fail("--processes cannot be used with --url: the server computes", status=BAD_OPTION)
+        fail("--processes cannot be used with --url: leave it out, the server computes", status=BAD_OPTION)
 
 
 def _check_for_replay(arguments: Mapping[str, Any]) -> None:
     for name in ("protocol", "order", "seeds", "limit", "visits", "domains"):
         if arguments[name] is not None:
-            fail(f"--{name} cannot be used with --streams: the streams are saved", status=BAD_OPTION)
+            fail(f"--{name} cannot be used with --streams: leave it out, the streams are saved", status=BAD_OPTION)
 
 
 def _words(texts: Iterable[str] | None) -> list[str]:

@@ -147,6 +147,8 @@ def _quoted(value: Any) -> str:
 
 def _unknown_field(name: str, names: list[str]) -> FieldError:
     text, hint = f"unknown field {_quoted(name)}", f"the fields are {', '.join(names)}"
+    if name == "chunk":
+        hint += "; chunk goes in the query of POST /v1/predict/stream"
     return FieldError(text, hint=hint, location=name[:LONGEST_NAME])
 
 

@@ -88,7 +88,8 @@ def test_every_setting_is_an_option_with_its_default_in_the_help(monkeypatch: py
         assert parameters[name].default is None
         assert f"--{name.replace('_', '-')} " in shown
         if field.default is not None:
-            assert f"({field.default})" in shown
+            default = {"False": "off", "()": "none"}.get(str(field.default), str(field.default))
+            assert f"({default})" in shown
 
 
 # Settings

@@ -149,7 +149,8 @@ def test_json_has_everything_about_an_image(server: Server, frames: Path) -> Non
 def test_no_server_is_one_clear_line(server: Server, frames: Path) -> None:
     server.replies = [httpx.ConnectError("[Errno 111] Connection refused")]
     said = refusal(run(frames / "1.png"), 1)
-    assert said == "renorm: no server answers at http://127.0.0.1:8000; start one with `renorm serve`\n"
+    hint = "start one with `renorm serve`, or pass the right URL (--url)"
+    assert said == f"renorm: no server answers at http://127.0.0.1:8000; {hint}\n"
 
 
 def test_a_refusal_is_one_clear_line_that_names_the_file(server: Server, frames: Path) -> None:
@@ -215,6 +216,7 @@ def test_predictions_before_a_refusal_are_printed(server: Server, frames: Path) 
     ("options", "says"),
     [
         (["--params", "{"], "--params is not valid JSON"),
+        (["--params", "momentum=0.2"], """write --params '{"momentum": 0.2}'"""),
         (["--params", "[1]"], "--params must be a JSON object"),
         (["--params", '{"a": NaN}'], "params cannot be written as JSON"),
         (["--url", "127.0.0.1:8000"], "must begin with http://"),

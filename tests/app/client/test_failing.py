@@ -94,7 +94,7 @@ def test_a_reset_that_may_have_happened_is_not_sent_again() -> None:
         (
             httpx.ConnectError("[Errno 111] Connection refused"),
             ServerUnreachable,
-            "no server answers at http://127.0.0.1:8000; start one with `renorm serve`",
+            "no server answers at http://127.0.0.1:8000; start one with `renorm serve`, or pass the right URL (--url)",
         ),
         (httpx.ConnectError("Name or service not known"), ServerUnreachable, "at http://127.0.0.1:8000 (Name or"),
         (httpx.ReadTimeout("timed out"), ServerUnreachable, "timed out; raise the timeout"),

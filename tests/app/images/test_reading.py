@@ -207,7 +207,8 @@ def test_too_many_bytes_are_refused_before_anything_is_read() -> None:
     ("data", "looks"),
     [
         (b"\n<!DOCTYPE html><html>", "an HTML page"),
-        (b'{"image": "..."}', "JSON"),
+        (b'{"image": "..."}', "JSON, which as a body needs the header Content-Type: application/json"),
+        (b"stream=camera-7", "a URL-encoded form: send its fields in the query"),
         (b"%PDF-1.7 ...", "a PDF document"),
         (b'<?xml version="1.0"?>\n<svg xmlns="..."/>', "an SVG drawing"),
         (b"no picture", "text"),

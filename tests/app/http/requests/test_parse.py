@@ -27,6 +27,7 @@ def form(*parts: str, close: str = "--b--\r\n") -> bytes:
     ("query", "location", "says"),
     [
         ("?colour=red", "colour", "unknown field 'colour'; the fields are stream, strategy, params, update, top_k"),
+        ("?chunk=2", "chunk", "timeout; chunk goes in the query of POST /v1/predict/stream"),
         ("?files=x", "files", "unknown field"),
         ("?images=x", "images", "unknown field"),
         ("?stream=a&stream=b", "stream", "appears twice"),

@@ -13,12 +13,12 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.cli import live_protocol
-from app.cli.live_protocol import FREE, AccountedProtocol
 from app.cli.server import _config
 from app.cli.sockets import listen
+from app.http.connections import live_protocol
 from app.http.connections.door import Door
 from app.http.connections.limits import limits_of
+from app.http.connections.live_protocol import FREE, AccountedProtocol
 from app.resources.memory import Ledger
 from tests.app.fakes import Client
 from tests.app.http.cameras import PATH, Held, until
