@@ -113,7 +113,7 @@ class AsyncClient:
         return predictions()
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
-        """Forget a stream, a strategy, both, or everything; return the number of states. Needs the admin key."""
+        """Reset a stream, a strategy, both, or everything; return the number of states. Needs the admin key."""
         return await self._execute(calls.reset(stream, strategy))
 
     async def model(self) -> ModelResponse:
@@ -179,7 +179,7 @@ class AsyncClient:
 
 
 class AsyncStream:
-    """One stream of a client. Leaving its context forgets nothing, unless ``release`` is true.
+    """One stream of a client. Leaving its context resets nothing, unless ``release`` is true.
 
     ``release`` resets the stream at the end of the block, which needs the admin key.
     """
@@ -204,7 +204,7 @@ class AsyncStream:
         )
 
     async def reset(self) -> int:
-        """Forget the stream's states of this handle's strategy, or of all where it names none; return their number."""
+        """Reset the stream's states of this handle's strategy, or of all where it names none; return their number."""
         return await self._client.reset(self.name, self.strategy)
 
     async def info(self) -> list[StreamState]:

@@ -93,7 +93,7 @@ def predict(parts: Sequence[Part], options: PredictOptions) -> ApiCall[Answer]:
 
 
 def reset(stream: str | None, strategy: str | None) -> ApiCall[int]:
-    """Forget a stream, a strategy, both or all; the result is the number of states forgotten.
+    """Reset a stream, a strategy, both or all; the result is the number of states that were reset.
 
     Not repeatable: a second reset would also forget what was learned since the first.
     """

@@ -114,7 +114,7 @@ class Client:
         return predictions()
 
     def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
-        """Forget a stream, a strategy, both, or everything; return the number of states. Needs the admin key."""
+        """Reset a stream, a strategy, both, or everything; return the number of states. Needs the admin key."""
         return self._execute(calls.reset(stream, strategy))
 
     def model(self) -> ModelResponse:
@@ -180,7 +180,7 @@ class Client:
 
 
 class Stream:
-    """One stream of a client. Leaving its context forgets nothing, unless ``release`` is true.
+    """One stream of a client. Leaving its context resets nothing, unless ``release`` is true.
 
     ``release`` resets the stream at the end of the block, which needs the admin key.
     """
@@ -205,7 +205,7 @@ class Stream:
         )
 
     def reset(self) -> int:
-        """Forget the stream's states of this handle's strategy, or of all where it names none; return their number."""
+        """Reset the stream's states of this handle's strategy, or of all where it names none; return their number."""
         return self._client.reset(self.name, self.strategy)
 
     def info(self) -> list[StreamState]:

@@ -85,7 +85,7 @@ def _limits(fields: dict[str, Any]) -> dict[str, Any]:
         raise FieldError(f"all=true excludes {' and '.join(fields)}", hint="send one of them", location="all")
     if not everything and not fields:
         raise FieldError(
-            "a reset without stream and strategy would forget every stream",
+            "a reset without stream and strategy would reset every stream",
             hint="set stream or strategy, or send all=true",
             location="all",
         )

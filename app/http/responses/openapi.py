@@ -109,7 +109,7 @@ RESET_DOCS: dict[str, Any] = {
     "parameters": _query(RESET),
     "requestBody": {
         "required": False,
-        "description": "Set `stream`, `strategy` or both, or `all` to forget everything.",
+        "description": "Set `stream`, `strategy` or both, or `all` to reset everything.",
         "content": {"application/json": {"schema": _object(RESET), "examples": _RESETS}},
     },
 }

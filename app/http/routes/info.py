@@ -78,7 +78,7 @@ async def stream(request: Request, stream: str) -> list[StreamState]:
 
 
 @router.delete(
-    "/streams/{stream}", summary="Forget one stream", tags=["admin"], responses=error_responses(401, 403, 404, 422, 503)
+    "/streams/{stream}", summary="Reset one stream", tags=["admin"], responses=error_responses(401, 403, 404, 422, 503)
 )
 async def forget(request: Request, stream: str, strategy: str | None = None) -> ResetResponse:
     """Delete the adapted state of one stream, of all strategies or of one: the same as a reset that names it."""

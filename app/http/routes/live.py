@@ -109,7 +109,7 @@ def _to_request(frame: Frame, call: Call) -> PredictRequest:
     if isinstance(frame.content, str):
         raise MediaTypeError(
             "text messages are not supported",
-            hint="send each image as one binary message; POST /v1/admin/reset forgets a stream",
+            hint="send each image as one binary message; POST /v1/admin/reset resets a stream",
             location="frame",
         )
     return PredictRequest(replace(call, images=[frame.content]), "frame")

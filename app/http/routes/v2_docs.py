@@ -69,7 +69,7 @@ _PARAMETERS = _maybe(
             "description": "name of the stream; 0 and the empty text mean none",
         },
         "sequence_start": {"type": "boolean", "description": "reset the stream before this request"},
-        "sequence_end": {"type": "boolean", "description": "forget the stream after this request"},
+        "sequence_end": {"type": "boolean", "description": "reset the stream after this request"},
         "timeout": {**_UNSIGNED, "description": "microseconds to wait for the forward pass at most; 0: no limit"},
         "priority": {**_UNSIGNED, "description": "ignored: requests are processed in order"},
         "binary_data_output": {"type": "boolean", "description": "send outputs as bytes after the JSON"},

@@ -218,5 +218,5 @@ def test_the_log_says_who_has_forgotten_what(
     with caplog.at_level("INFO", "renorm.server"):
         Client(keys=tmp_path / "keys.toml").request(method, path, headers={"X-API-Key": secret})
     assert says in caplog.text
-    assert "2 states forgotten" in caplog.text
+    assert "2 states reset" in caplog.text
     assert secret not in caplog.text
