@@ -25,20 +25,16 @@ from tests.nets import Explosive, Tiny, images, seeded
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Graphs are kept for the whole module: what one test compiled the next ones find."""
-    return tmp_path_factory.mktemp("graphs")
-
-
 @pytest.fixture(autouse=True)
-def _kept_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Graphs are kept for the next run: their names tell the operations, so whatever changes one compiles it anew."""
     from torch._inductor import config
 
-    monkeypatch.setenv("RENORM_CACHE_DIR", str(folder))
+    kept: Path = request.config.cache.mkdir("graphs")
+    monkeypatch.setenv("RENORM_CACHE_DIR", str(kept))
     # A third less time for the compiler, on code that only calls what is computed.
     with config.patch({"aot_inductor.compile_wrapper_opt_level": "O0"}):
-        yield
+        yield kept
 
 
 def _forwards(own: AnyAdapter) -> Iterator[list[Request]]:
@@ -57,13 +53,16 @@ def _forwards(own: AnyAdapter) -> Iterator[list[Request]]:
 
 
 @needs_compiler
-def test_warming_up_makes_every_graph_and_tells_of_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The first of the tests that compile: later ones find these graphs."""
+def test_warming_up_makes_every_graph_and_tells_of_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In an empty folder, so that every run of the tests compiles; the next tests take its graphs."""
+    monkeypatch.setenv("RENORM_CACHE_DIR", str(tmp_path))
     told: list[str] = []
     model = AdaptiveModel(seeded(SmallNet), "adabn", compile=True)
     model.warm_up(images(1), told.append)
     assert [line.split()[0] for line in told] == ["compiling", "compiled"] * 2
-    assert f"a single image of shape [3, 16, 16] (kept in {folder} for the next start)" in told[0]
+    assert f"a single image of shape [3, 16, 16] (kept in {tmp_path} for the next start)" in told[0]
     assert model.state_dict()["streams"] == []
     told.clear()
     with caplog.at_level(logging.WARNING, "renorm"):
@@ -75,6 +74,7 @@ def test_warming_up_makes_every_graph_and_tells_of_it(folder: Path, caplog: pyte
     again = AdaptiveModel(seeded(SmallNet), "adabn", compile=True)
     again.warm_up(images(1), told.append)
     assert told == []
+    shutil.copytree(tmp_path, folder, dirs_exist_ok=True)
 
 
 # Each graph takes the compiler seconds: all kinds of forwards make theirs for one strategy that is not linear, and the
