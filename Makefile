@@ -72,7 +72,7 @@ errors: $(DEV) ## Errors of source and adabn on shifted streams; goes on where i
 	$(BIN)/renorm evaluate --data "$(or $(DATA),benchmarks/sample)" --strategies source,adabn --protocol single,clean \
 	  --order iid --batch-size 50 --limit 0 --anew --output results/errors $(ARGS)
 
-results: $(DEV) ## Measure every strategy, hours long, and write docs/results.md (DATA=folder with corrupted CIFAR-10)
+results: $(DEV) ## Measure every strategy, about an hour on one core, and write docs/results.md (DATA=folder with corrupted CIFAR-10)
 	@test -n "$(DATA)" || { echo 'make results needs the folder with corrupted CIFAR-10: make results DATA=path/to/cifar10c'; exit 1; }
 	$(BIN)/python -m benchmarks.results --data "$(DATA)" --out results $(ARGS)
 

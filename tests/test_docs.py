@@ -42,6 +42,10 @@ from tests.app.fakes import Client
 from tests.app.observability.test_traces import receiving
 
 ROOT = Path(__file__).parent.parent
+ADVICE = (
+    "CONTRIBUTING.md, 'Add a strategy', says how to describe it in docs/strategies.md, and how to get its row in "
+    "docs/results.md: `make results DATA=FOLDER`, or without data `python -m benchmarks.results --texts-only`"
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -81,7 +85,7 @@ def test_the_python_of_the_models_page_runs() -> None:
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_every_strategy_is_in_the_tables(name: str) -> None:
     for page in (ROOT / "docs" / "results.md", ROOT / "docs" / "strategies.md"):
-        assert f"| `{name}` |" in page.read_text(), page.name
+        assert f"| `{name}` |" in page.read_text(), f"docs/{page.name} has no row for {name}: {ADVICE}"
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
@@ -89,8 +93,8 @@ def test_every_strategy_is_described_among_those_of_its_kind(name: str) -> None:
     page = (ROOT / "docs" / "strategies.md").read_text()
     sections = dict(re.findall(r"^## (\w+)s\n(.*?)(?=^## )", page, re.DOTALL | re.MULTILINE))
     section = sections[kind_of(STRATEGIES[name]).capitalize()]
-    assert f"| `{name}` |" in section
-    assert f"- **`{name}`**" in section
+    for text in (f"| `{name}` |", f"- **`{name}`**"):
+        assert text in section, f"docs/strategies.md has no '{text}' among the {kind_of(STRATEGIES[name])}s: {ADVICE}"
 
 
 @pytest.mark.parametrize("name", names("learner"))

@@ -231,7 +231,6 @@ def check_adapter(adapter: AnyAdapter) -> None:
 
 
 CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
-    "docstring": check_docstring,
     "hyperparameters": check_hyperparameters,
     "init": check_init,
     "purity": check_purity,
@@ -242,8 +241,9 @@ CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     "packing": check_packing,
     "engine": model.check_engine,
     **model.CHECKS,
+    "docstring": check_docstring,
 }
-"""Every check by name: first those of the adapter alone, then those inside a network."""
+"""Every check by name: first those of the adapter alone, then those inside a network, then its text."""
 
 
 def _tensors(site: Site) -> tuple[Tensor, ...]:

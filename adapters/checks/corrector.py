@@ -161,7 +161,6 @@ def check_corrector(corrector: AnyCorrector) -> None:
 
 
 CHECKS: dict[str, Callable[[AnyCorrector], None]] = {
-    "docstring": check_docstring,
     "hyperparameters": check_hyperparameters,
     "init": check_init,
     "purity": check_purity,
@@ -169,6 +168,7 @@ CHECKS: dict[str, Callable[[AnyCorrector], None]] = {
     "shapes": check_shapes,
     "finite": check_finite,
     "stream": check_stream,
+    "docstring": check_docstring,
 }
 """Every check of a corrector by name."""
 

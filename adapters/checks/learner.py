@@ -236,7 +236,6 @@ def check_learner(learner: AnyLearner) -> None:
 
 
 CHECKS: dict[str, Callable[[Any], None]] = {
-    "docstring": check_docstring,
     "hyperparameters": check_hyperparameters,
     "init": check_init,
     "answering": check_answering,
@@ -244,6 +243,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "shapes": check_shapes,
     "finite": check_finite,
     "learns": check_learns,
+    "docstring": check_docstring,
 }
 """Every check by name."""
 

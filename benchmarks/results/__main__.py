@@ -3,6 +3,7 @@
     python -m benchmarks.results --data path/to/cifar10c
 
 What was interrupted goes on at the next call. DATA is laid out as CIFAR-10-C, with clean.npy beside the corruptions.
+Without data, --texts-only writes both texts from docs/results*.csv, with a dash for what was not run.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from app.evaluation.types import Result
 from benchmarks.results import long_stream as results_long
 from benchmarks.results import page as results_page
 from benchmarks.results import readme_table as results_readme
-from benchmarks.results.evaluations import Measured, read, run
-from benchmarks.results.plan import STUDY
+from benchmarks.results.evaluations import read, run
+from benchmarks.results.plan import STUDY, cells
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 READING = ROOT / "benchmarks" / "results" / "reading.md"
@@ -47,7 +48,25 @@ def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
     _draw(docs / "images" / "results", measured.results, long, domains)
     write_rows(docs / "results.csv", measure_all(measured.results))
     results_long.write(docs / "results-long.csv", results_long.prefix_error_rates(long))
-    facts = results_page.about(measured.settings, os.cpu_count() or 1, _unfinished(measured))
+    unfinished = _unfinished(measured.missing, measured.missing + len(measured.results))
+    _write_texts(docs, readme, results_page.about(measured.settings, os.cpu_count() or 1, unfinished))
+
+
+def rewrite(docs: Path, readme: Path) -> None:
+    """Write the page and the table of ``readme`` from the CSV files in ``docs``, without data.
+
+    Raises:
+        ValueError: ``readme`` has no markers.
+        OSError: a file cannot be read or written.
+    """
+    facts = results_page.told_about((docs / "results.md").read_text(encoding="utf-8"))
+    wanted = set(cells(STUDY))
+    missing = len(wanted - {figures.cell for figures in read_csv(docs / "results.csv")})
+    facts.pop("unfinished", None)
+    _write_texts(docs, readme, {**facts, **({"unfinished": _unfinished(missing, len(wanted))} if missing else {})})
+
+
+def _write_texts(docs: Path, readme: Path, facts: dict[str, str]) -> None:
     (docs / "results.md").write_text(make_page(docs, facts), encoding="utf-8")
     page = readme.read_text(encoding="utf-8")
     readme.write_text(results_readme.put(page, make_table(docs)), encoding="utf-8")
@@ -74,9 +93,8 @@ def _draw(folder: Path, results: Sequence[Result], long: Sequence[Result], domai
         shutil.move(drawn, folder / "stream.png")
 
 
-def _unfinished(measured: Measured) -> str:
-    total = measured.missing + len(measured.results)
-    return f"{measured.missing:,} of {total:,} cells are missing" if measured.missing else ""
+def _unfinished(missing: int, total: int) -> str:
+    return f"{missing:,} of {total:,} cells are missing" if missing else ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,7 +102,11 @@ def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cli.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="data in the layout of CIFAR-10-C")
+    source = cli.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, metavar="FOLDER", help="data in the layout of CIFAR-10-C")
+    source.add_argument(
+        "--texts-only", action="store_true", help="run nothing: write the texts from the CSV files in --docs"
+    )
     cli.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER", help="folder of the evaluations")
     cli.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="folder of the page")
     cli.add_argument(
@@ -100,13 +122,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; the exit status."""
     options = parser().parse_args(arguments)
-    for plan in () if options.no_run else STUDY:
+    for plan in () if options.no_run or options.texts_only else STUDY:
         if status := run(plan, options.data, options.out, options.processes):
             print(f"results: the evaluation '{plan.name}' ended with status {status}", file=sys.stderr)
             return status
     try:
-        domains = [domain.title for domain in open_data(options.data).domains]
-        write(options.out, options.docs, options.readme, domains)
+        if options.texts_only:
+            rewrite(options.docs, options.readme)
+        else:
+            domains = [domain.title for domain in open_data(options.data).domains]
+            write(options.out, options.docs, options.readme, domains)
     except (RenormError, OSError, ValueError) as error:
         print(f"results: {error}", file=sys.stderr)
         return 1
