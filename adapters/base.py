@@ -143,7 +143,7 @@ def step_in_turn(step: Step[State], site: Site, state: State, moments: Moments) 
     statistics = []
     for mean, var in zip(moments.mean.unbind(0), moments.var.unbind(0), strict=True):
         part, state = step(site, state, Moments(mean, var, moments.pixels))
-        statistics.append(part.expand_to(mean))
+        statistics.append(Statistics(*part).expand_to(mean))
     return Statistics(*(torch.stack(parts) for parts in zip(*statistics, strict=True))), state
 
 

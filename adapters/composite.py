@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +27,6 @@ class Composite:
     adapter: AnyAdapter
     learner: AnyLearner | None = None
     correctors: tuple[AnyCorrector, ...] = ()
-    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for parts, base in (([self.adapter], Adapter), ([self.learner], Learner), (self.correctors, Corrector)):
@@ -45,12 +44,15 @@ class Composite:
                     f"{first_name} gives probabilities, and {second_name} needs the network's scores: "
                     f"name {second_name} before {first_name}"
                 )
-        # Keys of states are hashed many times for each request.
-        object.__setattr__(self, "_hash", hash((self.adapter, self.learner, self.correctors)))
 
     def __hash__(self) -> int:
         """Return the hash of the parts."""
         return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Keys of states are hashed many times for each request.
+        return hash((self.adapter, self.learner, self.correctors))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild it when unpickled: hashes of strings differ between processes."""
@@ -85,4 +87,10 @@ Strategy = AnyAdapter | Composite
 
 def as_composite(strategy: Strategy) -> Composite:
     """Return the strategy as a composite; an adapter by itself is its only part."""
-    return strategy if isinstance(strategy, Composite) else Composite(strategy)
+    return strategy if isinstance(strategy, Composite) else _from_adapter(strategy)
+
+
+@lru_cache(1024)
+def _from_adapter(adapter: AnyAdapter) -> Composite:
+    """Return the composite of an adapter alone, cached: the library makes a key of each request."""
+    return Composite(adapter)

@@ -84,7 +84,7 @@ class AdaptiveModel:
         **params: Any,
     ) -> None:
         self.strategy = to_strategy(strategy, params)
-        self._default = as_composite(self.strategy)
+        as_composite(self.strategy)  # refuses what is no strategy
         Sites(eager(model))  # refuses before anything is copied
         self._prepare, self._dtype, self._compile = prepare, dtype, compile
         self._network = prepare_network(model, None if device is None else torch.device(device), dtype, copied=copy)
@@ -191,7 +191,7 @@ class AdaptiveModel:
         Raises:
             InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
         """
-        key = StateKey("", strategy or self._default)
+        key = StateKey("", strategy or self.strategy)
         return state_bytes(key.strategy, self._layout(key.adapter), self._affines.size, self._shown)
 
     def check(self, strategy: Strategy) -> None:
@@ -232,17 +232,17 @@ class AdaptiveModel:
     @property
     def adapter(self) -> AnyAdapter:
         """The adapter that requests are answered with where they name no strategy."""
-        return self._default.answering
+        return StateKey("", self.strategy).adapter
 
     def _key(self, request: Request) -> StateKey:
-        return StateKey(request.stream, request.strategy or self._default)
+        return StateKey(request.stream, request.strategy or self.strategy)
 
     def _check(self, requests: Sequence[Request]) -> None:
         check_requests(requests, raw=self._prepare is not None)
         for request in requests:
             if self._key(request).strategy.learner is not None:
                 self._find_reach(request.images)
-                self.check(request.strategy or self._default)
+                self.check(request.strategy or self.strategy)
 
     def _forget_unreached(self) -> None:
         """Drop layers that no forward reaches, such as auxiliary heads of training."""

@@ -59,9 +59,9 @@ def kind_of(cls: type[Any]) -> Kind:
         PluginError: it is none of these.
     """
     for kind, base in KINDS.items():
-        if issubclass(cls, base):
+        if isinstance(cls, type) and issubclass(cls, base):
             return kind
-    raise PluginError(f"{cls.__qualname__} is not an adapter, learner or corrector; {_RULE}")
+    raise PluginError(f"{getattr(cls, '__qualname__', cls)} is not an adapter, learner or corrector; {_RULE}")
 
 
 def names(kind: Kind) -> list[str]:

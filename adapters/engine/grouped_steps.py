@@ -121,13 +121,13 @@ def steps(
     lead = (*((rounds,) if rounds > 1 else ()), *(() if streams is None else (streams,)))
     if not lead:
         statistics, new_states = step(site, states, moments)
-        return statistics.expand_to(moments.mean), new_states
+        return Statistics(*statistics).expand_to(moments.mean), new_states
     if streams is not None and rounds == 1 and not torch.compiler.is_compiling():
         step = _in_chunks(step, max(1, CHUNK_NUMBERS * streams // max(1, sum(field.numel() for field in states))))
     images, channels = moments.mean.shape
     batched = Moments(moments.mean.view(*lead, -1, channels), moments.var.view(*lead, -1, channels), moments.pixels)
     statistics, new_states = step(site, states, batched)
-    statistics = statistics.expand_to(batched.mean)
+    statistics = Statistics(*statistics).expand_to(batched.mean)
     return Statistics(statistics.mean.reshape(images, -1), statistics.var.reshape(images, -1)), new_states
 
 
@@ -142,7 +142,7 @@ def _in_chunks(step: Step[State], size: int) -> Step[State]:
         fields_by_chunk = zip(*(torch.split(field, size) for field in states), strict=True)
         for (mean, var), fields in zip(batched, fields_by_chunk, strict=True):
             statistics, new_states = step(site, _like(states, fields), Moments(mean, var, moments.pixels))
-            parts.append((*statistics.expand_to(mean), *new_states))
+            parts.append((*Statistics(*statistics).expand_to(mean), *new_states))
         joined = [torch.cat(fields) for fields in zip(*parts, strict=True)]
         return Statistics(*joined[:2]), _like(states, joined[2:])
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -36,9 +36,13 @@ class StateKey(_StreamStrategy):
 
     __slots__ = ()
 
-    def __new__(cls, stream: Hashable, strategy: Strategy) -> StateKey:
+    def __new__(cls, stream: Hashable, strategy: Strategy) -> Self:
         """Take the strategy in its normal form."""
         return super().__new__(cls, stream, as_composite(strategy))
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]  # which `_replace` calls
+        return cls(*iterable)
 
     @property
     def adapter(self) -> AnyAdapter:

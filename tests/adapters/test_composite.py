@@ -6,14 +6,16 @@ import copy
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapters import (
     AdaBN,
+    Adapter,
     AdaptiveModel,
     AlphaBN,
     Cofa,
@@ -21,8 +23,10 @@ from adapters import (
     Composite,
     Key,
     Lame,
+    Moments,
     PluginError,
     Request,
+    Site,
     Strategy,
     Tent,
     as_composite,
@@ -65,6 +69,45 @@ def test_a_stream_goes_on_whether_its_adapter_is_named_alone_or_as_a_composite()
     assert list(model.memories()) == [Key("a", AdaBN())]
 
 
+def test_a_changed_key_holds_a_composite_too() -> None:
+    changed = Key("a", AdaBN())._replace(strategy=AlphaBN())  # type: ignore[arg-type]
+    assert changed == Key("a", AlphaBN())
+    assert changed.adapter == AlphaBN()
+
+
+def test_a_model_answers_with_the_strategy_it_is_given_later() -> None:
+    model = AdaptiveModel(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), "adabn")
+    model.strategy = AlphaBN()
+    model(torch.rand(2, 3, 4, 4))
+    assert list(model.memories()) == [Key("default", AlphaBN())]
+
+
+class Pair(NamedTuple):
+    """Statistics of a plugin's own type."""
+
+    mean: Tensor
+    var: Tensor
+
+
+@dataclass(frozen=True)
+class Average(Adapter[Any]):
+    """Normalizes with a moving average, as a pair of its own."""
+
+    def init(self, site: Site) -> Pair:
+        return Pair(site.mean.clone(), site.var.clone())
+
+    def step(self, site: Site, state: Any, moments: Moments) -> Any:
+        pair = Pair(*(old + 0.1 * (new - old) for old, new in zip(state, moments.pooled(), strict=True)))
+        return pair, pair
+
+
+@pytest.mark.parametrize("streams", ["a", "ab", "aa"])
+def test_statistics_may_be_any_pair(streams: str) -> None:
+    model = AdaptiveModel(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), Average())
+    answers = model.predict([Request(torch.rand(2, 3, 4, 4), stream) for stream in streams])
+    assert all(answer.updated for answer in answers)
+
+
 def test_keys_always_hold_a_composite() -> None:
     for name in ("source", "tent", "lame", "adabn+tent+lame"):
         assert isinstance(Key("a", strategy(name)).strategy, Composite)
@@ -95,8 +138,9 @@ def test_a_model_refuses_an_adapter_without_the_base_class() -> None:
 
 def test_the_kind_of_a_class_is_that_of_its_base() -> None:
     assert [kind_of(cls) for cls in (AdaBN, Tent, Lame)] == ["adapter", "learner", "corrector"]
-    with pytest.raises(PluginError, match="subclasses Adapter or Learner or Corrector"):
-        kind_of(Unrelated)
+    for other in (Unrelated, AdaBN(), len):
+        with pytest.raises(PluginError, match="subclasses Adapter or Learner or Corrector"):
+            kind_of(other)  # type: ignore[arg-type]
 
 
 def test_a_copy_of_a_composite_is_equal_and_hashes_alike() -> None:
@@ -104,6 +148,7 @@ def test_a_copy_of_a_composite_is_equal_and_hashes_alike() -> None:
     for copied in (copy.copy(composite), copy.deepcopy(composite), pickle.loads(pickle.dumps(composite))):  # noqa: S301
         assert copied == composite
         assert hash(copied) == hash(composite)
+    assert [field.name for field in fields(composite)] == ["adapter", "learner", "correctors"]
 
 
 def test_a_composite_from_another_process_hashes_as_one_made_here() -> None:

@@ -43,8 +43,12 @@ def error_response(error: Exception, scope: Scope) -> Response:
     if info.status == 422 and scope["path"].startswith("/v2/"):
         info = replace(info, status=400)  # the Open Inference Protocol has one status for all wrong arguments
     if scope.get("method") == "GET" and prefers_page(Headers(scope=scope).get("accept", "")):
-        return error_page(info, scope.get("root_path", ""))
-    return json_response(info)
+        response: Response = error_page(info, scope.get("root_path", ""))
+    else:
+        response = json_response(info)
+    if isinstance(error, HTTPException) and not info.allow:
+        response.headers.update(error.headers or {})
+    return response
 
 
 def json_response(info: ErrorInfo, **members: object) -> JSONResponse:

@@ -2,6 +2,7 @@ import logging
 
 import pytest
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from adapters import InputError
@@ -28,6 +29,19 @@ def test_a_disconnected_client_is_an_error_of_its_own() -> None:
 def test_headers_of_errors() -> None:
     assert error_response(MissingKeyError("m"), SCOPE).headers["www-authenticate"] == "Bearer"
     assert error_response(EngineClosedError("m"), SCOPE).headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(307, {"location": "/docs"}), (429, {"retry-after": "7"}), (401, {"www-authenticate": 'Basic realm="x"'})],
+)
+@pytest.mark.parametrize("accept", [b"application/json", b"text/html"])
+def test_headers_of_a_framework_error_are_kept(status: int, headers: dict[str, str], accept: bytes) -> None:
+    response = error_response(
+        HTTPException(status, "m", headers), {**SCOPE, "method": "GET", "headers": [(b"accept", accept)]}
+    )
+    assert {name: response.headers[name] for name in headers} == headers
+    assert all(response.headers.getlist(name) == [value] for name, value in headers.items())
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the secret"), ModelError("the secret"), InputError("the secret")])
