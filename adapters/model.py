@@ -181,7 +181,7 @@ class AdaptiveModel:
         return self._forgotten + tuple(site.name for index, site in enumerate(self.sites) if index not in reached)
 
     def reset(self, stream: Hashable | None = None) -> None:
-        """Forget one stream, with every strategy, or all streams: the next request starts a new one."""
+        """Reset one stream, with every strategy, or all streams: the next request starts a new one."""
         for key in [key for key in self._memories if stream is None or key.stream == stream]:
             del self._memories[key]
 
