@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -10,6 +10,24 @@ from typing import Any
 
 from adapters.base import Adapter, AnyAdapter, AnyCorrector, AnyLearner, Corrector, Learner
 from adapters.errors import CombinationError
+
+_PLACES: Mapping[type, str] = {
+    Adapter: "it is an adapter: pass it first, as in Composite({!r})",
+    Learner: "it is a learner: pass Composite(AdaBN(), learner={!r})",
+    Corrector: "it is a corrector: pass Composite(Source(), correctors=({!r},))",
+}
+
+
+def explain_kind(part: object, kind: type, places: Mapping[type, str]) -> str:
+    """Return why a part is not an instance of ``kind``, and how to mend it; ``places`` says where each kind belongs."""
+    advice = f"it must subclass adapters.{kind.__name__}"
+    if isinstance(part, type):
+        advice = f"it is a class: pass an instance, {part.__name__}()"
+    elif isinstance(part, str):
+        advice = f"it is a name: pass adapters.strategy({part!r})"
+    else:
+        advice = next((text.format(part) for base, text in places.items() if isinstance(part, base)), advice)
+    return f"{part!r} is not a valid {kind.__name__.lower()}: {advice}"
 
 
 @dataclass(frozen=True)
@@ -29,11 +47,12 @@ class Composite:
     correctors: tuple[AnyCorrector, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.correctors, tuple):
+            raise CombinationError(f"correctors must be a tuple, such as (Lame(),), not {self.correctors!r}")
         for parts, base in (([self.adapter], Adapter), ([self.learner], Learner), (self.correctors, Corrector)):
             for part in parts:
                 if not isinstance(part, base) and not (base is Learner and part is None):
-                    name = base.__name__
-                    raise CombinationError(f"{part!r} is not a valid {name.lower()}: it must subclass adapters.{name}")
+                    raise CombinationError(explain_kind(part, base, _PLACES))
         kinds = [type(corrector) for corrector in self.correctors]
         if len(set(kinds)) < len(kinds):
             raise CombinationError("a strategy can have each corrector only once: remove the second")

@@ -68,6 +68,8 @@ def parts_of(name: str) -> list[str]:
     Raises:
         UnknownStrategyError, CombinationError: see `strategy`.
     """
+    if not isinstance(name, str):
+        raise UnknownStrategyError(f"the name of a strategy must be text, such as 'adabn', not {reprlib.repr(name)}")
     return _complete(name, _PLUS.split(name))
 
 
@@ -166,6 +168,8 @@ def _build_part(part: str, params: Mapping[str, Any], *, is_single: bool) -> Any
 
 def _params_by_part(name: str, parts: Sequence[str], params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the hyperparameters by part."""
+    if not isinstance(params, Mapping) or not all(isinstance(key, str) for key in params):
+        raise ParameterError(f'params must be a mapping, such as {{"momentum": 0.2}}, not {reprlib.repr(params)}')
     owners = {key: _owners(key, parts) for key in params}
     unknown = sorted(key for key, candidates in owners.items() if not candidates)
     if unknown:

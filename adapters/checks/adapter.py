@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.base import AnyAdapter, Moments, Site, Statistics
+from adapters.base import Adapter, AnyAdapter, Moments, Site, Statistics
 from adapters.checks import model
-from adapters.checks.requirements import close, equal, require, require_pure, require_same_start, run_checks
+from adapters.checks.requirements import close, equal, refusal, require, require_pure, require_same_start, run_checks
 from adapters.state.memory import Layout, State, join
 
 
@@ -80,7 +80,7 @@ def walk(adapter: AnyAdapter) -> Iterator[Step]:
                 # On copies, so that the states seen by the checks are as they should be even if step writes to them.
                 statistics, new_state = adapter.step(*copy.deepcopy((site, state, moments)))
             except Exception as error:
-                raise AssertionError(f"step must accept any request of n >= 1 images, but {case} it raised") from error
+                raise refusal("step", case, error) from error
             yield Step(case, site, state, moments, statistics, new_state)
             state = new_state
 
@@ -227,7 +227,7 @@ def check_adapter(adapter: AnyAdapter) -> None:
     Raises:
         AssertionError: the first check that fails; the message names it and says what the contract asks for.
     """
-    run_checks(CHECKS, adapter)
+    run_checks(CHECKS, adapter, Adapter)
 
 
 CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
@@ -243,7 +243,7 @@ CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     **model.CHECKS,
     "docstring": check_docstring,
 }
-"""Every check by name: first those of the adapter alone, then those inside a network, then its text."""
+"""Every check by name: those of the adapter alone, those inside a network, and last its docstring."""
 
 
 def _tensors(site: Site) -> tuple[Tensor, ...]:

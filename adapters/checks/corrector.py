@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.base import AnyCorrector
+from adapters.base import AnyCorrector, Corrector
 from adapters.checks.adapter import check_docstring, check_hyperparameters
-from adapters.checks.requirements import close, equal, require, require_pure, require_same_start, run_checks
+from adapters.checks.requirements import close, equal, refusal, require, require_pure, require_same_start, run_checks
 
 SIZES = {"a small head": (6, 4), "a wide head": (3, 40), "two classes": (5, 2), "one feature and one class": (1, 1)}
 """The features and classes of the synthetic networks."""
@@ -77,9 +77,7 @@ def walk(corrector: AnyCorrector) -> Iterator[Correction]:
                 # On copies, so that the states seen by the checks are as they should be even if correct writes to them.
                 answer, new_state = corrector.correct(*copy.deepcopy((state, inputs, logits)))
             except Exception as error:
-                raise AssertionError(
-                    f"correct must accept any request of n >= 1 images, but {case} it raised"
-                ) from error
+                raise refusal("correct", case, error) from error
             yield Correction(case, size, state, inputs, logits, answer, new_state)
             state = new_state
 
@@ -157,7 +155,7 @@ def check_corrector(corrector: AnyCorrector) -> None:
     Raises:
         AssertionError: the first check that fails; the message names it and says what the contract asks for.
     """
-    run_checks(CHECKS, corrector)
+    run_checks(CHECKS, corrector, Corrector)
 
 
 CHECKS: dict[str, Callable[[AnyCorrector], None]] = {

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters.base import AnyAdapter, AnyLearner, Lesson, Moments, Site, Start
+from adapters.base import AnyAdapter, AnyLearner, Learner, Lesson, Moments, Site, Start
 from adapters.checks.adapter import check_docstring, check_hyperparameters
-from adapters.checks.requirements import equal, require, require_pure, require_same_start, run_checks
+from adapters.checks.requirements import equal, refusal, require, require_pure, require_same_start, run_checks
 from adapters.normalization.source import Source
 from adapters.registry import STRATEGIES
 from adapters.state.memory import Layout, join
@@ -138,7 +138,7 @@ def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor]
     start = network.start(images(1, 0))
     state, row = learner.init(start), start.row
     for number, n in enumerate(islice(cycle(SIZES), lessons)):
-        case = f"in lesson {number + 1}, of {n} {images.__name__} images"
+        case = f"in lesson {number + 1}, of n={n} images ({images.__name__})"
         batch = images(n, number)
         with torch.no_grad():
             logits, adapter_state = answering(batch, row, learner.affine(state))
@@ -147,7 +147,7 @@ def walk(learner: AnyLearner, lessons: int, images: Callable[[int, int], Tensor]
             # On copies, so that the states seen by the checks are as they should be even if learn writes to them.
             new_state, new_row = learner.learn(*copy.deepcopy((state, lesson)), network)
         except Exception as error:
-            raise AssertionError(f"learn must accept any request of n >= 1 images, but {case} it raised") from error
+            raise refusal("learn", case, error) from error
         yield LessonResult(case, network, state, lesson, new_state, new_row)
         state, row = new_state, new_row
 
@@ -232,7 +232,7 @@ def check_learner(learner: AnyLearner) -> None:
     Raises:
         AssertionError: the first check that fails; the message names it and says what the contract asks for.
     """
-    run_checks(CHECKS, learner)
+    run_checks(CHECKS, learner, Learner)
 
 
 CHECKS: dict[str, Callable[[Any], None]] = {

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from adapters.composite import explain_kind
+from adapters.registry import KINDS
+
 Result = TypeVar("Result")
 Part = TypeVar("Part")
 
@@ -17,6 +20,12 @@ def require(condition: object, message: str) -> None:
     """Raise AssertionError with ``message`` unless the condition holds; unlike ``assert`` it is never compiled out."""
     if not condition:
         raise AssertionError(message)
+
+
+def refusal(method: str, case: str, error: Exception) -> AssertionError:
+    """Return the error for a method that raised ``error`` in a case that it must accept."""
+    raised = f"it raised {type(error).__name__}: {error}"
+    return AssertionError(f"{method} must accept any request of n >= 1 images, but {case} {raised}")
 
 
 def equal(a: Iterable[Tensor], b: Iterable[Tensor]) -> bool:
@@ -57,8 +66,12 @@ def require_same_start(init: Callable[[], Any], arguments: Mapping[str, Iterable
     return first
 
 
-def run_checks(checks: Mapping[str, Callable[[Part], None]], part: Part) -> None:
-    """Run every check on a part of a strategy; the first that fails is named in the error."""
+_USES = {kind: f"use check_{name}" for name, kind in KINDS.items()}
+
+
+def run_checks(checks: Mapping[str, Callable[[Part], None]], part: Part, kind: type) -> None:
+    """Run every check on a part of a strategy, of that kind; the first that fails is named in the error."""
+    require(isinstance(part, kind), explain_kind(part, kind, _USES))
     for name, check in checks.items():
         try:
             check(part)

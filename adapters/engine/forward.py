@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from adapters.base import Statistics
 from adapters.engine.moments import Affine, BatchMoments, measure, normalize
 from adapters.engine.plan import Plan, SingleGroupPlan
-from adapters.errors import UnsupportedModelError
+from adapters.errors import InputError, UnsupportedModelError
 from adapters.sites import EXACT, Sites
 
 
@@ -93,7 +93,8 @@ class AdaptingForward(TorchFunctionMode):
         if x.shape[0] != self._plan.images:
             raise UnsupportedModelError(
                 f"layer {site.name} sees {x.shape[0]} rows for {self._plan.images} images: networks that fold other "
-                "axes (frames, patches, tokens) into the batch before BatchNorm cannot be adapted per image"
+                "axes (frames, patches, tokens) into the batch before BatchNorm cannot be adapted per image. A single "
+                "image needs a batch axis: images[None]"
             )
         if self._plan.offsets is not None:
             affine = self._plan.offsets.apply(layer, affine)
@@ -154,6 +155,9 @@ NORMALIZATIONS: Mapping[Callable[..., Any], Callable[..., BatchNormCall]] = {
 }
 """The functions that are calls of BatchNorm, and how each is read."""
 
+_UNBATCHED: Mapping[type, int] = {nn.BatchNorm2d: 3, nn.BatchNorm3d: 4}
+"""Axes of what layers see of a single image without a batch axis; BatchNorm1d takes as many."""
+
 
 class DirectCalls:
     """Lets layers of torch's own classes call the engine directly, without the mode that sees every operation.
@@ -168,9 +172,14 @@ class DirectCalls:
         for name, layer in layers.items():
             if type(layer) in EXACT:
                 affine = Affine(layer.weight, layer.bias, layer.eps)
-                layer.forward = partial(self._forward, layer, name, affine)  # type: ignore[method-assign]
+                layer.forward = partial(self._forward, layer, name, affine, _UNBATCHED.get(type(layer), 0))  # type: ignore[method-assign]
 
-    def _forward(self, layer: _BatchNorm, name: str, affine: Affine, x: Tensor) -> Tensor:
+    def _forward(self, layer: _BatchNorm, name: str, affine: Affine, unbatched: int, x: Tensor) -> Tensor:
+        if x.dim() == unbatched:
+            raise InputError(
+                f"layer {name} sees {list(x.shape)}, without a batch axis: images must be [n, ...], so pass a single "
+                "image as images[None]"
+            )
         if self.forward_mode is None:
             self.calls += 1
             return type(layer).forward(layer, x)

@@ -77,7 +77,12 @@ def eager(model: nn.Module, *, inside: bool = False) -> nn.Module:
     """Unwrap a network from ``torch.compile``, whose code no mode sees, or from data parallelism.
 
     With ``inside`` its parts too, in place.
+
+    Raises:
+        UnsupportedModelError: not a network, such as its class or its weights.
     """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"the network must be an instance of torch.nn.Module, not {model!r:.100}")
     while inner := _wrapped(model):
         model = model.get_submodule(inner)
     if inside:

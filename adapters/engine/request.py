@@ -76,13 +76,19 @@ def check_requests(requests: Sequence[Request], *, raw: bool) -> None:
     """Refuse requests that cannot be joined into one batch; with ``raw`` images may be of any type.
 
     Raises:
-        InputError: no request, or images that do not fit together.
+        InputError: not a list of requests, no request, or images that do not fit together.
     """
+    if not isinstance(requests, Sequence) or any(not isinstance(request, Request) for request in requests):
+        raise InputError("requests must be a list of Request: pass [Request(images)], or call the model on the images")
     if not requests:
         raise InputError("predict needs at least one request")
     first = requests[0].images
     for request in requests:
         images = request.images
+        if not isinstance(images, Tensor):
+            raise InputError(f"images must be a tensor, not {type(images).__name__}: pass torch.as_tensor(images)")
+        if not isinstance(request.stream, Hashable):
+            raise InputError(f"stream must be hashable, such as text, not {type(request.stream).__name__}")
         if not (raw or images.is_floating_point()):
             raise InputError(f"images must be a floating-point tensor, the network's input, not {images.dtype}")
         if images.dim() < 2 or len(images) == 0:

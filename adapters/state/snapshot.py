@@ -48,6 +48,8 @@ def restore_states(
     Raises:
         StateError: exported from another network or in another format.
     """
+    if not isinstance(state, Mapping):
+        raise StateError(f"expected a mapping, as state_dict() returns it, not {type(state).__name__}")
     if state.get("format") != FORMAT or not {"sites", "streams"} <= state.keys():
         raise StateError(f"expected a state of format {FORMAT}, got {state.get('format')!r}: export it again")
     _match_sites(state, sites)

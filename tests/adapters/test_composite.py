@@ -120,15 +120,32 @@ def test_keys_always_hold_a_composite() -> None:
         ((Unrelated(),), r"is not a valid adapter: it must subclass adapters\.Adapter"),
         ((AdaBN(), Unrelated()), r"is not a valid learner: it must subclass adapters\.Learner"),
         ((AdaBN(), None, (Unrelated(),)), r"is not a valid corrector: it must subclass adapters\.Corrector"),
-        ((Tent(),), "is not a valid adapter"),
-        ((AdaBN(), Lame()), "is not a valid learner"),
-        ((AdaBN(), None, (Cofa(), Tent())), "is not a valid corrector"),
+        ((Tent(),), r"is not a valid adapter: it is a learner: pass Composite\(AdaBN\(\), learner=Tent\("),
+        ((Lame(),), r"is not a valid adapter: .* pass Composite\(Source\(\), correctors=\(Lame\(.*\),\)\)"),
+        ((AdaBN(), Lame()), "is not a valid learner: it is a corrector"),
+        ((AdaBN(), None, (Cofa(), Tent())), "is not a valid corrector: it is a learner"),
+        ((AdaBN(), None, (AdaBN(),)), "is not a valid corrector: it is an adapter: pass it first"),
+        ((AdaBN,), r"is not a valid adapter: it is a class: pass an instance, AdaBN\(\)"),
+        ((AdaBN(), Tent), r"is not a valid learner: it is a class: pass an instance, Tent\(\)"),
+        (("adabn",), r"is not a valid adapter: it is a name: pass adapters.strategy\('adabn'\)"),
+        ((None,), r"None is not a valid adapter: it must subclass adapters\.Adapter"),
+        ((AdaBN(), None, Lame()), r"must be a tuple, such as \(Lame\(\),\), not Lame"),
+        ((AdaBN(), None, [Lame()]), r"must be a tuple, such as \(Lame\(\),\), not \[Lame"),
     ],
     ids=str,
 )
 def test_a_part_of_another_kind_is_refused(parts: tuple[object, ...], words: str) -> None:
     with pytest.raises(CombinationError, match=words):
         Composite(*parts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [Lame(), Tent(), AdaBN, "adabn"], ids=str)
+def test_a_request_with_what_is_no_strategy_is_refused_and_moves_no_state(wrong: Any) -> None:
+    model = AdaptiveModel(nn.BatchNorm2d(3))
+    requests = [Request(torch.rand(2, 3, 4, 4)), Request(torch.rand(2, 3, 4, 4), strategy=wrong)]
+    with pytest.raises(CombinationError, match=r"is not a valid adapter: it is a .*: pass "):
+        model.predict(requests)
+    assert len(model.memories()) == 0
 
 
 def test_a_model_refuses_an_adapter_without_the_base_class() -> None:

@@ -14,6 +14,8 @@ from torch import nn
 from adapters import STRATEGIES, AdaBN, AdaptiveModel, Request, RobustBN, StateError, UnknownStrategyError, UnMixTNS
 from tests.nets import Dense, Head1d, Tiny, Twice, images, seeded
 
+WRONG: list[Any] = [None, "states.pt", []]
+
 
 def _saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
     file = io.BytesIO()
@@ -80,7 +82,8 @@ def test_an_invalid_state_is_refused_and_nothing_changes() -> None:
     renamed = AdaptiveModel(seeded(lambda: nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6))))
     renamed(images(2))
     wrong = StateError, "exported from a network with other BatchNorm layers"
-    cases: list[tuple[AdaptiveModel, dict[str, Any], type[Exception], str]] = [
+    cases: list[tuple[AdaptiveModel, Any, type[Exception], str]] = [
+        *((model, wrong, StateError, "expected a mapping, as state_dict") for wrong in WRONG),
         (model, {}, StateError, "expected a state of format 5, got None"),
         (model, {**state, "format": 1}, StateError, "expected a state of format 5, got 1"),
         (model, {"format": 4, "sites": []}, StateError, "expected a state of format 5"),

@@ -208,6 +208,19 @@ def test_parts_that_cannot_be_combined(name: str, says: str) -> None:
     assert issubclass(CombinationError, ParameterError)
 
 
+@pytest.mark.parametrize("wrong", [None, AdaBN(), AdaBN, ["adabn"]], ids=str)
+def test_a_name_that_is_no_text_is_refused(wrong: Any) -> None:
+    for ask in (strategy, parts_of, schema_of):
+        with pytest.raises(UnknownStrategyError, match="name of a strategy must be text, such as 'adabn', not "):
+            ask(wrong)
+
+
+@pytest.mark.parametrize("wrong", [0.2, "momentum=0.2", ["momentum"], {1: 0.2}], ids=str)
+def test_params_that_are_no_mapping_of_names_are_refused(wrong: Any) -> None:
+    with pytest.raises(ParameterError, match=r'params must be a mapping, such as \{"momentum": 0.2\}, not '):
+        strategy("adabn", wrong)
+
+
 def test_the_name_suggested_by_an_error_is_a_strategy() -> None:
     with pytest.raises(CombinationError) as caught:
         strategy("lame+tent+cofa")
