@@ -57,7 +57,7 @@ def test_an_adapter_and_its_composite_are_one_strategy(part: AdaBN) -> None:
     assert Key("a", part) == Key("a", composite)
     assert hash(Key("a", part)) == hash(Key("a", composite))
     assert Key("a", part).strategy == composite
-    assert Key("a", part).adapter is part
+    assert Key("a", part).adapter == part  # which may be an equal one, met before
     assert (name_of(part), params_of(part)) == (name_of(composite), params_of(composite))
 
 
