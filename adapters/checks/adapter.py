@@ -191,7 +191,7 @@ def check_queue(adapter: AnyAdapter) -> None:
             expected.append(Statistics(mean, var).expand_to(values[0]))
         statistics, last_state = adapter.queue(step.site, step.state, stacked)
         message = f"{step.case}, queue differs from one step after another: leave it out, or fix it"
-        _require_equal(statistics.expand_to(stacked.mean), expected, message)
+        _require_equal(Statistics(*statistics).expand_to(stacked.mean), expected, message)
         require(all(close(actual, value) for actual, value in zip(last_state, state, strict=True)), message)
 
 

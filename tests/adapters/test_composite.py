@@ -35,6 +35,7 @@ from adapters import (
     params_of,
     strategy,
 )
+from adapters.checks import check_adapter
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def test_statistics_may_be_any_pair(streams: str) -> None:
     model = AdaptiveModel(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), Average())
     answers = model.predict([Request(torch.rand(2, 3, 4, 4), stream) for stream in streams])
     assert all(answer.updated for answer in answers)
+    check_adapter(Average())
 
 
 def test_keys_always_hold_a_composite() -> None:
