@@ -60,10 +60,10 @@ def rewrite(docs: Path, readme: Path) -> None:
         OSError: a file cannot be read or written.
     """
     facts = results_page.told_about((docs / "results.md").read_text(encoding="utf-8"))
-    wanted = set(cells(STUDY))
-    missing = len(wanted - {figures.cell for figures in read_csv(docs / "results.csv")})
+    planned = set(cells(STUDY))
+    missing = len(planned - {figures.cell for figures in read_csv(docs / "results.csv")})
     facts.pop("unfinished", None)
-    _write_texts(docs, readme, {**facts, **({"unfinished": _unfinished(missing, len(wanted))} if missing else {})})
+    _write_texts(docs, readme, {**facts, **({"unfinished": _unfinished(missing, len(planned))} if missing else {})})
 
 
 def _write_texts(docs: Path, readme: Path, facts: dict[str, str]) -> None:
