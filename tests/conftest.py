@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -42,6 +43,12 @@ def _import_torchvision() -> torch.library.Library | None:
 
 # Kept, because the operators are gone when their library is collected.
 LIBRARY = _import_torchvision()
+
+
+def pytest_collection_finish() -> None:
+    """Hide what was imported and collected from the garbage collector, which would go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _of_the_process() -> dict[str, Any]:
