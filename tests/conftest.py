@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+pytest_plugins = ["tests.other_day"]
+
 # Small tensors gain nothing from threads, and threads that wait for each other on a busy machine lose a lot.
 torch.set_num_threads(1)
 
@@ -45,9 +47,13 @@ def _import_torchvision() -> torch.library.Library | None:
 LIBRARY = _import_torchvision()
 
 
-def pytest_collection_finish() -> None:
-    """Hide what was imported and collected from the garbage collector, which would go through it again and again."""
-    gc.collect()
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> None:
+    """Hide what is there before a file of tests from the garbage collector.
+
+    It would go through all that was imported and collected again and again, which takes a second each time that
+    benchmarks and servers ask for it. A server that ends shows it all again.
+    """
     gc.freeze()
 
 

@@ -1,4 +1,8 @@
-"""Tests have the same names whenever and wherever they are collected: workers of pytest-xdist compare them."""
+"""Tests have the same names whenever and wherever they are collected.
+
+`make test` starts its two workers with different hashes, and `other_day` lets the second collect as on another day;
+then pytest-xdist compares what they found. A second collection of all of them would take twenty seconds.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +14,38 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-
-LATER = """\
-import sys, time
-now = time.time
-time.time = lambda: now() + 86_461.5
-import pytest
-sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
-"""
-"""Collects as on another day."""
+WORKERS = ["--tx", "popen//env:PYTHONHASHSEED=1", "--tx", "popen//env:PYTHONHASHSEED=2", "--dist", "loadfile"]
+CHANGING = {
+    "time": "int(__import__('time').time()) // 1000",
+    "hash": "hash('name')",
+}
 
 
-def test_names_depend_on_no_time_hash_or_process(request: pytest.FixtureRequest) -> None:
-    here = [item.nodeid for item in request.session.items]
-    files = sorted({name.partition("::")[0] for name in here})
-    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    # Without what xdist tells its workers: the other collection is none of theirs.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    collected = subprocess.run(
-        [sys.executable, "-c", LATER, *files],
+def test_the_workers_of_make_test_differ_in_their_hashes() -> None:
+    (recipe,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "-m pytest" in line]
+    assert " ".join(WORKERS) in recipe
+
+
+def test_names_are_unique(request: pytest.FixtureRequest) -> None:
+    names = [item.nodeid for item in request.session.items]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("kind", [*CHANGING, "nothing"])
+def test_names_that_change_are_refused(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "other_day.py").read_text())
+    value = CHANGING.get(kind, "0")
+    (tmp_path / "test_one.py").write_text(
+        f"import pytest\n@pytest.mark.parametrize('value', [{value}])\ndef test_one(value): pass\n"
+    )
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "xdist.plugin", *WORKERS, "-p", "no:cacheprovider", str(tmp_path)],
         check=False,
-        cwd=ROOT,
-        env={**environment, "PYTHONHASHSEED": seed, "COLUMNS": "200"},
+        cwd=tmp_path,
+        env={**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
     )
-    assert collected.returncode == 0, collected.stdout[-2000:] + collected.stderr[-2000:]
-    elsewhere = set(collected.stdout.splitlines())
-    changing = [name for name in here if name not in elsewhere]
-    assert not changing, f"{len(changing)} names change, give them ids: {changing[:5]}"
-    assert len(set(here)) == len(here)
+    assert (done.returncode == 0) == (kind == "nothing"), done.stdout
+    assert ("Different tests were collected" in done.stdout) == (kind != "nothing")

@@ -74,6 +74,7 @@ def opened(browser: Browser, url: str) -> Iterator[Page]:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{url}/docs")
+        page.add_style_tag(content="* {transition: none !important; animation: none !important}")
         page.locator(".opblock").first.wait_for()
         yield page
         assert [one for one in asked if not one.startswith((url, "data:"))] == []
@@ -92,12 +93,24 @@ def kept(browser: Browser, url: str) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture
+def page(kept: Page) -> Iterator[Page]:
+    """The kept page, afterwards left as it opened: fields keep their text, and what is open makes each click slow."""
+    yield kept
+    for operation in kept.locator(".opblock.is-open").all():
+        for field in operation.locator("tr[data-param-in=query] input:enabled").all():
+            field.fill("")
+        for field in operation.locator("tr[data-param-in=query] select:enabled").all():
+            field.select_option("")
+        operation.get_by_role("button", name="Cancel").click()
+        operation.locator(".opblock-summary-control").click()
+
+
 def tried(page: Page, tag: str, name: str) -> Locator:
     """An operation, opened, after a click at "Try it out"."""
     operation = page.locator(f"#operations-{tag}-{name}")
-    if "is-open" not in str(operation.get_attribute("class")):
-        operation.locator(".opblock-summary-control").click()
-        operation.get_by_role("button", name="Try it out").click()
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
     return operation
 
 
@@ -137,9 +150,9 @@ def test_what_a_newcomer_fills_in_is_sent_once(fresh: Page) -> None:
 
 
 @pytest.mark.parametrize("operation", operations(), ids=lambda one: f"{one.summary} {one.kind}".strip())
-def test_every_operation_works_as_the_page_fills_it_in(operation: Operation, kept: Page, url: str) -> None:
+def test_every_operation_works_as_the_page_fills_it_in(operation: Operation, page: Page, url: str) -> None:
     assert httpx.post(f"{url}/v1/predict", content=SEEN[0], timeout=60).status_code == 200  # so that there is a stream
-    block = tried(kept, operation.tag, operation.name)
+    block = tried(page, operation.tag, operation.name)
     if operation.kind:
         block.locator(".opblock-section-request-body select.content-type").select_option(operation.kind)
     for name, value in {"stream": "default", "name": "adabn"}.items():  # which nobody but the person knows
@@ -149,7 +162,7 @@ def test_every_operation_works_as_the_page_fills_it_in(operation: Operation, kep
         choose(block, SEEN[0])
     if operation.summary.endswith("/infer") and operation.kind == "application/octet-stream":
         block.locator("tr[data-param-name=Inference-Header-Content-Length] input").fill("0")
-    status, shown = executed(kept, block)
+    status, shown = executed(page, block)
     way_out = NEVER.get(operation.summary)
     assert status == (200 if way_out is None else 422), shown
     assert way_out is None or way_out in shown
@@ -158,28 +171,28 @@ def test_every_operation_works_as_the_page_fills_it_in(operation: Operation, kep
 @pytest.mark.parametrize(
     ("field", "value"), [("all", "true"), ("stream", "default"), ("strategy", "adabn")], ids=lambda value: value
 )
-def test_a_newcomer_resets_by_the_fields_above_the_body(field: str, value: str, fresh: Page) -> None:
-    block = tried(fresh, "admin", "reset")
+def test_a_newcomer_resets_by_the_fields_above_the_body(field: str, value: str, page: Page) -> None:
+    block = tried(page, "admin", "reset")
     row = block.locator(f"tr[data-param-in=query][data-param-name={field}]")
     if field == "all":
         row.locator("select").select_option(value)
     else:
         row.locator("input").fill(value)
-    status, shown = executed(fresh, block)
+    status, shown = executed(page, block)
     assert status == 200, shown
     assert '"forgotten"' in shown
 
 
 @pytest.mark.parametrize("example", ["One stream", "All states of one strategy", "Everything"])
-def test_a_newcomer_resets_by_an_example(example: str, fresh: Page) -> None:
-    block = tried(fresh, "admin", "reset")
+def test_a_newcomer_resets_by_an_example(example: str, page: Page) -> None:
+    block = tried(page, "admin", "reset")
     block.locator(".examples-select select").select_option(label=example)
-    status, shown = executed(fresh, block)
+    status, shown = executed(page, block)
     assert status == 200, shown
 
 
-def test_the_page_says_of_what_type_each_field_is(fresh: Page) -> None:
-    block = tried(fresh, "predict", "predict")
+def test_the_page_says_of_what_type_each_field_is(page: Page) -> None:
+    block = tried(page, "predict", "predict")
     types = block.locator(".parameter__type").all_inner_texts()
     assert types
     assert "never" not in " ".join(types)

@@ -8,11 +8,10 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-
-import pytest
 
 import adapters
 
@@ -44,9 +43,10 @@ def _imports(source: str, module: str, *, package: bool) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _imported(module: str) -> set[str]:
+@cache
+def _imported(module: str) -> frozenset[str]:
     file = MODULES[module]
-    return set(_imports(file.read_text(encoding="utf-8"), module, package=file.name == "__init__.py"))
+    return frozenset(_imports(file.read_text(encoding="utf-8"), module, package=file.name == "__init__.py"))
 
 
 def _within(name: str, layers: tuple[str, ...]) -> bool:
@@ -55,6 +55,12 @@ def _within(name: str, layers: tuple[str, ...]) -> bool:
 
 def _layer(*names: str) -> list[str]:
     return [module for module in MODULES if _within(module, names)]
+
+
+def _importing(modules: Iterable[str], layers: tuple[str, ...]) -> dict[str, list[str]]:
+    """Which of the modules import something of these layers, and what."""
+    found = {module: sorted(name for name in _imported(module) if _within(name, layers)) for module in modules}
+    return {module: names for module, names in found.items() if names}
 
 
 def test_imports_are_read_in_every_form() -> None:
@@ -74,16 +80,17 @@ def late():
     assert "app.x.g" in set(_imports("from . import g", "app.x", package=True))
 
 
-@pytest.mark.parametrize("module", _layer("adapters"))
-def test_the_library_imports_torch_and_the_standard_library_alone(module: str) -> None:
-    foreign = {name for name in _imported(module) if not _within(name, ("adapters", "torch", *sys.stdlib_module_names))}
-    assert not foreign, f"{module} imports {sorted(foreign)}: adapters is usable without the server, torch only"
+def test_the_library_imports_torch_and_the_standard_library_alone() -> None:
+    known = ("adapters", "torch", *sys.stdlib_module_names)
+    foreign = {
+        module: {name for name in _imported(module) if not _within(name, known)} for module in _layer("adapters")
+    }
+    assert {module: names for module, names in foreign.items() if names} == {}, "adapters is usable without the server"
 
 
-@pytest.mark.parametrize("module", [name for name in _layer("app") if not _within(name, DOORS)])
-def test_nothing_below_the_doors_knows_them(module: str) -> None:
-    upward = {name for name in _imported(module) if _within(name, DOORS)}
-    assert not upward, f"{module} imports {sorted(upward)}: an import only points down"
+def test_nothing_below_the_doors_knows_them() -> None:
+    below = [name for name in _layer("app") if not _within(name, DOORS)]
+    assert _importing(below, DOORS) == {}, "an import only points down"
 
 
 BELOW = ("app.serving", "app.resources", "app.observability", "app.images", "app.models", "app.strategies", "app.types")
@@ -101,38 +108,30 @@ INNER = (
 )
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not _within(name, ("app.engine", "app.serving"))])
-def test_only_the_engine_imports_what_serves(module: str) -> None:
-    assert not {name for name in _imported(module) if _within(name, ("app.serving",))}
+def test_only_the_engine_imports_what_serves() -> None:
+    others = [name for name in MODULES if not _within(name, ("app.engine", "app.serving"))]
+    assert _importing(others, ("app.serving",)) == {}
 
 
-@pytest.mark.parametrize("module", _layer(*INNER))
-def test_the_engine_and_what_is_below_it_know_no_http(module: str) -> None:
-    web = {name for name in _imported(module) if _within(name, WEB)}
-    assert not web, f"{module} imports {sorted(web)}: only doors know HTTP"
+def test_the_engine_and_what_is_below_it_know_no_http() -> None:
+    assert _importing(_layer(*INNER), WEB) == {}, "only doors know HTTP"
 
 
-@pytest.mark.parametrize("module", _layer(*BELOW))
-def test_what_is_below_the_engine_does_not_know_it(module: str) -> None:
-    assert not {name for name in _imported(module) if _within(name, ("app.engine", "app.schemas"))}
+def test_what_is_below_the_engine_does_not_know_it() -> None:
+    assert _importing(_layer(*BELOW), ("app.engine", "app.schemas")) == {}
 
 
-@pytest.mark.parametrize("module", _layer("app.http", "app.rpc"))
-def test_doors_do_not_know_who_builds_them(module: str) -> None:
-    upward = {name for name in _imported(module) if _within(name, ("app.main", "app.cli"))}
-    assert not upward, f"{module} imports {sorted(upward)}: app.main and app.cli are above the doors"
+def test_doors_do_not_know_who_builds_them() -> None:
+    assert _importing(_layer("app.http", "app.rpc"), ("app.main", "app.cli")) == {}
 
 
-@pytest.mark.parametrize("module", _layer("app.evaluation"))
-def test_an_evaluation_asks_the_engine_or_the_client_and_knows_no_web_framework(module: str) -> None:
-    upward = {name for name in _imported(module) if _within(name, WEB)}
-    assert not upward, f"{module} imports {sorted(upward)}: an evaluation calls app.engine or app.client"
+def test_an_evaluation_asks_the_engine_or_the_client_and_knows_no_web_framework() -> None:
+    assert _importing(_layer("app.evaluation"), WEB) == {}, "an evaluation calls app.engine or app.client"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not _within(name, ("app.evaluation", "app.cli"))])
-def test_only_commands_know_evaluations(module: str) -> None:
-    upward = {name for name in _imported(module) if _within(name, ("app.evaluation",))}
-    assert not upward, f"{module} imports {sorted(upward)}: serving does without evaluations"
+def test_only_commands_know_evaluations() -> None:
+    others = [name for name in MODULES if not _within(name, ("app.evaluation", "app.cli"))]
+    assert _importing(others, ("app.evaluation",)) == {}, "serving does without evaluations"
 
 
 LIBRARY = (
@@ -165,30 +164,35 @@ RANK = {room: rank for rank, rooms in enumerate(LIBRARY) for room in rooms}
 ROOMS = [name for name in _layer("adapters") if name != "adapters"]
 
 
-@pytest.mark.parametrize("module", ROOMS)
-def test_imports_of_the_library_point_down(module: str) -> None:
-    room = _room(module)
-    known = {_room(name) for name in _imported(module) if name.startswith("adapters.")}
-    upward = {other for other in known if other in RANK and RANK[other] >= RANK[room] and other != room}
-    assert not upward, f"{module} imports {sorted(upward)}, which lie above {room}"
+def _known(module: str) -> set[str]:
+    return {name for name in _imported(module) if name.startswith("adapters.")}
 
 
-@pytest.mark.parametrize("module", _layer("adapters.engine", "adapters.state"))
-def test_the_engine_knows_no_method(module: str) -> None:
-    methods = {
-        name
-        for name in _imported(module)
-        if _within(name, tuple(f"adapters.{room}" for room in METHODS)) and name.split(".")[2] not in SHARED
+def _methods(module: str, rooms: Iterable[str]) -> set[str]:
+    """The methods in these rooms that a module imports."""
+    within = tuple(f"adapters.{room}" for room in rooms)
+    return {name for name in _known(module) if _within(name, within) and name.split(".")[2] not in SHARED}
+
+
+def test_imports_of_the_library_point_down() -> None:
+    upward = {
+        (module, name)
+        for module in ROOMS
+        for name in _known(module)
+        if RANK.get(_room(name), -1) >= RANK[_room(module)] and _room(name) != _room(module)
     }
-    assert not methods, f"{module} imports {sorted(methods)}: a method is found by its contract"
+    assert upward == set(), "each of these imports what lies above it"
 
 
-@pytest.mark.parametrize("module", _layer(*(f"adapters.{room}" for room in METHODS)))
-def test_a_method_knows_the_contract_alone(module: str) -> None:
-    own = f"adapters.{_room(module)}"
-    known = {name for name in _imported(module) if name.startswith("adapters.")}
-    methods = {name for name in known if _within(name, (own,)) and name.split(".")[2] not in SHARED}
-    assert not methods, f"{module} imports {sorted(methods)}: methods do not know each other"
+def test_the_engine_knows_no_method() -> None:
+    found = {module: _methods(module, METHODS) for module in _layer("adapters.engine", "adapters.state")}
+    assert {module: names for module, names in found.items() if names} == {}, "a method is found by its contract"
+
+
+def test_a_method_knows_the_contract_alone() -> None:
+    rooms = _layer(*(f"adapters.{room}" for room in METHODS))
+    found = {module: _methods(module, [_room(module)]) for module in rooms}
+    assert {module: names for module, names in found.items() if names} == {}, "methods do not know each other"
 
 
 def test_every_room_of_the_library_has_its_place() -> None:
@@ -198,6 +202,7 @@ def test_every_room_of_the_library_has_its_place() -> None:
 def test_the_rooms_these_rules_are_about_exist() -> None:
     for name in (*DOORS, *INNER):
         assert _layer(name), f"there is no {name}"
+    assert _importing(["app.engine"], ("app.serving",)), "the one that may"
 
 
 def test_no_folder_is_wider_than_a_reader_can_see() -> None:
@@ -255,9 +260,9 @@ def test_public_names_are_sorted_and_complete() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", adapters.__all__)
-def test_every_public_name_is_described(name: str) -> None:
-    thing = getattr(adapters, name)
-    if callable(thing) and name not in {"AnyAdapter", "Strategy"}:
-        assert (thing.__doc__ or "").strip()
-        assert not thing.__doc__.startswith(f"{name}("), "that is what dataclass writes where nobody did"
+def test_every_public_name_is_described() -> None:
+    for name in {*adapters.__all__} - {"AnyAdapter", "Strategy"}:
+        if callable(thing := getattr(adapters, name)):
+            assert (thing.__doc__ or "").strip(), name
+            # That is what dataclass writes where nobody did.
+            assert not thing.__doc__.startswith(f"{name}("), name

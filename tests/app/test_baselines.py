@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from adapters import AdaptiveModel, Baseline, Request
@@ -23,6 +23,7 @@ from app.errors import ModelError
 from app.models import load
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
+from app.models.resnet20 import ResNet20
 from app.settings import Settings
 
 SAMPLE = Path(__file__).parents[2] / "benchmarks" / "sample"
@@ -54,12 +55,25 @@ def hosted() -> Hosted:
     return load(Settings())
 
 
+class Beginning(nn.Module):
+    """The bundled network up to its first site, which is all that drift reads."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(whole, ResNet20)
+        self.stem, self.bn, self.head = whole.stem, whole.bn, nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.bn(self.stem(x)).mean((2, 3)))
+        return logits
+
+
 @cache
-def readings(domain: str, size: int, name: str = "adabn") -> Tensor:
+def readings(domain: str, size: int, name: str = "adabn", *, whole: bool = False) -> Tensor:
     """The drift of `STREAMS` streams after `LENGTH` images each, drawn at random, ``size`` in a request."""
     hosted, pixels = load(Settings()), DOMAINS[domain]()
-    prepare = Pixels(hosted.preprocessing)
-    model = AdaptiveModel(hosted.network, name, prepare=prepare, baseline=hosted.baseline)
+    prepare, network = Pixels(hosted.preprocessing), hosted.network if whole else Beginning(hosted.network)
+    model = AdaptiveModel(network, name, prepare=prepare, baseline=hosted.baseline)
     draws = np.random.default_rng(1)
     streams = [torch.from_numpy(pixels[draws.permutation(len(pixels))[:LENGTH]]) for _ in range(STREAMS)]
     last: list[float] = []
@@ -80,6 +94,10 @@ def test_single_images_of_a_shifted_camera_are_told_from_clean_ones(shift: str) 
     clean, shifted = readings("clean", 1), readings(shift, 1)
     assert auc(clean, shifted) >= 0.99
     assert float(clean.median()) < 0.15
+
+
+def test_the_rest_of_the_network_does_not_change_drift() -> None:
+    torch.testing.assert_close(readings("fog", 8), readings("fog", 8, whole=True), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", ["fog", "night"])
