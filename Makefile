@@ -41,7 +41,7 @@ serve: $(BASE) ## Host the bundled model on http://127.0.0.1:8000 (ARGS: see ren
 	@$(BIN)/renorm serve $(ARGS)
 
 test: lint browser ## Run all checks: ruff, mypy, pytest with warnings as errors (ARGS: for pytest)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --tx popen//env:PYTHONHASHSEED=1 --tx popen//env:PYTHONHASHSEED=2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=random $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 browser: ## Install Chromium, in which tests use /docs as a person does: pip does not bring it (Debian, as root)
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \

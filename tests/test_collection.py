@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-WORKERS = ["--tx", "popen//env:PYTHONHASHSEED=1", "--tx", "popen//env:PYTHONHASHSEED=2", "--dist", "loadfile"]
+WORKERS = ["-n", "2", "--dist", "loadfile"]
 CHANGING = {
     "time": "int(__import__('time').time()) // 1000",
     "hash": "hash('name')",
@@ -23,6 +23,7 @@ CHANGING = {
 
 def test_the_workers_of_make_test_differ_in_their_hashes() -> None:
     (recipe,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "-m pytest" in line]
+    assert "PYTHONHASHSEED=random" in recipe
     assert " ".join(WORKERS) in recipe
 
 
@@ -43,7 +44,7 @@ def test_names_that_change_are_refused(kind: str, tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest", "-p", "xdist.plugin", *WORKERS, "-p", "no:cacheprovider", str(tmp_path)],
         check=False,
         cwd=tmp_path,
-        env={**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "random"},
         capture_output=True,
         text=True,
     )

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_collection import WORKERS
-
 ROOT = Path(__file__).parent.parent
 MAKE = shutil.which("make")
 pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
@@ -90,7 +88,7 @@ def test_test_installs_what_it_needs_and_runs_every_check(clone: Clone) -> None:
         "ruff check",
         "ruff format --check",
         "mypy",
-        f"python -m pytest {' '.join(WORKERS)} --no-loadscope-reorder",
+        "python -m pytest -n 2 --dist loadfile --no-loadscope-reorder",
     ]
     log = [line.strip() for line in clone.make("test")]
     assert log == ["python -m pip install --editable .[dev]", *checks]
