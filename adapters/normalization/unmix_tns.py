@@ -48,7 +48,8 @@ class UnMixTNS(Checked, Adapter[MixtureState]):
     ``s_nk = (1 - p_nk) V_k + p_nk v_n``, image n is normalized with ``mu_n = mean_k mu_nk`` and
     ``var_n = mean_k s_nk + mean_k mu_nk^2 - mu_n^2``. Then ``m_k`` moves by ``w mean_n p_nk (m_n - m_k)``, and ``V_k``
     by ``w mean_n p_nk (v_n - V_k)``; ``w = 1 - (1 - momentum) ** (n / reference_images)`` with the request's actual n.
-    An image is answered before the update, and other images of its request do not change its answer.
+    An image is answered before the update, and other images of its request do not change its answer. A learner's
+    gradient takes ``p_nk`` as a constant, and passes through ``m_n`` and ``v_n`` of the mixture only, as published.
 
     The start spreads the components around the trained statistics: ``m_k = mean_s + std_s sqrt(K / (2 (K - 1))) z_k``,
     ``V_k = var_s / 2``. ``start="centred"`` makes the K draws of z exactly zero-mean with mean square (K - 1) / K, so
@@ -113,7 +114,7 @@ class UnMixTNS(Checked, Adapter[MixtureState]):
 
     def _direction(self, mean: Tensor) -> Tensor:
         """Return each mean's direction over the temperature: times a component's direction, the softmax's input."""
-        mean = mean.double()
+        mean = mean.detach().double()  # shares are constants to a gradient
         length: Tensor = torch.linalg.vector_norm(mean, dim=-1, keepdim=True)
         return mean / (length.clamp_min(TINY) * self.temperature)
 
