@@ -164,7 +164,7 @@ def test_the_errors_of_the_readme_are_those_of_make_errors(tmp_path: Path) -> No
 
 def test_the_page_of_evaluations_has_every_protocol_option_and_column() -> None:
     page = (ROOT / "docs" / "evaluate.md").read_text()
-    for name in (*PROTOCOLS, "iid", "dirichlet:0.1", "sorted", "ptta"):
+    for name in (*PROTOCOLS, "iid", "dirichlet:0.1", "sorted", "ptta", "stretches:200", "one_class"):
         assert f"| `{name}` |" in page
     assert ", ".join(f"`{name}`" for name in COLUMNS) in page
     options = typer.main.get_command(cli).commands["evaluate"].params  # type: ignore[attr-defined]

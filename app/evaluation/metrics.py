@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.evaluation.class_runs import ClassRuns, class_runs
 from app.evaluation.types import PROTOCOLS, Cell, Result
 
 SOURCE = "source"
@@ -68,6 +69,7 @@ class Figures:
     seconds: float
     images_per_s: float
     state_bytes: int
+    runs: ClassRuns  # of the stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,7 @@ class Summary:
     domain_errors: Mapping[int, float]
     images_per_s: float
     state_bytes: int  # the largest
+    runs: ClassRuns
 
 
 def reliability(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> Bins:
@@ -134,6 +137,7 @@ def measure(result: Result) -> Figures:
         seconds=result.seconds,
         images_per_s=len(wrong) / result.seconds if result.seconds > 0 else math.nan,
         state_bytes=result.state_bytes,
+        runs=class_runs(result),
     )
 
 
@@ -218,4 +222,5 @@ def _summary(strategy: str, place: Place, runs: list[Figures], difference_of: Ma
         },
         images_per_s=sum(run.images for run in runs) / seconds if seconds > 0 else math.nan,
         state_bytes=max(run.state_bytes for run in runs),
+        runs=ClassRuns(*(mean(values) for values in zip(*(run.runs for run in runs), strict=True))),
     )

@@ -22,7 +22,7 @@ class StreamOrder:
     """
 
     protocol: str
-    order: str  # "iid", "dirichlet:0.1", "sorted" or "ptta"
+    order: str  # as `parse_order` names it: "iid", "dirichlet:0.1"
     seed: int
     domain: NDArray[np.int32]  # index into `Dataset.domains`
     image: NDArray[np.int64]  # index into the domain's images

@@ -22,6 +22,8 @@ Examples:
 
 * `renorm evaluate --data imagenet-c --model timm:resnet50 --output results --protocol single,mixed --order iid,sorted`
 
+* `renorm evaluate --data cifar10c --output camera --protocol continual,clean --order stretches:200,one_class`
+
 * `renorm evaluate --data cifar10c --output full --protocol continual,clean --seeds 3 --limit 0 --processes 8`
 
 * `renorm evaluate --data cifar10c --output served --url http://127.0.0.1:8000 --streams results/streams`
@@ -58,7 +60,10 @@ Protocols = Annotated[
 Orders = Annotated[
     list[str] | None,
     _option(
-        "--order", help=f"iid, dirichlet:NUMBER, sorted, ptta. {_LIST} iid,dirichlet:0.1 by default.", metavar="NAMES"
+        "--order",
+        help="iid, dirichlet:NUMBER, sorted, ptta, stretches:IMAGES, one_class: the order of the images of a domain. "
+        f"{_LIST} iid,dirichlet:0.1 by default.",
+        metavar="NAMES",
     ),
 ]
 Batches = Annotated[
@@ -66,7 +71,13 @@ Batches = Annotated[
 ]
 Seeds = Annotated[int | None, _option("--seeds", help="Number of random seeds, 1 by default.", min=1, metavar="NUMBER")]
 Limit = Annotated[
-    int | None, _option("--limit", help="Images per domain, 300 by default; 0 for all.", min=0, metavar="NUMBER")
+    int | None,
+    _option(
+        "--limit",
+        help="Images per domain, 300 by default; 0 for all. Fewer images make shorter runs of one class.",
+        min=0,
+        metavar="NUMBER",
+    ),
 ]
 Visits = Annotated[
     int | None, _option("--visits", help="Rounds of the recurring protocol, 5 by default.", min=1, metavar="NUMBER")

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from app.evaluation.metrics import CLEAN, SOURCE, Figures, mean, measure_all, summarize
+from app.evaluation.metrics import CLEAN, SOURCE, Figures, Summary, mean, measure_all, summarize
 from app.evaluation.report.harm import HARM_THRESHOLD, harm
 from app.evaluation.report.rows import write_rows
-from app.evaluation.report.tables import Study, domain_table, markdown, overview_table, place_table, text
+from app.evaluation.report.tables import Study, domain_table, markdown, number, overview_table, place_table, text
 from app.evaluation.types import Result
 
 
@@ -77,14 +77,25 @@ def _with_caption(sentence: str, body: str) -> str:
     return f"{sentence}\n\n{body}" if body else ""
 
 
-def at_place(study: Study, protocol: str, order: str) -> tuple[str, str]:
-    """Return the table of a protocol and order, and the spread over seeds (empty for one seed)."""
+def at_place(study: Study, protocol: str, order: str) -> tuple[str, str, str]:
+    """Return the table of a protocol and order, the spread over seeds, and the lengths of runs of one class.
+
+    The spread of one seed, and lengths that are not known, are empty.
+    """
     summaries = [summary for summary in study.summaries if summary.place[:2] == (protocol, order)]
     spreads = [summary.error_spread for summary in summaries if math.isfinite(summary.error_spread)]
     spread = ""
     if spreads:
         spread = f"Standard deviation over seeds: {mean(spreads):.1f} points in the mean, {max(spreads):.1f} at most.\n"
-    return place_table(study, protocol, order), spread
+    return place_table(study, protocol, order), spread, class_run_text(summaries)
+
+
+def class_run_text(summaries: Sequence[Summary]) -> str:
+    """Return a sentence on the runs of one class in the streams of a place; empty where they are not known."""
+    runs = next((summary.runs for summary in summaries if math.isfinite(summary.runs.mean)), None)
+    if runs is None:
+        return ""
+    return f"Runs of one class: {number(runs.mean)} images in the mean, {number(runs.median)} in the median.\n"
 
 
 def _pop_plots(pictures: dict[str, str], start: str) -> str:

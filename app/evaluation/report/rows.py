@@ -7,14 +7,19 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.evaluation.class_runs import ClassRuns
 from app.evaluation.metrics import NO_BINS, Figures, differences
 from app.evaluation.types import Cell
 
 COLUMNS = (
     *("strategy", "protocol", "order", "batch", "seed", "images", "error", "ece"),
     *("difference_to_source", "images_per_s", "state_bytes", "seconds"),
+    *("class_run_mean", "class_run_median"),
 )
 """Of the file: errors and ECE in percent, the difference in points; empty where it is not known."""
+
+OLDEST = 12
+"""Columns of the oldest files. Later ones come after them, and may be missing in a file that is read."""
 
 
 def write_rows(path: Path, figures: Sequence[Figures]) -> None:
@@ -30,11 +35,14 @@ def write_rows(path: Path, figures: Sequence[Figures]) -> None:
         writer.writerow(COLUMNS)
         for run in figures:
             measured = map(_format_value, (run.error, run.ece, difference_of.get(run.cell, math.nan), run.images_per_s))
-            writer.writerow([*run.cell, run.images, *measured, run.state_bytes, _format_value(run.seconds)])
+            later = map(_format_value, (run.seconds, *run.runs))
+            writer.writerow([*run.cell, run.images, *measured, run.state_bytes, *later])
 
 
 def read_csv(path: Path) -> list[Figures]:
     """Read the rows of a file in order: rounded, without domains and without bins of confidence.
+
+    Files of earlier versions lack the last columns: their values are NaN.
 
     Raises:
         ValueError: the file is not one of `write_rows`; the message names the row.
@@ -42,18 +50,21 @@ def read_csv(path: Path) -> list[Figures]:
     """
     with path.open(newline="", encoding="utf-8") as file:
         head, *rows = list(csv.reader(file)) or [[]]
-    if tuple(head) != COLUMNS:
+    if tuple(head) != COLUMNS[: max(len(head), OLDEST)]:
         raise ValueError(f"{path} has the columns {', '.join(head)}, expected {', '.join(COLUMNS)}")
-    return [_figures(row, f"{path}, row {i}") for i, row in enumerate(rows, 2)]
+    return [_figures(row, len(head), f"{path}, row {i}") for i, row in enumerate(rows, 2)]
 
 
 def _format_value(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else ""
 
 
-def _figures(row: Sequence[str], location: str) -> Figures:
+def _figures(row: Sequence[str], columns: int, location: str) -> Figures:
     try:
-        strategy, protocol, order, batch, seed, images, error, ece, _, speed, state_bytes, seconds = row
+        if len(row) != columns:
+            raise ValueError(f"it has {len(row)} values, not {columns}")
+        strategy, protocol, order, batch, seed, images, error, ece, _, speed, state_bytes, seconds = row[:OLDEST]
+        run_mean, run_median = [*row[OLDEST:], *[""] * (len(COLUMNS) - columns)]
         return Figures(
             cell=Cell(strategy, protocol, order, int(batch), int(seed)),
             images=int(images),
@@ -64,6 +75,7 @@ def _figures(row: Sequence[str], location: str) -> Figures:
             seconds=float(seconds or math.nan),
             images_per_s=float(speed or math.nan),
             state_bytes=int(state_bytes),
+            runs=ClassRuns(float(run_mean or math.nan), float(run_median or math.nan)),
         )
     except ValueError as error:
         raise ValueError(f"{location} is not a row of results: {error}") from error

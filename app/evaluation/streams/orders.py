@@ -8,40 +8,58 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.evaluation.errors import EvaluationError
-
-Indices = NDArray[np.int64]
+from app.evaluation.streams.stretches import arrange_rounds, arrange_stretches
+from app.evaluation.streams.subsets import Indices, balanced_subset, repeated_subset, stretch_subset
 
 PTTA_GAMMA = 0.1
 PTTA_SLOTS = 100
 MIN_CHUNK = 10
 REDRAWS = 20
+MAX_STRETCH = 100_000
+
+Choose = Callable[[Indices, int, np.random.Generator, np.random.Generator], Indices]
+Arrange = Callable[[Indices, Indices, np.random.Generator], Indices]
 
 
 class Order(NamedTuple):
-    """A rule from labels ``[N]`` to a permutation of 0..N-1; all chance comes from the generator."""
+    """A rule for the images of a domain: those to show, and their order. All chance comes from the generators.
+
+    ``choose`` takes the labels of a domain ``[N]``, the number of images wished for, a generator of the domain, and one
+    that is alike for all domains; it returns positions 0..N-1, with repetitions where the order repeats images.
+    ``arrange`` takes the labels of chosen images ``[T]``, numbers that tell images apart ``[T]``, and a generator; it
+    returns a permutation of 0..T-1.
+    """
 
     name: str
-    arrange: Callable[[Indices, np.random.Generator], Indices]
+    choose: Choose
+    arrange: Arrange
 
 
 def parse_order(text: str) -> Order:
-    """Parse an order: ``iid``, ``sorted``, ``dirichlet:0.1`` with any concentration above 0, or ``ptta``.
+    """Parse an order: ``iid``, ``sorted``, ``dirichlet:0.1``, ``ptta``, ``stretches:100`` or ``one_class``.
 
     Raises:
-        EvaluationError: the order is unknown, or the concentration is not a number above 0.
+        EvaluationError: the order is unknown, the concentration is not a number above 0, or the length of stretches is
+            not an integer above 0.
     """
     name, colon, argument = text.strip().partition(":")
     if name == "dirichlet":
         delta = _concentration(text, argument)
-        return Order(f"dirichlet:{delta:.12g}", partial(dirichlet, delta=delta))
+        return Order(f"dirichlet:{delta:.12g}", _choose_balanced, _distinct(partial(dirichlet, delta=delta)))
+    if name == "stretches":
+        length = _length(text, argument)
+        return Order(
+            f"stretches:{length}", partial(_choose_stretches, length=length), partial(arrange_stretches, length=length)
+        )
+    if (name, colon) == ("one_class", ""):
+        return Order(name, _choose_one_class, _arrange_one_class)
     orders = {"iid": iid, "sorted": by_class, "ptta": ptta}
     if name not in orders or colon:
-        hint = "choose iid, sorted, dirichlet:0.1 (smaller is more correlated) or ptta"
+        hint = "choose iid, dirichlet:0.1 (smaller is more correlated), sorted, ptta, stretches:100 or one_class"
         raise EvaluationError(f"unknown order {text!r}", hint=hint)
-    return Order(name, orders[name])
+    return Order(name, _choose_balanced, _distinct(orders[name]))
 
 
 def iid(labels: Indices, rng: np.random.Generator) -> Indices:
@@ -91,6 +109,38 @@ def ptta(labels: Indices, rng: np.random.Generator) -> Indices:
     slots = min(len(groups), PTTA_SLOTS)
     counts = np.array([_cut(len(group), slots, PTTA_GAMMA, rng) for group in groups])
     return _deal(groups, counts, rng)
+
+
+def _distinct(arrange: Callable[[Indices, np.random.Generator], Indices]) -> Arrange:
+    """Return the rule as one that does not look at the numbers of images."""
+    return lambda labels, _, rng: arrange(labels, rng)
+
+
+def _choose_balanced(labels: Indices, count: int, rng: np.random.Generator, _: np.random.Generator) -> Indices:
+    return balanced_subset(labels, count, rng)
+
+
+def _choose_stretches(
+    labels: Indices, count: int, rng: np.random.Generator, _: np.random.Generator, *, length: int
+) -> Indices:
+    return stretch_subset(labels, count, rng, length=length)
+
+
+def _choose_one_class(labels: Indices, count: int, rng: np.random.Generator, shared: np.random.Generator) -> Indices:
+    """Choose ``count`` images of a class; all domains draw the same class from ``shared``."""
+    label = shared.choice(np.unique(labels))
+    return np.sort(repeated_subset(np.flatnonzero(labels == label), count, rng))
+
+
+def _arrange_one_class(labels: Indices, images: Indices, rng: np.random.Generator) -> Indices:
+    return arrange_rounds(np.arange(len(labels)), images, rng)
+
+
+def _length(text: str, number: str) -> int:
+    hint = "write stretches:100; for one class without end, choose one_class"
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= MAX_STRETCH):
+        raise EvaluationError(f"{text!r} needs a number of images, 1 to {MAX_STRETCH:,}", hint=hint)
+    return int(number)
 
 
 def _concentration(text: str, number: str) -> float:

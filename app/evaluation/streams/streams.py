@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from app.evaluation.datasets.data import Dataset
 from app.evaluation.datasets.domains import CLEAN, SEVERITIES
 from app.evaluation.errors import EvaluationError
-from app.evaluation.streams.orders import Indices, Order
+from app.evaluation.streams.orders import Order
+from app.evaluation.streams.subsets import Indices
 from app.evaluation.types import PROTOCOLS, StreamOrder
 
 RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
 """The severities of the gradual protocol: 1-2-3-4-5-4-3-2-1."""
 
 # The purpose of a generator: draws for one do not depend on draws for another.
-_SUBSET, _ORDER, _MIXED = 0, 1, 2
+_SUBSET, _ORDER, _MIXED, _SHARED = 0, 1, 2, 3
 
 
 class StreamPlan(NamedTuple):
@@ -52,8 +53,12 @@ def make_stream(
       that errors of visits differ by adaptation and not by images.
 
     ``limit`` takes that many images of each domain, drawn so that classes are as even as they can be, before they are
-    ordered; the choice depends on the seed and the domain alone. The stream depends on the arguments alone; to outlast
-    a new version of numpy, whose generators may change, save it with `save_stream`.
+    ordered; the choice depends on the seed, the domain and the kind of order alone. Runs of one class are therefore
+    shorter than with all images, except in the orders ``stretches:N`` and ``one_class``, which draw from all images of
+    the domain and repeat them where they are too few; the former may exceed ``limit`` by less than a stretch.
+
+    The stream depends on the arguments alone; to outlast a new version of numpy, whose generators may change, save it
+    with `save_stream`.
 
     Raises:
         EvaluationError: there is no such protocol, the data lack what it needs, or a number is too small.
@@ -95,24 +100,16 @@ def _rng(plan: StreamPlan, purpose: int, number: int | None = None, visit: int =
 
 
 def _subset(plan: StreamPlan, number: int) -> Indices:
-    """Choose the images of a domain: all, or ``limit`` of them, as evenly over the classes as possible."""
+    """Choose the images of a domain by the order's rule: all, or as many as the limit."""
     labels = plan.dataset.domains[number].labels
-    if plan.limit is None or plan.limit >= len(labels):
-        return np.arange(len(labels), dtype=np.int64)
-    rng = _rng(plan, _SUBSET, number)
-    shuffled = rng.permutation(len(labels))
-    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    _, first, counts = np.unique(labels[shuffled], return_index=True, return_counts=True)
-    # Images take turns by class: the first of each class, then the second of each, in a drawn order of the classes.
-    turn = np.arange(len(labels)) - np.repeat(first, counts)
-    place = np.repeat(rng.permutation(len(counts)), counts)
-    return np.sort(shuffled[np.lexsort((place, turn))][: plan.limit])
+    count = len(labels) if plan.limit is None else min(plan.limit, len(labels))
+    return plan.order.choose(labels, count, _rng(plan, _SUBSET, number), _rng(plan, _SHARED))
 
 
 def _visit(plan: StreamPlan, number: int, visit: int = 0) -> _Part:
     chosen = _subset(plan, number)
     labels = plan.dataset.domains[number].labels[chosen]
-    image = chosen[plan.order.arrange(labels, _rng(plan, _ORDER, number, visit))]
+    image = chosen[plan.order.arrange(labels, chosen, _rng(plan, _ORDER, number, visit))]
     return _Part(np.full(len(image), number, np.int32), image)
 
 
@@ -132,7 +129,8 @@ def _mixed(plan: StreamPlan, _: int) -> list[_Part]:
     domain = np.concatenate([np.full(len(images), number, np.int32) for number, images in chosen])
     image = np.concatenate([images for _, images in chosen])
     labels = np.concatenate([plan.dataset.domains[number].labels[images] for number, images in chosen])
-    positions = plan.order.arrange(labels, _rng(plan, _MIXED))
+    distinct = domain.astype(np.int64) * (int(image.max()) + 1) + image
+    positions = plan.order.arrange(labels, distinct, _rng(plan, _MIXED))
     return [_Part(domain[positions], image[positions])]
 
 

@@ -21,18 +21,19 @@ def result(
     *,
     wrong: Sequence[int] = (1, 0, 0, 0),
     domain: Sequence[int] | None = None,
+    label: Sequence[int] | None = None,
     confidence: Sequence[float] | None = None,
     seconds: float = 2.0,
     state_bytes: int = 0,
 ) -> Result:
     """One run; by default four images of one domain, the first answered wrongly."""
     images = len(wrong)
-    label = np.arange(images, dtype=np.int64) % 10
+    labels = np.arange(images, dtype=np.int64) % 10 if label is None else np.array(label, np.int64)
     return Result(
         cell=Cell(strategy, protocol, order, batch, seed),
         domain=np.zeros(images, np.int32) if domain is None else np.array(domain, np.int32),
-        label=label,
-        predicted=np.where(wrong, label + 1, label),
+        label=labels,
+        predicted=np.where(wrong, labels + 1, labels),
         confidence=np.full(images, 0.9, np.float32) if confidence is None else np.array(confidence, np.float32),
         entropy=np.full(images, 0.3, np.float32),
         drift=np.linspace(0.1, 0.3, images, dtype=np.float32),

@@ -23,6 +23,9 @@ SMALL = [
     result("x|y", batch=16, wrong=[1, 1, 1, 0]),
 ]
 
+RESTS = {0: (1, 1, 1), 1: (1, 1, 2)}
+"""Seeds and the last labels of their streams: runs of 3 and 3, and of 3, 2 and 1."""
+
 
 def _report(
     folder: Path,
@@ -104,6 +107,12 @@ def test_seeds_are_averaged_and_their_spread_is_reported(tmp_path: Path) -> None
     assert _tables(report)[1][2:] == [["`source`", "**25.0**"], ["`bn`", "**25.0 (+0.0)**"]]
     assert "Standard deviation over seeds: 17.7 points in the mean, 35.4 at most." in report
     assert "2 seeds" in report
+
+
+def test_the_runs_of_one_class_of_each_stream_are_reported(tmp_path: Path) -> None:
+    results = [result(order="sorted", seed=seed, wrong=[0] * 6, label=[0, 0, 0, *rest]) for seed, rest in RESTS.items()]
+    section = _report(tmp_path, results).split("## continual, sorted")[1].split("\n## ")[0]
+    assert "\nRuns of one class: 2.5 images in the mean, 2.5 in the median.\n" in section, "means over two seeds"
 
 
 def test_harm_lists_places_worse_than_source(tmp_path: Path) -> None:

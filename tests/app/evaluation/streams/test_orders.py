@@ -20,7 +20,7 @@ labels_of_any_kind = st.lists(st.integers(0, 12), min_size=1, max_size=150).map(
 
 
 def _arranged(name: str, labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
-    return parse_order(name).arrange(labels, np.random.default_rng(seed))
+    return parse_order(name).arrange(labels, np.arange(len(labels)), np.random.default_rng(seed))
 
 
 def _balanced(classes: int, per_class: int) -> NDArray[np.int64]:
@@ -141,7 +141,14 @@ def test_ptta_splits_classes_as_the_distribution_says() -> None:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("iid", "iid"), (" sorted ", "sorted"), ("dirichlet:0.10", "dirichlet:0.1"), ("dirichlet:1e-2", "dirichlet:0.01")],
+    [
+        ("iid", "iid"),
+        (" sorted ", "sorted"),
+        ("dirichlet:0.10", "dirichlet:0.1"),
+        ("dirichlet:1e-2", "dirichlet:0.01"),
+        ("stretches:025", "stretches:25"),
+        ("one_class", "one_class"),
+    ],
 )
 def test_order_names_are_canonical(text: str, name: str) -> None:
     assert parse_order(text).name == name
@@ -153,13 +160,17 @@ def test_order_names_are_canonical(text: str, name: str) -> None:
     [
         *("", "random", "IID", "iid:1", "ptta:0.1", "dirichlet", "dirichlet:", "dirichlet:x", "dirichlet:0"),
         *("dirichlet:-1", "dirichlet:nan", "dirichlet:inf", "dirichlet:1e7"),
+        *("stretches", "stretches:", "stretches:0", "stretches:-5", "stretches:2.5", "stretches:x", "stretches:²"),
+        *("stretches:100001", "one_class:3", "one_class:", "one class"),
     ],
 )
 def test_unknown_orders_are_refused(text: str) -> None:
     with pytest.raises(EvaluationError) as caught:
         parse_order(text)
     assert repr(text)[1:-1] in caught.value.message
-    assert "dirichlet:0.1" in caught.value.hint
+    assert ("stretches:100" if text.startswith("stretches") else "dirichlet:0.1") in caught.value.hint or (
+        "one_class" in caught.value.hint
+    )
 
 
 def test_repeats_counts_pairs() -> None:
