@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.class_runs import ClassRuns, class_runs
+from app.evaluation.recovery import Changes, measure_changes
 from app.evaluation.types import PROTOCOLS, Cell, Result
 
 SOURCE = "source"
@@ -70,6 +71,7 @@ class Figures:
     images_per_s: float
     state_bytes: int
     runs: ClassRuns  # of the stream
+    changes: Changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,7 @@ class Summary:
     images_per_s: float
     state_bytes: int  # the largest
     runs: ClassRuns
+    changes: Changes
 
 
 def reliability(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> Bins:
@@ -138,6 +141,7 @@ def measure(result: Result) -> Figures:
         images_per_s=len(wrong) / result.seconds if result.seconds > 0 else math.nan,
         state_bytes=result.state_bytes,
         runs=class_runs(result),
+        changes=measure_changes(result),
     )
 
 
@@ -199,6 +203,11 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
 
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The mean of each column; NaN where a value is."""
+    return [mean(values) for values in zip(*rows, strict=True)]
+
+
 def _spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
@@ -222,5 +231,6 @@ def _summary(strategy: str, place: Place, runs: list[Figures], difference_of: Ma
         },
         images_per_s=sum(run.images for run in runs) / seconds if seconds > 0 else math.nan,
         state_bytes=max(run.state_bytes for run in runs),
-        runs=ClassRuns(*(mean(values) for values in zip(*(run.runs for run in runs), strict=True))),
+        runs=ClassRuns(*_means([run.runs for run in runs])),
+        changes=Changes(*_means([run.changes for run in runs])),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from app.evaluation.metrics import CLEAN, SOURCE, Figures, Summary, mean, measure_all, summarize
+from app.evaluation.report.changes import after_changes
 from app.evaluation.report.harm import HARM_THRESHOLD, harm
 from app.evaluation.report.rows import write_rows
 from app.evaluation.report.tables import Study, domain_table, markdown, number, overview_table, place_table, text
@@ -50,6 +51,7 @@ def _report(
         section("Overview", overview_text(figures, study), overview_table(study), _pop_plots(pictures, "differences")),
         section("Where it hurts", harm_list(study)),
         *(section(f"{place[0]}, {place[1]}", *at_place(study, *place)) for place in study.ways),
+        section("After a change of domain", *after_changes(study)),
         section("Over the stream", _pop_plots(pictures, "error"), _pop_plots(pictures, "drift")),
         section("Confidence", _pop_plots(pictures, "reliability")),
         section("Domains", _with_caption("Mean over all places except the clean ones.", domain_table(study))),

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from app.evaluation.class_runs import ClassRuns
 from app.evaluation.metrics import NO_BINS, Figures, differences
+from app.evaluation.recovery import Changes
 from app.evaluation.types import Cell
 
 COLUMNS = (
     *("strategy", "protocol", "order", "batch", "seed", "images", "error", "ece"),
     *("difference_to_source", "images_per_s", "state_bytes", "seconds"),
     *("class_run_mean", "class_run_median"),
+    *("recovery_mean", "recovery_quantile", "first_visit_error", "last_visit_error"),
 )
 """Of the file: errors and ECE in percent, the difference in points; empty where it is not known."""
 
@@ -35,7 +37,7 @@ def write_rows(path: Path, figures: Sequence[Figures]) -> None:
         writer.writerow(COLUMNS)
         for run in figures:
             measured = map(_format_value, (run.error, run.ece, difference_of.get(run.cell, math.nan), run.images_per_s))
-            later = map(_format_value, (run.seconds, *run.runs))
+            later = map(_format_value, (run.seconds, *run.runs, *run.changes))
             writer.writerow([*run.cell, run.images, *measured, run.state_bytes, *later])
 
 
@@ -64,7 +66,7 @@ def _figures(row: Sequence[str], columns: int, location: str) -> Figures:
         if len(row) != columns:
             raise ValueError(f"it has {len(row)} values, not {columns}")
         strategy, protocol, order, batch, seed, images, error, ece, _, speed, state_bytes, seconds = row[:OLDEST]
-        run_mean, run_median = [*row[OLDEST:], *[""] * (len(COLUMNS) - columns)]
+        later = [float(value or math.nan) for value in [*row[OLDEST:], *[""] * (len(COLUMNS) - columns)]]
         return Figures(
             cell=Cell(strategy, protocol, order, int(batch), int(seed)),
             images=int(images),
@@ -75,7 +77,8 @@ def _figures(row: Sequence[str], columns: int, location: str) -> Figures:
             seconds=float(seconds or math.nan),
             images_per_s=float(speed or math.nan),
             state_bytes=int(state_bytes),
-            runs=ClassRuns(float(run_mean or math.nan), float(run_median or math.nan)),
+            runs=ClassRuns(*later[:2]),
+            changes=Changes(*later[2:]),
         )
     except ValueError as error:
         raise ValueError(f"{location} is not a row of results: {error}") from error

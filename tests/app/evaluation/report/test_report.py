@@ -115,6 +115,22 @@ def test_the_runs_of_one_class_of_each_stream_are_reported(tmp_path: Path) -> No
     assert "\nRuns of one class: 2.5 images in the mean, 2.5 in the median.\n" in section, "means over two seeds"
 
 
+def test_recovery_and_visits_are_reported_by_place(tmp_path: Path) -> None:
+    domain = [0] * 100 + [1] * 100
+    bad = [0] * 100 + [1] * 30 + [0] * 70
+    continual = [result(name, wrong=wrong, domain=domain) for name, wrong in (("source", [0] * 200), ("bn", bad))]
+    report = _report(tmp_path, continual)
+    table = _tables(report.split("## After a change of domain")[1])[0]
+    assert table[0][-2:] == ["recovery, images", "90 %"]
+    assert table[2:] == [["`source`", "continual", "iid", "4", "0", "0"], ["`bn`", "continual", "iid", "4", "29", "29"]]
+    assert "Visits" not in report
+    recurring = result("bn", "recurring", wrong=[*bad, *[0] * 200], domain=domain * 2)
+    table = _tables(_report(tmp_path, [*continual, recurring]).split("## After a change of domain")[1])[0]
+    assert table[-1] == ["`bn`", "recurring", "iid", "4", "10", "23", "15.0", "0.0"]
+    assert table[-2][-2:] == ["-", "-"]
+    assert "## After a change of domain" not in _report(tmp_path)
+
+
 def test_harm_lists_places_worse_than_source(tmp_path: Path) -> None:
     places = [(order, batch) for order in ("a", "b", "c", "d", "e", "f", "g") for batch in (1, 2)]
     results = [result("source", "mixed", order, batch, wrong=[0] * 100) for order, batch in places]
