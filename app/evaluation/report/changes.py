@@ -35,7 +35,7 @@ def after_changes(study: Study) -> tuple[str, str]:
 def _caption(has_visits: bool) -> str:
     visits = " Visits show the same images, so their errors differ by adaptation alone." if has_visits else ""
     return (
-        f"Images after a change until the error of the next {WINDOW} images is within {100 * TOLERANCE:g} points of the "
-        "best that the strategy keeps over half of the images of the domain: mean and 90 % quantile over the changes, "
+        f"Images after a change until the error of the next {WINDOW} images is within {100 * TOLERANCE:g} points of "
+        "the best that the strategy keeps over half of the images of a domain: mean and 90 % quantile over changes, "
         f"then means over seeds. Chance alone gives the figures of `source`, which does not adapt.{visits}\n"
     )
