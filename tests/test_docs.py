@@ -31,7 +31,7 @@ from app.auth.keys import write_keys
 from app.cli import cli
 from app.configuration import configuration
 from app.evaluation.report.rows import COLUMNS, read_csv
-from app.evaluation.types import PROTOCOLS
+from app.evaluation.types import PROTOCOLS, WALK
 from app.models.resnet20 import ResNet20
 from benchmarks.results import __main__ as results
 from benchmarks.results import long_stream as results_long
@@ -164,7 +164,7 @@ def test_the_errors_of_the_readme_are_those_of_make_errors(tmp_path: Path) -> No
 
 def test_the_page_of_evaluations_has_every_protocol_option_and_column() -> None:
     page = (ROOT / "docs" / "evaluate.md").read_text()
-    for name in (*PROTOCOLS, "iid", "dirichlet:0.1", "sorted", "ptta", "stretches:200", "one_class"):
+    for name in (*PROTOCOLS, WALK, "iid", "dirichlet:0.1", "sorted", "ptta", "stretches:200", "one_class"):
         assert f"| `{name}` |" in page
     assert ", ".join(f"`{name}`" for name in COLUMNS) in page
     options = typer.main.get_command(cli).commands["evaluate"].params  # type: ignore[attr-defined]

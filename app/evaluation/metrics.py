@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.class_runs import ClassRuns, class_runs
 from app.evaluation.recovery import Changes, measure_changes
-from app.evaluation.types import PROTOCOLS, Cell, Result
+from app.evaluation.types import PROTOCOLS, WALK, Cell, Result
 
 SOURCE = "source"
 """The strategy that others are compared with: the frozen model."""
@@ -159,7 +159,8 @@ def measure_all(results: Iterable[Result]) -> list[Figures]:
     if duplicate is not None:
         raise ValueError(f"{duplicate} appears twice: give one result for each cell")
     strategies, protocols, orders = (ranks(str(cell[i]) for cell in cells) for i in range(3))
-    protocol_ranks = {name: i - len(PROTOCOLS) for i, name in enumerate(PROTOCOLS)}
+    names = (*PROTOCOLS, WALK)
+    protocol_ranks = {name: i - len(names) for i, name in enumerate(names)}
 
     def rank(run: Figures) -> tuple[int, ...]:
         cell = run.cell

@@ -13,6 +13,18 @@ PROTOCOLS = ("single", "continual", "mixed", "gradual", "recurring", "clean")
 severity; one after another several times; and the images without corruption, which shows harm."""
 
 
+WALK = "walk"
+"""The protocol that blends corruptions, from one to the next, at a set difficulty for the frozen model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Further corruptions that are blended into the images of a stream: see `app.evaluation.walks.blends`."""
+
+    second: NDArray[np.int32]  # [T], index into `Dataset.domains`
+    weights: NDArray[np.float32]  # [T, 2], of the domain in the stream and of the second
+
+
 @dataclass(frozen=True, eq=False)
 class StreamOrder:
     """The order of images in an evaluation, as indices: the same for every strategy and request size.
@@ -27,6 +39,7 @@ class StreamOrder:
     domain: NDArray[np.int32]  # index into `Dataset.domains`
     image: NDArray[np.int64]  # index into the domain's images
     segment: NDArray[np.int32]  # 0, 1, ..., never falling
+    blend: Blend | None = None  # None: the images as they are
 
 
 class Cell(NamedTuple):

@@ -24,6 +24,8 @@ Examples:
 
 * `renorm evaluate --data cifar10c --output camera --protocol continual,clean --order stretches:200,one_class`
 
+* `renorm evaluate --data cifar10c --output walk --protocol walk --difficulty hard --step-images 100`
+
 * `renorm evaluate --data cifar10c --output full --protocol continual,clean --seeds 3 --limit 0 --processes 8`
 
 * `renorm evaluate --data cifar10c --output served --url http://127.0.0.1:8000 --streams results/streams`
@@ -52,7 +54,7 @@ Protocols = Annotated[
     list[str] | None,
     _option(
         "--protocol",
-        help="single, continual, mixed, gradual, recurring, clean: the order of domains. "
+        help="single, continual, mixed, gradual, recurring, walk, clean: the order of domains. "
         f"{_LIST} continual by default, and clean where there are clean images.",
         metavar="NAMES",
     ),
@@ -81,6 +83,25 @@ Limit = Annotated[
 ]
 Visits = Annotated[
     int | None, _option("--visits", help="Rounds of the recurring protocol, 5 by default.", min=1, metavar="NUMBER")
+]
+Difficulty = Annotated[
+    str | None,
+    _option(
+        "--difficulty",
+        help="easy, medium or hard, of the walk protocol: source keeps 80, 60 or 40 % of its accuracy above chance. "
+        "medium by default.",
+        metavar="NAME",
+    ),
+]
+StepImages = Annotated[
+    int | None,
+    _option(
+        "--step-images",
+        help="Images per step of the walk protocol, which has 16 steps from one corruption to the next. By default "
+        "these show as many images as a domain.",
+        min=1,
+        metavar="NUMBER",
+    ),
 ]
 Severity = Annotated[int, _option("--severity", help="Severity of the corruptions.", min=1, max=5, metavar="NUMBER")]
 Domains = Annotated[
@@ -112,6 +133,8 @@ def evaluate(
     seeds: Seeds = None,
     limit: Limit = None,
     visits: Visits = None,
+    difficulty: Difficulty = None,
+    step_images: StepImages = None,
     severity: Severity = 5,
     domains: Domains = None,
     skip_unknown: SkipUnknown = False,
@@ -149,6 +172,8 @@ def _evaluate_options(arguments: Mapping[str, Any]) -> EvaluateOptions:
         seeds=arguments["seeds"] or 1,
         limit=None if limit == 0 else limit or 300,
         visits=arguments["visits"] or 5,
+        difficulty=arguments["difficulty"] or "medium",
+        step_images=arguments["step_images"],
         settings=settings_from({**options, "config": arguments["config"]}),
     )
 
@@ -162,9 +187,12 @@ def _check_for_server(options: Mapping[str, Any], processes: int) -> None:
 
 
 def _check_for_replay(arguments: Mapping[str, Any]) -> None:
-    for name in ("protocol", "order", "seeds", "limit", "visits", "domains"):
+    for name in ("protocol", "order", "seeds", "limit", "visits", "difficulty", "step_images", "domains"):
         if arguments[name] is not None:
-            fail(f"--{name} cannot be used with --streams: leave it out, the streams are saved", status=BAD_OPTION)
+            fail(
+                f"--{name.replace('_', '-')} cannot be used with --streams: leave it out, the streams are saved",
+                status=BAD_OPTION,
+            )
 
 
 def _words(texts: Iterable[str] | None) -> list[str]:

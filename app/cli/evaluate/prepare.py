@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from app import __version__
+from app.cli.progress import progress
 from app.cli.startup import open_engine
 
 if TYPE_CHECKING:
     from app.evaluation.datasets.data import Dataset
     from app.evaluation.running.cells import Folder
     from app.evaluation.running.drivers import Driver
-    from app.evaluation.running.grid import Streams
+    from app.evaluation.running.grid import StreamOptions, Streams
     from app.evaluation.specs import Spec
     from app.evaluation.types import Cell
     from app.settings import Settings
@@ -35,6 +36,8 @@ class EvaluateOptions:
     seeds: int
     limit: int | None
     visits: int
+    difficulty: str
+    step_images: int | None
     severity: int
     domains: list[str]
     skip_unknown: bool
@@ -67,24 +70,61 @@ def prepare(options: EvaluateOptions) -> tuple[list[Spec], Dataset, Streams]:
     from adapters import STRATEGIES, load_plugins
     from app.evaluation.datasets.data import open_data
     from app.evaluation.specs import Spec, check_specs, parse_specs
+    from app.evaluation.walks.calibration import check_difficulty, check_walk
 
     load_plugins()
     specs = parse_specs(options.strategies) if options.strategies else [Spec(name) for name in STRATEGIES]
     if options.url is None:
         check_specs(specs)
     dataset = open_data(options.data, options.severity).select(options.domains)
+    check_difficulty(options.difficulty)
+    if has_walk(options):
+        check_walk(dataset)
     return specs, dataset, select_streams(options, dataset)
 
 
 def select_streams(options: EvaluateOptions, dataset: Dataset) -> Streams:
     """Return the saved streams, or new ones by the options."""
-    from app.evaluation.running.grid import StreamOptions, load_streams, make_streams
+    from app.evaluation.running.grid import load_streams, make_streams
 
     if options.streams is not None:
         return load_streams(options.streams, dataset)
+    return make_streams(dataset, stream_options(options, dataset))
+
+
+def stream_options(options: EvaluateOptions, dataset: Dataset) -> StreamOptions:
+    """Return the streams to make, with the protocols that are the default for the data."""
+    from app.evaluation.running.grid import StreamOptions
+
     protocols = options.protocols or ["continual", *(["clean"] if dataset.clean else [])]
-    wishes = StreamOptions(tuple(protocols), tuple(options.orders), options.seeds, options.limit, options.visits)
-    return make_streams(dataset, wishes)
+    return StreamOptions(
+        tuple(protocols),
+        tuple(options.orders),
+        options.seeds,
+        options.limit,
+        options.visits,
+        options.difficulty,
+        options.step_images,
+    )
+
+
+def has_walk(options: EvaluateOptions) -> bool:
+    """Return True if walks are to be made, for which the model is asked."""
+    from app.evaluation.types import WALK
+
+    return options.streams is None and WALK in options.protocols
+
+
+async def add_walks(options: EvaluateOptions, driver: Driver, dataset: Dataset, folder: Folder) -> Streams:
+    """Return the walks, calibrated with the model unless they are saved; none where they are not asked for."""
+    from app.evaluation.running.walking import walk_streams
+
+    if not has_walk(options):
+        return {}
+    request = max(options.batches) if options.url else enlarged_settings(options).max_images
+    wishes = stream_options(options, dataset)
+    with progress() as show:
+        return await walk_streams(driver, dataset, wishes, folder.streams, request, show)
 
 
 def enlarged_settings(options: EvaluateOptions) -> Settings:
@@ -128,7 +168,7 @@ async def fit(
     for spec, reason in fitting.left_out:
         typer.echo(f"renorm: {spec.text} is skipped: {reason}", err=True)
     folder = Folder(options.output, fingerprint, anew=options.anew)
-    streams = save_streams(folder.streams, dataset, streams)
+    streams = save_streams(folder.streams, dataset, streams) | await add_walks(options, driver, dataset, folder)
     cells = grid(fitting.specs, streams, options.batches)
     return EvaluationPlan(options, driver, dataset, streams, folder, fingerprint, cells, fitted.summary)
 
@@ -150,4 +190,11 @@ async def _result_settings(
         "limit": "as saved" if replayed else str(options.limit or "all"),
         "visits": "as saved" if replayed else str(options.visits),
         "streams": streams_digest(streams) if replayed else "made",
+        **_walk_settings(options),
     }
+
+
+def _walk_settings(options: EvaluateOptions) -> dict[str, str]:
+    """Return the settings of walks that are not the default: folders of earlier versions have none."""
+    difficulty = {"difficulty": options.difficulty} if options.difficulty != "medium" else {}
+    return difficulty | ({"step images": str(options.step_images)} if options.step_images else {})

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from app import __version__
-from app.cli.evaluate.prepare import EvaluateOptions, EvaluationPlan, enlarged_settings, fit, open_driver, prepare
+from app.cli.evaluate.prepare import (
+    EvaluateOptions,
+    EvaluationPlan,
+    enlarged_settings,
+    fit,
+    has_walk,
+    open_driver,
+    prepare,
+)
 from app.cli.evaluate.progress import cells_progress
 from app.cli.evaluate.summary import show_summary
 from app.cli.exits import exit_on_errors
@@ -150,9 +158,21 @@ def _report_header(plan: EvaluationPlan) -> dict[str, str]:
         "classes": plan.classes,
         "command": " ".join(["renorm", *sys.argv[1:]]),
         "answered by": f"{plan.driver.place}; Renorm {__version__}, Python {platform.python_version()}",
+        **_walk_line(plan),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "images/s": "of sequential requests, without concurrent load",
     }
+
+
+def _walk_line(plan: EvaluationPlan) -> dict[str, str]:
+    """Return the difficulty of walks that were made here."""
+    from app.evaluation.walks.calibration import DIFFICULTIES
+
+    if not has_walk(plan.options):
+        return {}
+    difficulty = plan.options.difficulty
+    share = 100 * DIFFICULTIES[difficulty]
+    return {"walk": f"{difficulty}: source keeps about {share:.0f} % of its accuracy above chance on clean images"}
 
 
 def _image_counts(plan: EvaluationPlan, cells: Sequence[Cell]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from app.evaluation.specs import Spec
 from app.evaluation.streams.orders import parse_order
 from app.evaluation.streams.stream_files import load_stream, save_stream
 from app.evaluation.streams.streams import make_stream
-from app.evaluation.types import Cell, StreamOrder
+from app.evaluation.types import WALK, Cell, StreamOrder
 
 
 class StreamName(NamedTuple):
@@ -33,13 +33,18 @@ Streams = dict[StreamName, StreamOrder]
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """The streams to make. ``limit`` is the number of images of each domain, None for all."""
+    """The streams to make. ``limit`` is the number of images of each domain, None for all.
+
+    ``difficulty`` and ``step_images`` are those of a walk: see `app.evaluation.walks`.
+    """
 
     protocols: tuple[str, ...]
     orders: tuple[str, ...]
     seeds: int
     limit: int | None
     visits: int
+    difficulty: str = "medium"
+    step_images: int | None = None
 
 
 def stream_of(cell: Cell) -> StreamName:
@@ -48,7 +53,7 @@ def stream_of(cell: Cell) -> StreamName:
 
 
 def make_streams(dataset: Dataset, wishes: StreamOptions) -> Streams:
-    """Make a stream for each protocol, order and seed.
+    """Make a stream for each protocol, order and seed; walks are made with the model: see `walk_streams`.
 
     Raises:
         EvaluationError: a protocol or an order is unknown, or the data lack what it needs.
@@ -59,6 +64,7 @@ def make_streams(dataset: Dataset, wishes: StreamOptions) -> Streams:
             dataset, protocol, orders[order], seed, wishes.limit, wishes.visits
         )
         for protocol in dict.fromkeys(wishes.protocols)
+        if protocol != WALK
         for order in orders
         for seed in range(wishes.seeds)
     }
@@ -96,6 +102,11 @@ def save_streams(folder: Path, dataset: Dataset, streams: Streams) -> Streams:
     return read_streams(folder, dataset, streams)
 
 
+def has_streams(folder: Path, names: Iterable[StreamName]) -> bool:
+    """Return True if all these streams are in the folder."""
+    return all((folder / _file_name(name)).exists() for name in names)
+
+
 def read_streams(folder: Path, dataset: Dataset, names: Iterable[StreamName]) -> Streams:
     """Load these streams of a folder.
 
@@ -112,6 +123,9 @@ def streams_digest(streams: Mapping[StreamName, StreamOrder]) -> str:
         digest.update(repr(tuple(name)).encode())
         for array in (stream.domain, stream.image, stream.segment):
             digest.update(np.ascontiguousarray(array, np.int64).tobytes())
+        if stream.blend is not None:
+            digest.update(np.ascontiguousarray(stream.blend.second, np.int64).tobytes())
+            digest.update(np.ascontiguousarray(stream.blend.weights, np.float32).tobytes())
     return digest.hexdigest()[:16]
 
 

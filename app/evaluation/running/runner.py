@@ -23,6 +23,7 @@ from app.evaluation.running.grid import StreamName, stream_of
 from app.evaluation.specs import Spec, parse_specs
 from app.evaluation.streams.streams import split_requests
 from app.evaluation.types import Cell, Result, StreamOrder
+from app.evaluation.walks.blends import blend_images
 
 ProgressCallback = Callable[[Cell, int, int], None]
 """Called after each request with its cell, its number of images and its number of wrong predictions."""
@@ -154,7 +155,9 @@ async def _problem(driver: Driver, images: Images, spec: Spec) -> str:
 
 
 def images_of(dataset: Dataset, stream: StreamOrder, part: slice) -> Images:
-    """Return the images of one request in the order of the stream, of one or several domains."""
+    """Return the images of one request in the order of the stream, of one or several domains, or blends of domains."""
+    if stream.blend is not None:
+        return blend_images(dataset, stream.domain[part], stream.image[part], stream.blend, part)
     domains, places = stream.domain[part], stream.image[part]
     present = np.unique(domains)
     if len(present) == 1:

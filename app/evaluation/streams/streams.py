@@ -14,7 +14,7 @@ from app.evaluation.datasets.domains import CLEAN, SEVERITIES
 from app.evaluation.errors import EvaluationError
 from app.evaluation.streams.orders import Order
 from app.evaluation.streams.subsets import Indices
-from app.evaluation.types import PROTOCOLS, StreamOrder
+from app.evaluation.types import PROTOCOLS, WALK, StreamOrder
 
 RISE_AND_FALL = (*SEVERITIES, *SEVERITIES[-2::-1])
 """The severities of the gradual protocol: 1-2-3-4-5-4-3-2-1."""
@@ -32,7 +32,7 @@ class StreamPlan(NamedTuple):
     limit: int | None
 
 
-class _Part(NamedTuple):
+class DomainPart(NamedTuple):
     """A run of images: domain and image, both ``[n]``."""
 
     domain: NDArray[np.int32]
@@ -64,7 +64,7 @@ def make_stream(
         EvaluationError: there is no such protocol, the data lack what it needs, or a number is too small.
     """
     if protocol not in PROTOCOLS:
-        raise EvaluationError(f"unknown protocol {protocol!r}", hint=f"choose from {', '.join(PROTOCOLS)}")
+        raise EvaluationError(f"unknown protocol {protocol!r}", hint=f"choose from {', '.join((*PROTOCOLS, WALK))}")
     for name, number, minimum in (("seed", seed, 0), ("limit", limit, 1), ("visits", visits, 1)):
         if number is not None and number < minimum:
             raise EvaluationError(f"{name} must be at least {minimum}, not {number}", hint=f"give {minimum} or more")
@@ -106,11 +106,12 @@ def _subset(plan: StreamPlan, number: int) -> Indices:
     return plan.order.choose(labels, count, _rng(plan, _SUBSET, number), _rng(plan, _SHARED))
 
 
-def _visit(plan: StreamPlan, number: int, visit: int = 0) -> _Part:
+def domain_part(plan: StreamPlan, number: int, visit: int = 0) -> DomainPart:
+    """Choose the images of a domain, and order them; each visit shows the same images in another order."""
     chosen = _subset(plan, number)
     labels = plan.dataset.domains[number].labels[chosen]
     image = chosen[plan.order.arrange(labels, chosen, _rng(plan, _ORDER, number, visit))]
-    return _Part(np.full(len(image), number, np.int32), image)
+    return DomainPart(np.full(len(image), number, np.int32), image)
 
 
 def _shifted(plan: StreamPlan) -> list[int]:
@@ -120,40 +121,40 @@ def _shifted(plan: StreamPlan) -> list[int]:
     return plan.dataset.shifted
 
 
-def _continual(plan: StreamPlan, _: int) -> list[_Part]:
-    return [_visit(plan, number) for number in _shifted(plan)]
+def _continual(plan: StreamPlan, _: int) -> list[DomainPart]:
+    return [domain_part(plan, number) for number in _shifted(plan)]
 
 
-def _mixed(plan: StreamPlan, _: int) -> list[_Part]:
+def _mixed(plan: StreamPlan, _: int) -> list[DomainPart]:
     chosen = [(number, _subset(plan, number)) for number in _shifted(plan)]
     domain = np.concatenate([np.full(len(images), number, np.int32) for number, images in chosen])
     image = np.concatenate([images for _, images in chosen])
     labels = np.concatenate([plan.dataset.domains[number].labels[images] for number, images in chosen])
     distinct = domain.astype(np.int64) * (int(image.max()) + 1) + image
     positions = plan.order.arrange(labels, distinct, _rng(plan, _MIXED))
-    return [_Part(domain[positions], image[positions])]
+    return [DomainPart(domain[positions], image[positions])]
 
 
-def _gradual(plan: StreamPlan, _: int) -> list[_Part]:
+def _gradual(plan: StreamPlan, _: int) -> list[DomainPart]:
     if _shifted(plan) and not plan.dataset.has_all_severities:
         hint = "give data with severities 1 to 5, such as the public CIFAR-10-C, or choose another protocol"
         raise EvaluationError("the protocol gradual needs every corruption at five severities", hint=hint)
     steps = [(name, s, i >= len(SEVERITIES)) for name in plan.dataset.corruptions for i, s in enumerate(RISE_AND_FALL)]
-    return [_visit(plan, plan.dataset.find(name, severity), int(falling)) for name, severity, falling in steps]
+    return [domain_part(plan, plan.dataset.find(name, severity), int(falling)) for name, severity, falling in steps]
 
 
-def _recurring(plan: StreamPlan, visits: int) -> list[_Part]:
-    return [_visit(plan, number, visit) for visit in range(visits) for number in _shifted(plan)]
+def _recurring(plan: StreamPlan, visits: int) -> list[DomainPart]:
+    return [domain_part(plan, number, visit) for visit in range(visits) for number in _shifted(plan)]
 
 
-def _clean(plan: StreamPlan, _: int) -> list[_Part]:
+def _clean(plan: StreamPlan, _: int) -> list[DomainPart]:
     if plan.dataset.clean is None:
         hint = f"add {CLEAN}.npy or a folder {CLEAN}, or choose another protocol"
         raise EvaluationError("the data have no clean images", hint=hint)
-    return [_visit(plan, plan.dataset.find(CLEAN))]
+    return [domain_part(plan, plan.dataset.find(CLEAN))]
 
 
-_PARTS: dict[str, Callable[[StreamPlan, int], list[_Part]]] = {
+_PARTS: dict[str, Callable[[StreamPlan, int], list[DomainPart]]] = {
     "single": _continual,
     "continual": _continual,
     "mixed": _mixed,

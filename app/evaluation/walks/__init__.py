@@ -1,0 +1,1 @@
+"""Walks: streams of blends of corruptions at a set difficulty."""
