@@ -149,7 +149,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         [
             Case("clean", SORTED, LARGE, most=-2),
             Case("clean", SORTED, SINGLE, most=-1),
-            Case("contrast", MIXED, LARGE, least=5),
+            Case("contrast", MIXED, LARGE, most=0.5),
         ],
     ),
     "lame:memory=0,when=always": (

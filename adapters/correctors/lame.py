@@ -19,14 +19,16 @@ from adapters.params import Checked, param
 
 FLOOR = 1e-10
 """Added to probabilities before their logarithm is taken, as the authors do."""
-PRIOR = 100
+PRIOR = 20
 """Images that the uniform start of the class frequencies counts as."""
-FREQUENCIES = 1000
+FREQUENCIES = 300
 """Images over which class frequencies are averaged."""
 REPEATS = 100
 """Pairs of successive images over which the rate of repeats is averaged."""
 SIGMAS = 3.0
 """Standard errors by which the rate of repeats must exceed chance."""
+MIN_KAPPA = 0.25
+"""Cohen's kappa of successive predictions below which the majority of neighbours is too often wrong."""
 WHEN = ("correlated", "always")
 
 
@@ -57,16 +59,22 @@ class Lame(Checked, Corrector[LameState]):
     images counts however a stream is cut. It costs ``M (d + K)`` numbers per stream, and time that grows with ``M^2``
     for each M images. Runs of one class should be longer than M.
 
-    It helps where successive images often show the same class, and harms where they do not. ``when="correlated"``
-    corrects a request only if predictions repeat more often than chance: with r the share of images predicted as the
-    one before, and q the frequencies of predicted classes, if
-    ``r - s > 3 sqrt(v / m) + 3^2 / 6 / min(t, 100)``, where ``s = sum q^2`` is what independent images would have,
-    ``v = s + 2 sum q^3 - 3 s^2`` the variance of one pair among independent ones, its overlap with the next included,
-    t the pairs seen and ``m = min(t, 199)`` the pairs that the average r is worth; the last term (Bernstein's) makes up
-    for the few repeats that few pairs or many classes have. r is the mean of all pairs up to 100, then a moving
-    average of weight 1/100; q that of all images and 100 uniform ones up to 1000, then one of weight 1/1000. Both
-    include the request itself. A stream whose images are mostly of one class may be corrected at first, until the
-    frequencies are known; after about 1400 images of one class only, it no longer is.
+    It helps where successive images often show the same class and most are recognized, and harms elsewhere.
+    ``when="correlated"`` corrects a request only if predictions repeat more often than chance, and by enough. With r
+    the share of images predicted as the one before, and q the frequencies of predicted classes, both must hold:
+
+    - ``r - s > 3 sqrt(v / m) + 3^2 / 6 / min(t, 100)``, where ``s = sum q^2`` is what independent images would have,
+      ``v = s + 2 sum q^3 - 3 s^2`` the variance of one pair among independent ones, its overlap with the next included,
+      t the pairs seen and ``m = min(t, 199)`` the pairs that the average r is worth; the last term (Bernstein's) makes
+      up for the few repeats that few pairs or many classes have;
+    - ``(r - s) / (1 - s) > 1/4``: Cohen's kappa of successive predictions. With errors spread evenly over the classes
+      it is a^2 in long runs, a the accuracy beyond chance, so at 1/4 half of a run is recognized. A weak network that
+      gives one class for most images repeats itself, and fails here even where true classes do repeat.
+
+    r is the mean of all pairs up to 100, then a moving average of weight 1/100; q that of all images and 20 uniform
+    ones up to 300, then one of weight 1/300. Both include the request itself, and count the network's own predictions.
+    A stream that begins with one class is corrected, until predictions of it alone no longer tell a camera that shows
+    one thing from a network that answers one thing: after 300 images at most, or 850 where other classes came before.
 
     The published form is ``memory=0, when="always"``; it sees one request only and ruins independent streams.
 
@@ -84,7 +92,7 @@ class Lame(Checked, Corrector[LameState]):
     memory: int = param(
         16, "Images of the stream that are remembered, and corrected at a time; 0: all of a request.", low=0, high=4096
     )
-    when: str = param("correlated", "Correct while predictions repeat beyond chance, or always.", choices=WHEN)
+    when: str = param("correlated", "Correct while predictions repeat far beyond chance, or always.", choices=WHEN)
 
     def init(self, features: int, classes: int) -> LameState:
         """Return the state of a stream without images: frequencies are uniform."""
@@ -157,14 +165,14 @@ def count_predictions(state: LameState, predicted: Tensor) -> LameState:
 
 
 def is_correlated(state: LameState) -> bool:
-    """Return true if predictions repeat more often than those of independent images: the rule of `Lame`."""
+    """Return true if predictions repeat more often than chance, and by enough to trust them: the rule of `Lame`."""
     pairs = state.images - 1
     q = state.classes
     chance = q.square().sum()
     variance = (chance + 2.0 * q.pow(3).sum() - 3.0 * chance.square()).clamp_min(0.0)
     error = (variance / pairs.clamp(1, 2 * REPEATS - 1)).sqrt()
-    excess = state.repeats - chance - SIGMAS * error - SIGMAS**2 / 6.0 / pairs.clamp(1, REPEATS)
-    return bool(excess > 0)
+    bound = SIGMAS * error + SIGMAS**2 / 6.0 / pairs.clamp(1, REPEATS)
+    return bool(state.repeats - chance > torch.maximum(bound, MIN_KAPPA * (1.0 - chance)))
 
 
 def _moving_average(weights: Tensor) -> tuple[Tensor, Tensor]:
