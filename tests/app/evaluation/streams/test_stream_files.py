@@ -34,6 +34,13 @@ def test_a_saved_stream_is_read_back(
     assert [file.name for file in folder.iterdir()] == ["stream.npz"], "nothing temporary stays"
 
 
+def test_a_stream_without_blends_is_written_as_earlier_versions_did(tmp_path: Path) -> None:
+    save_stream(tmp_path / "s.npz", stream_of("mixed"), DATA)
+    with np.load(tmp_path / "s.npz") as file:
+        assert file.files == ["protocol", "order", "seed", "domain", "image", "segment", "data"]
+    assert load_stream(tmp_path / "s.npz", DATA).blend is None
+
+
 def _coloured(colour: int) -> Dataset:
     labels = DATA.domains[0].labels
     return replace(DATA, domains=[replace(domain, images=Dots(labels, colour)) for domain in DATA.domains])
