@@ -21,14 +21,14 @@ FLOOR = 1e-10
 """Added to probabilities before their logarithm is taken, as the authors do."""
 PRIOR = 20
 """Images that the uniform start of the class frequencies counts as."""
-FREQUENCIES = 300
+FREQUENCIES = 200
 """Images over which class frequencies are averaged."""
 REPEATS = 100
 """Pairs of successive images over which the rate of repeats is averaged."""
 SIGMAS = 3.0
 """Standard errors by which the rate of repeats must exceed chance."""
 MIN_KAPPA = 0.25
-"""Cohen's kappa of successive predictions below which the majority of neighbours is too often wrong."""
+"""Cohen's kappa of successive predictions from which they are trusted, though most repeats are by chance."""
 WHEN = ("correlated", "always")
 
 
@@ -67,14 +67,14 @@ class Lame(Checked, Corrector[LameState]):
       ``v = s + 2 sum q^3 - 3 s^2`` the variance of one pair among independent ones, its overlap with the next included,
       t the pairs seen and ``m = min(t, 199)`` the pairs that the average r is worth; the last term (Bernstein's) makes
       up for the few repeats that few pairs or many classes have;
-    - ``(r - s) / (1 - s) > 1/4``: Cohen's kappa of successive predictions. With errors spread evenly over the classes
-      it is a^2 in long runs, a the accuracy beyond chance, so at 1/4 half of a run is recognized. A weak network that
-      gives one class for most images repeats itself, and fails here even where true classes do repeat.
+    - ``r - s > min(s, (1 - s) / 4)``: most repeats are not by chance, or Cohen's kappa of successive predictions is
+      above 1/4, as it is where more than half of a long run is recognized and errors are spread evenly. A weak network
+      that gives one class for most images repeats itself by chance, and fails here even where true classes repeat.
 
     r is the mean of all pairs up to 100, then a moving average of weight 1/100; q that of all images and 20 uniform
-    ones up to 300, then one of weight 1/300. Both include the request itself, and count the network's own predictions.
+    ones up to 200, then one of weight 1/200. Both include the request itself, and count the network's own predictions.
     A stream that begins with one class is corrected, until predictions of it alone no longer tell a camera that shows
-    one thing from a network that answers one thing: after 300 images at most, or 850 where other classes came before.
+    one thing from a network that answers one thing: after 300 images at most, or 600 where other classes came before.
 
     The published form is ``memory=0, when="always"``; it sees one request only and ruins independent streams.
 
@@ -172,7 +172,8 @@ def is_correlated(state: LameState) -> bool:
     variance = (chance + 2.0 * q.pow(3).sum() - 3.0 * chance.square()).clamp_min(0.0)
     error = (variance / pairs.clamp(1, 2 * REPEATS - 1)).sqrt()
     bound = SIGMAS * error + SIGMAS**2 / 6.0 / pairs.clamp(1, REPEATS)
-    return bool(state.repeats - chance > torch.maximum(bound, MIN_KAPPA * (1.0 - chance)))
+    trusted = torch.minimum(chance, MIN_KAPPA * (1.0 - chance))
+    return bool(state.repeats - chance > torch.maximum(bound, trusted))
 
 
 def _moving_average(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ class Loop:
 
     def see(self, label: int) -> None:
         self.images += 1
-        weight = 1 / min(20 + self.images, 300)
+        weight = 1 / min(20 + self.images, 200)
         self.q = [(1 - weight) * q + weight * (k == label) for k, q in enumerate(self.q)]
         if self.images > 1:
             weight = 1 / min(self.images - 1, 100)
@@ -137,7 +137,7 @@ class Loop:
         s = math.fsum(q**2 for q in self.q)
         variance = max(0.0, s + 2 * math.fsum(q**3 for q in self.q) - 3 * s**2)
         significant = 3 * math.sqrt(variance / min(pairs, 199)) + 1.5 / min(pairs, 100)
-        return self.rate - s - max(significant, 0.25 * (1 - s))
+        return self.rate - s - max(significant, min(s, 0.25 * (1 - s)))
 
 
 def _draws(weights: list[float], images: int, seed: int = 0) -> Tensor:
@@ -169,7 +169,7 @@ def test_the_gate_is_that_of_the_loop_however_the_stream_is_cut(classes: int, st
         state = count_predictions(state, torch.tensor(request))
         torch.testing.assert_close(state.classes.double(), torch.tensor(loop.q).double(), atol=1e-5, rtol=1e-4)
         assert float(state.repeats) == pytest.approx(loop.rate, abs=1e-5)
-        assert (state.last.tolist(), state.images.tolist()) == ([loop.last], [min(loop.images, 300)])
+        assert (state.last.tolist(), state.images.tolist()) == ([loop.last], [min(loop.images, 200)])
         if abs(loop.excess()) > 1e-4:
             assert is_correlated(state) == (loop.excess() > 0)
 
@@ -262,12 +262,12 @@ def test_a_change_to_a_domain_where_the_network_fails_opens_it_for_few_images(ru
 
 def test_a_stream_of_one_class_alone_is_left_in_the_end() -> None:
     opened = _opened(torch.zeros(2000, dtype=torch.long), 10, 10)
-    assert all(opened[1:30])
-    assert not any(opened[31:])
+    assert all(opened[1:27])
+    assert not any(opened[28:])
     others = torch.arange(10).repeat_interleave(50)
     later = _opened(torch.cat([others, torch.zeros(2000, dtype=torch.long)]), 10, 10)[50:]
-    assert all(later[:80])
-    assert not any(later[85:])
+    assert all(later[:56])
+    assert not any(later[58:])
 
 
 def test_hyperparameters_decide_what_has_entries() -> None:
