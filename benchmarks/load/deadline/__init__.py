@@ -1,0 +1,1 @@
+"""A camera that does not wait: the utility of the frames that a server answers in time."""
