@@ -42,6 +42,7 @@ from adapters.normalization.adabn import AdaBN
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
 from adapters.normalization.iabn import IABN
+from adapters.normalization.james_stein import JamesStein
 from adapters.normalization.linear import Linear, Weights
 from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
@@ -74,6 +75,7 @@ __all__ = [
     "Descent",
     "DuplicateStrategyError",
     "InputError",
+    "JamesStein",
     "Key",
     "Lame",
     "Learner",

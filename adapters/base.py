@@ -87,6 +87,7 @@ class Site:
     weight: Tensor  # [C] float32, ones where the layer has no affine
     bias: Tensor  # [C] float32, zeros where the layer has no affine
     eps: float
+    depth: float = 0.0  # place among the network's layers: 0 the first, 1 the last
     row: Tensor = field(init=False, repr=False)  # [1, 2C], the trained mean and variance side by side
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from adapters.normalization.adabn import AdaBN
 from adapters.normalization.alpha_bn import AlphaBN
 from adapters.normalization.bn import BN
 from adapters.normalization.iabn import IABN
+from adapters.normalization.james_stein import JamesStein
 from adapters.normalization.robust_bn import RobustBN
 from adapters.normalization.source import Source
 from adapters.normalization.tema import Tema
@@ -40,6 +41,7 @@ STRATEGIES: dict[str, type[Any]] = {
     "unmix_tns": UnMixTNS,
     "iabn": IABN,
     "tema": Tema,
+    "james_stein": JamesStein,
     "tent": Tent,
     "core": Core,
     "rotta": RoTTA,

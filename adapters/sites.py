@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,7 @@ class Sites:
         self.joined: dict[tuple[Site, ...], Any] = {}
         for name in self.layers:
             self._add(name, 1)
+        self._place()
 
     def __len__(self) -> int:
         return len(self._sites)
@@ -58,7 +60,14 @@ class Sites:
         new_indices = {index: new_index for new_index, index in enumerate(sorted(indices))}
         self._index = {call: new_indices[index] for call, index in self._index.items() if index in new_indices}
         self._sites = [site for index, site in enumerate(self._sites) if index in new_indices]
+        self._place()
         return forgotten
+
+    def _place(self) -> None:
+        """Set the depth of the sites: that of their layer among the layers that have sites."""
+        layers = list(dict.fromkeys(_layer_of(site.name) for site in self._sites))
+        depths = {layer: index / max(1, len(layers) - 1) for index, layer in enumerate(layers)}
+        self._sites = [replace(site, depth=depths[_layer_of(site.name)]) for site in self._sites]
 
     def track_calls(self) -> None:
         """Track which layer is being called, also where it hands BatchNorm other tensors than its own buffers.
@@ -92,12 +101,19 @@ class Sites:
 
     def kind(self, index: int) -> str:
         """Return the class name of the layer of a site."""
-        return type(self.layers[self[index].name.split("#")[0]]).__name__
+        return type(self.layers[_layer_of(self[index].name)]).__name__
 
     def _add(self, name: str, call: int) -> int:
         self._index[name, call] = len(self._sites)
-        self._sites.append(_site(name if call == 1 else f"{name}#{call}", self.layers[name]))
+        site = _site(name if call == 1 else f"{name}#{call}", self.layers[name])
+        same = (other.depth for other in self._sites if _layer_of(other.name) == name)
+        self._sites.append(replace(site, depth=next(same, 0.0)))
         return len(self._sites) - 1
+
+
+def _layer_of(site: str) -> str:
+    """Return the name of the layer of a site: its later calls are ``name#2`` and so on."""
+    return site.split("#", maxsplit=1)[0]
 
 
 def _layers(network: nn.Module) -> dict[str, _BatchNorm]:
