@@ -4,7 +4,7 @@
 >>> images = Moments(torch.tensor([[2.9, 0.0], [3.1, 0.0]]), torch.ones(2, 2), pixels=64)
 >>> adapter = JamesStein(prior_images=0)
 >>> adapter.step(site, adapter.init(site), images)[0].mean  # images alike, far from training: little is chance
-tensor([2.9967, 0.0000])
+tensor([2.9933, 0.0000])
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class JamesStein(Checked, Adapter[ShrinkageState]):
 
     How many images are independent cannot be known where a camera shows one class for long: the look of that class and
     a shift are one thing to these averages. By default it is 1: what one image of a clean stream could show by chance
-    is never adapted to, whatever classes are shown and for how long; severe shifts, many times as large, are. Sites beyond ``adapted_depth`` keep the trained statistics, because means differ by class there most of all;
-    so do sites with one value per image, which have no variance.
+    is never adapted to, whatever classes are shown and for how long; severe shifts, many times as large, are.
+    Sites beyond ``adapted_depth`` keep the trained statistics, because means differ by class there most of all; so do
+    sites with one value per image, which have no variance.
 
     Papers: James and Stein 1961, "Estimation with Quadratic Loss", section 2, for the estimator; Schneider et al. 2020,
     "Improving robustness against common corruptions by covariate shift adaptation", section 3, shrink by a fixed number

@@ -53,9 +53,9 @@ class ByStep(nn.Module):
     A layer that is called again in a forward is a site of its own, as the engine counts them.
     """
 
-    def __init__(self, name: str, layer: nn.Module) -> None:
+    def __init__(self, name: str, layer: nn.Module, depth: float) -> None:
         super().__init__()
-        self.name, self.layer, self.calls = name, layer, 0
+        self.name, self.layer, self.depth, self.calls = name, layer, depth, 0
         self.adapter: AnyAdapter
         self.states: dict[str, Any]
         self.learned: dict[str, Any]
@@ -73,7 +73,9 @@ class ByStep(nn.Module):
 
     def site(self, name: str) -> Site:
         given: Any = self.layer
-        return Site(name, given.running_mean, given.running_var, given.weight.data, given.bias.data, given.eps)
+        return Site(
+            name, given.running_mean, given.running_var, given.weight.data, given.bias.data, given.eps, self.depth
+        )
 
 
 class Reference:
@@ -84,11 +86,12 @@ class Reference:
         self.states: dict[Key, dict[str, Any]] = {}
         self.steps: dict[Key, int] = {}
         self.layers: list[ByStep] = []
-        for name, layer in list(network.named_modules()):
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                owner, _, attribute = name.rpartition(".")
-                self.layers.append(ByStep(name, layer))
-                setattr(network.get_submodule(owner), attribute, self.layers[-1])
+        modules = list(network.named_modules())
+        found = [(name, layer) for name, layer in modules if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        for index, (name, layer) in enumerate(found):
+            owner, _, attribute = name.rpartition(".")
+            self.layers.append(ByStep(name, layer, index / max(1, len(found) - 1)))
+            setattr(network.get_submodule(owner), attribute, self.layers[-1])
 
     def answer(self, request: Request) -> Tensor:
         assert request.strategy is not None
