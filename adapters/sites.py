@@ -106,8 +106,8 @@ class Sites:
     def _add(self, name: str, call: int) -> int:
         self._index[name, call] = len(self._sites)
         site = _site(name if call == 1 else f"{name}#{call}", self.layers[name])
-        same = (other.depth for other in self._sites if _layer_of(other.name) == name)
-        self._sites.append(replace(site, depth=next(same, 0.0)))
+        depths = (earlier.depth for earlier in self._sites if _layer_of(earlier.name) == name)
+        self._sites.append(replace(site, depth=next(depths, 0.0)))
         return len(self._sites) - 1
 
 

@@ -125,6 +125,13 @@ USES: dict[str, tuple[str, list[Case]]] = {
         "shuffled images in requests of changing size",
         [Case("fog", MIXED, CHANGING, most=-10), Case("clean", MIXED, CHANGING, most=4)],
     ),
+    "james_stein": (
+        "a fixed camera: clean images cost nothing however long one class is shown; severe shifts gain",
+        [
+            *(Case("clean", order, sizes, most=1, least=-1) for order in ORDERS for sizes in SIZES),
+            *(Case("contrast", order, SINGLE, most=-20) for order in ORDERS),
+        ],
+    ),
     "tent": (
         "long streams of large requests with many classes; never small requests",
         [Case("fog", MIXED, LARGE, most=-10), Case("clean", MIXED, SMALL, least=5)],
@@ -174,6 +181,14 @@ USES: dict[str, tuple[str, list[Case]]] = {
             Case("fog", SORTED, LARGE, most=-15),
             Case("contrast", SORTED, SINGLE, most=-5, than="adabn+lame"),
             Case("clean", SORTED, SINGLE, most=0),
+        ],
+    ),
+    "james_stein+lame": (
+        "a fixed camera that shows one class for long, or for a time that nobody knows",
+        [
+            *(Case("clean", SORTED, sizes, most=-1) for sizes in SIZES),
+            *(Case("clean", MIXED, sizes, most=1) for sizes in SIZES),
+            Case("fog", SORTED, SINGLE, most=-12),
         ],
     ),
     "adabn+cofa": (

@@ -48,8 +48,8 @@ PUBLISHED_LAME = "lame:memory=0,when=always"
 """LAME as its paper has it."""
 
 FREE = (
-    *("source", "bn", "alpha_bn", "adabn", "robust_bn", "unmix_tns", "iabn", "tema"),
-    *("lame", "cofa", "adabn+lame", "iabn+lame", "adabn+cofa"),
+    *("source", "bn", "alpha_bn", "adabn", "robust_bn", "unmix_tns", "iabn", "tema", "james_stein"),
+    *("lame", "cofa", "adabn+lame", "iabn+lame", "james_stein+lame", "adabn+cofa"),
 )
 """Without gradients: they run everywhere."""
 
