@@ -234,7 +234,7 @@ def test_a_strategy_does_what_the_readme_uses_it_for(name: str) -> None:
     assert {case: points for case, points in found.items() if not case.least <= points <= case.most} == {}
 
 
-def test_what_can_be_relied_on_is_checked() -> None:
+def test_guarantees_of_the_readme_are_checked() -> None:
     section = (ROOT / "README.md").read_text().partition("## What you can rely on\n")[2].partition("\n## ")[0]
     assert re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE) == list(RULES)
     assert {check for checks in RULES.values() for check in checks} <= CHECKS.keys()

@@ -137,7 +137,7 @@ def test_a_newcomer_chooses_a_file_and_gets_a_prediction_and_then_another(fresh:
         assert '"label"' in operation.locator(".live-responses-table").inner_text()
 
 
-def test_what_a_newcomer_fills_in_is_sent_once(fresh: Page) -> None:
+def test_fields_of_the_page_are_sent_once(fresh: Page) -> None:
     operation = tried(fresh, "predict", "predict")
     for name, value in {"stream": "hall", "strategy": "unmix_tns", "params": '{"components": 4}', "top_k": "2"}.items():
         operation.locator(f"tr[data-param-name={name}] input").fill(value)

@@ -88,7 +88,7 @@ def test_the_library_imports_torch_and_the_standard_library_alone() -> None:
     assert {module: names for module, names in foreign.items() if names} == {}, "adapters is usable without the server"
 
 
-def test_nothing_below_the_doors_knows_them() -> None:
+def test_layers_below_the_doors_do_not_import_them() -> None:
     below = [name for name in _layer("app") if not _within(name, DOORS)]
     assert _importing(below, DOORS) == {}, "an import only points down"
 
@@ -117,7 +117,7 @@ def test_the_engine_and_what_is_below_it_know_no_http() -> None:
     assert _importing(_layer(*INNER), WEB) == {}, "only doors know HTTP"
 
 
-def test_what_is_below_the_engine_does_not_know_it() -> None:
+def test_layers_below_the_engine_do_not_import_it() -> None:
     assert _importing(_layer(*BELOW), ("app.engine", "app.schemas")) == {}
 
 

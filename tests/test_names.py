@@ -93,3 +93,17 @@ def test_names_with_a_noun_and_uses_of_words_are_fine() -> None:
 def test_a_questioning_docstring_is_seen() -> None:
     assert list(questioning_docstrings('def f():\n    """Whether it is so."""')) == ["Whether it is so."]
     assert not list(questioning_docstrings('def f():\n    """Tell whether it is so."""'))
+
+
+RIDDLES = "what who whoever whatever whose which how where when it they that this nobody nothing something so"
+
+
+def test_names_of_tests_say_of_what_they_state_a_property() -> None:
+    begins = re.compile(rf"test_({'|'.join(RIDDLES.split())})_")
+    found = {
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and begins.match(node.name)
+    }
+    assert found == set()

@@ -174,7 +174,7 @@ def test_every_requirement_has_a_pin_that_it_admits(requirement: Requirement) ->
     assert requirement.specifier.contains(pin)
 
 
-def test_what_the_requirements_require_is_pinned_too() -> None:
+def test_requirements_of_requirements_are_pinned() -> None:
     known = pins()
     waiting, seen = [canonicalize_name(one.name) for one in required()], set()
     while waiting:

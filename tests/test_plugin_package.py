@@ -137,7 +137,7 @@ def test_a_learner_with_built_in_parts(http: httpx.Client) -> None:
     assert [predict(http, "g", "balanced+cofa", **asked) for _ in range(3)] == learned
 
 
-def test_what_is_of_a_plugin_is_refused_as_clearly(http: httpx.Client) -> None:
+def test_wrong_parameters_of_a_plugin_are_refused_as_clearly(http: httpx.Client) -> None:
     data = {"strategy": "steady", "params": '{"keep": 1}'}
     answer = http.post("/v1/predict", files=FOG, data=data)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")

@@ -221,7 +221,7 @@ def test_bare_parameters_are_taken_wherever_only_one_part_has_them(
     st.text(alphabet="abn+ lmet_.", max_size=12) | st.text(max_size=20),
     st.dictionaries(st.text(max_size=8), st.none() | st.integers(), max_size=2),
 )
-def test_nothing_but_adapter_errors_comes_of_any_text(name: str, params: dict[str, Any]) -> None:
+def test_any_text_raises_adapter_errors_alone(name: str, params: dict[str, Any]) -> None:
     try:
         made = strategy(name, params)
     except AdapterError:

@@ -85,7 +85,7 @@ def test_a_single_image_without_a_batch_axis_is_refused(network: nn.Module, imag
 
 
 @pytest.mark.parametrize("wrong", [nn.BatchNorm2d, "resnet18", nn.BatchNorm2d(3).state_dict(), None], ids=str)
-def test_what_is_no_network_is_refused(wrong: Any) -> None:
+def test_factory_without_a_network_is_refused(wrong: Any) -> None:
     with pytest.raises(Unsupported, match=r"must be an instance of torch\.nn\.Module, not "):
         AdaptiveModel(wrong)
 

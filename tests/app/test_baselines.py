@@ -134,7 +134,7 @@ def test_a_baseline_comes_back_from_its_file(tmp_path: Path) -> None:
     ],
     ids=["missing", "weights", "lengths", "nan", "zero"],
 )
-def test_what_is_no_baseline_is_refused(tensors: dict[str, Tensor] | None, says: str, tmp_path: Path) -> None:
+def test_invalid_baseline_file_is_refused(tensors: dict[str, Tensor] | None, says: str, tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
     if tensors is not None:
         save_file(tensors, path)
@@ -173,7 +173,7 @@ def test_calibrate_measures_a_folder_and_a_file_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["few", "missing", "damaged"])
-def test_what_calibrate_refuses(case: str, tmp_path: Path) -> None:
+def test_calibrate_refuses_unusable_images(case: str, tmp_path: Path) -> None:
     folder = tmp_path / "clean"
     if case != "missing":
         folder.mkdir()

@@ -58,7 +58,7 @@ async def test_a_request_that_begins_its_stream_is_answered_as_the_first_of_a_ne
     assert (await engine.predict(Call([png(8)], "old"))).step == 2
 
 
-async def test_it_forgets_the_stream_with_every_strategy(engine: Engine) -> None:
+async def test_reset_forgets_a_stream_with_every_strategy(engine: Engine) -> None:
     await engine.predict(Call([png(1)], "s", "unmix_tns"))
     await engine.predict(Call([png(1)], "s", "adabn"))
     await engine.predict(Call([png(2)], "s", "adabn", start=True))
@@ -123,7 +123,7 @@ async def test_a_request_that_failed_may_be_sent_again_under_its_name(engine: En
     assert (await engine.predict(Call([png(1)], "s", request_id="one"))).step == 1
 
 
-async def test_who_goes_away_during_the_step_gets_its_answer_later(engine: Engine) -> None:
+async def test_caller_cancelled_during_the_step_gets_its_answer_later(engine: Engine) -> None:
     call = Call([png(1)], "s", request_id="one")
     task = await running(engine, call)
     task.cancel()
@@ -137,7 +137,7 @@ async def test_who_goes_away_during_the_step_gets_its_answer_later(engine: Engin
 
 
 @pytest.mark.parametrize("request_id", [None, "one"])
-async def test_who_goes_away_before_its_forward_takes_no_step(engine: Engine, request_id: str | None) -> None:
+async def test_caller_cancelled_before_its_forward_takes_no_step(engine: Engine, request_id: str | None) -> None:
     first = await running(engine, Call([png(1)], "first"))
     waiting = asyncio.ensure_future(engine.predict(Call([png(2)], "s", request_id=request_id)))
     await asyncio.sleep(0.02)

@@ -95,7 +95,7 @@ async def test_a_reset_comes_after_the_lesson_and_is_not_undone_by_it(monkeypatc
     await engine.close()
 
 
-async def test_who_ends_a_stream_or_asks_for_no_update_teaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_end_of_a_stream_or_no_update_teaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = small_engine()
     held = Held(engine, monkeypatch)
     held.gate.set()
@@ -174,7 +174,7 @@ def warmed(**settings: Any) -> Engine:
     return engine
 
 
-async def test_what_a_lesson_takes_is_told_while_it_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_of_a_lesson_is_reported_during_the_lesson(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = warmed(max_memory_bytes=80_000_000)
     each = engine._model.lessons.per_image
     assert each > 2 * 8 * 6 * 6 * 4

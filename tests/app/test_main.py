@@ -17,7 +17,7 @@ from app.settings import Settings
 from tests.app.fakes import Client, FakeEngine
 
 
-def test_nothing_happens_before_the_start() -> None:
+def test_app_opens_no_engine_before_the_start() -> None:
     async def open_engine(*_: object) -> Engine:
         raise AssertionError("opened too early")
 
@@ -95,7 +95,7 @@ def test_an_end_before_the_engine_is_open_does_not_wait_for_it() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_is_to_be_kept_is_kept_before_the_engine_closes(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_snapshot_before_close_sees_the_streams(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
     engine, kept = FakeEngine(Settings()), list[tuple[object, int]]()
 
     async def open_engine(*_: object) -> Engine:

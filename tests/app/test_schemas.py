@@ -9,7 +9,7 @@ from tests.app.fakes import STATE
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_describes_a_stream_is_null_where_it_is_not_finite(value: float) -> None:
+def test_fields_of_a_stream_are_null_where_not_finite(value: float) -> None:
     state = StreamState.model_validate({**vars(STATE), "drift": value, "entropy": value})
     assert (state.drift, state.entropy) == (None, None)
     assert json.loads(state.model_dump_json())["drift"] is None

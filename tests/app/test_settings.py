@@ -86,7 +86,7 @@ def test_origins_are_listed_with_commas(given: str | list[str], origins: tuple[s
 
 
 @pytest.mark.parametrize("given", ["*", "lab.example", "https://lab.example/page", "https://*.example", "null", [5], 5])
-def test_what_is_no_origin_is_refused(given: object) -> None:
+def test_invalid_origin_is_refused(given: object) -> None:
     with pytest.raises(ValidationError, match="origins such as https"):
         Settings.model_validate({"cors_origins": given})
 
@@ -103,6 +103,6 @@ def test_a_models_name_is_one_part_of_a_path(monkeypatch: pytest.MonkeyPatch, na
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "..", ".x", "-x", "ü", "a%2fb", "a?b", "a:b", "a" * 101, "a\n"])
-def test_what_paths_cannot_carry_is_no_name(name: str) -> None:
+def test_name_that_a_path_cannot_carry_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="letters, digits"):
         Settings(name=name)

@@ -27,7 +27,7 @@ def test_different_wishes_are_different_adapters() -> None:
     ("good", "bad"),
     [({"reference_images": 1}, {"reference_images": True}), ({"cumulative": True}, {"cumulative": 1})],
 )
-def test_what_python_calls_equal_is_still_checked(good: dict[str, Any], bad: dict[str, Any]) -> None:
+def test_values_that_python_calls_equal_are_still_checked(good: dict[str, Any], bad: dict[str, Any]) -> None:
     resolve("adabn", good)
     with pytest.raises(ParameterError):
         resolve("adabn", bad)

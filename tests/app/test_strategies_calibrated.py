@@ -198,7 +198,7 @@ def test_a_broken_file_keeps_the_engine_from_starting(tmp_path: Path) -> None:
 # When the file changes
 
 
-async def test_what_is_fitted_meanwhile_is_used_at_once(file: Path) -> None:
+async def test_temperature_fitted_meanwhile_is_used_at_once(file: Path) -> None:
     engine = small_engine(temperatures=file)
 
     async def ask() -> tuple[float, int]:
@@ -236,7 +236,7 @@ def test_a_file_that_breaks_is_logged_once_and_what_was_read_stays(
     assert calibrated.resolve("adabn+temperature", {}).params["temperature.temperature"] == 6.0
 
 
-def test_who_asks_for_no_temperature_reads_no_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strategy_without_temperature_reads_no_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calibrated = StrategyResolver(Settings(temperatures=file), hosted())
 
     def forbidden(_: Path) -> None:

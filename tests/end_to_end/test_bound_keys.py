@@ -30,7 +30,7 @@ def request(**parameters: str | bool) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def test_what_a_tenant_tries_moves_no_stream_of_another(tmp_path: Path) -> None:
+def test_attempts_of_a_tenant_move_no_stream_of_another(tmp_path: Path) -> None:
     keys, port = written_keys(tmp_path / "keys.toml"), free_port()
     with served("--keys", str(tmp_path / "keys.toml"), "--grpc-port", str(port)) as server:
         mine, theirs, neither = ({"x-api-key": keys[name]} for name in ("b", "a", "all"))

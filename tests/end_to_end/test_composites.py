@@ -103,7 +103,7 @@ def test_parameters_of_the_open_inference_protocol(http: httpx.Client, given: di
     assert said["renorm_strategy"] == LAME
 
 
-def test_what_is_listed_can_be_asked_for(http: httpx.Client) -> None:
+def test_every_listed_combination_can_be_requested(http: httpx.Client) -> None:
     with Client(str(http.base_url)) as client:
         listed = {one.name: one for one in client.strategies()}
         assert list(listed) == list(STRATEGIES)

@@ -92,7 +92,7 @@ def predict(url: str, image: bytes, stream: str = "s") -> httpx.Response:
     return httpx.post(f"{url}/v1/predict", params={"stream": stream}, content=image, timeout=30)
 
 
-def test_it_is_alive_at_once_and_ready_when_the_model_is_warm(tmp_path: Path) -> None:
+def test_server_is_alive_at_once_and_ready_after_warm_up(tmp_path: Path) -> None:
     with server(tmp_path, loading=2.0) as (url, _):
         until(lambda: status(f"{url}/healthz") == 200)
         assert httpx.get(f"{url}/healthz").json() == {"status": "starting"}

@@ -145,7 +145,7 @@ def test_a_message_of_too_many_bytes_closes_the_connection(server: Server) -> No
 
 
 @pytest.mark.parametrize("politely", [True, False])
-def test_what_waits_when_a_client_goes_takes_no_step(server: Server, politely: bool) -> None:
+def test_waiting_frames_of_a_gone_client_take_no_step(server: Server, politely: bool) -> None:
     stream = f"vanished-{politely}"
     with server.live(stream, "?queue=256") as camera:
         for i in range(250):

@@ -140,7 +140,7 @@ def test_compression(triton: Any, request_coding: str, answer_coding: str | None
     assert packed.as_numpy("probabilities") == pytest.approx(plain.as_numpy("probabilities"), abs=1e-6)
 
 
-def test_what_is_refused_says_why(triton: Any, url: str) -> None:
+def test_refusal_states_its_reason(triton: Any, url: str) -> None:
     nan = prepared(url, FRAMES)
     nan[2, 1, 5, 5] = np.nan
     raw = FRAMES.transpose(0, 3, 1, 2).astype(np.float32)
@@ -163,7 +163,7 @@ def test_what_is_refused_says_why(triton: Any, url: str) -> None:
     assert state["steps"] == 1
 
 
-def test_what_there_is_not_is_refused_cleanly(triton: Any) -> None:
+def test_unsupported_calls_are_refused(triton: Any) -> None:
     triton.load_model(MODEL)
     for call in (
         lambda: triton.unload_model(MODEL),

@@ -121,7 +121,7 @@ def test_a_loop(seed: int, images: int, kind: str, neighbours: int, weight: floa
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6, 7, 11, 100])
 @pytest.mark.parametrize("much", [0, 2**13])
-def test_it_ends_at_the_iteration_where_the_published_rule_ends(
+def test_lame_ends_at_the_iteration_of_the_published_rule(
     most: int, much: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(affinity, "LARGE_ASSIGNMENT", much)

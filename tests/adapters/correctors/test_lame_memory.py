@@ -215,7 +215,7 @@ def test_a_first_request_of_sorted_images_is_caught() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_opens_soon_after_a_stream_becomes_correlated_and_closes_again(seed: int) -> None:
+def test_gate_opens_soon_after_a_stream_becomes_correlated_and_closes_again(seed: int) -> None:
     sorted_part = torch.arange(10).repeat_interleave(30)
     labels = torch.cat([_draws([1.0] * 10, 600, seed), sorted_part, _draws([1.0] * 10, 600, seed + 10)])
     opened = _opened(labels, 10, 1)

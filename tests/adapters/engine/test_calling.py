@@ -45,7 +45,7 @@ def state() -> list[Any]:
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 @pytest.mark.parametrize("name", ["source", "adabn", "unmix_tns", "tent", "rotta", "adabn+lame"])
 @pytest.mark.parametrize("kind", SWITCHING)
-def test_nothing_stays_switched_and_answers_are_those_of_the_plain_network(kind: str, name: str) -> None:
+def test_modes_are_restored_and_answers_are_those_of_the_plain_network(kind: str, name: str) -> None:
     with GlobalStateGuard():
         before = state()
         leaking = AdaptiveModel(seeded(lambda: Leaking(SWITCHING[kind])), name)

@@ -112,7 +112,7 @@ def test_a_stream_that_is_restored_goes_on() -> None:
     assert drifts(third, x[2:], [4]) == pytest.approx([expected], rel=1e-6)
 
 
-def test_what_is_assumed_without_a_baseline_comes_from_the_trained_statistics() -> None:
+def test_assumed_baseline_comes_from_the_trained_statistics() -> None:
     network = nn.BatchNorm1d(4).eval()
     model = AdaptiveModel(network, "source")
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))

@@ -86,7 +86,7 @@ def test_features_are_what_the_last_layer_is_given_whether_asked_for_first_or_la
     assert torch.equal(_run(later, network, x, asked=True), expected)
 
 
-def test_nothing_is_left_on_the_network() -> None:
+def test_network_is_left_as_it_was() -> None:
     network = seeded(TwoHeads)
     head = Head(network)
     for asked in (False, True, False):
@@ -129,7 +129,7 @@ def test_requests_with_and_without_features_share_a_forward() -> None:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("name", ["adabn+lame", "lame"])
 @pytest.mark.parametrize("first", [1, 3], ids=["one_image", "several"])
-def test_what_a_network_makes_of_its_scores_hides_no_features(name: str, ending: str, first: int) -> None:
+def test_operations_on_scores_hide_no_features(name: str, ending: str, first: int) -> None:
     made, *factors = ENDINGS[ending]
     ours, bare = (
         AdaptiveModel(seeded(partial(Ending, *args)), name) for args in zip((made, None), factors, strict=True)

@@ -133,7 +133,7 @@ def test_groups_keep_every_streams_order_and_hold_each_request_once(asked: list[
     assert all(requests == sorted(requests) for requests in met.values())
 
 
-def test_how_many_groups_there_are_does_not_grow_with_the_streams() -> None:
+def test_number_of_groups_does_not_grow_with_the_streams() -> None:
     for streams in (1, 32, 500):
         assert len(group_requests([(stream, 1, True) for stream in range(streams)], streams, CPU)) == 1
         ragged = [(stream, 1 + stream % 3, stream % 2 == 0) for stream in range(streams)]

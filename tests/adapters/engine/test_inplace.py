@@ -102,7 +102,7 @@ def test_networks_that_read_inputs_again_are_answered_correctly(name: str) -> No
 
 
 @pytest.mark.parametrize("name", KEEPING)
-def test_what_is_kept_is_what_the_convolution_gave(name: str) -> None:
+def test_kept_activation_is_the_output_of_the_convolution(name: str) -> None:
     """Features are read from where a network or a hook keeps them: they must not have been normalized."""
     network = seeded(READ_AGAIN[name])
     model = AdaptiveModel(network, "adabn", copy=False)

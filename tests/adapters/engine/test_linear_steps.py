@@ -272,7 +272,7 @@ def test_correcting_the_bias_is_asked_for_request_by_request() -> None:
 
 
 @pytest.mark.parametrize("adapter", [Source(), AdaBN(own=False)], ids=repr)
-def test_what_a_request_does_not_use_may_overflow(adapter: Linear) -> None:
+def test_unused_moments_of_a_request_may_overflow(adapter: Linear) -> None:
     """Statistics that weigh nothing do no harm, as in `step` and in `model.eval()`: the answer is finite."""
     network = seeded(Tiny).eval()
     x = 1e25 * images(2)  # its variance is beyond float32

@@ -173,7 +173,7 @@ def test_pooled_moments_are_the_batch_statistics(seed: int, n: int, channels: in
         torch.testing.assert_close(unbiased, expected, rtol=1e-4, atol=1e-6 * max(1.0, offset))
 
 
-def test_how_a_request_is_cut_does_not_matter_to_pooled_moments() -> None:
+def test_pooled_moments_do_not_depend_on_the_cut_of_a_request() -> None:
     seen = Moments(_draw(6, 3), _draw(6, 3, seed=1).square(), 9)
     halves = [Moments(seen.mean[part], seen.var[part], 9).pooled() for part in (slice(0, 3), slice(3, 6))]
     whole = Moments(torch.stack([h.mean for h in halves]), torch.stack([h.var for h in halves]), 27).pooled()

@@ -125,9 +125,7 @@ def test_a_large_mean_costs_no_precision_on_large_maps(
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) == 4 and shape[2] > 1])
 @QUICK
 @given(seeds, ratios)
-def test_what_large_maps_are_measured_with_is_right_for_small_ones(
-    shape: tuple[int, ...], seed: int, ratio: float
-) -> None:
+def test_measurement_of_large_maps_is_right_for_small_ones(shape: tuple[int, ...], seed: int, ratio: float) -> None:
     x = laid_out(draw(shape, seed, ratio), "channels_last")
     near(_large(x), x, 32 + 3 * math.sqrt(x[0, 0].numel()))
 
@@ -214,7 +212,7 @@ def test_one_constant_channel_among_others_is_told_apart() -> None:
 @pytest.mark.parametrize("shape", [(4, 8, 16, 16), LARGE[0], (4, 8, 60), (4, 8, 3, 4, 5)])
 @QUICK
 @given(seeds, st.sampled_from([0.0, 30.0, 1e3]), st.booleans())
-def test_what_is_normalized_with_its_own_moments_is_standard(
+def test_activation_normalized_with_its_own_moments_is_standard(
     shape: tuple[int, ...], seed: int, ratio: float, in_place: bool
 ) -> None:
     """The output is off by what float32 cannot hold of a value so many deviations from zero."""

@@ -95,7 +95,7 @@ def test_a_model_in_bfloat16_takes_float32_images_and_states() -> None:
     assert torch.equal(_rows(model)[0], _rows(whole)[0])
 
 
-def test_what_prepare_gives_is_brought_into_the_networks_type() -> None:
+def test_output_of_prepare_is_converted_to_the_type_of_the_network() -> None:
     raw = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     seen: list[Tensor] = []
 

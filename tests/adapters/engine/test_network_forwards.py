@@ -77,7 +77,7 @@ def tolerance(kind: type[Tiny]) -> float:
 
 @pytest.mark.parametrize("kind", SWITCHING)
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_what_a_forward_switches_on_does_not_reach_the_arithmetic_of_adapters(kind: type[Tiny], name: str) -> None:
+def test_modes_of_a_forward_do_not_reach_the_arithmetic_of_adapters(kind: type[Tiny], name: str) -> None:
     switching, plain = AdaptiveModel(seeded(kind), name), AdaptiveModel(seeded(Tiny), name)
     for n in (1, 4, 2):
         for stream in "ab":

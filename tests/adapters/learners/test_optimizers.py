@@ -51,7 +51,7 @@ def test_the_first_step_of_adam_is_the_learning_rate_in_every_direction() -> Non
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_nothing_is_written_to(name: str) -> None:
+def test_inputs_are_not_written_to(name: str) -> None:
     given = (torch.ones(3), torch.full((3,), 2.0), *zero_trace(torch.ones(3)))
     before = [part.clone() for part in given]
     OPTIMIZERS[name](given[0], given[1], Trace(*given[2:]), 0.1)

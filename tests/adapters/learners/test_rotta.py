@@ -171,7 +171,7 @@ def test_answers_that_are_not_finite_do_not_enter_the_bank() -> None:
     assert row is lesson.after
 
 
-def test_it_learns_the_same_under_inference_mode() -> None:
+def test_lesson_under_inference_mode_is_the_same() -> None:
     states = []
     for mode in (torch.no_grad, torch.inference_mode):
         stream = Stream(RoTTA(update_every=8), SmallNetwork(RobustBN()), pixels(1, 0))

@@ -70,7 +70,7 @@ def test_answers_become_surer() -> None:
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_it_learns_the_same_whatever_the_mode_around_it(mode: Callable[[], torch.no_grad]) -> None:
+def test_lesson_is_the_same_in_every_gradient_mode(mode: Callable[[], torch.no_grad]) -> None:
     learner = Tent()
     network, state, lesson = _lesson(learner, floating(4, 1))
     expected = learner.learn(state, lesson, network)[0]

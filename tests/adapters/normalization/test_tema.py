@@ -34,7 +34,7 @@ worlds = st.builds(
 
 
 @pytest.mark.parametrize("params", VARIANTS, ids=str)
-def test_it_passes_the_battery(params: dict[str, Any]) -> None:
+def test_strategy_passes_the_battery(params: dict[str, Any]) -> None:
     check_adapter(Tema(**params))
     assert Tema(**params).linear
 

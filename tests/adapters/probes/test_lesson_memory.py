@@ -32,7 +32,7 @@ def made(side: int = 8, name: str = "tent") -> AdaptiveModel:
 
 
 @pytest.mark.parametrize("side", [8, 16, 32])
-def test_what_is_kept_grows_with_the_picture_and_is_at_least_the_maps(side: int) -> None:
+def test_estimate_of_kept_bytes_grows_with_the_picture_and_covers_the_maps(side: int) -> None:
     model = made(side)
     maps = 2 * 4 * side * side * 4
     kept = saved_bytes(model._hosted, torch.rand(1, 3, side, side))

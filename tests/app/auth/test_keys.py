@@ -26,7 +26,7 @@ def test_a_key_has_256_random_bits_and_only_its_hash_is_kept() -> None:
     assert secret.removeprefix(PREFIX) not in repr(key)
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_keys_written_to_a_file_are_read_back(tmp_path: Path) -> None:
     expires = datetime(2030, 1, 31, 12, tzinfo=UTC)
     keys = (new_key("a", ["infer"])[1], new_key("b.c-d_E9", ["infer", "admin"], expires)[1])
     write_keys(tmp_path / "k", keys)

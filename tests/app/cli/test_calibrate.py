@@ -228,7 +228,7 @@ def test_data_without_images_or_labels(data: Path, tmp_path: Path) -> None:
         (["--model", "magic"], 1, "unknown model 'magic'"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_wrong_input_is_one_line(
     calibrate: Callable[..., Result], tmp_path: Path, options: list[str], status: int, line: str
 ) -> None:
     assert line in refusal(calibrate(*options), status)

@@ -19,7 +19,7 @@ with progress() as show:
 """
 
 
-def test_where_nobody_watches_each_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_is_a_line_per_step(capsys: pytest.CaptureFixture[str]) -> None:
     with progress() as show:
         show("compiling 1 of 2")
         show("compiling 2 of 2")

@@ -40,7 +40,7 @@ def test_an_address_that_this_machine_lacks_is_left_out(monkeypatch: pytest.Monk
         close(sockets)
 
 
-def test_when_one_address_is_in_use_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_address_is_kept_if_one_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.2", 0))
         other.listen()

@@ -64,7 +64,7 @@ def test_several_states_of_a_stream_are_one_stream(server: Server) -> None:
     assert "\n2 streams, 5,640 of" in run("streams").stdout
 
 
-def test_where_nothing_is_remembered_there_is_a_sentence_and_no_empty_table(server: Server) -> None:
+def test_server_without_streams_is_a_sentence_and_no_empty_table(server: Server) -> None:
     server.replies = [httpx.Response(200, json={**STREAMS, "streams": [], "bytes": 0})]
     shown = run("streams").stdout
     assert shown.startswith("http://127.0.0.1:8000 has no streams: one is created by its first request")

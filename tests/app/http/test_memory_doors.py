@@ -108,7 +108,7 @@ def size_of(name: str) -> int:
 
 
 @each_call
-def test_where_all_memory_is_held_by_others_a_client_comes_back_later(name: str) -> None:
+def test_client_is_told_to_retry_while_others_hold_all_memory(name: str) -> None:
     client = Doors()
     with client.ledger.open("bodies") as others:
         others.note(client.ledger.capacity - 10)

@@ -116,7 +116,7 @@ def test_no_value_can_write_lines_or_fields_of_its_own(value: str, shown: str) -
     assert line(made)["stream"] == value
 
 
-def test_what_json_has_no_word_for_is_written_all_the_same() -> None:
+def test_values_without_a_json_form_are_logged() -> None:
     said = line(record("half: %s", "\ud800", fields={"path": Path("a"), "many": 2**70, "half": "\ud800"}))
     assert (said["message"], said["path"], said["half"]) == ("half: \ud800", "a", "\ud800")
     assert line(record(fields={"path": Path("a")}))["path"] == "a"

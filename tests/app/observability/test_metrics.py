@@ -67,7 +67,7 @@ def names(series: Series) -> set[str]:
     return {name for name, _ in series}
 
 
-def test_what_the_engine_tells_is_counted() -> None:
+def test_events_of_the_engine_are_counted() -> None:
     metrics = Metrics()
     metrics.record_answer("adabn", 3, TIMING)
     metrics.record_answer("adabn", 2, TIMING)
@@ -226,7 +226,7 @@ def test_two_servers_in_a_process_do_not_mix() -> None:
     assert not [family for family in REGISTRY.collect() if family.name.startswith("renorm")]
 
 
-def test_when_a_series_began_is_not_written() -> None:
+def test_series_are_written_without_their_start() -> None:
     metrics = Metrics()
     metrics.record_answer("adabn", 1, TIMING)
     assert b"_created" not in metrics.look(Watched(STATE)).text()[0]

@@ -242,7 +242,7 @@ def test_spans_that_nobody_takes_do_not_keep_the_server(monkeypatch: pytest.Monk
     taken.set()
 
 
-def test_nobody_there_to_take_them_is_a_line_in_the_log(
+def test_missing_collector_of_traces_is_a_line_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Receiver() as gone:

@@ -23,7 +23,7 @@ def test_a_request_that_says_nothing() -> None:
     assert call() == Call([b"a"], top_k=1)
 
 
-def test_what_a_request_says_counts_more_than_what_the_transport_says() -> None:
+def test_parameters_of_a_request_override_those_of_the_transport() -> None:
     assert call("h", "k") == Call([b"a"], "h", top_k=1, request_id="k")
     said = call("h", "k", sequence_id=7, renorm_request_id="r")
     assert (said.stream, said.request_id) == ("7", "r")

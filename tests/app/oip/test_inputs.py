@@ -38,7 +38,7 @@ def test_pixels_are_copied() -> None:
     assert given.max() == 29
 
 
-def test_what_float32_cannot_hold_becomes_infinite_for_the_engine_to_refuse() -> None:
+def test_values_beyond_float32_become_infinite_for_the_engine_to_refuse() -> None:
     found = to_images([NamedTensor("any", "FP64", np.full((1, 3, 4, 4), 1e300))], LIMITS)
     assert isinstance(found, Tensor)
     assert found.isinf().all()

@@ -84,7 +84,7 @@ def test_refused(given: list[tuple[Any, dict[str, Any]]], says: str) -> None:
     assert caught.value.location.startswith("outputs[")
 
 
-def test_what_is_said_of_the_stream() -> None:
+def test_outputs_describe_the_stream() -> None:
     said = response_parameters(PREDICTION, "camera-7")
     assert said == {
         "renorm_stream": "camera-7",

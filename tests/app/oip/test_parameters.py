@@ -13,11 +13,11 @@ def read(**given: Any) -> InferOptions:
     return read_options(given, "adabn")
 
 
-def test_nothing_asked() -> None:
+def test_no_parameters_are_the_defaults() -> None:
     assert read() == InferOptions()
 
 
-def test_everything_asked() -> None:
+def test_all_parameters_are_read() -> None:
     assert read(
         sequence_id="camera-7",
         sequence_start=True,

@@ -87,7 +87,7 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
     assert values("FP32", (2,), [1, 2]).dtype == np.float32
 
 
-def test_what_a_narrow_float_cannot_hold_becomes_infinite() -> None:
+def test_values_beyond_a_narrow_float_become_infinite() -> None:
     assert math.isinf(values("FP16", (1,), [1e10])[0])
 
 

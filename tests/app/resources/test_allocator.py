@@ -49,5 +49,5 @@ def test_forwards_find_their_memory_again() -> None:
 
 
 @pytest.mark.parametrize("variables", CHOSEN, ids=["variable", "tunable", "another allocator"])
-def test_what_somebody_chose_is_heeded(variables: dict[str, str]) -> None:
+def test_allocator_chosen_by_the_user_stays(variables: dict[str, str]) -> None:
     assert not faults(**variables)[0]

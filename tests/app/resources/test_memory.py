@@ -46,7 +46,7 @@ def test_never_more_is_held_than_there_is_and_the_sums_agree(steps: list[tuple[i
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
-def test_what_is_refused_would_not_have_fitted(held: int, asked: int) -> None:
+def test_refused_reservation_would_not_have_fitted(held: int, asked: int) -> None:
     ledger = Ledger(100, 50)
     for _ in range(4):
         play(ledger.open("bodies"), "take", held)
@@ -81,7 +81,7 @@ def test_an_account_is_given_back_whatever_happens() -> None:
     assert ledger.total == 0
 
 
-def test_what_is_there_already_is_noted_and_keeps_others_out() -> None:
+def test_bytes_already_present_are_counted_and_keep_others_out() -> None:
     ledger = Ledger(100, 50)
     ledger.open("frames").note(120)
     assert ledger.total == 120

@@ -74,7 +74,7 @@ def test_request_above_the_memory_share_is_refused(form: str, budget: int) -> No
     assert (ledger.total, ledger.refused["connection"]) == (0, 1)
 
 
-def test_where_all_memory_is_held_by_others_a_client_comes_back_later() -> None:
+def test_client_is_told_to_retry_while_others_hold_all_memory() -> None:
     client, engine, ledger = made()
     with ledger.open("bodies") as others:
         others.note(ledger.capacity - 10)

@@ -185,7 +185,7 @@ def test_an_error_says_where() -> None:
     assert refused(client, "ModelInfer", ask(**odd))[2]["renorm-where"] == r"parameters.renorm_\n\xe9"
 
 
-def test_what_is_wrong_reaches_no_engine() -> None:
+def test_wrong_request_does_not_reach_the_engine() -> None:
     client = Client(grpc_port=0, max_images=1)
     other = ask()
     other.model_name = "other"

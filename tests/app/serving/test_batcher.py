@@ -94,7 +94,7 @@ async def test_an_idle_batcher_dispatches_at_once() -> None:
     await release(forward, [task])
 
 
-async def test_what_waits_shares_the_next_forward_and_only_one_is_in_flight() -> None:
+async def test_waiting_requests_share_the_next_forward_and_only_one_is_in_flight() -> None:
     batcher, forward = make()
     tasks = [start(batcher, "a")]
     await settle()

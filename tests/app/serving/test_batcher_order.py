@@ -85,7 +85,7 @@ async def test_a_request_that_begins_a_stream_waits_for_what_came_before_it() ->
     assert await q.released(tasks) == [["x"], ["a1", "b1"], ["a2"], ["a3"]]
 
 
-async def test_it_waits_for_other_strategies_of_its_stream_too() -> None:
+async def test_request_waits_for_other_strategies_of_its_stream() -> None:
     q = queue()
     tasks = [q.send("x")[1]]
     await settle()
@@ -194,7 +194,7 @@ async def test_clients_share_a_forward_whatever_their_number_of_streams() -> Non
     assert await q.released(tasks) == [["x"], ["a1", "z1", "b1", "z2"], ["c1", "d1"]]
 
 
-async def test_what_waits_longest_of_a_flood_is_not_pushed_back_for_ever() -> None:
+async def test_oldest_request_of_a_flood_is_answered_in_the_end() -> None:
     q = queue(images=2)
     tasks = [q.send("x")[1]]
     await settle()
@@ -224,7 +224,7 @@ async def test_a_client_leaves_places_for_others() -> None:
     await q.released(tasks)
 
 
-async def test_nothing_that_came_after_a_reset_of_all_goes_before_it() -> None:
+async def test_requests_after_a_reset_of_all_do_not_go_before_it() -> None:
     q = queue(images=2)
     tasks = [q.send("x")[1]]
     await settle()
@@ -294,7 +294,7 @@ async def test_one_that_ends_in_the_moment_in_which_it_is_chosen_holds_nobody_up
 
 
 @pytest.mark.parametrize("streams", [1, 30], ids=["one_stream", "many_streams"])
-async def test_nobody_saves_up_turns_with_an_image_that_takes_long_to_decode(streams: int) -> None:
+async def test_slow_image_saves_up_no_turns_for_its_stream(streams: int) -> None:
     q = queue(images=2)
     slow = Ticket(Key("s", BN()), update=True, client="attacker")
     q.batcher.enter(slow)  # waits, and is not ready

@@ -32,7 +32,7 @@ async def taken(*tasks: asyncio.Task[None]) -> list[bool]:
     return [task.done() for task in tasks]
 
 
-async def test_what_fits_is_lent_at_once_and_the_rest_when_something_comes_back() -> None:
+async def test_bytes_that_fit_are_lent_at_once_and_others_after_a_return() -> None:
     budget = Budget(10)
     tasks = take(budget, 6, 4, 1)
     assert await taken(*tasks) == [True, True, False]
@@ -41,7 +41,7 @@ async def test_what_fits_is_lent_at_once_and_the_rest_when_something_comes_back(
     assert (budget.lent, len(budget)) == (7, 0)
 
 
-async def test_nobody_overtakes_even_if_it_would_fit() -> None:
+async def test_smaller_request_does_not_overtake() -> None:
     budget = Budget(10)
     tasks = take(budget, 8, 5, 1)
     assert await taken(*tasks) == [True, False, False]
@@ -74,7 +74,7 @@ async def cancel(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def test_who_is_cancelled_while_waiting_has_borrowed_nothing_and_bars_nobody() -> None:
+async def test_caller_cancelled_while_waiting_has_borrowed_nothing_and_blocks_nobody() -> None:
     budget = Budget(10)
     first, large, small = take(budget, 6, 9, 3)
     assert await taken(first, large, small) == [True, False, False]
@@ -83,7 +83,7 @@ async def test_who_is_cancelled_while_waiting_has_borrowed_nothing_and_bars_nobo
     assert (budget.lent, len(budget)) == (9, 0)
 
 
-async def test_who_is_cancelled_just_when_it_is_granted_gives_it_back() -> None:
+async def test_caller_cancelled_at_its_grant_returns_the_bytes() -> None:
     budget = Budget(10)
     first, second, third = take(budget, 10, 10, 10)
     await settle()
@@ -93,7 +93,7 @@ async def test_who_is_cancelled_just_when_it_is_granted_gives_it_back() -> None:
     assert (budget.lent, len(budget)) == (10, 0)
 
 
-async def test_who_is_cancelled_just_before_it_would_be_granted_is_passed_over() -> None:
+async def test_caller_cancelled_just_before_its_grant_is_passed_over() -> None:
     budget = Budget(10)
     first, second, third = take(budget, 10, 10, 10)
     await settle()
@@ -138,7 +138,7 @@ async def test_clients_take_turns_too() -> None:
     assert await order(budget, tasks, 1) == ["a1", "z1", "b1", "z2", "c1"]
 
 
-async def test_nobody_gets_anything_ahead_of_those_before_a_reset_of_all() -> None:
+async def test_requests_before_a_reset_of_all_come_first() -> None:
     budget = Budget(1)
     await budget.take(1)
     names = ["a1", "a2", "b1"]
@@ -148,7 +148,7 @@ async def test_nobody_gets_anything_ahead_of_those_before_a_reset_of_all() -> No
     assert await order(budget, tasks, 1) == ["a1", "a2", "b1"]
 
 
-async def test_what_is_lent_for_a_block_comes_back_however_it_ends() -> None:
+async def test_bytes_lent_for_a_block_return_at_every_end() -> None:
     budget = Budget(3)
     with suppress(ZeroDivisionError):
         async with budget.lent_to(Flow("a"), 3):
@@ -161,7 +161,7 @@ async def test_what_is_lent_for_a_block_comes_back_however_it_ends() -> None:
     ("streams", "clients", "most"),
     [pytest.param(1, 1, 8, id="stream"), pytest.param(16, 1, 12, id="client"), pytest.param(16, 16, 16, id="all")],
 )
-async def test_where_something_is_left_nobody_holds_all(streams: int, clients: int, most: int) -> None:
+async def test_lender_keeps_a_reserve_for_others(streams: int, clients: int, most: int) -> None:
     budget = Budget(16, keeps_reserve=True)
     flows = [Flow(f"s{i % streams}", f"c{i % clients}") for i in range(20)]
     tasks = [asyncio.ensure_future(budget.take(1, flow)) for flow in flows]
@@ -177,7 +177,7 @@ async def test_where_something_is_left_nobody_holds_all(streams: int, clients: i
     assert (budget.lent, len(budget), +budget._holdings) == (0, 0, {})
 
 
-async def test_where_something_is_left_nothing_goes_ahead_of_a_reset_that_it_came_after() -> None:
+async def test_request_after_a_reset_waits_for_it_despite_free_bytes() -> None:
     budget = Budget(4, keeps_reserve=True)
     await budget.take(2, Flow("s", "c"))
     before = asyncio.ensure_future(budget.take(2, Flow("s", "c")))

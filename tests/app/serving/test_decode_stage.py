@@ -64,15 +64,13 @@ async def test_the_first_bad_image_is_named_whichever_thread_meets_it(decoders: 
     assert caught.value.image == 7
 
 
-async def test_what_decoding_did_not_foresee_is_raised_too(
-    decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unforeseen_errors_of_decoding_are_raised(decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.serving.decode_stage, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await decoders([b"a", b"b"])
 
 
-async def test_what_is_cancelled_before_it_began_is_never_decoded(
+async def test_image_cancelled_before_its_turn_is_never_decoded(
     decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, begun = threading.Event(), []
@@ -191,7 +189,7 @@ async def test_threads_that_hang_are_no_progress(decoders: DecodeStage, monkeypa
     assert await decoders.check()
 
 
-async def test_who_has_gone_keeps_no_thread_beyond_the_image_at_hand(
+async def test_cancelled_caller_keeps_no_thread_beyond_the_current_image(
     decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, inside, begun = threading.Event(), threading.Event(), []

@@ -124,7 +124,7 @@ async def begun(pipe: Path) -> None:
     await asyncio.to_thread(pipe.read_bytes)
 
 
-async def test_who_is_cancelled_ends_the_process(make: Make, tmp_path: Path) -> None:
+async def test_cancelled_caller_ends_the_process(make: Make, tmp_path: Path) -> None:
     pool = make(HANGS)
     os.mkfifo(tmp_path / "begun")
     task = asyncio.ensure_future(pool.decode(str(tmp_path / "begun").encode()))
@@ -209,7 +209,7 @@ async def test_a_decoder_that_cannot_start_makes_the_pool_not_ready_until_it_can
     assert await pool.check()
 
 
-async def test_what_libraries_print_goes_to_the_log(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+async def test_output_of_libraries_goes_to_the_log(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "renorm.decoder")
     pool = make(PRINTS)
     assert (await pool.decode(tiff())).shape == (8, 8, 3)

@@ -61,7 +61,7 @@ def test_an_evicted_stream_is_told_from_a_new_one_until_it_is_held_again() -> No
 @pytest.mark.parametrize(
     "scope", [ResetScope(), ResetScope("a"), ResetScope(None, "adabn")], ids=["all", "stream", "strategy"]
 )
-def test_what_is_forgotten_on_purpose_is_new(scope: ResetScope) -> None:
+def test_stream_after_a_reset_is_new(scope: ResetScope) -> None:
     room = Room(1)
     room.ask("a")
     room.ask("b")
@@ -107,7 +107,7 @@ def test_a_stream_is_in_use_for_a_minute_or_three_of_its_pauses() -> None:
     assert "seldom" not in room.names()
 
 
-def test_where_all_are_in_use_a_new_stream_is_refused_and_known_ones_are_not() -> None:
+def test_new_stream_is_refused_while_all_others_are_in_use() -> None:
     room = Room(3)
     for name in "abc":
         room.ask(name, name, times=2)
@@ -153,7 +153,7 @@ def test_one_line_in_the_log_counts_many(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whoever_comes_nobody_in_use_goes_and_the_room_is_never_exceeded(seed: int) -> None:
+def test_streams_in_use_stay_and_the_capacity_is_never_exceeded(seed: int) -> None:
     draw = np.random.default_rng(seed)
     room = Room(6)
     for _ in range(400):

@@ -58,7 +58,7 @@ IMPOSSIBLE: dict[str, tuple[Tensor, str]] = {
 
 
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
-def test_what_no_picture_can_give_is_refused_and_told_how_it_came_about(kind: str) -> None:
+def test_values_that_no_picture_gives_are_refused_with_the_likely_cause(kind: str) -> None:
     bad, mistake = IMPOSSIBLE[kind]
     with pytest.raises(FieldError, match=r"of an image normalized for this model from -2\.118 to 2\.64") as caught:
         InputRange(IMAGENET).check(torch.cat([normalized(picture()), bad, bad]))
@@ -86,7 +86,7 @@ POSSIBLE: dict[str, Tensor] = {
 
 
 @pytest.mark.parametrize("kind", POSSIBLE)
-def test_what_a_picture_may_give_is_taken(kind: str) -> None:
+def test_values_that_a_picture_may_give_are_accepted(kind: str) -> None:
     InputRange(IMAGENET).check(POSSIBLE[kind])
 
 

@@ -37,7 +37,7 @@ def limit(max_bytes: int | None = 1000, budget: int = 8000) -> LessonLimit:
         ("rotta", {}, 0),
     ],
 )
-def test_what_fits_passes(name: str, params: dict[str, int], images: int) -> None:
+def test_lesson_that_fits_passes(name: str, params: dict[str, int], images: int) -> None:
     limit().check(as_composite(strategy(name, params)), images)
 
 
@@ -50,7 +50,7 @@ def test_what_fits_passes(name: str, params: dict[str, int], images: int) -> Non
         ("rotta", {"capacity": 11}, 1, "params", "11 images at once needs 1100 bytes"),
     ],
 )
-def test_what_can_never_fit_is_refused_with_a_way_out(
+def test_lesson_that_can_never_fit_is_refused_with_a_hint(
     name: str, params: dict[str, int], images: int, location: str, words: str
 ) -> None:
     with pytest.raises(TooLargeError, match=words) as refusal:

@@ -20,7 +20,7 @@ def same(a: Output, b: Output) -> bool:
     return torch.equal(a.probabilities, b.probabilities) and a[1:] == b[1:]
 
 
-def test_what_shared_a_forward_does_not_matter() -> None:
+def test_answer_does_not_depend_on_others_in_the_forward() -> None:
     parts, ranked = logits(1, 3, 2, 1), [5, 12, 1, 5]
     for output, part, k in zip(read_outputs(parts, ranked), parts, ranked, strict=True):
         (alone,) = read_outputs([part], [k])

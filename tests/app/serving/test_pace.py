@@ -7,7 +7,7 @@ import pytest
 from app.serving.pace import Pace, images_through
 
 
-def test_nothing_is_known_before_the_first() -> None:
+def test_estimates_are_zero_before_the_first_forward() -> None:
     assert Pace().forward_s(10) == Pace().wait_s(10, 256) == 0
 
 

@@ -32,7 +32,7 @@ async def test_an_answer_is_kept_and_given_to_all_who_ask_again() -> None:
     assert await replays.find(("b", "1"), b"x") is None  # of another stream
 
 
-async def test_who_asks_while_the_answer_is_made_waits_for_it() -> None:
+async def test_repeated_request_waits_for_the_pending_answer() -> None:
     replays, first = Replays(), prediction(1)
     assert await replays.find(("a", "1"), b"x") is None
     others = [asyncio.ensure_future(replays.find(("a", "1"), b"x")) for _ in range(3)]
@@ -43,7 +43,7 @@ async def test_who_asks_while_the_answer_is_made_waits_for_it() -> None:
     assert await asyncio.gather(*others[1:]) == [first, first]
 
 
-async def test_where_there_is_no_answer_one_of_those_who_wait_makes_it() -> None:
+async def test_one_waiting_request_computes_a_missing_answer() -> None:
     replays, second = Replays(), prediction(2)
     assert await replays.find(("a", "1"), b"x") is None
     others = [asyncio.ensure_future(replays.find(("a", "1"), b"x")) for _ in range(3)]
@@ -68,7 +68,7 @@ async def test_the_oldest_go_when_there_is_no_room() -> None:
     assert await replays.find(("a", "6"), b"x") is None
 
 
-async def test_they_go_after_a_while_but_not_those_that_are_being_made() -> None:
+async def test_old_answers_expire_but_not_pending_ones() -> None:
     replays = Replays(max_age_s=0.02)
     assert await replays.find(("a", "made"), b"x") is None
     assert await replays.find(("a", "kept"), b"x") is None
@@ -91,7 +91,7 @@ async def test_a_name_stands_for_one_request() -> None:
         await replays.find(("a", "1"), b"y")
 
 
-def test_whatever_a_request_says_shows_in_its_fingerprint_but_its_name_and_patience() -> None:
+def test_fingerprint_covers_all_of_a_request_but_its_id_and_timeout() -> None:
     call = Call([b"one", b"two"], "s")
     others = [
         Call([b"onet", b"wo"], "s"),

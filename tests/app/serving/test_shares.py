@@ -59,7 +59,7 @@ def test_clients_share_alike_whatever_their_number_of_streams() -> None:
     assert Counter(stream.partition("-")[0] for stream, _ in turns(shares, requests, 20)) == {"many": 10, "one": 10}
 
 
-def test_who_comes_late_neither_catches_up_nor_has_to_wait() -> None:
+def test_late_stream_neither_catches_up_nor_waits() -> None:
     requests = {"early": [1] * 100}
     shares = entered({"early": ""}, requests)
     turns(shares, requests, 50)
@@ -69,7 +69,7 @@ def test_who_comes_late_neither_catches_up_nor_has_to_wait() -> None:
     assert Counter(stream for stream, _ in turns(shares, requests, 20)) == {"early": 10, "late": 10}
 
 
-def test_who_goes_and_comes_back_at_once_still_owes_its_last_turn() -> None:
+def test_stream_that_returns_at_once_still_owes_its_last_turn() -> None:
     requests = {"large": [64], "small": [1] * 200}
     shares = entered({"large": "", "small": ""}, requests)
     assert turns(shares, requests, 2) == [("large", 64), ("small", 1)]
@@ -118,7 +118,7 @@ def test_a_queue_that_is_cleared_has_no_further_turn() -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 1000], ids=["one", "thousand"])
-def test_nothing_is_remembered_of_streams_that_are_through(streams: int) -> None:
+def test_finished_streams_are_not_remembered(streams: int) -> None:
     shares = Shares()
     shares.enter(Flow("stays"))
     for i in range(streams):

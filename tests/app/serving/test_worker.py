@@ -68,7 +68,7 @@ async def test_a_thread_that_ends_fails_its_job_those_that_wait_and_those_that_c
         await worker.run(lambda: 1)
 
 
-async def test_who_is_cancelled_does_not_stop_the_job() -> None:
+async def test_cancelled_caller_does_not_stop_the_job() -> None:
     worker, done = Worker("w"), threading.Event()
 
     def slow() -> None:
@@ -84,7 +84,7 @@ async def test_who_is_cancelled_does_not_stop_the_job() -> None:
     await worker.close()
 
 
-async def test_it_tells_how_long_the_running_job_takes() -> None:
+async def test_worker_reports_the_seconds_of_the_running_job() -> None:
     worker, gate = Worker("w"), threading.Event()
     assert worker.busy_s == 0
     task = asyncio.ensure_future(worker.run(lambda: gate.wait(10)))

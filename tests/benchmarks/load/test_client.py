@@ -50,7 +50,7 @@ def test_no_answer_is_an_error_and_not_a_wait(answer: bytes | None, said: str) -
         asyncio.run(asked(port))
 
 
-def test_nobody_listening_is_an_error() -> None:
+def test_missing_server_is_an_error() -> None:
     with fake_server(lambda _: b"") as port:
         pass
     with pytest.raises(OSError, match="Connect call failed"):

@@ -189,7 +189,7 @@ def test_report_of_a_study_is_deterministic(tmp_path: Path) -> None:
     assert len(_tables(first)) == 1 + 6 + 1
 
 
-def test_nothing_to_report_is_refused(tmp_path: Path) -> None:
+def test_empty_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no results"):
         write_report(tmp_path / "new", [], {})
     assert not (tmp_path / "new").exists()

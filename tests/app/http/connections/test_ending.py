@@ -96,7 +96,7 @@ def test_a_stop_answers_what_has_arrived_and_says_that_it_was_the_last() -> None
     ],
     ids=["silent", "half-a-head", "half-a-body", "half-a-chunk"],
 )
-def test_what_never_arrives_does_not_keep_a_server_from_ending_and_is_no_traceback(
+def test_unfinished_request_does_not_keep_a_server_from_ending_and_is_no_traceback(
     sent: bytes, answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def end() -> None:

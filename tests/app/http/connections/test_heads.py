@@ -46,7 +46,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
-def test_what_is_too_large_or_malformed_is_answered_and_closed(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_large_or_malformed_head_is_answered_and_closed(name: str, caplog: pytest.LogCaptureFixture) -> None:
     sent, status = REFUSED[name]
 
     async def attack() -> None:
@@ -79,7 +79,7 @@ def test_what_is_too_large_or_malformed_is_answered_and_closed(name: str, caplog
     ],
     ids=["hundred-lines", "nearly", "empty-lines", "extension", "small-chunks", "large-body", "h2c", "h2c-body"],
 )
-def test_what_is_within_the_bounds_is_answered_and_the_connection_goes_on(sent: bytes) -> None:
+def test_head_within_the_bounds_is_answered_and_the_connection_goes_on(sent: bytes) -> None:
     async def ask() -> None:
         async with serving() as place:
             client = await place.connect(sent)

@@ -35,9 +35,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("name", list(SLOW))
-def test_what_stops_arriving_is_refused_and_the_application_is_told(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stalled_request_is_refused_and_the_application_is_told(name: str, caplog: pytest.LogCaptureFixture) -> None:
     sent, status = SLOW[name]
 
     async def wait() -> None:
@@ -86,7 +84,7 @@ def test_a_body_that_brings_enough_in_its_time_may_take_as_long_as_it_likes(step
     run(trickle)
 
 
-def test_what_the_application_does_not_read_or_takes_long_over_is_not_held_against_the_client() -> None:
+def test_slow_application_is_not_held_against_the_client() -> None:
     async def wait() -> None:
         async with serving(**SHORT) as place:
             place.app.gate.clear()

@@ -59,7 +59,7 @@ def test_refusals_have_an_id_too(method: str, path: str, status: int) -> None:
     assert (response.status_code, response.headers["x-request-id"]) == (status, "mine")
 
 
-def test_what_middleware_refuses_has_an_id_and_its_route() -> None:
+def test_refusal_of_middleware_has_an_id_and_its_route() -> None:
     client = Client(max_body_bytes=10)
     response = client.post("/v1/predict", content=b"x" * 11, headers={"X-Request-Id": "mine"})
     refusal(response, 413, "too_large", "body")

@@ -89,7 +89,7 @@ def test_probes_are_quiet_but_counted(lines: list[dict[str, Any]], path: str) ->
     assert sum(counted(client).values()) == 1
 
 
-def test_what_only_looks_like_a_probe_is_logged(lines: list[dict[str, Any]]) -> None:
+def test_path_that_resembles_a_probe_is_logged(lines: list[dict[str, Any]]) -> None:
     Client().get("/metrics-of-mine")
     assert [line["path"] for line in lines] == ["/metrics-of-mine"]
 

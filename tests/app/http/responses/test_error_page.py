@@ -67,7 +67,7 @@ def test_any_failing_path_has_a_page() -> None:
     assert "secret" not in broken.text
 
 
-def test_what_a_client_sent_is_text_and_no_markup() -> None:
+def test_text_of_a_client_is_escaped_in_error_pages() -> None:
     shown = Client().get("/<script>alert(1)</script>{title}", headers=BROWSER).text
     assert "<script" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt;{title}" in shown

@@ -98,7 +98,7 @@ def test_probabilities_that_are_not_finite_are_not_written() -> None:
 
 
 @pytest.mark.parametrize("images", [1, LARGE // 7 + 1])
-def test_what_the_server_sends_fits_the_schema_however_large_it_is(images: int) -> None:
+def test_responses_of_any_size_fit_the_schema(images: int) -> None:
     client = Client(max_images=1000)
     files = [("files", ("a.png", b"any"))] * images
     response = client.post("/v1/predict?top_k=7", files=files)

@@ -180,7 +180,7 @@ def test_a_stream_is_forgotten_by_its_name() -> None:
         ("/v1/streams/camera-7?strategy=", 422, "invalid_field"),
     ],
 )
-def test_what_cannot_be_forgotten_is_refused(path: str, status: int, code: str) -> None:
+def test_impossible_deletion_is_refused(path: str, status: int, code: str) -> None:
     client = Client()
     response = client.request("DELETE", path)
     assert (response.status_code, response.json()["code"]) == (status, code)

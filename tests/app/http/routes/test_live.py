@@ -121,7 +121,7 @@ KEPT: dict[Policy, list[int]] = {
 
 @pytest.mark.parametrize("policy", KEPT)
 @pytest.mark.parametrize("slow", ["engine", "client"])
-def test_when_frames_come_faster_than_answers_the_policy_decides(policy: Policy, slow: str) -> None:
+def test_policy_decides_about_frames_faster_than_answers(policy: Policy, slow: str) -> None:
     async def scene(client: Client) -> None:
         client.engine = engine = Held(client.settings)
         client.state.engine = cast(Engine, engine)
@@ -151,9 +151,7 @@ def test_when_frames_come_faster_than_answers_the_policy_decides(policy: Policy,
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1012])
-def test_when_the_client_or_the_server_goes_what_waits_takes_no_step(
-    code: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_waiting_frames_take_no_step_after_either_side_is_gone(code: int, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(client: Client) -> None:
         client.engine = engine = Held(client.settings)
         client.state.engine = cast(Engine, engine)

@@ -42,7 +42,7 @@ def test_before_the_engine_is_open() -> None:
     assert "renorm_streams" not in found
 
 
-def test_how_many_streams_are_shown_is_a_setting() -> None:
+def test_number_of_shown_streams_is_a_setting() -> None:
     (family,) = [
         one for one in plain(Client(metrics_streams=0).get("/metrics").text) if one.name == "renorm_stream_drift"
     ]

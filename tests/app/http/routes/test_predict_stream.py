@@ -115,7 +115,7 @@ def test_chunk_given_twice_or_elsewhere() -> None:
         ("", files(129), 413, "too_large", "files"),
     ],
 )
-def test_what_predict_refuses_is_refused(query: str, sent: Any, status: int, code: str, location: str) -> None:
+def test_line_that_predict_refuses_is_refused(query: str, sent: Any, status: int, code: str, location: str) -> None:
     client = Client()
     refusal(client.post(f"{PATH}{query}", files=sent), status, code, location)
     assert client.engine.calls == []

@@ -129,7 +129,7 @@ def test_unknown_paths_and_verbs() -> None:
     refusal(client.post("/v2"), 405, "method_not_allowed")
 
 
-def test_nothing_but_inference_is_ever_compressed() -> None:
+def test_bodies_other_than_inference_are_never_compressed() -> None:
     client = Client()
     for path in ("/v2", *MODELS, f"{MODELS[0]}/config", f"{MODELS[0]}/stats"):
         response = client.get(path, headers={"Accept-Encoding": "gzip, deflate, br"})
