@@ -13,7 +13,7 @@ from adapters import Moments, ParameterError, Site
 from adapters.checks import check_adapter
 from adapters.normalization.james_stein import JamesStein
 from adapters.sites import Sites
-from tests.adapters.test_loops import SLOW, World
+from tests.adapters.test_loops import SLOW, World, worlds
 from tests.nets import Dense, Twice, seeded
 from tests.sample_streams import ERRORS, SORTED, Stream, send
 
@@ -23,13 +23,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"prior_images": 0, "horizon": 1},
     {"adapted_depth": 0.0},
 ]
-worlds = st.builds(
-    World,
-    seed=st.integers(0, 10**6),
-    channels=st.integers(1, 5),
-    pixels=st.integers(2, 7),
-    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
-)
 
 
 @pytest.mark.parametrize("params", VARIANTS, ids=str)
