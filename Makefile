@@ -40,8 +40,9 @@ help: ## List the targets
 serve: $(BASE) ## Host the bundled model on http://127.0.0.1:8000 (ARGS: see renorm serve --help)
 	@$(BIN)/renorm serve $(ARGS)
 
+# Images of Python forbid it to keep what it compiled; every worker and every command in a test would compile anew.
 test: lint browser ## Run all checks: ruff, mypy, pytest with warnings as errors (ARGS: for pytest)
-	OMP_NUM_THREADS=1 PYTHONHASHSEED=random $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 PYTHONHASHSEED=random $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 browser: ## Install Chromium, in which tests use /docs as a person does: pip does not bring it (Debian, as root)
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \

@@ -72,15 +72,20 @@ def _of_the_process() -> dict[str, Any]:
     }
 
 
+def _variables() -> dict[str, str]:
+    """All variables but the one in which pytest itself counts."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
 @pytest.fixture(autouse=True)
 def _process_left_as_it_was() -> Iterator[None]:
     """No test may depend on which tests ran before it in its process: each leaves that as it found it.
 
     Variables are put back: commands set some for what they start, in a process that is otherwise theirs.
     """
-    before, variables = _of_the_process(), dict(os.environ)
+    before, variables = _of_the_process(), _variables()
     yield
-    if dict(os.environ) != variables:
+    if _variables() != variables:
         os.environ.clear()
         os.environ.update(variables)
     after = _of_the_process()

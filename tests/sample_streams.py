@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from adapters import AdaptiveModel, Request, strategy
+from adapters.composite import Strategy
+from adapters.engine.outliers import BOUND
 from app.evaluation.specs import parse_specs
 from app.models import load
 from app.models.hosted import Hosted
@@ -32,6 +34,23 @@ TOGETHER = 10
 @cache
 def hosted() -> Hosted:
     return load(Settings())
+
+
+@cache
+def _wrapped(bound: float, number: int) -> AdaptiveModel:
+    """The ``number``-th of the models that one test uses at once."""
+    return AdaptiveModel(hosted().network, "source", bound=bound)
+
+
+def adaptive(chosen: str | Strategy, *, bound: float = BOUND, number: int = 0) -> AdaptiveModel:
+    """Return the wrapped network as if new, with this strategy and without a stream.
+
+    Wrapping it and its first forward take a tenth of a second. A second model beside the first has another ``number``.
+    """
+    model = _wrapped(bound, number)
+    model.reset()
+    model.strategy = strategy(chosen) if isinstance(chosen, str) else chosen
+    return model
 
 
 @cache
@@ -100,7 +119,7 @@ ERRORS: dict[Stream, dict[str, float]] = {}
 
 def send(streams: set[Stream]) -> None:
     """All of them side by side."""
-    model = AdaptiveModel(hosted().network, "source")
+    model = adaptive("source")
     waiting = {stream: stream.requests() for stream in streams - ERRORS.keys()}
     wrong: dict[Stream, dict[str, int]] = {stream: defaultdict(int) for stream in waiting}
     chosen = {spec.text: strategy(spec.strategy, spec.params) for spec in parse_specs({s.name for s in waiting})}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapters import AdaptiveModel, Request, names, strategy
 from adapters.normalization.linear import as_linear
-from tests.sample_streams import ERRORS, FLAT, MIXED, SORTED, Stream, hosted, images, labels, selected, send
+from tests.sample_streams import ERRORS, FLAT, MIXED, SORTED, Stream, adaptive, images, labels, selected, send
 
 PAGE = (Path(__file__).parent.parent / "docs" / "strategies.md").read_text()
 DEPENDS = {
@@ -39,12 +39,12 @@ def table() -> dict[str, str]:
     return {row[0].strip("`"): row[-1] for row in rows}
 
 
-def model(name: str, **params: Any) -> AdaptiveModel:
-    return AdaptiveModel(hosted().network, strategy(name, params))
+def model(name: str, number: int = 0, **params: Any) -> AdaptiveModel:
+    return adaptive(strategy(name, params), number=number)
 
 
-def answers(adaptive: AdaptiveModel, x: Tensor, stream: str) -> Tensor:
-    return adaptive(x, stream=stream).log_softmax(1)
+def answers(asked: AdaptiveModel, x: Tensor, stream: str) -> Tensor:
+    return asked(x, stream=stream).log_softmax(1)
 
 
 def differ(one: Tensor, other: Tensor) -> bool:
@@ -53,14 +53,14 @@ def differ(one: Tensor, other: Tensor) -> bool:
 
 def dependence(name: str, **params: Any) -> tuple[bool, bool]:
     """Whether the first answer of a request changes with what the stream saw before, and with its other images."""
-    adaptive, x, seen = model(name, **params), images("fog")[selected(SORTED)], images("clean")[selected(SORTED)]
+    asked, x, seen = model(name, **params), images("fog")[selected(SORTED)], images("clean")[selected(SORTED)]
     remembers = minds = False
     for k in range(0, 160, 40):
         part = x[k : k + 12]
-        first = answers(adaptive, part, f"new {k}")[:1]
-        answers(adaptive, seen[k + 40 - 16 : k + 40], f"old {k}")
-        remembers |= differ(first, answers(adaptive, part, f"old {k}")[:1])
-        minds |= differ(first, answers(adaptive, torch.cat([x[k : k + 1], x[k + 20 : k + 31]]), f"beside {k}")[:1])
+        first = answers(asked, part, f"new {k}")[:1]
+        answers(asked, seen[k + 40 - 16 : k + 40], f"old {k}")
+        remembers |= differ(first, answers(asked, part, f"old {k}")[:1])
+        minds |= differ(first, answers(asked, torch.cat([x[k : k + 1], x[k + 20 : k + 31]]), f"beside {k}")[:1])
     return remembers, minds
 
 
@@ -118,8 +118,8 @@ def test_a_new_stream_of_unmix_tns_answers_about_as_source() -> None:
     x = images("clean")[:100]
     wrong = {}
     for start in ("centred", "random"):
-        adaptive = model("unmix_tns", start=start)
-        given = torch.cat([adaptive.predict([Request(x[i : i + 1], f"{i}")])[0].logits for i in range(100)])
+        asked = model("unmix_tns", start=start)
+        given = torch.cat([asked.predict([Request(x[i : i + 1], f"{i}")])[0].logits for i in range(100)])
         wrong[start] = int((given.argmax(1) != labels()[:100]).sum())
     frozen = int((model("source")(x).argmax(1) != labels()[:100]).sum())
     assert abs(wrong["centred"] - frozen) <= 2
@@ -137,9 +137,9 @@ def test_core_is_ruined_by_small_requests_unless_it_does_not_learn_from_them() -
 
 
 def test_rotta_answers_as_source_until_its_first_update() -> None:
-    adaptive, source = model("rotta"), model("source")
+    rotta, source = model("rotta"), model("source", number=1)
     for part in torch.split(images("fog")[:60], 12):
-        torch.testing.assert_close(adaptive(part), source(part), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(rotta(part), source(part), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("of", FLAT)

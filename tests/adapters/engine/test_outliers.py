@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from adapters import AdaptiveModel, Answer, Key, Request, names, strategy
-from adapters.engine.outliers import LOUD
+from adapters.engine.outliers import BOUND, LOUD
 from adapters.normalization.linear import as_linear
-from app.models import load
-from app.models.hosted import Hosted
 from app.models.pixels import Pixels
-from app.settings import Settings
+from tests.sample_streams import adaptive as wrapped
+from tests.sample_streams import hosted
 from tests.sample_streams import images as pictures
 
 SAMPLE = Path(__file__).parents[3] / "benchmarks" / "sample"
@@ -31,20 +30,14 @@ ALL = [*names("adapter"), *(f"unmix_tns+{name}" for name in (*names("learner"), 
 
 
 @cache
-def hosted() -> Hosted:
-    return load(Settings())
-
-
-@cache
 def clean() -> tuple[Tensor, Tensor]:
     """A hundred images as the bundled network takes them, and their classes."""
     pixels, labels = (torch.from_numpy(np.load(SAMPLE / f"{name}.npy"))[:100] for name in ("clean", "labels"))
     return Pixels(hosted().preprocessing)(pixels), labels.long()
 
 
-def model(name: str, bound: float | None = None) -> AdaptiveModel:
-    network = hosted().network
-    return AdaptiveModel(network, strategy(name)) if bound is None else AdaptiveModel(network, name, bound=bound)
+def model(name: str, bound: float = BOUND, number: int = 0) -> AdaptiveModel:
+    return wrapped(name, bound=bound, number=number)
 
 
 def with_pixel(value: float) -> Tensor:
@@ -229,7 +222,7 @@ def test_faded_requests_are_the_same_joined_and_separate(name: str) -> None:
     parts = [clean()[0][:4], torch.cat([clean()[0][4:6], loud]), clean()[0][6:9], loud, clean()[0][9:12]]
     requests = [Request(part, stream) for part in parts for stream in ("a", "b")]
     requests.insert(3, Request(loud, "c", update=False))
-    glued, separate = model(name), model(name)
+    glued, separate = model(name), model(name, number=1)
     together = glued.predict(requests)
     for ours, theirs in zip(together, (separate.predict([request])[0] for request in requests), strict=True):
         torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
@@ -251,7 +244,7 @@ def test_without_a_bound_outliers_are_learned_from() -> None:
 def test_requests_beside_an_outlier_are_answered_as_if_separate(name: str) -> None:
     """Before it and after it in its own stream too."""
     one, params = name.partition(":")[0], {"cumulative": True} if ":" in name else {}
-    alone, together = (AdaptiveModel(hosted().network, strategy(one, params)) for _ in "ab")
+    alone, together = (wrapped(strategy(one, params), number=number) for number in range(2))
     images = clean()[0]
     shown = [("a", images[:4]), ("b", images[4:8]), ("b", raw(4)), ("b", images[8:12]), ("a", images[12:16])]
     requests = [Request(part, stream) for stream, part in shown]
@@ -285,7 +278,7 @@ def test_every_picture_is_learned_from(kind: str) -> None:
 
 def test_a_stream_that_learned_something_wrong_learns_better() -> None:
     """A stream of black images at momentum 1 has no variance left, so later sites see what no image gave."""
-    adaptive = AdaptiveModel(hosted().network, strategy("robust_bn", {"momentum": 1.0}))
+    adaptive = wrapped(strategy("robust_bn", {"momentum": 1.0}))
     for _ in range(3):
         adaptive(Pixels(hosted().preprocessing)(PICTURES["black"]))
     assert adaptive.predict([Request(clean()[0][:50])])[0].updated
