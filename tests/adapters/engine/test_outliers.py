@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -111,28 +111,46 @@ class Aftermath(NamedTuple):
 
 
 @cache
-def aftermaths(name: str) -> dict[str, Aftermath]:
-    """Of each kind, side by side in one model; the largest is found by halving the exponent, to 4 %."""
-    adaptive, usual, bounds = model(name), clean()[0][:1], dict.fromkeys(JUST_NOT, (1e-4, 1.0))
+def learned(name: str) -> dict[str, Any]:
+    """The state of a model with one stream, which met forty ordinary images."""
+    adaptive = model(name)
+    for part in torch.split(clean()[0][:40], 10):
+        adaptive(part)
+    return adaptive.state_dict()
 
-    def answers(shares: dict[str, float], *, update: bool) -> dict[str, Answer]:
-        shown = {kind: torch.lerp(usual, ABSURD[kind], share) for kind, share in shares.items()}
-        found = adaptive.predict([Request(image, kind, update=update) for kind, image in shown.items()])
-        return dict(zip(shown, found, strict=True))
 
-    adaptive.predict(
-        [Request(part, stream) for part in torch.split(clean()[0][:40], 10) for stream in (*JUST_NOT, "other")]
-    )
+def experienced(name: str, streams: Sequence[str]) -> AdaptiveModel:
+    """A model whose streams all met the same forty images."""
+    adaptive, state = model(name), learned(name)
+    (stream,) = state["streams"]
+    adaptive.load_state_dict({**state, "streams": [{**stream, "stream": other} for other in streams]})
+    return adaptive
+
+
+@cache
+def largest(name: str) -> dict[str, float]:
+    """Of each kind, how much of it a stream learns from before it is absurd; found by halving the exponent, to 4 %."""
+    adaptive, usual, bounds = experienced(name, ["default"]), clean()[0][:1], dict.fromkeys(JUST_NOT, (1e-4, 1.0))
     for _ in range(8):
-        middles = {kind: math.sqrt(both[0] * both[1]) for kind, both in bounds.items()}
-        for kind, answer in answers(middles, update=False).items():
+        middles = {kind: math.sqrt(low * high) for kind, (low, high) in bounds.items()}
+        shown = [torch.lerp(usual, ABSURD[kind], middle) for kind, middle in middles.items()]
+        answers = adaptive.predict([Request(image, update=False) for image in shown])
+        for kind, answer in zip(JUST_NOT, answers, strict=True):
             low, high = bounds[kind]
             bounds[kind] = (low, middles[kind]) if answer.outliers else (middles[kind], high)
-    taught = answers({kind: low for kind, (low, _) in bounds.items()}, update=True)
-    passes = [errors_side_by_side(adaptive, [*JUST_NOT, "other"]) for _ in range(2)]
+    return {kind: low for kind, (low, _) in bounds.items()}
+
+
+@cache
+def aftermaths(name: str) -> dict[str, Aftermath]:
+    """Of each kind, side by side in one model."""
+    found, usual, streams = largest(name), clean()[0][:1], [*JUST_NOT, "other"]
+    adaptive = experienced(name, streams)
+    taught = adaptive.predict([Request(torch.lerp(usual, ABSURD[kind], found[kind]), kind) for kind in JUST_NOT])
+    passes = [errors_side_by_side(adaptive, streams) for _ in range(2)]
     return {
-        kind: Aftermath(answer.updated, *([found[stream] for found in passes] for stream in (kind, "other")))
-        for kind, answer in taught.items()
+        kind: Aftermath(answer.updated, *([wrong[stream] for wrong in passes] for stream in (kind, "other")))
+        for kind, answer in zip(JUST_NOT, taught, strict=True)
     }
 
 
@@ -150,25 +168,11 @@ AVERAGING = [name for name in REMEMBERING if as_linear(strategy(name)) is not No
 SHARES = (0.3, 0.6, 1.0)
 
 
-def largest(adaptive: AdaptiveModel, stream: str) -> dict[str, float]:
-    """Of each kind, how much of it a stream learns from before it is absurd; found by halving, to 4 %."""
-    usual, bounds = clean()[0][:1], dict.fromkeys(JUST_NOT, (1e-4, 1.0))
-    for _ in range(8):
-        middles = {kind: math.sqrt(low * high) for kind, (low, high) in bounds.items()}
-        shown = [torch.lerp(usual, ABSURD[kind], middle) for kind, middle in middles.items()]
-        answers = adaptive.predict([Request(image, stream, update=False) for image in shown])
-        for kind, answer in zip(JUST_NOT, answers, strict=True):
-            low, high = bounds[kind]
-            bounds[kind] = (low, middles[kind]) if answer.outliers else (middles[kind], high)
-    return {kind: low for kind, (low, _) in bounds.items()}
-
-
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_ten_images_just_within_the_bound_move_little(name: str) -> None:
-    adaptive, usual = model(name), clean()[0][:1]
+    found, usual = largest(name), clean()[0][:1]
     streams = [f"{kind} {share}" for kind in JUST_NOT for share in SHARES]
-    adaptive.predict([Request(part, stream) for part in torch.split(clean()[0][:40], 10) for stream in (*streams, "")])
-    found = largest(adaptive, "")
+    adaptive = experienced(name, [*streams, ""])
     for _ in range(10):
         adaptive.predict(
             [
