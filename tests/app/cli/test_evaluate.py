@@ -90,7 +90,9 @@ def test_help_has_examples_and_loads_nothing_heavy() -> None:
     assert printed.stdout == "[]\n"
 
 
-def test_from_data_to_a_report_and_on_with_more(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+def test_from_data_to_a_report_and_on_with_more(
+    evaluate: Callable[..., Result], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     out = tmp_path / "out"
     result = evaluate(*QUICK)
     said = finished(result)
@@ -117,6 +119,7 @@ def test_from_data_to_a_report_and_on_with_more(evaluate: Callable[..., Result],
     assert [row["strategy"] for row in rows(out)] == ["bn", "bn", "source", "source", *["adabn:momentum=0.5"] * 2]
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
+    request.getfixturevalue("without_pictures")  # which were drawn twice
     said = refusal(evaluate(*QUICK[:-1], "8"), 2)
     assert "limit was 16, now 8" in said
     assert "48 images to predict\n" in finished(
@@ -185,7 +188,7 @@ def test_a_server_that_is_not_there(evaluate: Callable[..., Result], monkeypatch
     assert "http://127.0.0.1:1" in refusal(result, 1)
 
 
-@pytest.mark.usefixtures("interruptible")
+@pytest.mark.usefixtures("interruptible", "without_pictures")
 def test_interrupt_saves_finished_cells_and_tells_how_to_resume(
     evaluate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +209,7 @@ def test_interrupt_saves_finished_cells_and_tells_how_to_resume(
     assert len(rows(tmp_path / "out")) == 4
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_strategy_that_fails_later_is_named_and_the_rest_is_reported(
     evaluate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +241,7 @@ def test_without_matplotlib_there_is_a_report_all_the_same(
     assert (tmp_path / "out" / "report.md").is_file()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_lists_are_given_with_commas_or_repeated_and_lack_of_source_is_noted(
     evaluate: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -285,6 +290,7 @@ def test_bars_in_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert "error 25.0 %" in shown
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_images_of_any_size_are_sent(evaluate: Callable[..., Result], data: Path, tmp_path: Path) -> None:
     for name in ("fog", "snow", "clean"):
         np.save(data / f"{name}.npy", np.random.default_rng(1).integers(0, 256, (24, 40, 36, 3), dtype=np.uint8))

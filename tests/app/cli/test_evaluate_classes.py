@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from app.cli import cli
 from tests.served import ROOT, served
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 IDS = ["n02691156", "n02958343", "n01503061", "n02121620", "n02430045"]
 IDS += ["n02084071", "n01639765", "n02374451", "n04194289", "n04490091"]

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from app.cli import cli
 from tests.app.evaluation.small_data import write_data
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 SAMPLE = Path(__file__).parents[3] / "benchmarks" / "sample"
 WALK = ("--protocol", "walk", "--domains", "gaussian_noise,contrast", "--order", "iid", "--limit", "16")
 FAST = ("--batch-size", "16", "--no-speed", "--device", "cpu")

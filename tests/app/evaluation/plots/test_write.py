@@ -41,6 +41,19 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     return figures
 
 
+@pytest.fixture
+def laid_out(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """Every figure by its name, laid out but not painted: for tests that ask where its parts are."""
+    figures: dict[str, Figure] = {}
+
+    def keep(figure: Figure, path: Path) -> None:
+        figures[path.stem] = figure
+        figure.draw_without_rendering()
+
+    monkeypatch.setattr(canvas, "_write", keep)
+    return figures
+
+
 def _texts(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
@@ -58,7 +71,7 @@ def test_every_picture_of_a_study(tmp_path: Path, drawn: dict[str, Figure]) -> N
     assert [axes.get_title() for axes in drawn["reliability"].axes] == ["source", "adabn", "bn+lame:memory=64"]
 
 
-def test_cells_of_the_heat_map(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_cells_of_the_heat_map(tmp_path: Path, laid_out: dict[str, Figure]) -> None:
     results = [
         result("source", wrong=[1, 1, 0, 0]),
         result("bn"),
@@ -66,8 +79,8 @@ def test_cells_of_the_heat_map(tmp_path: Path, drawn: dict[str, Figure]) -> None
         result("adabn", batch=16),
         result("bn", "clean"),
     ]
-    write_plots(tmp_path, results)
-    axes = drawn["differences"].axes[0]
+    draw_differences(tmp_path, summarize(measure_all(results)))
+    axes = laid_out["differences"].axes[0]
     texts = [text.get_text() for text in axes.texts[:9]]
     assert texts == ["50.0", "25.0", "-", "-25.0", "-", "-", "-", "+0.0", "-"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["source (error, %)", "bn", "adabn"]
@@ -77,9 +90,9 @@ def test_cells_of_the_heat_map(tmp_path: Path, drawn: dict[str, Figure]) -> None
     np.testing.assert_array_equal(colours[1, 1], colours[0, 0])
 
 
-def test_worse_than_source_is_red(tmp_path: Path, drawn: dict[str, Figure]) -> None:
-    write_plots(tmp_path, [result("source"), result("bn", wrong=[1] * 4)])
-    red, _, blue, _ = np.asarray(drawn["differences"].axes[0].images[0].get_array())[1, 0]
+def test_worse_than_source_is_red(tmp_path: Path, laid_out: dict[str, Figure]) -> None:
+    draw_differences(tmp_path, summarize(measure_all([result("source"), result("bn", wrong=[1] * 4)])))
+    red, _, blue, _ = np.asarray(laid_out["differences"].axes[0].images[0].get_array())[1, 0]
     assert red > blue
 
 
@@ -131,22 +144,22 @@ def test_last_rows_are_as_full_as_can_be(count: int, columns: int) -> None:
     assert canvas.even_columns(count, 6) == columns
 
 
-def test_panels_of_a_picture_have_one_axis(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_panels_of_a_picture_have_one_axis(tmp_path: Path, laid_out: dict[str, Figure]) -> None:
     results = [result("bn", "mixed", wrong=[0, 0, 0, 1] * 2), result("bn", "clean", wrong=[1] * 8)]
     results = [results[0], replace(results[1], drift=100 * results[1].drift)]
     write_plots(tmp_path, results)
     for name in ("drift_over_stream", "error_over_stream_4"):
-        (limits,) = {axes.get_ylim() for axes in drawn[name].axes}
-        highest = max(float(np.max(line.get_ydata())) for axes in drawn[name].axes for line in axes.lines)
+        (limits,) = {axes.get_ylim() for axes in laid_out[name].axes}
+        highest = max(float(np.max(line.get_ydata())) for axes in laid_out[name].axes for line in axes.lines)
         assert limits[0] == 0, name
         assert limits[1] > highest, f"{name}: a line leaves the picture"
 
 
 @pytest.mark.parametrize("batches", [(64,), (1, 64), (1, 4, 16, 64)], ids=["one-size", "two-sizes", "four-sizes"])
-def test_heads_of_places_do_not_overlap(tmp_path: Path, drawn: dict[str, Figure], batches: tuple[int, ...]) -> None:
+def test_heads_of_places_do_not_overlap(tmp_path: Path, laid_out: dict[str, Figure], batches: tuple[int, ...]) -> None:
     results = study(("source", "bn"), ("continual", "recurring"), ("iid", "dirichlet:0.1"), batches, (0,), 8)
     draw_differences(tmp_path, summarize(measure_all(results)))
-    figure = drawn["differences"]
+    figure = laid_out["differences"]
     heads = [text for text in figure.axes[0].texts if any(letter.isalpha() for letter in text.get_text())]
     assert len(heads) == 4
     boxes = [head.get_window_extent() for head in heads]
@@ -154,10 +167,10 @@ def test_heads_of_places_do_not_overlap(tmp_path: Path, drawn: dict[str, Figure]
     assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
 
 
-def test_error_curves_are_smoothed_with_a_labelled_band(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_error_curves_are_smoothed_with_a_labelled_band(tmp_path: Path, laid_out: dict[str, Figure]) -> None:
     wrong = (np.random.default_rng(2).random(200) < 0.4).tolist()
     draw_errors(tmp_path, [result("source", wrong=wrong)], ())
-    (axes,) = drawn["error_over_stream_4"].axes
+    (axes,) = laid_out["error_over_stream_4"].axes
     assert axes.get_xlabel() == "images (running mean of 50; band: one standard error)"
     (line,), (band,) = axes.lines, axes.collections
     position, error = np.asarray(line.get_xydata()).T
@@ -184,7 +197,7 @@ def test_more_seeds_shrink_the_standard_error() -> None:
     np.testing.assert_allclose(mean_curve([single] * 4).error, single.error / 2)
 
 
-def test_no_labels_overlap(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_no_labels_overlap(tmp_path: Path, laid_out: dict[str, Figure]) -> None:
     names = ["source", *(f"adapter_{i}+lame:memory=64,when=correlated"[: 9 + 2 * i] for i in range(17))]
     results = study(names, ("continual",), ("iid", "dirichlet:0.1"), (1,), (0,), 30)
     figures = measure_all(results)
@@ -192,9 +205,12 @@ def test_no_labels_overlap(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     draw_errors(tmp_path, results, DOMAINS)
     draw_reliability(tmp_path, figures)
     for figure, labels in (
-        (drawn["differences"], [*drawn["differences"].axes[0].get_yticklabels(), *drawn["differences"].axes[0].texts]),
-        (drawn["error_over_stream_1"], drawn["error_over_stream_1"].legends[0].get_texts()),
-        (drawn["reliability"], [axes.title for axes in drawn["reliability"].axes]),
+        (
+            laid_out["differences"],
+            [*laid_out["differences"].axes[0].get_yticklabels(), *laid_out["differences"].axes[0].texts],
+        ),
+        (laid_out["error_over_stream_1"], laid_out["error_over_stream_1"].legends[0].get_texts()),
+        (laid_out["reliability"], [axes.title for axes in laid_out["reliability"].axes]),
     ):
         boxes = [label.get_window_extent() for label in labels]
         assert len(boxes) >= 18
@@ -254,12 +270,12 @@ def test_background_is_white_and_missing_cells_are_grey(tmp_path: Path) -> None:
     assert [round(255 * part) for part in to_rgb(MISSING)] in colours.tolist()
 
 
-def test_unknown_drift_leaves_a_gap(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+def test_unknown_drift_leaves_a_gap(tmp_path: Path, laid_out: dict[str, Figure]) -> None:
     run = result("bn", wrong=[0] * 40)
     half = np.where(np.arange(40) < 20, np.nan, run.drift).astype(np.float32)
     none = np.full(40, np.nan, np.float32)
     draw_drift(tmp_path, [replace(run, drift=half), replace(result(wrong=[0] * 40), drift=none)], ())
-    first, second = (np.asarray(line.get_ydata()) for line in drawn["drift_over_stream"].axes[0].lines)
+    first, second = (np.asarray(line.get_ydata()) for line in laid_out["drift_over_stream"].axes[0].lines)
     assert np.isnan(first[:5]).all()
     assert np.isfinite(first[-5:]).all()
     assert np.isnan(second).all()
