@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 NETWORK = '''
 import time
+from pathlib import Path
 import torch
 from torch import nn
 
@@ -39,7 +40,8 @@ class Slow(nn.Module):
         return self.body(x).mean((2, 3))
 
 def build():
-    time.sleep({loading})
+    while Path("wait").exists():
+        time.sleep(0.02)
     return Slow()
 '''
 
@@ -54,11 +56,9 @@ WHITE, GREY, BLACK = png(255), png(128), png(0)
 
 
 @contextmanager
-def server(
-    folder: Path, *options: str, seconds: float = 0.0, loading: float = 0.0
-) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`renorm serve` with that network, from the moment at which it listens."""
-    (folder / "slow_net.py").write_text(NETWORK.format(seconds=seconds, loading=loading), encoding="utf-8")
+def server(folder: Path, *options: str, seconds: float = 0.0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`renorm serve` with that network, which is not built while a file "wait" lies in the folder."""
+    (folder / "slow_net.py").write_text(NETWORK.format(seconds=seconds), encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,23 +92,43 @@ def predict(url: str, image: bytes, stream: str = "s") -> httpx.Response:
     return httpx.post(f"{url}/v1/predict", params={"stream": stream}, content=image, timeout=30)
 
 
-def test_server_is_alive_at_once_and_ready_after_warm_up(tmp_path: Path) -> None:
-    with server(tmp_path, loading=2.0) as (url, _):
+def test_probes_tell_of_a_server_that_starts_is_ready_and_loses_its_model_thread(tmp_path: Path) -> None:
+    """Alive at once, ready after the warm-up; when the thread is dead, requests fail at once, and both probes."""
+    (tmp_path / "wait").touch()
+    with server(tmp_path) as (url, _):
         until(lambda: status(f"{url}/healthz") == 200)
         assert httpx.get(f"{url}/healthz").json() == {"status": "starting"}
         refused = httpx.get(f"{url}/readyz")
         assert (refused.status_code, refused.json()["ready"]) == (503, False)
         assert predict(url, GREY).status_code == 503
+        (tmp_path / "wait").unlink()
         until(lambda: status(f"{url}/readyz") == 200)
         assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
-        assert predict(url, GREY).json()["step"] == 1
+        answer = predict(url, GREY)
+        assert (answer.status_code, answer.json()["step"]) == (200, 1)
+        begun = time.monotonic()
+        assert predict(url, BLACK).status_code == 503
+        assert predict(url, GREY).status_code == 503
+        assert time.monotonic() - begun < 3
+        assert status(f"{url}/readyz") == 503
+        assert status(f"{url}/healthz") == 503
 
 
-def test_told_to_end_it_finishes_what_runs_and_tells_that_it_is_no_longer_ready(tmp_path: Path) -> None:
+def test_a_client_that_goes_takes_no_step_and_a_server_told_to_end_finishes_what_runs(tmp_path: Path) -> None:
+    """One that goes before its turn; and the server is no longer ready once it is told to end."""
     with server(tmp_path, seconds=1.0) as (url, process), httpx.Client(base_url=url) as kept:
         until(lambda: status(f"{url}/readyz") == 200)
         kept.get("/healthz")
         with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(predict, url, WHITE, "first")
+            time.sleep(0.3)
+            try:
+                httpx.post(f"{url}/v1/predict", params={"stream": "gone"}, content=GREY, timeout=0.2)
+                raise AssertionError("it was answered while another forward ran")
+            except httpx.ReadTimeout:
+                pass
+            assert running.result().json()["step"] == 1
+            assert httpx.get(f"{url}/v1/streams/gone").status_code == 404
             running = pool.submit(predict, url, WHITE)
             time.sleep(0.4)
             process.send_signal(signal.SIGTERM)
@@ -137,30 +157,3 @@ def status_of(url: str) -> int:
         return predict(url, WHITE).status_code
     except httpx.TransportError:
         return 0
-
-
-def test_a_dead_model_thread_fails_requests_at_once_and_shows_in_both_probes(tmp_path: Path) -> None:
-    with server(tmp_path) as (url, _):
-        until(lambda: status(f"{url}/readyz") == 200)
-        assert predict(url, GREY).status_code == 200
-        begun = time.monotonic()
-        assert predict(url, BLACK).status_code == 503
-        assert predict(url, GREY).status_code == 503
-        assert time.monotonic() - begun < 3
-        assert status(f"{url}/readyz") == 503
-        assert status(f"{url}/healthz") == 503
-
-
-def test_a_client_that_goes_away_before_its_turn_takes_no_step(tmp_path: Path) -> None:
-    with server(tmp_path, seconds=1.0) as (url, _):
-        until(lambda: status(f"{url}/readyz") == 200)
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(predict, url, WHITE, "first")
-            time.sleep(0.3)
-            try:
-                httpx.post(f"{url}/v1/predict", params={"stream": "gone"}, content=GREY, timeout=0.2)
-                raise AssertionError("it was answered while another forward ran")
-            except httpx.ReadTimeout:
-                pass
-            assert running.result().json()["step"] == 1
-        assert httpx.get(f"{url}/v1/streams/gone").status_code == 404

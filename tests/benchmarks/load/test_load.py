@@ -21,7 +21,8 @@ def test_a_quick_run_measures_the_real_server(
         return planned(given)._replace(warm_s=0.1, idle_s=0.2, blocks=1, calls=5)
 
     monkeypatch.setattr("benchmarks.load.__main__.planned", shortly)
-    loads = ["--clients", "2", "--images", "1", "2", "--rates", "20", "--seconds", "1.5", "--strategies", "adabn"]
+    monkeypatch.setattr("benchmarks.load.run.SETTLE_S", 0.0)
+    loads = ["--clients", "2", "--images", "1", "2", "--rates", "20", "--seconds", "0.5", "--strategies", "adabn"]
     assert main(["--quick", "--no-peers", *loads, "--out", str(tmp_path)]) == 0
     results = read(tmp_path / "load.json")
     assert [row.errors for row in results.rows] == [0] * len(results.rows)
