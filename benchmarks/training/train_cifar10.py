@@ -1,6 +1,7 @@
-"""Train the bundled CIFAR-10 ResNet-20 and write its weights as safetensors.
+"""Train the bundled CIFAR-10 ResNet-20, or the VGG of the studies, and write its weights as safetensors.
 
     python -m benchmarks.training.train_cifar10 --data DIR --out app/weights/cifar10-resnet20.safetensors
+    python -m benchmarks.training.train_cifar10 --data DIR --architecture vgg
 
 SGD with Nesterov momentum 0.9 and weight decay 5e-4, two cosine cycles with random crop (pad 4) and flip, bfloat16
 autocast; evaluated in float32 on the 10,000 clean test images. Interrupt it freely: it resumes from the checkpoint
@@ -9,6 +10,7 @@ beside ``--out``.
 The first cycle pads crops with black, as is usual. Its statistics then describe images with black borders, and a
 strategy that follows real images drifts away from them: on clean images the first cycle's network loses two points
 with the statistics of clean images. The second cycle pads with mirrored pixels, which leaves statistics as served.
+The VGG has one cycle, mirrored from the start.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +27,10 @@ import torch
 import torch.nn.functional as F
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.models.resnet20 import ResNet20
+from benchmarks.networks import vgg
 from benchmarks.training.cifar10 import Split, load
 
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465])
@@ -74,6 +78,23 @@ class Recipe:
         raise ValueError("the recipe has no such epoch")
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """A network that is trained here, the cycles it takes, and the file of its weights."""
+
+    network: Callable[[], nn.Module]
+    cycles: tuple[Cycle, ...]
+    weights: Path
+
+
+ARCHITECTURES = {
+    "resnet20": Architecture(ResNet20, Recipe.cycles, Path("app/weights/cifar10-resnet20.safetensors")),
+    "vgg": Architecture(
+        vgg, (Cycle(24, 0.1, 2.0, mirrored=True),), Path("benchmarks/networks/cifar10-vgg.safetensors")
+    ),
+}
+
+
 def normalize(images: Tensor) -> Tensor:
     """uint8 ``[n, h, w, 3]`` to normalized float32 ``[n, 3, h, w]``, which is channels_last in memory."""
     return ((images.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2)
@@ -89,12 +110,12 @@ def augment(images: Tensor, generator: torch.Generator, *, mirrored: bool) -> Te
     return padded[torch.arange(n)[:, None, None], (top + span)[:, :, None], columns[:, None, :]]
 
 
-def accuracy(model: ResNet20, split: Split) -> float:
-    """Percent of ``split`` that ``model`` gets right, in float32."""
+def accuracy(model: nn.Module, split: Split, prepare: Callable[[Tensor], Tensor] = normalize) -> float:
+    """Percent of ``split`` that ``model`` gets right, in float32; ``prepare`` normalizes images."""
     model.eval()
     with torch.no_grad():
         hits = [
-            (model(normalize(images)).argmax(1) == labels).sum()
+            (model(prepare(images)).argmax(1) == labels).sum()
             for images, labels in zip(torch.split(split.images, 500), torch.split(split.labels, 500), strict=True)
         ]
     return 100 * float(torch.stack(hits).sum()) / len(split.labels)
@@ -103,10 +124,10 @@ def accuracy(model: ResNet20, split: Split) -> float:
 class Trainer:
     """One run: the network, its optimizer and the epoch reached, saved after every epoch."""
 
-    def __init__(self, recipe: Recipe, checkpoint: Path) -> None:
+    def __init__(self, network: Callable[[], nn.Module], recipe: Recipe, checkpoint: Path) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.checkpoint, self.epoch = recipe, checkpoint, 0
-        self.model = ResNet20().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
         )
@@ -153,15 +174,19 @@ def main() -> None:
     """Parse the command line, train, report the clean test accuracy, write the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with CIFAR-10 (python batches or PNG sheets)")
-    parser.add_argument("--out", type=Path, default=Path("app/weights/cifar10-resnet20.safetensors"))
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="resnet20")
+    parser.add_argument("--out", type=Path, help="file of the weights; by default the one that is in the repository")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     arguments = parser.parse_args()
     try:
         train, test = load(arguments.data)
     except FileNotFoundError as error:
         parser.error(str(error))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Recipe(seed=arguments.seed), arguments.out.with_suffix(".checkpoint"))
+    chosen = ARCHITECTURES[arguments.architecture]
+    out: Path = arguments.out or chosen.weights
+    out.parent.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(cycles=chosen.cycles, seed=arguments.seed)
+    trainer = Trainer(chosen.network, recipe, out.with_suffix(".checkpoint"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         overall = progress.add_task("training", total=trainer.recipe.epochs, completed=trainer.epoch)
@@ -173,9 +198,9 @@ def main() -> None:
             progress.console.print(
                 f"epoch {trainer.epoch}: loss {loss:.4f}, test {accuracy(trainer.model, test):.2f} %, {seconds:.0f} s"
             )
-    save_file({k: v.contiguous() for k, v in trainer.model.state_dict().items()}, arguments.out)
+    save_file({k: v.contiguous() for k, v in trainer.model.state_dict().items()}, out)
     print(f"test accuracy on the 10,000 clean images: {accuracy(trainer.model, test):.2f} %")
-    print(f"weights: {arguments.out} ({arguments.out.stat().st_size:,} bytes)")
+    print(f"weights: {out} ({out.stat().st_size:,} bytes)")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
+from app.models.resnet20 import ResNet20
 from benchmarks.training import cifar10
 from benchmarks.training.cifar10 import Split, load
 from benchmarks.training.train_cifar10 import MEAN, STD, Cycle, Recipe, Trainer, accuracy, augment, normalize
@@ -92,10 +93,10 @@ def test_a_run_learns_and_an_interrupted_one_goes_on_where_it_stopped(tmp_path: 
     split = Split(torch.from_numpy(PIXELS[:5].reshape(20, 32, 32, 3)), torch.arange(20) % 2)
     recipe = Recipe(cycles=(Cycle(3, 0.05, 0.5, mirrored=True),), batch=10)
     with Progress(disable=True) as progress:
-        whole = Trainer(recipe, tmp_path / "whole.checkpoint")
+        whole = Trainer(ResNet20, recipe, tmp_path / "whole.checkpoint")
         losses = [whole.run_epoch(split, progress) for _ in range(3)]
         for _ in range(3):
-            part = Trainer(recipe, tmp_path / "part.checkpoint")
+            part = Trainer(ResNet20, recipe, tmp_path / "part.checkpoint")
             part.run_epoch(split, progress)
     assert part.epoch == 3
     assert losses[2] < losses[0]
