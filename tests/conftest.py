@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+import httpx
 import pytest
 import torch
 
@@ -45,6 +47,18 @@ def _import_torchvision() -> torch.library.Library | None:
 
 # Kept, because the operators are gone when their library is collected.
 LIBRARY = _import_torchvision()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_read_once() -> Iterator[None]:
+    """Let clients share what they make of the certificates of this machine.
+
+    Every client, and every call without one, reads them again, which takes longer than a call to a server that needs
+    none of them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", cache(httpx.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

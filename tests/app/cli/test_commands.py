@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import json
 import logging
@@ -212,6 +213,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Response]:
             answers.append(answer)
 
     monkeypatch.setattr(uvicorn.Server, "main_loop", ask_once)
+    # The next server would go through the heap of all tests again.
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
     return answers
 
 
