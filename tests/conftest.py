@@ -99,8 +99,10 @@ def _process_left_as_it_was() -> Iterator[None]:
     """
     before, variables = _of_the_process(), _variables()
     yield
-    if _variables() != variables:
-        os.environ.clear()
+    now = _variables()
+    if now != variables:
+        for name in now.keys() - variables.keys():
+            del os.environ[name]
         os.environ.update(variables)
     after = _of_the_process()
     if before == after:
