@@ -32,6 +32,19 @@ def run(plan: PublishedEvaluation, data: Path, out: Path, processes: int | None 
     return subprocess.run([sys.executable, "-m", "app", *command], env=environment, check=False).returncode
 
 
+def count_finished(plan: PublishedEvaluation, out: Path) -> int:
+    """Return the number of the plan's cells that are in its folder.
+
+    Raises:
+        EvaluationError: a file is broken.
+    """
+    place = out / plan.name
+    if not (place / MANIFEST).exists():
+        return 0
+    folder = Folder(place, json.loads((place / MANIFEST).read_text(encoding="utf-8")))
+    return sum(folder.file(cell).exists() for cell in plan.cells())
+
+
 def read(plans: Sequence[PublishedEvaluation], out: Path) -> Measured:
     """The finished cells of plans that share a folder, in their order.
 

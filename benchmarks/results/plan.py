@@ -22,6 +22,7 @@ class PublishedEvaluation(NamedTuple):
     batches: tuple[int, ...]
     seeds: int = 1
     limit: int = 0
+    options: tuple[str, ...] = ()  # further words: the model and its weights
 
     def command(self, data: str, out: Path, processes: int | None = None) -> list[str]:
         """Return the words after ``renorm`` on the command line. Figures do not depend on the number of processes."""
@@ -32,6 +33,7 @@ class PublishedEvaluation(NamedTuple):
             *("--order", ",".join(self.orders)),
             *("--batch-size", ",".join(map(str, self.batches))),
             *("--seeds", str(self.seeds), "--limit", str(self.limit)),
+            *self.options,
             # Speed is measured by `make bench`, where nothing runs beside it.
             "--no-speed",
             *([] if processes is None else ["--processes", str(processes)]),
