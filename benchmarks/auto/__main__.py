@@ -4,9 +4,10 @@
     python -m benchmarks.auto --data path/to/cifar10c --mnist results/mnist-c --held-out results/held-out
     python -m benchmarks.auto --data path/to/cifar10c --limit 50 --only cifar10 --docs /tmp/trial   # a look
 
-What was interrupted goes on at the next call; the most wanted comes first. --no-run writes the finished cells, and
---texts-only the page from the CSV files, without data. `python -m benchmarks.auto.corrupted_mnist` and
-`python -m benchmarks.results.held_out` make the data of --mnist and --held-out.
+What was interrupted goes on at the next call; the most wanted comes first. --no-run writes the finished cells (with
+--data, corruptions have their names), and --texts-only the page from the CSV files, without data.
+`python -m benchmarks.auto.corrupted_mnist` and `python -m benchmarks.results.held_out` make the data of --mnist and
+--held-out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from app.evaluation.metrics import measure_all
 from app.evaluation.report.rows import write_rows
 from benchmarks.auto import page, picture
 from benchmarks.auto.comparison import make_grid
+from benchmarks.auto.corruptions import measure_harm, read_harm, write_harm
 from benchmarks.auto.plan import GRADUAL, IMAGES, SUBJECTS, Subject, count_images
 from benchmarks.common import positive
 from benchmarks.results import page as results_page
@@ -55,8 +57,10 @@ def _describe(plan: PublishedEvaluation) -> str:
     return f"{words}; requests of {plan.batches[0]}; {len(plan.strategies)} strategies"
 
 
-def write(subjects: Sequence[Subject], out: Path, docs: Path) -> None:
+def write(subjects: Sequence[Subject], out: Path, docs: Path, domains: Sequence[str]) -> None:
     """Write the CSV files of the subjects that were run, the picture and the page.
+
+    ``domains`` are the names of the corruptions of the bundled network's data, by index.
 
     Raises:
         ValueError: nothing is finished.
@@ -67,17 +71,20 @@ def write(subjects: Sequence[Subject], out: Path, docs: Path) -> None:
     for subject in subjects:
         measured = _read_finished(subject, out)
         if measured:
-            write_rows(docs / page.csv_name(subject), measure_all(run for part in measured for run in part.results))
+            figures = measure_all(run for part in measured for run in part.results)
+            write_rows(docs / page.csv_name(subject), figures)
         if measured and subject.name == SUBJECTS[0].name:
+            write_harm(docs / page.HARM_CSV, measure_harm(figures, domains))
             missing = sum(part.missing for part in measured)
             unfinished = f"{missing:,} of {missing + sum(len(part.results) for part in measured):,} cells are missing"
             facts = results_page.about(measured[0].settings, os.cpu_count() or 1, unfinished if missing else "")
-    figures = page.read_figures(docs)
-    if not figures:
+    rows = page.read_figures(docs)
+    if not rows:
         raise ValueError(f"{out} holds no finished cell: leave out --no-run")
-    if SUBJECTS[0].name in figures:
-        picture.draw(make_grid(figures[SUBJECTS[0].name]), docs / page.PICTURE)
-    (docs / "auto.md").write_text(page.make_page(figures, facts), encoding="utf-8")
+    if SUBJECTS[0].name in rows:
+        picture.draw(make_grid(rows[SUBJECTS[0].name]), docs / page.PICTURE)
+    text = page.make_page(rows, read_harm(docs / page.HARM_CSV), facts)
+    (docs / "auto.md").write_text(text, encoding="utf-8")
 
 
 def _read_finished(subject: Subject, out: Path) -> list[Measured]:
@@ -123,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 data = getattr(options, subject.data)
                 if data is not None and (status := run_all(subject, data, options.out, options.processes)):
                     return status
-            write(subjects, options.out, options.docs)
+            domains = [domain.title for domain in open_data(options.data).domains] if options.data else []
+            write(subjects, options.out, options.docs, domains)
     except (RenormError, OSError, ValueError) as error:
         print(f"auto: {error}", file=sys.stderr)
         return 1

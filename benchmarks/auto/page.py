@@ -19,6 +19,7 @@ from benchmarks.auto.comparison import (
     select_compared,
     select_protocols,
 )
+from benchmarks.auto.corruptions import HARM, CorruptionHarm, harm_table, read_harm
 from benchmarks.auto.plan import AUTO, SUBJECTS, Subject
 from benchmarks.auto.tables import (
     ablation_table,
@@ -32,6 +33,7 @@ from benchmarks.auto.targets import targets_table
 from benchmarks.results.page import told_about
 
 PICTURE = "images/auto.png"
+HARM_CSV = "auto-corruptions.csv"
 
 TOP = """\
 # `auto`: the study of the strategy that nobody has to choose
@@ -69,6 +71,11 @@ Utility under a deadline is in [evaluate.md](evaluate.md#deadline-stream), the c
 
 WORST = "The places where `auto` is furthest above the best fixed strategy of the place:\n"
 
+HARM_TEXT = f"""\
+A mean over corruptions can hide one that gets worse. A corruption at a place counts as harmed if its error is more than
+{HARM:g} point above that of `source`.
+"""
+
 RECOVERY = """\
 Images after a change of the corruption until the error of 50 images in succession is within 2 points of the segment's
 own best. Chance makes it more than 0 for a strategy that never adapts too: compare with `source`.
@@ -103,14 +110,19 @@ def read_facts(docs: Path) -> dict[str, str]:
     return told_about(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def make_page(figures: Mapping[str, Sequence[Figures]], facts: Mapping[str, str]) -> str:
-    """The whole page, of the figures of each subject by its name."""
+def make_page(
+    figures: Mapping[str, Sequence[Figures]], harm: Sequence[CorruptionHarm], facts: Mapping[str, str]
+) -> str:
+    """The whole page, of the figures of each subject by its name; ``harm`` is that of the bundled network."""
     measured = {subject: make_grid(figures[subject.name]) for subject in SUBJECTS if figures.get(subject.name)}
     parts = [TOP, about_table(facts), section("The protocol", PROTOCOL), _targets_section(measured)]
     for subject, grid in measured.items():
         parts.append(_subject_section(subject, grid))
         if _is_main(subject):
-            parts += _further_sections(grid)
+            parts += [
+                section("Single corruptions", HARM_TEXT, harm_table(harm)) if harm else "",
+                *_further_sections(grid),
+            ]
     return "\n".join(part for part in parts if part)
 
 
@@ -120,7 +132,7 @@ def make_text(docs: Path) -> str:
     Raises:
         ValueError, OSError: a file is broken.
     """
-    return make_page(read_figures(docs), read_facts(docs))
+    return make_page(read_figures(docs), read_harm(docs / HARM_CSV), read_facts(docs))
 
 
 def _is_main(subject: Subject) -> bool:

@@ -28,6 +28,7 @@ from benchmarks.auto.comparison import (
     make_grid,
     share_near_best,
 )
+from benchmarks.auto.corruptions import harm_table, measure_harm, read_harm, write_harm
 from benchmarks.auto.plan import ABLATIONS, AUTO, FIXED, ORDERS, STRATEGIES, SUBJECTS, Subject, count_images
 from benchmarks.auto.targets import TARGETS, targets_table
 from tests.app.evaluation.made import result
@@ -178,6 +179,28 @@ def test_recovery_and_visits_are_told_by_stream() -> None:
     verdicts = {target.name: target.judge(grid) for target in TARGETS}
     assert verdicts["recurring domains: last visit minus first, points"] == "-25.0 reached"
     assert [verdict for name, verdict in verdicts.items() if name.startswith("images until")] == ["39.0 reached"]
+
+
+def test_harm_to_single_corruptions_is_not_hidden_by_the_mean(tmp_path: Path) -> None:
+    def two_domains(strategy: str, first: int, second: int) -> Result:
+        wrong = [value for missed in (first, second) for value in [1] * missed + [0] * (100 - missed)]
+        return result(strategy, "single", "iid", 16, wrong=wrong, domain=[0] * 100 + [1] * 100)
+
+    runs = [two_domains("source", 40, 40), two_domains("adabn", 10, 47), two_domains(AUTO, 30, 41)]
+    figures = measure_all([*runs, run("source", "clean", "iid", 1), run("adabn", "clean", "iid", 50)])
+    rows = measure_harm(figures, ["fog", "snow"])
+    assert rows[0][:5] == ("adabn", IID, 2, 1, "snow")
+    assert rows[0].difference == pytest.approx(7.0)
+    assert [row.strategy for row in rows] == ["adabn", AUTO], "clean streams have no corruptions"
+    write_harm(tmp_path / "harm.csv", rows)
+    assert [row._replace(difference=round(row.difference, 4)) for row in rows] == read_harm(tmp_path / "harm.csv")
+    table = harm_table(rows)
+    assert "| `adabn` | 50.0 | +7.0 | snow | single, iid, requests of 16 |" in table
+    assert "| `auto` | 0.0 | +1.0 | snow | single, iid, requests of 16 |" in table
+    (tmp_path / "harm.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match="has the columns a, b: expected strategy"):
+        read_harm(tmp_path / "harm.csv")
+    assert read_harm(tmp_path / "none.csv") == []
 
 
 def test_targets_are_judged_by_the_figures_as_shown() -> None:
