@@ -32,6 +32,7 @@ from adapters.errors import (
     UnknownStrategyError,
     UnsupportedModelError,
 )
+from adapters.evidence import Evidence
 from adapters.learners.core import Core
 from adapters.learners.descent import Descent
 from adapters.learners.rotta import RoTTA
@@ -45,17 +46,19 @@ from adapters.normalization.iabn import IABN
 from adapters.normalization.james_stein import JamesStein
 from adapters.normalization.linear import Linear, Weights
 from adapters.normalization.robust_bn import RobustBN
+from adapters.normalization.shrinkage import Shrinkage
 from adapters.normalization.source import Source
 from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
 from adapters.params import check, param, schema
-from adapters.registry import STRATEGIES, kind_of, load_plugins, names, register
+from adapters.registry import COMBINATIONS, STRATEGIES, kind_of, load_plugins, names, register
 from adapters.state.arena import Arena
 from adapters.state.memory import Memory
 from adapters.state.memory import StateKey as Key
 
 __all__ = [
     "BN",
+    "COMBINATIONS",
     "IABN",
     "STRATEGIES",
     "AdaBN",
@@ -74,6 +77,7 @@ __all__ = [
     "Corrector",
     "Descent",
     "DuplicateStrategyError",
+    "Evidence",
     "InputError",
     "JamesStein",
     "Key",
@@ -91,6 +95,7 @@ __all__ = [
     "Request",
     "RoTTA",
     "RobustBN",
+    "Shrinkage",
     "Site",
     "Source",
     "Start",

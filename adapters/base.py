@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from adapters.evidence import Evidence
+
 State = TypeVar("State", bound=tuple[Any, ...])
 """The memory of one stream: a NamedTuple of tensors; of an adapter, at a site, float32 of shapes fixed by the site."""
 
@@ -28,6 +30,7 @@ class Moments(NamedTuple):
     mean: Tensor  # [n, C] float32
     var: Tensor  # [n, C] float32, biased
     pixels: int  # positions per entry: H*W, or 1 for BatchNorm1d on [N, C]
+    evidence: Evidence | None = None  # of the stream, where the adapter reads it
 
     @property
     def images(self) -> int:
@@ -38,6 +41,11 @@ class Moments(NamedTuple):
     def values(self) -> int:
         """The number of values behind each pooled channel: n * pixels. Fewer than two have no variance."""
         return self.images * self.pixels
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Moments:
+        """Return the moments with each tensor as the function returns it, those of the evidence included."""
+        evidence = None if self.evidence is None else self.evidence.map(function)
+        return Moments(function(self.mean), function(self.var), self.pixels, evidence)
 
     def pooled(self, *, unbiased: bool = False) -> Statistics:
         """Statistics of the request as a whole, ``[C]``: ``mean = E[m_n]``, ``var = E[v_n] + Var[m_n]``.
@@ -89,9 +97,11 @@ class Site:
     eps: float
     depth: float = 0.0  # place among the network's layers: 0 the first, 1 the last
     row: Tensor = field(init=False, repr=False)  # [1, 2C], the trained mean and variance side by side
+    precision: Tensor = field(init=False, repr=False)  # [C], one over the trained variance
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "row", torch.cat([self.mean, self.var])[None])
+        object.__setattr__(self, "precision", 1.0 / (self.var + self.eps))
 
     @property
     def channels(self) -> int:
@@ -116,9 +126,13 @@ class Adapter(ABC, Generic[State]):
     subclasses `adapters.Linear`. Another may set ``batched = True`` and promise that ``step`` also takes leading axes,
     ``moments`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap` adds them. It may also
     override `queue`, if it can do that with less than T steps' work.
+
+    With ``reads_evidence`` a stream also gathers evidence from its answers, which ``moments.evidence`` holds.
     """
 
     batched: ClassVar[bool] = False
+    reads_evidence: ClassVar[bool] = False
+    """True if steps read `adapters.Evidence` of the stream's earlier answers."""
 
     @abstractmethod
     def init(self, site: Site) -> State:
@@ -143,7 +157,7 @@ def step_in_turn(step: Step[State], site: Site, state: State, moments: Moments) 
     """Take a step for each request along the first axis of the moments; the statistics have one row per image."""
     statistics = []
     for mean, var in zip(moments.mean.unbind(0), moments.var.unbind(0), strict=True):
-        part, state = step(site, state, Moments(mean, var, moments.pixels))
+        part, state = step(site, state, moments._replace(mean=mean, var=var))
         statistics.append(Statistics(*part).expand_to(mean))
     return Statistics(*(torch.stack(parts) for parts in zip(*statistics, strict=True))), state
 
@@ -183,7 +197,9 @@ class Corrector(ABC, Generic[State]):
     """
 
     features: ClassVar[bool] = False
-    """True if it reads the input of the network's last layer, which must then be linear."""
+    """True if it reads the input of the network's last layer, where that is linear."""
+    scores_suffice: ClassVar[bool] = False
+    """True if the logits may take the place of features that a network does not have."""
     last: ClassVar[bool] = False
     """True if its answers are no longer scores of the network, so that no other corrector can follow."""
     adapter: ClassVar[str] = "source"

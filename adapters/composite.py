@@ -92,6 +92,11 @@ class Composite:
         """True if a corrector reads the input of the network's last layer."""
         return any(corrector.features for corrector in self.correctors)
 
+    @cached_property
+    def needs_features(self) -> bool:
+        """True if a corrector cannot do without that input."""
+        return any(corrector.features and not corrector.scores_suffice for corrector in self.correctors)
+
     def __iter__(self) -> Iterator[Any]:
         """The parts in the order of their names."""
         yield self.adapter

@@ -20,10 +20,11 @@ from adapters.engine.execution import Execution
 from adapters.engine.features import no_features_error
 from adapters.engine.lessons import LessonRunner
 from adapters.engine.network import channels_last, eager, full_precision, prepare_network, to_batch
-from adapters.engine.outcome import ForwardOutput, run_jointly_or_separately, to_outcome, withhold_outliers
+from adapters.engine.outcome import ForwardOutput, add_evidence, to_outcome, withhold_outliers
 from adapters.engine.outliers import BOUND
 from adapters.engine.plan import Plan, PlannedRequest
 from adapters.engine.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
+from adapters.engine.waves import run_in_waves
 from adapters.errors import InputError
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as strategy_of
@@ -136,8 +137,7 @@ class AdaptiveModel:
         return self._run(requests, memories)
 
     def _run(self, requests: Sequence[Request], memories: Memories) -> Outcome:
-        keys = [self._key(request) for request in requests]
-        return run_jointly_or_separately(self._forward, requests, keys, memories)
+        return run_in_waves(self._forward, requests, list(map(self._key, requests)), memories)
 
     def learn(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
         """Return the streams' memories after their lessons; pure. ``memories`` are those after the requests' commit.
@@ -204,7 +204,7 @@ class AdaptiveModel:
         parts = as_composite(strategy)
         if self.reach is not None and parts.learner is not None:
             self.reach.check()
-        if self._shown is not None and not self._shown.features and parts.reads_features:
+        if self._shown is not None and not self._shown.features and parts.needs_features:
             raise no_features_error()
 
     def memories(self) -> Memories:
@@ -271,7 +271,7 @@ class AdaptiveModel:
 
     def _forward(self, requests: Sequence[Request], memories: Memories) -> Outcome:
         plan, output = self._run_network(requests, memories)
-        output = withhold_outliers(plan, output, self._bound)
+        output = add_evidence(plan, withhold_outliers(plan, output, self._bound))
         ordered, site = [plan.requests[index] for index in plan.order], self.sites[output.first.site]
         if site.name not in self._baselines:  # a network may begin elsewhere, with images of another size
             baseline = None if self._baselines else self._baseline

@@ -12,12 +12,13 @@ from adapters.base import AnyAdapter, Learner
 from adapters.composite import Composite, Strategy, as_composite
 from adapters.errors import CombinationError, ParameterError, UnknownStrategyError
 from adapters.params import build, schema
-from adapters.registry import KINDS, STRATEGIES, kind_of
+from adapters.registry import COMBINATIONS, KINDS, STRATEGIES, kind_of
 
 ORDER = tuple(KINDS)
 """The order of the parts in a name: adapter, learner, correctors."""
 # In an address a plus sign stands for a space, unless the client has written it as %2B.
 _PLUS = re.compile(r" *\+ *| +")
+_COMBINATION_NAMES = {combination.parts: name for name, combination in COMBINATIONS.items()}
 _DUPLICATE_REASONS = {
     "adapter": "both normalize, and a strategy normalizes once: name one of them",
     "learner": "both learn the same affine parameters: name one of them",
@@ -32,8 +33,8 @@ def strategy(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
 
     A name is one of ``STRATEGIES``, or several joined by plus signs: at most one adapter, then at most one learner,
     then correctors in the order in which they refine. Without an adapter it is the one that the learner, or else the
-    first corrector, goes with. A hyperparameter is addressed by its name, or by ``part.name`` where several parts have
-    one of that name.
+    first corrector, goes with. A name in ``COMBINATIONS``, such as `auto`, stands for its parts. A hyperparameter is
+    addressed by its name, or by ``part.name`` where several parts have one of that name.
 
     Raises:
         UnknownStrategyError: a part is not registered; the message lists those that are.
@@ -70,17 +71,19 @@ def parts_of(name: str) -> list[str]:
     """
     if not isinstance(name, str):
         raise UnknownStrategyError(f"the name of a strategy must be text, such as 'adabn', not {reprlib.repr(name)}")
-    return _complete(name, _PLUS.split(name))
+    return _complete(name, [part for word in _PLUS.split(name) for part in _expand(word)])
 
 
 def name_of(strategy: Strategy) -> str:
     """Return the name of a strategy: its parts' names, or those of their classes where these are not registered.
 
-    The adapter is left out where it is the one that the rest goes with.
+    The adapter is left out where it is the one that the rest goes with. `auto` is the name of its parts together.
     """
     parts = list(as_composite(strategy))
-    adapter, *extras = map(_part_name, parts)
-    return "+".join(extras if extras and adapter == parts[1].adapter else [adapter, *extras])
+    adapter, *extras = part_names = [_part_name(part) for part in parts]
+    if (combined := _COMBINATION_NAMES.get(tuple(part_names))) is not None:
+        return combined
+    return "+".join(extras if extras and adapter == parts[1].adapter else part_names)
 
 
 def params_of(strategy: Strategy) -> dict[str, Any]:
@@ -103,6 +106,10 @@ def schema_of(name: str) -> dict[str, Any]:
     schemas = {part: schema(STRATEGIES[part])["properties"] for part in parts}
     properties = {f"{part}.{key}": rules for part, part_fields in schemas.items() for key, rules in part_fields.items()}
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _expand(word: str) -> tuple[str, ...]:
+    return COMBINATIONS[word].parts if word in COMBINATIONS else (word,)
 
 
 def _complete(name: str, parts: list[str]) -> list[str]:
@@ -138,7 +145,8 @@ def _unknown_error(name: str, part: str) -> UnknownStrategyError:
     quoted = f"'{part}' in '{name}'" if part != name else f"'{part}'"
     hint = '; hyperparameters go in params, such as {"momentum": 0.2}' if re.search("[:=(]", part) else ""
     return UnknownStrategyError(
-        f"unknown strategy {quoted}: choose one of {', '.join(STRATEGIES)}, or several joined by '+'{hint}"
+        f"unknown strategy {quoted}: choose one of {', '.join((*COMBINATIONS, *STRATEGIES))}, or several joined by "
+        f"'+'{hint}"
     )
 
 

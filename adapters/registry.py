@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from adapters.base import Adapter, Corrector, Learner
 from adapters.correctors.cofa import Cofa
@@ -20,6 +20,7 @@ from adapters.normalization.bn import BN
 from adapters.normalization.iabn import IABN
 from adapters.normalization.james_stein import JamesStein
 from adapters.normalization.robust_bn import RobustBN
+from adapters.normalization.shrinkage import Shrinkage
 from adapters.normalization.source import Source
 from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
@@ -27,6 +28,13 @@ from adapters.normalization.unmix_tns import UnMixTNS
 Kind = Literal["adapter", "learner", "corrector"]
 
 GROUP = "renorm.adapters"
+AUTO = """Choose online how far a stream's own statistics are trusted, and whether its answers are corrected.
+
+`shrinkage` draws the statistics of every layer to the trained ones by what chance explains of their difference: clean
+streams keep the network as it is, severe shifts are adapted to, and how many of a stream's images count as independent
+follows from its own answers. `lame` corrects the answers while they repeat far beyond chance. It is made for streams of
+which nobody knows the order or the domain; one forward a request, and a bounded state. docs/auto.md has its figures.
+"""
 KINDS: dict[Kind, type[Any]] = {"adapter": Adapter, "learner": Learner, "corrector": Corrector}
 """The base class of each kind of part."""
 _BASES = " or ".join(base.__name__ for base in KINDS.values())
@@ -42,6 +50,7 @@ STRATEGIES: dict[str, type[Any]] = {
     "iabn": IABN,
     "tema": Tema,
     "james_stein": JamesStein,
+    "shrinkage": Shrinkage,
     "tent": Tent,
     "core": Core,
     "rotta": RoTTA,
@@ -49,6 +58,17 @@ STRATEGIES: dict[str, type[Any]] = {
     "cofa": Cofa,
     "temperature": Temperature,
 }
+
+
+class Combination(NamedTuple):
+    """Parts that have a name together."""
+
+    parts: tuple[str, ...]
+    documentation: str
+
+
+COMBINATIONS: dict[str, Combination] = {"auto": Combination(("shrinkage", "lame"), AUTO)}
+"""Names of several parts together, which a name with plus signs may hold like that of a part."""
 
 
 def kind_of(cls: type[Any]) -> Kind:
@@ -82,6 +102,8 @@ def register(name: str, cls: type[Any]) -> None:
     if not name.isidentifier():
         raise PluginError(f"strategy name '{name}' is not valid: use letters, digits and underscores")
     _check_class(name, cls)
+    if name in COMBINATIONS:
+        raise DuplicateStrategyError(f"strategy '{name}' is {'+'.join(COMBINATIONS[name].parts)}: choose another name")
     if STRATEGIES.setdefault(name, cls) is not cls:
         raise DuplicateStrategyError(
             f"strategy '{name}' is registered twice: {STRATEGIES[name].__qualname__} and {cls.__qualname__}; rename one"

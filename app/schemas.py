@@ -107,12 +107,11 @@ class StrategyResponse(Wire):
     """One strategy that a request may name, alone or joined with others."""
 
     name: str = Field(examples=["source"])
-    kind: Literal["adapter", "learner", "corrector"] = Field(
-        examples=["adapter"], description="its role: normalize, learn from answered requests, or correct answers"
+    kind: Literal["composite", "adapter", "learner", "corrector"] = Field(
+        examples=["adapter"],
+        description="its role: normalize, learn from answered requests, correct answers, or several of these",
     )
-    adapter: str | None = Field(
-        examples=[None], description="of a learner or corrector: its adapter where none is named"
-    )
+    adapter: str | None = Field(examples=[None], description="of all but adapters: the adapter where none is named")
     description: str = Field(
         examples=["No adaptation: every image is normalized with the statistics of the training data."]
     )

@@ -135,7 +135,7 @@ def test_only_commands_know_evaluations() -> None:
 
 
 LIBRARY = (
-    ("errors", "finite"),
+    ("errors", "evidence", "finite"),
     ("base",),
     ("params", "sites", "composite"),
     ("normalization", "correctors"),
@@ -152,7 +152,7 @@ LIBRARY = (
 )
 """The library's rooms from the lowest to the highest; those of one line do not know each other."""
 METHODS = ("normalization", "correctors", "learners")
-SHARED = {"linear", "frozen", "affinity", "descent", "optimizers", "memory_bank", "augmentations"}
+SHARED = {"linear", "frozen", "shrunk_averages", "affinity", "descent", "optimizers", "memory_bank", "augmentations"}
 """Files of those rooms that methods have in common; each of the others is a method."""
 
 

@@ -29,7 +29,7 @@ SIGMAS = 3.0
 """Standard errors by which the rate of repeats must exceed chance."""
 MIN_KAPPA = 0.25
 """Cohen's kappa of successive predictions from which they are trusted, though most repeats are by chance."""
-WHEN = ("correlated", "always")
+WHEN = ("correlated", "always", "never")
 
 
 class LameState(NamedTuple):
@@ -76,6 +76,9 @@ class Lame(Checked, Corrector[LameState]):
     A stream that begins with one class is corrected, until predictions of it alone no longer tell a camera that shows
     one thing from a network that answers one thing: after 300 images at most, or 600 where other classes came before.
 
+    Where a network does not end in a linear layer, its logits are the features. ``when="never"`` switches it off, as in
+    ``auto`` with ``lame.when=never``.
+
     The published form is ``memory=0, when="always"``; it sees one request only and ruins independent streams.
 
     Paper: Boudiaf et al. 2022, "Parameter-free Online Test-time Adaptation" (CVPR 2022), section 4, equation 7. Memory
@@ -83,6 +86,7 @@ class Lame(Checked, Corrector[LameState]):
     """
 
     features: ClassVar[bool] = True
+    scores_suffice: ClassVar[bool] = True
     last: ClassVar[bool] = True
 
     affinity: str = param("rbf", "How the affinity of two images is measured.", choices=tuple(AFFINITIES))
@@ -92,11 +96,11 @@ class Lame(Checked, Corrector[LameState]):
     memory: int = param(
         16, "Images of the stream that are remembered, and corrected at a time; 0: all of a request.", low=0, high=4096
     )
-    when: str = param("correlated", "Correct while predictions repeat far beyond chance, or always.", choices=WHEN)
+    when: str = param("correlated", "Correct while predictions repeat beyond chance, always, or never.", choices=WHEN)
 
     def init(self, features: int, classes: int) -> LameState:
         """Return the state of a stream without images: frequencies are uniform."""
-        memory, gated = self.memory, int(self.when == "correlated")
+        memory, gated = self.memory * (self.when != "never"), int(self.when == "correlated")
         return LameState(
             features=torch.zeros(memory, features),
             scores=torch.zeros(memory, classes),
@@ -109,6 +113,8 @@ class Lame(Checked, Corrector[LameState]):
 
     def correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
         """Return assignments ``[n, classes]``; for n = 1 without memory, the network's own answer."""
+        if self.when == "never":
+            return logits.softmax(-1), state
         pieces, answers = self.memory or len(logits), []
         for piece in zip(torch.split(features, pieces), torch.split(logits, pieces), strict=True):
             answer, state = self._correct(state, *piece)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adapters.engine.features import features_for
 from adapters.engine.plan import PlannedRequest
 from adapters.errors import UnsupportedModelError
 from adapters.state.memory import Memories, State, StateKey, initial_state
@@ -44,9 +45,9 @@ class Corrections:
         offset = 0 if strategy.learner is None else 1
         states = self.of(request.key) or ((),) * (offset + len(strategy.correctors))
         new_states = list(states[:offset])
-        logits = logits.float()
+        scores = logits = logits.float()
         for corrector, previous in zip(strategy.correctors, states[offset:], strict=True):
-            inputs = features if corrector.features else features[:, :0]
+            inputs = features_for(corrector, features, scores)
             state = previous or initial_state(corrector, inputs.shape[1], logits.shape[1], logits.device)
             probabilities, new_state = corrector.correct(state, inputs, logits)
             logits = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

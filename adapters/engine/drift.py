@@ -54,11 +54,11 @@ class FirstSite(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The drift and adaptation of each request, in the order of the images, and the new evidence of streams."""
+    """The drift and adaptation of each request, in the order of the images, and the new sums of streams."""
 
     drift: list[float]
     adaptation: list[float]
-    evidence: dict[StateKey, Tensor]  # none is a part of a larger tensor, all of which would be kept with it
+    sums: dict[StateKey, Tensor]  # none is a part of a larger tensor, all of which would be kept with it
 
 
 def first_site(site_moments: Mapping[int, BatchMoments], statistics: Statistics | None) -> FirstSite:
@@ -135,43 +135,43 @@ def read_drift(
     plan = _weigh(parts, channels)
     distance = first.moments.cpu().double().sub_(baseline.mean).div_(baseline.spread)
     z = distance.nan_to_num_(FARTHEST).clamp_(-FARTHEST, FARTHEST)
-    old_evidence = torch.stack([_evidence(memories.get(request.key), channels) for request in requests])
-    new_evidence = torch.cat([plan.images @ z, plan.sums], 1).add_(plan.retention * old_evidence)
+    old_sums = torch.stack([_sums(memories.get(request.key), channels) for request in requests])
+    new_sums = torch.cat([plan.images @ z, plan.sums], 1).add_(plan.retention * old_sums)
     # The variance of one position is always 0, which carries no information.
     columns = slice(channels if first.pixels > 1 else channels // 2)
-    square, count = new_evidence[:, columns].square().mean(1), new_evidence[:, -2]
-    drift = square.sub_(new_evidence[:, -1]).div_(count.square()).clamp_min_(0.0).sqrt_()
+    square, count = new_sums[:, columns].square().mean(1), new_sums[:, -2]
+    drift = square.sub_(new_sums[:, -1]).div_(count.square()).clamp_min_(0.0).sqrt_()
     shift = ((first.statistics.cpu().double() - site.row.cpu()) / baseline.spread)[:, columns]
     shift = (plan.share @ shift if len(shift) > 1 else shift).square().mean(1).sqrt().expand(len(requests))
-    rows: Sequence[Tensor] = torch.unbind_copy(new_evidence.float())  # type: ignore[func-returns-value,assignment]
-    evidence = {key: rows[plan.last[stream]] for key, stream in streams.items() if plan.last[stream] >= 0}
-    return Reading(drift.tolist(), shift.tolist(), evidence)
+    rows: Sequence[Tensor] = torch.unbind_copy(new_sums.float())  # type: ignore[func-returns-value,assignment]
+    sums = {key: rows[plan.last[stream]] for key, stream in streams.items() if plan.last[stream] >= 0}
+    return Reading(drift.tolist(), shift.tolist(), sums)
 
 
-def _evidence(memory: Memory | None, channels: int) -> Tensor:
-    """Return a stream's evidence of drift: the sums of the weighted ``z``, the weights and their squares."""
-    if memory is None or len(memory.evidence) != channels + 2:
-        return _no_evidence(channels)
-    return memory.evidence
+def _sums(memory: Memory | None, channels: int) -> Tensor:
+    """Return a stream's sums of drift: those of the weighted ``z``, the weights and their squares."""
+    if memory is None or len(memory.drift_sums) != channels + 2:
+        return _no_sums(channels)
+    return memory.drift_sums
 
 
 @lru_cache(32)
-def _no_evidence(channels: int) -> Tensor:
+def _no_sums(channels: int) -> Tensor:
     return torch.zeros(channels + 2)
 
 
-class _EvidenceWeights(NamedTuple):
+class _DriftWeights(NamedTuple):
     """The weights of a forward's images for each of its R requests."""
 
     images: Tensor  # [R, n] of each image in what a request's stream has seen then
     share: Tensor  # [R, n] of each image in the mean of its request
     sums: Tensor  # [R, 2] of the weights, and of their squares
-    retention: Tensor  # [R, channels + 2] how much of each number of the evidence before is left
-    last: list[int]  # of each stream, the request whose evidence it remembers; -1: of none
+    retention: Tensor  # [R, channels + 2] how much of each number of the sums before is left
+    last: list[int]  # of each stream, the request whose sums it remembers; -1: of none
 
 
 @lru_cache(32)
-def _weigh(parts: tuple[tuple[int, int, bool], ...], channels: int) -> _EvidenceWeights:
+def _weigh(parts: tuple[tuple[int, int, bool], ...], channels: int) -> _DriftWeights:
     """Return the weights for requests ``(stream, images, update)``; forwards look alike for long."""
     stream, sizes = torch.tensor([part[0] for part in parts]), torch.tensor([part[1] for part in parts])
     update = torch.tensor([part[2] for part in parts])
@@ -192,4 +192,4 @@ def _weigh(parts: tuple[tuple[int, int, bool], ...], channels: int) -> _Evidence
     sums = torch.stack([weights.sum(1), weights.square().sum(1)], 1)
     decay = (_DECAY ** ends.double())[:, None]
     retention = torch.cat([decay.expand(-1, channels + 1), decay.square()], 1)
-    return _EvidenceWeights(weights, is_own.double() / sizes[:, None], sums, retention, last)
+    return _DriftWeights(weights, is_own.double() / sizes[:, None], sums, retention, last)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from adapters.base import AnyCorrector
 from adapters.engine.outputs import are_same_scores
 from adapters.errors import UnsupportedModelError
 
@@ -48,10 +49,9 @@ class Head:
                 handle.remove()
 
     def features(self, logits: Tensor) -> Tensor:
-        """Return the features ``[n, d]`` of the forward that gave these logits; ``[n, 0]`` if they are not needed.
+        """Return the features ``[n, d]`` of the forward that gave these logits.
 
-        Raises:
-            UnsupportedModelError: needed, and the network does not end in a linear layer.
+        ``[n, 0]`` if they are not needed, or if the network does not end in a linear layer.
         """
         inputs, self._inputs = self._inputs, {}
         if not self._is_known:
@@ -62,7 +62,7 @@ class Head:
             return logits.new_empty(len(logits), 0)
         features = next((inputs[layer] for layer in self._linears if layer in inputs), None)
         if features is None or len(features) != len(logits):
-            raise no_features_error()
+            return logits.new_empty(len(logits), 0)
         return features.flatten(1).float()
 
     def _last_linear(self, logits: Tensor) -> list[nn.Linear]:
@@ -82,9 +82,24 @@ class Head:
             self._inputs[layer] = inputs[0]
 
 
+def features_for(corrector: AnyCorrector, features: Tensor, logits: Tensor) -> Tensor:
+    """Return what a corrector reads beside the logits: features ``[n, d]``, the logits in their place, or ``[n, 0]``.
+
+    Raises:
+        UnsupportedModelError: the network does not end in a linear layer, and the corrector cannot do without.
+    """
+    if not corrector.features:
+        return features[:, :0]
+    if features.shape[1]:
+        return features
+    if not corrector.scores_suffice:
+        raise no_features_error()
+    return logits.float()
+
+
 def no_features_error() -> UnsupportedModelError:
     """Return the error of a strategy that needs features on a network without a final linear layer."""
     return UnsupportedModelError(
         "the strategy needs features, the input of a final linear layer, but this network does not end in a linear "
-        "layer: choose a strategy without lame, or end the network in nn.Linear"
+        "layer: choose another corrector, or end the network in nn.Linear"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, Moments, Site, Statistics, Step, step_in_turn
 from adapters.engine.moments import BatchMoments
+from adapters.evidence import Evidence
+from adapters.state.evidence import EvidenceState, add_answers, published
 from adapters.state.memory import Layout, State, join
 
 CHUNK_NUMBERS = 2**17
@@ -73,7 +76,9 @@ class GroupedSteps:
         self.adapter, self.groups, self.initial_rows = adapter, groups, rows
         # A single stream's states have no axis for streams: most requests are alone, and each view takes its time.
         self._streams = None if rows.shape[0] == 1 else rows.shape[0]
-        self._states = layout.split(rows[0] if self._streams is None else rows)
+        self._layout, states = layout, rows[0] if self._streams is None else rows
+        self._states = layout.split(states)
+        self._evidence = published(layout.split_head(states)) if adapter.reads_evidence else None
 
     def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
         """Step all groups at a site; one row per image."""
@@ -91,12 +96,36 @@ class GroupedSteps:
         """Return the states after all steps, ``[streams, size]``."""
         if not any(self._states):
             return self.initial_rows
-        return join(self._states)[None] if self._streams is None else join(self._states, leading=1)
+        states = join(self._states)[None] if self._streams is None else join(self._states, leading=1)
+        head = self._layout.head_size
+        return torch.cat([self.initial_rows[:, :head], states], 1) if head else states
+
+    def add_answers(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Return the rows after the steps with the evidence that the answers ``[n, K]`` of all images add."""
+        if self._evidence is None or logits.dim() != 2:
+            return rows
+        head: EvidenceState = self._layout.split_head(rows)
+        for group in self.groups:
+            if not group.update:
+                continue
+            members = group.streams
+            count = len(rows) if members is None else len(members)
+            state = head if members is None else EvidenceState(*(field.index_select(0, members) for field in head))
+            for answers in logits[group.images].view(group.rounds, count, -1, logits.shape[-1]).unbind(0):
+                state = add_answers(state, answers)
+            if members is not None:
+                state = EvidenceState(*(o.index_copy(0, members, new) for o, new in zip(head, state, strict=True)))
+            head = state
+        return torch.cat([join([head], leading=1), rows[:, self._layout.head_size :]], 1)
 
     def _step(self, index: int, site: Site, group: Group, moments: Moments) -> Statistics:
         states, members = self._states[index], group.streams
         state = states if members is None else _like(states, [field.index_select(0, members) for field in states])
         streams = self._streams if members is None else len(members)
+        if self._evidence is not None:
+            evidence = self._evidence
+            evidence = evidence if members is None else evidence.map(lambda field: field.index_select(0, members))
+            moments = moments._replace(evidence=evidence)
         statistics, new_states = steps(self.adapter, site, state, moments, streams, group.rounds)
         if group.update:
             if members is not None:
@@ -112,7 +141,7 @@ def steps(
     """Step each of ``streams`` streams, once in each round; the statistics have one row per image.
 
     ``moments`` hold those of all images, round by round and stream by stream, the same number of each. States have a
-    leading axis for streams, unless ``streams`` is None: then there is one.
+    leading axis for streams, unless ``streams`` is None: then there is one. So has the evidence, if there is any.
     """
     is_batched = streams is None or adapter.batched
     step: Step[State] = adapter.step if is_batched else _vmapped(adapter, moments.pixels)
@@ -125,7 +154,7 @@ def steps(
     if streams is not None and rounds == 1 and not torch.compiler.is_compiling():
         step = _in_chunks(step, max(1, CHUNK_NUMBERS * streams // max(1, sum(field.numel() for field in states))))
     images, channels = moments.mean.shape
-    batched = Moments(moments.mean.view(*lead, -1, channels), moments.var.view(*lead, -1, channels), moments.pixels)
+    batched = moments._replace(mean=moments.mean.view(*lead, -1, channels), var=moments.var.view(*lead, -1, channels))
     statistics, new_states = step(site, states, batched)
     statistics = Statistics(*statistics).expand_to(batched.mean)
     return Statistics(statistics.mean.reshape(images, -1), statistics.var.reshape(images, -1)), new_states
@@ -138,11 +167,11 @@ def _in_chunks(step: Step[State], size: int) -> Step[State]:
         if len(moments.mean) <= size:
             return step(site, states, moments)
         parts = []
-        batched = zip(torch.split(moments.mean, size), torch.split(moments.var, size), strict=True)
-        fields_by_chunk = zip(*(torch.split(field, size) for field in states), strict=True)
-        for (mean, var), fields in zip(batched, fields_by_chunk, strict=True):
-            statistics, new_states = step(site, _like(states, fields), Moments(mean, var, moments.pixels))
-            parts.append((*Statistics(*statistics).expand_to(mean), *new_states))
+        for start in range(0, len(moments.mean), size):
+            chunk = slice(start, start + size)
+            part = moments.map(itemgetter(chunk))
+            statistics, new_states = step(site, _like(states, [field[chunk] for field in states]), part)
+            parts.append((*Statistics(*statistics).expand_to(part.mean), *new_states))
         joined = [torch.cat(fields) for fields in zip(*parts, strict=True)]
         return Statistics(*joined[:2]), _like(states, joined[2:])
 
@@ -153,12 +182,15 @@ def _vmapped(adapter: AnyAdapter, pixels: int) -> Step[State]:
     """Return the step over one more axis, whatever the adapter does with shapes."""
 
     def batched(site: Site, states: State, moments: Moments) -> tuple[Statistics, State]:
-        def step(fields: tuple[Tensor, ...], mean: Tensor, var: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-            results, new_states = adapter.step(site, _like(states, fields), Moments(mean, var, pixels))
+        def step(fields: tuple[Tensor, ...], *tensors: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+            mean, var, *evidence = tensors
+            request = Moments(mean, var, pixels, Evidence(*evidence) if evidence else None)
+            results, new_states = adapter.step(site, _like(states, fields), request)
             return tuple(results), tuple(new_states)
 
-        mapped = torch.func.vmap(step, in_dims=(0 if states else None, 0, 0))
-        statistics, new_states = mapped(tuple(states), moments.mean, moments.var)
+        tensors = (moments.mean, moments.var, *(moments.evidence or ()))
+        mapped = torch.func.vmap(step, in_dims=(0 if states else None, *(0 for _ in tensors)))
+        statistics, new_states = mapped(tuple(states), *tensors)
         return Statistics(*statistics), _like(states, new_states)
 
     return batched

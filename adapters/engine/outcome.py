@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple
 
@@ -13,9 +12,10 @@ from torch import Tensor
 from adapters.base import Lesson
 from adapters.engine.corrections import Corrections
 from adapters.engine.drift import FirstSite, Reading
+from adapters.engine.grouped_steps import GroupedSteps
 from adapters.engine.outliers import are_outliers, step_weights
 from adapters.engine.plan import Plan
-from adapters.engine.request import Answer, Outcome, Request
+from adapters.engine.request import Answer, Outcome
 from adapters.finite import all_finite, finite_rows
 from adapters.state.memory import Memories, Memory, StateKey
 
@@ -37,6 +37,15 @@ def withhold_outliers(plan: Plan, output: ForwardOutput, bound: float) -> Forwar
     """Limit learning from a forward: nothing from images beyond the bound, less from those close to it."""
     plan.withhold(are_outliers(output.distances, bound))
     return output._replace(rows=plan.fade(output.rows, step_weights(output.distances, bound)))
+
+
+def add_evidence(plan: Plan, output: ForwardOutput) -> ForwardOutput:
+    """Add the answers to the evidence of streams whose adapter reads it."""
+    rows = list(output.rows)
+    for position, group in enumerate(plan.groups):
+        if isinstance(group.steps, GroupedSteps):
+            rows[position] = group.steps.add_answers(rows[position], output.logits[group.images])
+    return output._replace(rows=rows)
 
 
 def to_outcome(plan: Plan, output: ForwardOutput, reading: Reading, memories: Memories) -> Outcome:
@@ -64,12 +73,13 @@ def to_outcome(plan: Plan, output: ForwardOutput, reading: Reading, memories: Me
         return Outcome(answers, {}, output.adapt_s)
     rows_by_key = {key: row for keys, states in rows for key, row in zip(keys, states.unbind(0), strict=True)}
     new_rows = {request.key: rows_by_key.get(request.key, NO_STATE) for request in plan.requests if request.update}
-    evidence = reading.evidence
-    if corrections is None:
-        new_memories = {key: Memory(row, steps[key], (), evidence[key]) for key, row in new_rows.items()}
-        return Outcome(answers, new_memories, output.adapt_s)
-    new_memories = {key: Memory(row, steps[key], corrections.of(key), evidence[key]) for key, row in new_rows.items()}
-    return Outcome(answers, new_memories, output.adapt_s, _lessons(plan, output, new_memories))
+    counts = count_images(((request.key, request.images) for request in plan.requests if request.update), memories)
+    new_memories = {
+        key: Memory(row, steps[key], corrections.of(key) if corrections else (), reading.sums[key], counts[key])
+        for key, row in new_rows.items()
+    }
+    lessons = _lessons(plan, output, new_memories) if corrections else {}
+    return Outcome(answers, new_memories, output.adapt_s, lessons)
 
 
 def _lessons(plan: Plan, output: ForwardOutput, new_memories: Memories) -> dict[StateKey, Lesson]:
@@ -84,32 +94,9 @@ def _lessons(plan: Plan, output: ForwardOutput, new_memories: Memories) -> dict[
     return lessons
 
 
-Forward = Callable[[Sequence[Request], Memories], Outcome]
-
-
-def run_jointly_or_separately(
-    forward: Forward, requests: Sequence[Request], keys: Sequence[StateKey], memories: Memories
-) -> Outcome:
-    """Run requests in one forward, or one by one where a request must not reach later ones of its stream.
-
-    That is a request that is not finite, or one that is learned from less than usual while later requests of its
-    stream met its full step. ``keys`` are those of the requests.
-    """
-    outcome, counts = forward(requests, memories), Counter(keys)
-    pairs = zip(outcome.answers, requests, keys, strict=True)
-    harmful = (not answer.finite or (answer.weight < 1 and r.update and counts[key] > 1) for answer, r, key in pairs)
-    return _run_separately(forward, requests, memories) if len(requests) > 1 and any(harmful) else outcome
-
-
-def _run_separately(forward: Forward, requests: Sequence[Request], memories: Memories) -> Outcome:
-    """Run each request in a forward of its own, which is slow."""
-    current, answers = dict(memories), []
-    committed: dict[StateKey, Memory] = {}
-    lessons: dict[StateKey, Lesson] = {}
-    for request in requests:
-        outcome = forward([request], current)
-        current.update(outcome.memories)
-        committed.update(outcome.memories)
-        lessons.update(outcome.lessons)
-        answers += outcome.answers
-    return Outcome(answers, committed, lessons=lessons)
+def count_images(requests: Iterable[tuple[StateKey, int]], memories: Memories) -> dict[StateKey, int]:
+    """Return the images that each stream has learned from after requests of so many."""
+    images: dict[StateKey, int] = {}
+    for key, count in requests:
+        images[key] = count + images.get(key, memories[key].images if key in memories else 0)
+    return images

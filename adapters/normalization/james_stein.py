@@ -10,29 +10,12 @@ tensor([2.9933, 0.0000])
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
 
-import torch
-from torch import Tensor
-
-from adapters.base import Adapter, Moments, Site, Statistics
-from adapters.params import Checked, param
-
-TINY = 1e-12
-"""Shift, in trained variances, below which there is none."""
-
-
-class ShrinkageState(NamedTuple):
-    """Running averages over a stream's images at one site."""
-
-    mean: Tensor  # [..., C]
-    within: Tensor  # [..., C] the average of the images' own variances
-    between: Tensor  # [..., C] the variance of the images' means
-    images: Tensor  # [..., 1] the number of images behind them, at most the horizon
+from adapters.normalization.shrunk_averages import ShrunkAverages
 
 
 @dataclass(frozen=True)
-class JamesStein(Checked, Adapter[ShrinkageState]):
+class JamesStein(ShrunkAverages):
     """Normalize with running averages that are shrunk toward the trained statistics by what chance explains.
 
     With M the running mean of the images' means, W that of their variances and B the variance of their means, the
@@ -53,44 +36,3 @@ class JamesStein(Checked, Adapter[ShrinkageState]):
     "Improving robustness against common corruptions by covariate shift adaptation", section 3, shrink by a fixed number
     of images.
     """
-
-    batched: ClassVar[bool] = True
-
-    independent_images: float = param(1.0, "Number of independent images that the averages count as.", low=1.0)
-    horizon: int = param(300, "Images that the averages look back on.", low=1)
-    prior_images: int = param(4, "Images with the shift as their variance that a new stream starts with.", low=0)
-    adapted_depth: float = param(
-        0.85, "Depth in the network up to which sites adapt, from 0, the first, to 1, the last.", low=0.0, high=1.0
-    )
-
-    def init(self, site: Site) -> ShrinkageState:
-        """Return averages of no images."""
-        zeros = torch.zeros_like(site.mean)
-        return ShrinkageState(site.mean.clone(), site.var.clone(), zeros, zeros[:1].clone())
-
-    def step(self, site: Site, state: ShrinkageState, moments: Moments) -> tuple[Statistics, ShrinkageState]:
-        """Return the shrunk statistics, this request included, and the averages after it."""
-        if site.depth > self.adapted_depth or moments.pixels < 2:
-            return site.trained, state
-        new_state = self._average(state, moments)
-        scale = site.var + site.eps
-        shift = ((new_state.mean - site.mean).square() / scale).mean(-1, keepdim=True)
-        spread = (new_state.between / scale).mean(-1, keepdim=True)
-        count = new_state.images
-        chance = (spread * count + self.prior_images * shift) / (count - 1 + self.prior_images).clamp_min(1.0)
-        weight = 1.0 - (chance / (self.independent_images * shift).clamp_min(TINY)).clamp(max=1.0)
-        return site.trained.toward(Statistics(new_state.mean, new_state.within + new_state.between), weight), new_state
-
-    def _average(self, state: ShrinkageState, moments: Moments) -> ShrinkageState:
-        images = moments.images
-        count = state.images.clamp(max=max(0, self.horizon - images)) + images
-        share = images / count
-        mean = moments.mean.mean(-2)
-        spread = (moments.mean - mean.unsqueeze(-2)).square().mean(-2)
-        moved = mean - state.mean
-        return ShrinkageState(
-            state.mean + share * moved,
-            state.within + share * (moments.var.mean(-2) - state.within),
-            (1 - share) * state.between + share * spread + share * (1 - share) * moved.square(),
-            count,
-        )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.state.memory import NO_EVIDENCE, Memory, State, StateKey, bytes_of
+from adapters.state.memory import NO_SUMS, Memory, State, StateKey, bytes_of
 
 BLOCK_BYTES = 2**25
 """About how large a block is: so large that allocators ask the system for it alone, which takes no memory before it is
@@ -40,23 +40,24 @@ class Arena(MutableMapping[StateKey, Memory]):
     >>> arena.bytes
     16
 
-    Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. Evidence
-    of drift, and what learners and correctors remember, is kept as it is given. Takes the bytes of all that, and the
+    Assigning copies the row in; what is read is a view, which the next assignment to the same key writes over. Sums of
+    drift, and what learners and correctors remember, is kept as it is given. Takes the bytes of all that, and the
     room that is left in blocks until new streams fill it or the last of theirs has gone.
     """
 
     def __init__(self) -> None:
         self.bytes = 0  # of all states
         self._steps: dict[StateKey, int] = {}
+        self._images: dict[StateKey, int] = {}
         self._parts: dict[StateKey, tuple[State, ...]] = {}
-        self._evidence: dict[StateKey, Tensor] = {}
+        self._drift_sums: dict[StateKey, Tensor] = {}
         self._slots: dict[StateKey, _Slot] = {}
         # Blocks with room, by what fits in.
         self._open: dict[tuple[int, torch.device], list[_Block]] = {}
 
     def __getitem__(self, key: StateKey) -> Memory:
-        evidence = self._evidence.get(key, NO_EVIDENCE)
-        return Memory(self._slots[key].row, self._steps[key], self._parts.get(key, ()), evidence)
+        drift_sums = self._drift_sums.get(key, NO_SUMS)
+        return Memory(self._slots[key].row, self._steps[key], self._parts.get(key, ()), drift_sums, self._images[key])
 
     def __contains__(self, key: object) -> bool:
         return key in self._slots
@@ -69,9 +70,9 @@ class Arena(MutableMapping[StateKey, Memory]):
             slot = self._slots[key] = self._take(row)
             self.bytes += row.nbytes
         slot.row.copy_(row)
-        self._steps[key] = memory.steps
-        self.bytes += memory.evidence.nbytes - self._evidence.get(key, NO_EVIDENCE).nbytes
-        self._evidence[key] = memory.evidence
+        self._steps[key], self._images[key] = memory.steps, memory.images
+        self.bytes += memory.drift_sums.nbytes - self._drift_sums.get(key, NO_SUMS).nbytes
+        self._drift_sums[key] = memory.drift_sums
         self.bytes -= bytes_of(self._parts.pop(key, ()))
         if memory.parts:
             self._parts[key] = memory.parts
@@ -79,8 +80,8 @@ class Arena(MutableMapping[StateKey, Memory]):
 
     def __delitem__(self, key: StateKey) -> None:
         block, place = slot = self._slots.pop(key)
-        del self._steps[key]
-        self.bytes -= self._evidence.pop(key, NO_EVIDENCE).nbytes
+        del self._steps[key], self._images[key]
+        self.bytes -= self._drift_sums.pop(key, NO_SUMS).nbytes
         self.bytes -= slot.row.nbytes + bytes_of(self._parts.pop(key, ()))
         open_blocks = self._open.setdefault((block.rows.shape[1], block.rows.device), [])
         block.free.append(place)

@@ -14,10 +14,11 @@ from adapters.base import AnyAdapter, AnyCorrector
 from adapters.composite import Composite, Strategy, as_composite
 from adapters.errors import StateError
 from adapters.sites import Sites
+from adapters.state.evidence import new_evidence_state
 
 State = tuple[Any, ...]
 
-NO_EVIDENCE = torch.empty(0)
+NO_SUMS = torch.empty(0)
 
 
 class _StreamStrategy(NamedTuple):
@@ -61,13 +62,15 @@ class Memory(NamedTuple):
     steps: int
     parts: tuple[State, ...] = ()
     """The states of learner and correctors, in the order of `Composite`; empty for those of a new stream."""
-    evidence: Tensor = NO_EVIDENCE
+    drift_sums: Tensor = NO_SUMS
     """Drift of the last images at the first site, on the CPU: see `adapters.engine.drift`. Empty for a new stream."""
+    images: int = 0
+    """The images of those requests."""
 
     @property
     def bytes(self) -> int:
         """The bytes that the state takes."""
-        return self.row.nbytes + self.evidence.nbytes + bytes_of(self.parts)
+        return self.row.nbytes + self.drift_sums.nbytes + bytes_of(self.parts)
 
 
 Memories = Mapping[StateKey, Memory]
@@ -84,16 +87,16 @@ class Layout:
 
     Args:
         states: the state of a new stream, site by site.
+        head: what the row begins with and no site has, such as evidence.
     """
 
-    def __init__(self, states: Sequence[State]) -> None:
-        fields = [field.reshape(-1) for state in states for field in state]
+    def __init__(self, states: Sequence[State], head: State = ()) -> None:
+        fields = [field.reshape(-1) for state in (head, *states) for field in state]
         self.row = torch.cat(fields) if fields else torch.empty(0)
-        self._types = [type(state) for state in states]
-        self._shapes = [[field.shape for field in state] for state in states]
-        self._sizes = [len(field) for field in fields]
-        widths = (sum(shape.numel() for shape in shapes) for shapes in self._shapes)
-        self._ends = [0, *accumulate(widths)]
+        self._head, *self._parts = [_Part(type(state), [field.shape for field in state]) for state in (head, *states)]
+        widths = (sum(shape.numel() for shape in part.shapes) for part in (self._head, *self._parts))
+        self._ends = list(accumulate(widths))
+        self.head_size = self._ends[0]
 
     def __len__(self) -> int:
         """Return the length of a row."""
@@ -114,13 +117,28 @@ class Layout:
 
     def split(self, rows: Tensor) -> list[State]:
         """The states in ``rows`` ``[..., size]``, site by site: views, each field with the leading axes of ``rows``."""
-        parts = iter(torch.split(rows, self._sizes, -1) if self._sizes else ())
-        states: list[State] = []
-        for kind, shapes in zip(self._types, self._shapes, strict=True):
-            fields = [next(parts) for _ in shapes]
-            pairs = zip(fields, shapes, strict=True)
-            states.append(kind(*(f if len(shape) == 1 else f.view((*f.shape[:-1], *shape)) for f, shape in pairs)))
-        return states
+        return _split(rows[..., self.head_size :], self._parts)
+
+    def split_head(self, rows: Tensor) -> Any:
+        """The head of ``rows`` ``[..., at least its size]``, likewise."""
+        return _split(rows[..., : self.head_size], [self._head])[0]
+
+
+class _Part(NamedTuple):
+    """The type of a state, and the shapes of its fields."""
+
+    kind: type[State]
+    shapes: list[torch.Size]
+
+
+def _split(rows: Tensor, parts: Sequence[_Part]) -> list[State]:
+    sizes = [shape.numel() for part in parts for shape in part.shapes]
+    fields = iter(torch.split(rows, sizes, -1) if sizes else ())
+    states: list[State] = []
+    for kind, shapes in parts:
+        pairs = [(next(fields), shape) for shape in shapes]
+        states.append(kind(*(f if len(shape) == 1 else f.view((*f.shape[:-1], *shape)) for f, shape in pairs)))
+    return states
 
 
 def join(states: Sequence[State], leading: int = 0) -> Tensor:
@@ -131,7 +149,8 @@ def join(states: Sequence[State], leading: int = 0) -> Tensor:
 
 def initial(adapter: AnyAdapter, sites: Sites) -> Layout:
     """The layout of an adapter's state on a network."""
-    return Layout([adapter.init(site) for site in sites])
+    head = new_evidence_state(sites[0].mean.device) if adapter.reads_evidence else ()
+    return Layout([adapter.init(site) for site in sites], head)
 
 
 Layouts = Callable[[AnyAdapter], Layout]
@@ -145,6 +164,6 @@ def initial_state(corrector: AnyCorrector, features: int, classes: int, device: 
     return type(state)(*(field.to(device) for field in state))
 
 
-def evidence_bytes(channels: int) -> int:
-    """Return the bytes of a stream's evidence where the first site has that many channels."""
+def drift_bytes(channels: int) -> int:
+    """Return the bytes of a stream's sums of drift where the first site has that many channels."""
     return 4 * (2 * channels + 2)

@@ -9,7 +9,7 @@ from torch import Tensor
 from adapters.base import Start
 from adapters.composite import Composite
 from adapters.errors import InputError
-from adapters.state.memory import Layout, bytes_of, evidence_bytes, initial_state
+from adapters.state.memory import Layout, bytes_of, drift_bytes, initial_state
 
 
 class NetworkShape(NamedTuple):
@@ -26,14 +26,14 @@ def state_bytes(strategy: Composite, layout: Layout, affine: int, shape: Network
 
     ``layout`` is that of the adapter's state, ``affine`` the number of affine parameters.
     """
-    evidence = 0 if shape is None else evidence_bytes(shape.channels)
+    drift = 0 if shape is None else drift_bytes(shape.channels)
     if strategy.is_single:
-        return layout.row.nbytes + evidence
+        return layout.row.nbytes + drift
     if shape is None:
         raise InputError("the size of the states of learners and correctors is unknown: run the network once first")
     start = Start(affine, layout.row, shape.image, shape.classes)
     states = [] if strategy.learner is None else [strategy.learner.init(start)]
     for corrector in strategy.correctors:
-        features = shape.features if corrector.features else 0
+        features = (shape.features or shape.classes) if corrector.features else 0
         states.append(initial_state(corrector, features, shape.classes, layout.row.device))
-    return layout.row.nbytes + evidence + bytes_of(tuple(states))
+    return layout.row.nbytes + drift + bytes_of(tuple(states))

@@ -17,7 +17,7 @@ from adapters.naming import name_of, params_of
 from adapters.sites import Sites
 from adapters.state.memory import Layouts, Memories, Memory, State, StateKey
 
-FORMAT = 5
+FORMAT = 6
 
 
 def export_states(memories: Memories, sites: Sites) -> dict[str, Any]:
@@ -28,9 +28,10 @@ def export_states(memories: Memories, sites: Sites) -> dict[str, Any]:
             "strategy": name_of(key.strategy),
             "params": params_of(key.strategy),
             "row": memory.row.clone(),
-            "evidence": memory.evidence.clone(),
+            "drift_sums": memory.drift_sums.clone(),
             "parts": [[field.clone() for field in part] for part in memory.parts],
             "steps": memory.steps,
+            "images": memory.images,
         }
         for key, memory in memories.items()
     ]
@@ -59,10 +60,10 @@ def restore_states(
         row = entry["row"].to(sites[0].mean, copy=True)
         layout_of(key.adapter).complete(row)
         parts = _parts(key.strategy, entry["parts"], row)
-        evidence = entry["evidence"].cpu().float()
-        if not (all_finite(row, evidence, *chain(*parts))):
+        drift_sums = entry["drift_sums"].cpu().float()
+        if not (all_finite(row, drift_sums, *chain(*parts))):
             raise StateError(f"the state of stream {entry['stream']!r} holds values that are not finite")
-        memories[key] = Memory(row, entry["steps"], parts, evidence)
+        memories[key] = Memory(row, entry["steps"], parts, drift_sums, entry["images"])
     return memories
 
 

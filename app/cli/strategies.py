@@ -30,6 +30,7 @@ Examples:
 """
 
 KINDS = {
+    "composite": "Strategies of several parts",
     "adapter": "Adapters: the statistics that images are normalized with",
     "learner": "Learners: train on the predictions of a stream, at most one",
     "corrector": "Correctors: refine the predictions, in the order of the name",

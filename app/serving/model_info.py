@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from adapters import STRATEGIES, AdaptiveModel, name_of, strategy
+from adapters import COMBINATIONS, STRATEGIES, AdaptiveModel, name_of, strategy
 from app.models.hosted import Hosted
 from app.settings import Settings
 from app.types import ModelInfo, SiteInfo
@@ -21,7 +21,7 @@ def describe_hosted(hosted: Hosted, model: AdaptiveModel, settings: Settings) ->
         preprocessing=asdict(hosted.preprocessing),
         sites=sites,
         channels=sum(site.channels for site in sites),
-        state_bytes={name: model.state_bytes(strategy(name)) for name in STRATEGIES},
+        state_bytes={name: model.state_bytes(strategy(name)) for name in (*COMBINATIONS, *STRATEGIES)},
         device=str(model.device),
         dtype=settings.dtype,
         default_strategy=name_of(strategy(settings.strategy)),

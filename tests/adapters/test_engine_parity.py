@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapters import AdaptiveModel, AnyAdapter, Key, Moments, Request, Site, names
+from adapters import AdaptiveModel, AnyAdapter, Evidence, Key, Moments, Request, Site, names
 from adapters import adapter as strategy
 from adapters.checks.model import SmallNet
 from adapters.state.memory import join
+from tests.adapters.evidence_by_hand import EvidenceLoop
 from tests.nets import Head1d, Twice, images, seeded
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -36,6 +37,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("unmix_tns", {"components": 1, "momentum": 1.0}),
     ("unmix_tns", {"components": 4, "momentum": 0.6, "reference_images": None}),
     ("unmix_tns", {"start": "random", "seed": 3, "temperature": 0.5}),
+    ("shrinkage", {"horizon": 8, "alarm": 0.1, "prior_images": 0, "adapted_depth": 1.0}),
 ]
 # Not two or three: the variance of so few values at a site of one position may be next to nothing, and what is
 # normalized with it magnifies every rounding.
@@ -59,12 +61,13 @@ class ByStep(nn.Module):
         self.adapter: AnyAdapter
         self.states: dict[str, Any]
         self.learned: dict[str, Any]
+        self.evidence: Evidence | None
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
         site = self.site(self.name if self.calls == 1 else f"{self.name}#{self.calls}")
         values = x.reshape(*x.shape[:2], -1)
-        seen = Moments(values.mean(2), values.var(2, correction=0), values.shape[2])
+        seen = Moments(values.mean(2), values.var(2, correction=0), values.shape[2], self.evidence)
         state = self.states[site.name] if site.name in self.states else self.adapter.init(site)
         used, self.learned[site.name] = self.adapter.step(site, state, seen)
         mean, var = (part.expand(x.shape[:2])[:, :, None] for part in used)
@@ -85,6 +88,7 @@ class Reference:
         self.network, self.dtype = network.to(dtype).eval(), dtype
         self.states: dict[Key, dict[str, Any]] = {}
         self.steps: dict[Key, int] = {}
+        self.evidence: dict[Key, EvidenceLoop] = {}
         self.layers: list[ByStep] = []
         modules = list(network.named_modules())
         found = [(name, layer) for name, layer in modules if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
@@ -97,14 +101,24 @@ class Reference:
         assert request.strategy is not None
         key = Key(request.stream, request.strategy)
         learned: dict[str, Any] = {}
+        reads = key.adapter.reads_evidence
+        loop = self.evidence.setdefault(key, EvidenceLoop()) if reads else None
         for layer in self.layers:
+            layer.evidence = None if loop is None else loop.evidence(self.dtype)
             layer.adapter, layer.states, layer.learned, layer.calls = key.adapter, self.states.get(key, {}), learned, 0
         with torch.no_grad():
             logits: Tensor = self.network(request.images.to(self.dtype))
         if request.update:
             self.states[key] = learned
             self.steps[key] = self.steps.get(key, 0) + 1
+            if loop is not None:
+                loop.add(logits)
         return logits
+
+    def row(self, key: Key, sites: Sequence[str]) -> Tensor:
+        states = join([self.states[key][name] for name in sites])
+        head = self.evidence.get(key)
+        return states if head is None else torch.cat([head.row().to(states), states])
 
 
 @dataclass(frozen=True)
@@ -141,7 +155,7 @@ def agree(case: Case, forwards: Sequence[Sequence[Request]]) -> None:
     assert len(streams) == len(reference.states)
     for entry in streams:
         key = Key(entry["stream"], strategy(entry["strategy"], entry["params"]))
-        rows = (join([kept.states[key][name] for name in case.sites]) for kept in (reference, single))
+        rows = (kept.row(key, case.sites) for kept in (reference, single))
         near(entry["row"], *rows)
         assert entry["steps"] == reference.steps[key]
 

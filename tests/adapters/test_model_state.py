@@ -84,9 +84,9 @@ def test_an_invalid_state_is_refused_and_nothing_changes() -> None:
     wrong = StateError, "exported from a network with other BatchNorm layers"
     cases: list[tuple[AdaptiveModel, Any, type[Exception], str]] = [
         *((model, wrong, StateError, "expected a mapping, as state_dict") for wrong in WRONG),
-        (model, {}, StateError, "expected a state of format 5, got None"),
-        (model, {**state, "format": 1}, StateError, "expected a state of format 5, got 1"),
-        (model, {"format": 4, "sites": []}, StateError, "expected a state of format 5"),
+        (model, {}, StateError, "expected a state of format 6, got None"),
+        (model, {**state, "format": 1}, StateError, "expected a state of format 6, got 1"),
+        (model, {"format": 4, "sites": []}, StateError, "expected a state of format 6"),
         (model, other.state_dict(), *wrong),
         (model, renamed.state_dict(), *wrong),  # as many numbers, but of another layer
         (part, whole.state_dict(), *wrong),

@@ -161,8 +161,11 @@ def test_an_adapter_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("magic", "unknown strategy 'magic': choose one of source, bn, .*, temperature, or several joined by '\\+'"),
-        ("adabn+magic", "unknown strategy 'magic' in 'adabn\\+magic': choose one of source"),
+        (
+            "magic",
+            "unknown strategy 'magic': choose one of auto, source, bn, .*, temperature, or several joined by '\\+'",
+        ),
+        ("adabn+magic", "unknown strategy 'magic' in 'adabn\\+magic': choose one of auto, source"),
         ("adabn:momentum=0.2", r"joined by '\+'; hyperparameters go in params, such as {\"momentum\": 0.2}"),
         ("lame+adabn(momentum=0.2)", "hyperparameters go in params"),
         ("AdaBN", "unknown strategy 'AdaBN'"),

@@ -104,7 +104,7 @@ def test_parameters_by_part_and_bare() -> None:
         ("lame", {"": 1}, "has no parameter ''"),
         ("adabn+lame", {"memory": -1}, "lame: memory must be an integer (at least 0 and at most 4096), not -1"),
         ("adabn+lame", {"momentum": 2}, "adabn: momentum must be a number (above 0 and at most 1), not 2"),
-        ("adabn+lame", {"lame.when": "never"}, "lame: when must be one of "),
+        ("adabn+lame", {"lame.when": "seldom"}, "lame: when must be one of "),
         ("adabn+lame", {"lame.memory": [1]}, "lame: memory must be an integer"),
         ("adabn", {"momentum": 2}, "momentum must be a number (above 0 and at most 1), not 2"),
     ],

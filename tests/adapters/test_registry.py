@@ -76,7 +76,7 @@ def test_hyperparameters_reach_the_strategy() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownStrategyError, match="unknown strategy 'ada': choose one of source, bn, alpha_bn"):
+    with pytest.raises(UnknownStrategyError, match="unknown strategy 'ada': choose one of auto, source, bn, alpha_bn"):
         strategy("ada")
 
 

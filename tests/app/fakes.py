@@ -87,7 +87,7 @@ class FakeEngine:
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
         self._fail()
         if strategy == "unheard-of":
-            raise UnknownStrategyError("unknown strategy 'unheard-of': choose one of source, bn")
+            raise UnknownStrategyError("unknown strategy 'unheard-of': choose one of auto, source, bn")
         self.resets.append((stream, strategy))
         return 2
 

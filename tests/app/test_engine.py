@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 import app.engine
-from adapters import STRATEGIES, AdaptiveModel, ParameterError, UnknownStrategyError, UnsupportedModelError
+from adapters import (
+    COMBINATIONS,
+    STRATEGIES,
+    AdaptiveModel,
+    ParameterError,
+    UnknownStrategyError,
+    UnsupportedModelError,
+)
 from app.engine import Engine
 from app.errors import (
     EngineClosedError,
@@ -235,7 +242,7 @@ async def test_open_loads_warms_up_and_changes_no_state(monkeypatch: pytest.Monk
     assert (info.name, info.channels, info.default_strategy, info.dtype) == ("net", 16, "bn", "float32")
     assert [(site.kind, site.channels) for site in info.sites] == [("BatchNorm2d", 8)] * 2
     assert info.state_bytes["robust_bn"] == 4 * 2 * 16 + 4 * (2 * 8 + 2)  # the state, and what drift is made of
-    assert set(info.state_bytes) == set(STRATEGIES)
+    assert set(info.state_bytes) == {*COMBINATIONS, *STRATEGIES}
     await engine.close()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from adapters import AdaptiveModel, Request, UnsupportedModelError, strategy
+from adapters import STRATEGIES, AdaptiveModel, Lame, Request, UnsupportedModelError, strategy
 from app.engine import Engine
 from app.models.pixels import Pixels
 from app.settings import Settings
@@ -123,15 +123,25 @@ class Headless(nn.Module):
         return out
 
 
-async def test_a_strategy_that_the_network_cannot_take_is_refused_and_harms_nobody() -> None:
+@dataclass(frozen=True)
+class Needy(Lame):
+    """LAME that cannot do without features."""
+
+    scores_suffice: ClassVar[bool] = False
+
+
+async def test_a_strategy_that_the_network_cannot_take_is_refused_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(STRATEGIES, "needy", Needy)
     torch.manual_seed(0)
     engine = Engine(Settings(device="cpu"), replace(hosted(), network=Headless().eval()))
     engine._model.warm_up(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
-    names = ("adabn", "adabn+lame", "adabn", "adabn+cofa", "adabn+tent")
+    names = ("adabn", "adabn+needy", "adabn", "adabn+lame", "adabn+tent")
     asked = [engine.predict(Call([png(i)], "a", name)) for i, name in enumerate(names)]
     got = await asyncio.gather(*asked, return_exceptions=True)
     assert [one.step for one in got if isinstance(one, Prediction)] == [1, 2, 1, 1]
     assert isinstance(got[1], UnsupportedModelError)
-    assert "does not end in a linear layer: choose a strategy without lame" in str(got[1])
-    assert "adabn+lame" not in {state.strategy for state in engine.streams().streams}
+    assert "does not end in a linear layer: choose another corrector" in str(got[1])
+    assert "adabn+needy" not in {state.strategy for state in engine.streams().streams}
     await engine.close()

@@ -34,7 +34,7 @@ async def test_bytes_per_stream_are_what_the_description_says(strategy: str) -> 
     assert len(held) == 6
     for memory in held.values():
         assert memory.row.is_contiguous()
-        fields = [memory.row, memory.evidence, *(field for part in memory.parts for field in part)]
+        fields = [memory.row, memory.drift_sums, *(field for part in memory.parts for field in part)]
         assert sum(field.numel() * field.element_size() for field in fields) == told
         # What is no row has memory of its own: no view keeps a batch alive.
         assert all(field.untyped_storage().nbytes() == field.nbytes for field in fields[1:])

@@ -122,7 +122,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "too many images": ({"files": [GOOD] * 129}, 413, "at most 128"),
     "no image": ({"files": [("top_k", (None, "1"))]}, 422, "no image"),
     "fields alone": ({"data": {"top_k": "1"}}, 422, "look like a URL-encoded form"),
-    "unknown strategy": ({"files": [GOOD], "data": {"strategy": "magic"}}, 422, "choose one of source"),
+    "unknown strategy": ({"files": [GOOD], "data": {"strategy": "magic"}}, 422, "choose one of auto, source"),
     "unknown parameter": ({"files": [GOOD], "data": {"params": '{"speed": 1}'}}, 422, "it takes momentum"),
     "parameter out of range": ({"files": [GOOD], "data": {"params": '{"momentum": 2}'}}, 422, "at most 1"),
     "wrong type": ({"files": [GOOD], "data": {"params": '{"momentum": "fast"}'}}, 422, "must be a number"),

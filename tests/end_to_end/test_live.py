@@ -167,7 +167,7 @@ def test_waiting_frames_of_a_gone_client_take_no_step(server: Server, politely: 
 
 @pytest.mark.parametrize(
     ("query", "says"),
-    [("strategy=magic", "choose one of source"), ("queue=0", "from 1 to 256"), ("colour=red", "the fields are")],
+    [("strategy=magic", "choose one of auto, source"), ("queue=0", "from 1 to 256"), ("colour=red", "the fields are")],
 )
 def test_wrong_fields_are_refused_in_the_handshake(server: Server, query: str, says: str) -> None:
     with pytest.raises(InvalidStatus) as refused:

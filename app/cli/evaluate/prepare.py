@@ -67,13 +67,15 @@ class EvaluationPlan:
 
 def prepare(options: EvaluateOptions) -> tuple[list[Spec], Dataset, Streams]:
     """Return strategies, data set and streams: the checks that need no model."""
-    from adapters import STRATEGIES, load_plugins
+    from adapters import COMBINATIONS, STRATEGIES, load_plugins
     from app.evaluation.datasets.data import open_data
     from app.evaluation.specs import Spec, check_specs, parse_specs
     from app.evaluation.walks.calibration import check_difficulty, check_walk
 
     load_plugins()
-    specs = parse_specs(options.strategies) if options.strategies else [Spec(name) for name in STRATEGIES]
+    specs = (
+        parse_specs(options.strategies) if options.strategies else [Spec(name) for name in (*STRATEGIES, *COMBINATIONS)]
+    )
     if options.url is None:
         check_specs(specs)
     dataset = open_data(options.data, options.severity).select(options.domains)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from adapters import STRATEGIES, UnknownStrategyError, kind_of, name_of, parts_of, schema, schema_of
+from adapters import COMBINATIONS, STRATEGIES, UnknownStrategyError, kind_of, name_of, parts_of, schema, schema_of
 from adapters import strategy as to_strategy
 from app.errors import StrategyNotFoundError
 from app.http.middleware.authentication import check_admin, check_stream_access, visible_streams
@@ -34,7 +34,7 @@ ServerSettings = Annotated[Settings, Depends(_settings)]
 async def strategies(settings: ServerSettings) -> list[StrategyResponse]:
     """Every strategy that a request may name, alone or joined by plus signs, with the JSON schema of its `params`."""
     default = name_of(to_strategy(settings.strategy))
-    return [_part(name, default) for name in STRATEGIES]
+    return [*(_combination(name, default) for name in COMBINATIONS), *(_part(name, default) for name in STRATEGIES)]
 
 
 @router.get(
@@ -92,17 +92,33 @@ async def forget(request: Request, stream: str, strategy: str | None = None) -> 
     return ResetResponse(forgotten=forgotten, stream=stream, strategy=strategy)
 
 
+def _combination(name: str, default: str) -> StrategyResponse:
+    documentation = COMBINATIONS[name].documentation
+    return StrategyResponse(
+        name=name,
+        kind="composite",
+        adapter=parts_of(name)[0],
+        description=_first_sentence(documentation),
+        documentation=documentation.strip(),
+        parameters=schema_of(name),
+        default=name == default,
+    )
+
+
 def _part(name: str, default: str) -> StrategyResponse:
     cls = STRATEGIES[name]
     documentation = inspect.getdoc(cls) or ""
-    first = " ".join(documentation.partition("\n\n")[0].split())
     kind = kind_of(cls)
     return StrategyResponse(
         name=name,
         kind=kind,
         adapter=None if kind == "adapter" else parts_of(name)[0],
-        description=first,
+        description=_first_sentence(documentation),
         documentation=documentation,
         parameters=schema(cls),
         default=name == default,
     )
+
+
+def _first_sentence(documentation: str) -> str:
+    return " ".join(documentation.partition("\n\n")[0].split())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from adapters import AdaptiveModel, Request, UnsupportedModelError, strategy
+from adapters import AdaBN, AdaptiveModel, Composite, Lame, Request, Source, UnsupportedModelError, strategy
 from adapters.engine.features import Head
 from adapters.engine.outputs import are_same_scores
 from tests.nets import Tiny, images, seeded
@@ -97,16 +99,32 @@ def test_network_is_left_as_it_was() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@dataclass(frozen=True)
+class Needy(Lame):
+    """LAME that cannot do without features."""
+
+    scores_suffice: ClassVar[bool] = False
+
+
+def test_logits_are_the_features_of_lame_where_there_is_no_linear_layer() -> None:
+    model, lame = AdaptiveModel(Bent(), "source"), Lame(when="always", memory=0)
+    logits = model(images(5))
+    (answer,) = model.predict([Request(images(5), strategy=Composite(Source(), correctors=(lame,)))])
+    expected, _ = lame.correct(lame.init(logits.shape[1], logits.shape[1]), logits, logits)
+    torch.testing.assert_close(answer.logits.exp(), expected)
+    assert model.state_bytes(strategy("lame")) > 0
+
+
 def test_a_network_that_does_not_end_in_a_linear_layer_says_so() -> None:
     model = AdaptiveModel(Bent(), "adabn")
-    lame = strategy("adabn+lame")
+    needy = Composite(AdaBN(), correctors=(Needy(),))
     with pytest.raises(UnsupportedModelError, match=r"end the network in nn\.Linear"):
-        model.predict([Request(images(2), strategy=lame)])
+        model.predict([Request(images(2), strategy=needy)])
     assert not model.memories()
     model(images(1))
     with pytest.raises(UnsupportedModelError, match=r"end the network in nn\.Linear"):
-        model.check(lame)
-    for fine in ("adabn+cofa", "tent", "temperature"):
+        model.check(needy)
+    for fine in ("adabn+cofa", "tent", "temperature", "auto"):
         model.check(strategy(fine))
         assert model.predict([Request(images(2), strategy=strategy(fine))])[0].finite
 

@@ -24,8 +24,9 @@ from tests.sample_streams import images as pictures
 SAMPLE = Path(__file__).parents[3] / "benchmarks" / "sample"
 POINTS = 5
 """By how many of a hundred clean images the error may differ from that of a stream that met nothing absurd."""
-TEN = {"robust_bn": 25, "adabn": 10}
-"""The same after ten of them in a row: to `robust_bn` ten copies of an ordinary image cost 4."""
+TEN = {"robust_bn": 25, "adabn": 10, "shrinkage": 10}
+"""The same after ten of them in a row: to `robust_bn` ten copies of an ordinary image cost 4, and to `shrinkage` ten
+alike are a new domain, which it follows at once, there and back."""
 ALL = [*names("adapter"), *(f"unmix_tns+{name}" for name in (*names("learner"), "lame", "cofa")), "adabn+lame", "tent"]
 
 

@@ -22,7 +22,7 @@ import uvicorn
 from typer.testing import CliRunner, Result
 
 import app.engine
-from adapters import STRATEGIES, UnsupportedModelError
+from adapters import COMBINATIONS, STRATEGIES, UnsupportedModelError
 from app import __version__
 from app.cli import cli
 from app.cli.serve import serve
@@ -180,7 +180,7 @@ def test_describe_json_equals_the_servers_response() -> None:
     said = json.loads(run("describe", *TINY, "--strategy", "bn", "--json").stdout)
     assert said["sites"] == [{"name": "bn", "kind": "BatchNorm2d", "channels": 6}]
     assert said["default_strategy"] == "bn"
-    assert set(said["state_bytes"]) == set(STRATEGIES)
+    assert set(said["state_bytes"]) == {*COMBINATIONS, *STRATEGIES}
 
 
 def test_in_a_terminal_tables_are_drawn() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from adapters import STRATEGIES, Lame, kind_of, name_of, schema, schema_of, strategy, whole
+from adapters import COMBINATIONS, STRATEGIES, Lame, kind_of, name_of, schema, schema_of, strategy, whole
 from app.engine import Engine
 from tests.app import fakes
 from tests.app.fakes import CLASSES, Client, refusal
@@ -14,11 +14,13 @@ from tests.app.small import small_engine
 
 def test_strategies() -> None:
     listed = Client(strategy="bn").get("/v1/strategies").json()
-    assert [one["name"] for one in listed] == list(STRATEGIES)
+    assert [one["name"] for one in listed] == [*COMBINATIONS, *STRATEGIES]
     assert [one["name"] for one in listed if one["default"]] == ["bn"]
     for one in listed:
-        assert one["parameters"] == schema(STRATEGIES[one["name"]])
-        assert one["kind"] == kind_of(STRATEGIES[one["name"]])
+        name = one["name"]
+        part = STRATEGIES.get(name)
+        assert one["parameters"] == (schema(part) if part else schema_of(name))
+        assert one["kind"] == (kind_of(part) if part else "composite")
         assert "\n" not in one["description"]
         assert " ".join(one["documentation"].split()).startswith(one["description"])
         assert len(one["description"]) > 20
@@ -76,7 +78,7 @@ def test_an_adapter_that_follows_is_left_out_of_the_name() -> None:
 @pytest.mark.parametrize(
     ("name", "status", "code", "location", "says"),
     [
-        ("adabm", 404, "strategy_not_found", "name", "unknown strategy 'adabm': choose one of source"),
+        ("adabm", 404, "strategy_not_found", "name", "unknown strategy 'adabm': choose one of auto, source"),
         ("adabn+magic", 404, "strategy_not_found", "name", "unknown strategy 'magic' in 'adabn+magic'"),
         ("adabn+", 404, "strategy_not_found", "name", "empty part"),
         ("%00", 404, "strategy_not_found", "name", "GET /v1/strategies"),
@@ -100,7 +102,7 @@ def engine() -> Iterator[Engine]:
 def test_a_real_model_says_what_every_strategy_costs(engine: Engine) -> None:
     described = engine.describe()
     costs = described.state_bytes
-    assert list(costs) == list(STRATEGIES)
+    assert list(costs) == [*COMBINATIONS, *STRATEGIES]
     assert described.default_strategy == "adabn+lame"
     # 32 affine parameters: what was learned and Adam's two averages in float32, its count of steps in int64.
     drift = 4 * (2 * 8 + 2)
