@@ -54,11 +54,12 @@ python -m benchmarks.auto --data path/to/cifar10c --mnist results/mnist-c --held
 makes this page with [`renorm evaluate`](evaluate.md), which explains protocols and orders; it resumes, and starts with
 what is most wanted. A *place* is a protocol, an order and a request size; its error is the mean over all corruptions.
 
-- **Images**: 1,000 of each corruption, at severity 5; one seed.
+- **Images**: 1,000 of each corruption, at severity 5; one seed, which matters most in `one_class` and `stretches:1000`,
+  where it draws the class.
 - **Fixed strategies**: those in the first table, with their defaults. The *best fixed strategy of a place* is chosen
   with the labels of that very place: no user could choose it, and there is no strategy that is it everywhere.
 - **Hyperparameters** of `auto` were chosen on four held-out corruptions (speckle noise, Gaussian blur, spatter,
-  saturation) of other images, with the bundled network. Nothing was chosen on the corruptions, networks and data below.
+  saturation) of other images, with the bundled network. Nothing was chosen on other corruptions, networks or data.
 - Means over places are those of the places where every fixed strategy and `auto` were run; clean streams are a column
   of their own.
 """

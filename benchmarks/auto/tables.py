@@ -87,9 +87,11 @@ def _rank(place: Place, protocols: Sequence[str]) -> tuple[int, int]:
 
 
 def worst_table(grid: Grid) -> str:
-    """The places where `auto` is furthest above the best fixed strategy of the place."""
+    """The places where `auto` is furthest above the best fixed strategy of the place, and above it at all."""
     rows = []
     for distance, place in distances_to_best(grid, AUTO)[:WORST_COUNT]:
+        if distance <= 0:
+            break
         row = grid[place]
         best = find_best_fixed(row)
         rows.append(
