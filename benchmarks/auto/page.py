@@ -40,10 +40,11 @@ TOP = """\
 
 <!-- Made by `python -m benchmarks.auto` from auto*.csv: do not edit. -->
 
-`auto` normalizes with the stream's running averages as far as the stream has given evidence of a shift, and otherwise
-as trained, and lets similar images agree where labels repeat. [strategies.md](strategies.md) has its parts and
-hyperparameters; this page has what it gains and where it loses, against the strategies that a user would otherwise have
-to choose from.
+`auto` is `shrinkage+lame`: at every layer it normalizes with the stream's running averages, drawn toward the trained
+statistics as far as chance explains the difference, where the stream's own answers say how many of its images are
+independent, and a sudden change shortens the averages. Where answers repeat beyond chance, it lets similar images
+agree. [strategies.md](strategies.md) has the parts and hyperparameters; this page has what `auto` gains and where it
+loses, against the strategies that a user would otherwise have to choose from.
 """
 
 PROTOCOL = """\

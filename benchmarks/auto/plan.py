@@ -25,12 +25,13 @@ STRATEGIES = (*FIXED, AUTO)
 
 ABLATIONS = {
     AUTO: "as it is",
-    "auto:alarm=1000000": "without alarms of a change",
-    "james_stein+lame": "as one independent image, whatever is shown",
-    "james_stein+lame:horizon=200": "the same, over 200 images",
-    "james_stein": "without LAME",
+    "auto:alarm=1000000": "no alarm of a change",
+    "james_stein+lame:horizon=200": "no evidence and no alarm",
+    "shrinkage": "no LAME",
+    "auto:adapted_depth=1": "no depth at which adapting ends",
+    "auto:prior_images=0": "no trained statistics at the start of a stream",
 }
-"""What `auto` is compared with where a part of it is turned off, and what is turned off."""
+"""The strategies that are `auto` without a part, and the part that is turned off."""
 
 ORDERS = (
     *("iid", "dirichlet:0.1", "stretches:100", "one_class"),
