@@ -97,11 +97,11 @@ class Site:
     eps: float
     depth: float = 0.0  # place among the network's layers: 0 the first, 1 the last
     row: Tensor = field(init=False, repr=False)  # [1, 2C], the trained mean and variance side by side
-    precision: Tensor = field(init=False, repr=False)  # [C], one over the trained variance
+    precision: Tensor = field(init=False, repr=False)  # [C], one over C trained variances
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "row", torch.cat([self.mean, self.var])[None])
-        object.__setattr__(self, "precision", 1.0 / (self.var + self.eps))
+        object.__setattr__(self, "precision", (1.0 / len(self.var)) / (self.var + self.eps))
 
     @property
     def channels(self) -> int:

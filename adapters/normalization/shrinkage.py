@@ -19,8 +19,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adapters.base import Moments, Site, Statistics
-from adapters.normalization.shrunk_averages import TINY, AveragesState, ShrunkAverages, average, mean_square
+from adapters.base import Moments, Site
+from adapters.normalization.shrunk_averages import (
+    TINY,
+    Number,
+    ShrunkAverages,
+    levels,
+    log,
+    maximum,
+    minimum,
+    numbers,
+)
 from adapters.params import param
 
 SINGLE_IMAGES = 3.0
@@ -54,16 +63,17 @@ class Shrinkage(ShrunkAverages):
     horizon: int = param(200, "Images that the averages look back on.", low=1)
     alarm: float = param(1.0, "Variances between images by which a mean may move before averages let go.", low=0.1)
 
-    def _independent_images(self, state: AveragesState, moments: Moments) -> Tensor | float:
+    def _independent_images(self, count: Number, moments: Moments) -> Number:
         if moments.evidence is None:
             return self.independent_images
-        return self.independent_images + 2.0 * state.images * moments.evidence.independence
+        (independence,) = numbers(moments.evidence.independence)
+        return self.independent_images + 2.0 * count * independence
 
-    def _count(self, site: Site, state: AveragesState, request: Statistics, moments: Moments) -> Tensor:
-        count = super()._count(site, state, request, moments)
-        usual = (self.alarm + SINGLE_IMAGES / moments.images) * average(site, state.between)
-        moved = mean_square(site, request.mean - state.mean) / usual.clamp_min(TINY)
-        old, new = average(site, state.within), average(site, request.var)
-        ratio = (new.clamp_min(TINY) / old.clamp_min(TINY)).log().square() / (self.alarm * CONTRAST**2)
-        surprise = torch.maximum(moved, ratio).clamp_min(1.0)
-        return torch.maximum(count / surprise.square(), count.clamp_max(2.0 * moments.images))
+    def _count(self, site: Site, averages: Tensor, count: Number, request: Tensor, square: Tensor, n: int) -> Number:
+        usual_count = super()._count(site, averages, count, request, square, n)
+        rows = torch.cat([averages[..., 1:, :], request[..., 1:, :], square.unsqueeze(-2)], -2)
+        within, between, new_within, moved = levels(site, rows)
+        excess = moved / maximum((self.alarm + SINGLE_IMAGES / n) * between, TINY)
+        ratio = log(maximum(new_within, TINY) / maximum(within, TINY))
+        surprise = maximum(maximum(excess, ratio * ratio / (self.alarm * CONTRAST**2)), 1.0)
+        return maximum(usual_count / (surprise * surprise), minimum(usual_count, 2.0 * n))
