@@ -142,7 +142,7 @@ def _is_main(subject: Subject) -> bool:
 
 
 def _targets_section(measured: Mapping[Subject, Grid]) -> str:
-    columns = {subject.title: grid for subject, grid in measured.items()}
+    columns = {f"{subject.title} ({len(grid)} places)": grid for subject, grid in measured.items()}
     return section("Targets, reached and missed", TARGETS, targets_table(columns))
 
 

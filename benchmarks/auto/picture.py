@@ -31,13 +31,15 @@ def draw(grid: Grid, path: Path) -> None:
         OSError: the file cannot be written.
     """
     require_matplotlib()
+    from matplotlib.patches import Patch  # noqa: PLC0415
+
     compared = select_compared(grid)
     figure = canvas(WIDTH * 0.8, 3.4)
     titles = {"single": "corrupted", CLEAN: "clean"}
     for axes, (protocol, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         _panel(axes, {place.order: row for place, row in compared.items() if place[::2] == (protocol, BATCH)}, title)
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(BARS), frameon=False, fontsize=8)
+    handles = [Patch(color=colour, label=name) for name, colour in BARS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(BARS), frameon=False, fontsize=8)
     save(figure, path.parent, path.stem)
 
 
@@ -47,7 +49,7 @@ def _panel(axes: Axes, rows: Mapping[str, Mapping[str, Summary]], title: str) ->
     for number, (name, colour) in enumerate(BARS):
         heights = [(row[name] if name in row else find_best_fixed(row)).error for row in rows.values()]
         places = [i + (number - 1) * BAR_WIDTH for i in range(len(rows))]
-        axes.bar(places, heights, BAR_WIDTH, color=colour, label=name)
+        axes.bar(places, heights, BAR_WIDTH, color=colour)
     axes.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right", fontsize=7)
     axes.set_title(f"{title}, requests of {BATCH}", fontsize=9, color=INK, loc="left")
     axes.set_ylabel("error, %", fontsize=8, color=FRAME)

@@ -279,3 +279,10 @@ def test_without_data_or_results_the_command_says_what_to_do(
     assert "give --data, --mnist or --held-out" in capsys.readouterr().err
     assert study.main(["--no-run", "--out", str(tmp_path), "--docs", str(tmp_path)]) == 1
     assert "holds no finished cell: leave out --no-run" in capsys.readouterr().err
+
+
+def test_the_committed_page_is_that_of_the_committed_figures() -> None:
+    docs = Path(study.ROOT) / "docs"
+    text = (docs / "auto.md").read_text(encoding="utf-8")
+    assert page.make_text(docs) == text, "run python -m benchmarks.auto --texts-only: figures are not edited by hand"
+    assert page.PICTURE not in text or (docs / page.PICTURE).exists()
