@@ -50,8 +50,8 @@ PUBLISHED_LAME = "lame:memory=0,when=always"
 """LAME as its paper has it."""
 
 FREE = (
-    *("source", "bn", "alpha_bn", "adabn", "robust_bn", "unmix_tns", "iabn", "tema", "james_stein"),
-    *("lame", "cofa", "adabn+lame", "iabn+lame", "james_stein+lame", "adabn+cofa"),
+    *("source", "bn", "alpha_bn", "adabn", "robust_bn", "unmix_tns", "iabn", "tema", "james_stein", "shrinkage"),
+    *("lame", "cofa", "adabn+lame", "iabn+lame", "james_stein+lame", "auto", "adabn+cofa"),
 )
 """Without gradients: they run everywhere."""
 

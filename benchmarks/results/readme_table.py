@@ -21,6 +21,7 @@ USES = {
     "iabn": "small requests, mixed corruptions, correlated streams with short runs of one class",
     "tema": "shuffled images in requests of changing size",
     "james_stein": "a fixed camera: clean images cost nothing however long one class is shown; severe shifts gain",
+    "shrinkage": "streams of any order whose images should not be corrected by their neighbours: `auto` without `lame`",
     "tent": "long streams of large requests with many classes; never small requests",
     "core": "like `alpha_bn`, and learns from requests of 100 images or more: gains half a point at most",
     "rotta": "very long streams only: it follows a shift over thousands of images",
@@ -31,6 +32,7 @@ USES = {
     "adabn+lame": "**video**: correlated streams, runs of up to a few hundred images of a class, requests of any size",
     "iabn+lame": "like `adabn+lame`, and better for single images",
     "james_stein+lame": "a fixed camera that shows one class for long, or for a time that nobody knows",
+    "auto": "a stream of unknown order: `shrinkage+lame`, see docs/auto.md",
     "adabn+cofa": "video with short runs of one class; not for shuffled images",
     "unmix_tns+tent:lr=1e-05": "very long streams, with the learning rate of the UnMix-TNS paper",
 }
