@@ -84,6 +84,6 @@ def harm_table(rows: Sequence[CorruptionHarm]) -> str:
         if cells:
             total, worst = sum(row.corruptions for row in cells), max(cells, key=lambda row: row.difference)
             share = 100 * sum(row.harmed for row in cells) / total if total else float("nan")
-            lines.append([code(strategy), number(share), points(worst.difference), text(worst.worst), str(worst.place)])
-    headers = ["strategy", "% of corruptions harmed", "worst to `source`", "corruption", "place"]
-    return markdown(headers, lines) if lines else ""
+            lines.append([code(strategy), text(worst.worst), str(worst.place), points(worst.difference), number(share)])
+    headers = ["strategy", "corruption", "place", "worst to `source`", "% of corruptions harmed"]
+    return markdown(headers, lines, text_columns=3) if lines else ""

@@ -67,8 +67,8 @@ what is most wanted. A *place* is a protocol, an order and a request size; its e
 
 TARGETS = """\
 Set before `auto` was made. The grids of the other networks and data are small: their figures stand for fewer places.
-Utility under a deadline is in [evaluate.md](evaluate.md#deadline-stream), the cost of a forward in
-[speed.md](speed.md).
+A place is a mean over corruptions: [single ones](#single-corruptions) can lose more. Utility under a deadline
+is in [evaluate.md](evaluate.md#deadline-stream), the cost of a forward in [speed.md](speed.md).
 """
 
 WORST = "The places where `auto` is furthest above the best fixed strategy of the place:\n"

@@ -195,8 +195,8 @@ def test_harm_to_single_corruptions_is_not_hidden_by_the_mean(tmp_path: Path) ->
     write_harm(tmp_path / "harm.csv", rows)
     assert [row._replace(difference=round(row.difference, 4)) for row in rows] == read_harm(tmp_path / "harm.csv")
     table = harm_table(rows)
-    assert "| `adabn` | 50.0 | +7.0 | snow | single, iid, requests of 16 |" in table
-    assert "| `auto` | 0.0 | +1.0 | snow | single, iid, requests of 16 |" in table
+    assert "| `adabn` | snow | single, iid, requests of 16 | +7.0 | 50.0 |" in table
+    assert "| `auto` | snow | single, iid, requests of 16 | +1.0 | 0.0 |" in table
     (tmp_path / "harm.csv").write_text("a,b\n")
     with pytest.raises(ValueError, match="has the columns a, b: expected strategy"):
         read_harm(tmp_path / "harm.csv")
