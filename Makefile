@@ -69,8 +69,8 @@ load: $(DEV) ## Measure the server under load, beside LitServe and MLServer (abo
 clients: $(DEV) ## Try the clients of KServe and MLServer on a server of its own (ARGS: see python -m benchmarks.clients --help)
 	$(BIN)/python -m benchmarks.clients $(ARGS)
 
-errors: $(DEV) ## Errors of source and adabn on shifted streams; goes on where it was stopped (DATA=folder, by default the sample; ARGS: see renorm evaluate --help)
-	$(BIN)/renorm evaluate --data "$(or $(DATA),benchmarks/sample)" --strategies source,adabn --protocol single,clean \
+errors: $(DEV) ## Errors of source and auto on shifted streams; goes on where it was stopped (DATA=folder, by default the sample; ARGS: see renorm evaluate --help)
+	$(BIN)/renorm evaluate --data "$(or $(DATA),benchmarks/sample)" --strategies source,auto --protocol single,clean \
 	  --order iid --batch-size 50 --limit 0 --anew --output results/errors $(ARGS)
 
 results: $(DEV) ## Measure every strategy, about an hour on one core, and write docs/results.md (DATA=folder with corrupted CIFAR-10)

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         False, description="compile forwards to machine code before the server is ready, which takes minutes once"
     )
 
-    strategy: str = Field("adabn", description="default strategy of requests")
+    strategy: str = Field("auto", description="default strategy of requests")
     temperatures: Path | None = Field(
         None,
         description="file of the temperatures that `renorm calibrate-temperature` fits, by default "

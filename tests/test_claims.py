@@ -84,7 +84,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "adabn": (
-        "**the default**: shuffled images in requests of any size; loses accuracy on correlated streams",
+        "shuffled images in requests of any size; loses accuracy on correlated streams",
         [
             *(Case("fog", MIXED, sizes, most=-10) for sizes in SIZES),
             Case("clean", MIXED, SINGLE, most=3),
@@ -190,6 +190,22 @@ USES: dict[str, tuple[str, list[Case]]] = {
             *(Case("clean", SORTED, sizes, most=-1) for sizes in SIZES),
             *(Case("clean", MIXED, sizes, most=1) for sizes in SIZES),
             Case("fog", SORTED, SINGLE, most=-12),
+        ],
+    ),
+    "shrinkage": (
+        "streams of any order whose images should not be corrected by their neighbours: `auto` without `lame`",
+        [
+            *(Case("clean", order, sizes, most=1) for order in (SORTED, MIXED) for sizes in SIZES),
+            Case("fog", MIXED, LARGE, most=-12),
+        ],
+    ),
+    "auto": (
+        "**the default**: streams of which nobody knows the order; it is `shrinkage+lame`, see docs/auto.md",
+        [
+            *(Case("clean", SORTED, sizes, most=-1) for sizes in SIZES),
+            *(Case("clean", MIXED, sizes, most=1) for sizes in SIZES),
+            Case("fog", SORTED, SINGLE, most=-12),
+            Case("fog", MIXED, LARGE, most=-12),
         ],
     ),
     "adabn+cofa": (

@@ -150,7 +150,7 @@ def test_the_errors_of_the_readme_are_those_of_make_errors(tmp_path: Path, monke
     done = CliRunner().invoke(cli, words, env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     (shown,) = [block for block in blocks(ROOT / "README.md", "text") if "to source" in block]
-    for name in ("source", "adabn"):
+    for name in ("source", "auto"):
         told, found = (
             re.findall(rf"^{name} +([\d.]+) +([-+.\d]+)", text, re.MULTILINE) for text in (shown, done.stdout)
         )
@@ -241,7 +241,7 @@ def test_the_observability_page_logs_and_traces_as_it_says(tmp_path: Path) -> No
         free.close()
         output, errors = _served(serve, (call + traced + scrape).replace("127.0.0.1:8000", ours), tmp_path)
     assert output.count('"model":"cifar10-resnet20"') == 2
-    assert 'renorm_images_total{strategy="adabn"} 2.0\n' in output
+    assert 'renorm_images_total{strategy="auto"} 2.0\n' in output
     told = [json.loads(line) for line in errors.splitlines()]
     lines = [line for line in told if line["logger"] == "renorm.access"]
     assert [line["logger"] for line in told if line not in lines] == ["renorm.server"] * 3

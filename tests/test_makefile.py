@@ -154,7 +154,7 @@ def test_train_asks_for_data_and_errors_has_a_sample(clone: Clone) -> None:
     clone.make("lint")
     assert "make train DATA=" in clone.run("train").stdout
     (errors,) = clone.make("errors", "ARGS=--limit 50")
-    assert errors.startswith("renorm evaluate --data benchmarks/sample --strategies source,adabn ")
+    assert errors.startswith("renorm evaluate --data benchmarks/sample --strategies source,auto ")
     assert errors.endswith(" --output results/errors --limit 50")
     (elsewhere,) = clone.make("errors", "DATA=my data")
     assert elsewhere.startswith("renorm evaluate --data my data --strategies ")

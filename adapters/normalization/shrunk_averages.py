@@ -53,10 +53,10 @@ class ShrunkAverages(Checked, Adapter[AveragesState]):
         mean, within, between = averages.unbind(-2)
         shift, spread = levels(site, torch.stack([(mean - site.mean).square(), between], -2))
         chance = count * spread + self.prior_images * shift
-        least = self._independent_images(count, moments) * maximum(count + (self.prior_images - 1.0), 1.0) * shift
-        weight = maximum(1.0 - chance / maximum(least, TINY), 0.0)
-        used = site.trained.toward(Statistics(mean, within + between), weight)
-        return used, AveragesState(averages, to_tensor(count, state.images))
+        bound = self._independent_images(count, moments) * maximum(count + (self.prior_images - 1.0), 1.0) * shift
+        weight = maximum(1.0 - chance / maximum(bound, TINY), 0.0)
+        statistics = site.trained.toward(Statistics(mean, within + between), weight)
+        return statistics, AveragesState(averages, to_tensor(count, state.images))
 
     def _independent_images(self, count: Number, moments: Moments) -> Number:
         """Return the number of independent images that averages over ``count`` images count as."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json as json_text
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,7 @@ def calibrate(
 
 def _strategy_before_temperature(text: str) -> Strategy:
     """Return the strategy to fit for: that of the text, without its temperature."""
-    from adapters import load_plugins, name_of
+    from adapters import COMBINATIONS, load_plugins, name_of
     from app.evaluation.specs import check_specs, parse_specs
     from app.evaluation.temperature.collect import check_temperature_fits
     from app.strategies import in_front, key_of, resolve
@@ -93,6 +94,10 @@ def _strategy_before_temperature(text: str) -> Strategy:
     check_specs(specs)
     strategy = resolve(specs[0].strategy, specs[0].params).strategy
     front = in_front(strategy)
+    if (
+        specs[0].strategy in COMBINATIONS
+    ):  # its name leaves no place for a temperature before the corrector that is last
+        front = replace(front, correctors=tuple(corrector for corrector in front.correctors if not corrector.last))
     if front != strategy:
         key = key_of(front)
         typer.echo(f"renorm: fitting the temperature of '{name_of(strategy)}' to the scores of '{key}'", err=True)

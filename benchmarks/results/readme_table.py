@@ -12,7 +12,7 @@ USES = {
     "source": "the baseline: `model.eval()`",
     "bn": "large requests of shuffled images; keeps no state",
     "alpha_bn": "large requests of shuffled images, and tolerates small ones; keeps no state",
-    "adabn": "**the default**: shuffled images in requests of any size; loses accuracy on correlated streams",
+    "adabn": "shuffled images in requests of any size; loses accuracy on correlated streams",
     "robust_bn": "long streams of large requests, shuffled or correlated; never single images of a correlated stream",
     "unmix_tns": (
         "cautious: gains little, but costs at most 4 points on clean images whatever the stream held before, and "
@@ -32,7 +32,7 @@ USES = {
     "adabn+lame": "**video**: correlated streams, runs of up to a few hundred images of a class, requests of any size",
     "iabn+lame": "like `adabn+lame`, and better for single images",
     "james_stein+lame": "a fixed camera that shows one class for long, or for a time that nobody knows",
-    "auto": "a stream of unknown order: `shrinkage+lame`, see docs/auto.md",
+    "auto": "**the default**: streams of which nobody knows the order; it is `shrinkage+lame`, see docs/auto.md",
     "adabn+cofa": "video with short runs of one class; not for shuffled images",
     "unmix_tns+tent:lr=1e-05": "very long streams, with the learning rate of the UnMix-TNS paper",
 }

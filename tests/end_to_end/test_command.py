@@ -123,9 +123,13 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "no image": ({"files": [("top_k", (None, "1"))]}, 422, "no image"),
     "fields alone": ({"data": {"top_k": "1"}}, 422, "look like a URL-encoded form"),
     "unknown strategy": ({"files": [GOOD], "data": {"strategy": "magic"}}, 422, "choose one of auto, source"),
-    "unknown parameter": ({"files": [GOOD], "data": {"params": '{"speed": 1}'}}, 422, "it takes momentum"),
-    "parameter out of range": ({"files": [GOOD], "data": {"params": '{"momentum": 2}'}}, 422, "at most 1"),
-    "wrong type": ({"files": [GOOD], "data": {"params": '{"momentum": "fast"}'}}, 422, "must be a number"),
+    "unknown parameter": (
+        {"files": [GOOD], "data": {"params": '{"speed": 1}'}},
+        422,
+        "it takes shrinkage.independent_images",
+    ),
+    "parameter out of range": ({"files": [GOOD], "data": {"params": '{"adapted_depth": 2}'}}, 422, "at most 1"),
+    "wrong type": ({"files": [GOOD], "data": {"params": '{"alarm": "fast"}'}}, 422, "must be a number"),
     "unknown field": ({"files": [GOOD], "data": {"colour": "red"}}, 422, "the fields are"),
     "top_k out of range": ({"files": [GOOD], "data": {"top_k": "11"}}, 422, "from 1 to 10"),
 }

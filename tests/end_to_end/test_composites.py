@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters import STRATEGIES
+from adapters import COMBINATIONS, STRATEGIES
 from app.client import Client, Refused
 from tests.composite_forms import FORMS, LAME, MEMORY, by_json
 from tests.end_to_end.test_command import images, png
@@ -106,15 +106,16 @@ def test_parameters_of_the_open_inference_protocol(http: httpx.Client, given: di
 def test_every_listed_combination_can_be_requested(http: httpx.Client) -> None:
     with Client(str(http.base_url)) as client:
         listed = {one.name: one for one in client.strategies()}
-        assert list(listed) == list(STRATEGIES)
-        assert list(client.model().state_bytes) == list(STRATEGIES)
+        assert list(listed) == [*COMBINATIONS, *STRATEGIES]
+        assert list(client.model().state_bytes) == [*COMBINATIONS, *STRATEGIES]
         found = client.strategy("lame+adabn")
         assert (found.name, [part.name for part in found.parts]) == (LAME, ["adabn", "lame"])
         assert [found.parts[0], found.parts[1]] == [listed["adabn"], listed["lame"]]
         with pytest.raises(Refused, match="both normalize"):
             client.strategy("adabn+bn")
     for name, one in listed.items():
-        for asked in (name, f"adabn+{name}" if one.kind != "adapter" else f"{name}+cofa"):
+        others = {"adapter": f"{name}+cofa", "composite": f"cofa+{name}"}
+        for asked in (name, others.get(one.kind, f"adabn+{name}")):
             # A temperature that nobody fitted must be given.
             params = {"temperature.temperature": 2} if name == "temperature" else {}
             answer = predict(http, FOG[:2], "listed", strategy=asked, params=params)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from adapters import STRATEGIES
+from adapters import COMBINATIONS, STRATEGIES
 from app.cli import cli
 
 
@@ -26,10 +26,10 @@ def run(*arguments: str) -> Result:
 
 def test_strategies_lists_every_name_with_its_parameters() -> None:
     lines = run("strategies").stdout.splitlines()
-    for name in STRATEGIES:
+    for name in (*COMBINATIONS, *STRATEGIES):
         assert [line for line in lines if line.split()[:1] == [name]]
-    (default,) = [line for line in lines if line.startswith("adabn *")]
-    assert "momentum=0.1" in default
+    (default,) = [line for line in lines if line.startswith("auto *")]
+    assert "shrinkage.horizon=200" in default
     titles = [lines.index(line) for line in lines if line.startswith(("Adapters: ", "Learners: ", "Correctors: "))]
     assert len(titles) == 3
     places = [next(i for i, line in enumerate(lines) if line.split()[:1] == [name]) for name in ("bn", "tent", "lame")]
@@ -75,7 +75,7 @@ def test_one_strategy_is_explained_with_ranges() -> None:
 
 def test_strategies_as_json_are_schemas() -> None:
     every: list[dict[str, Any]] = json.loads(run("strategies", "--json").stdout)
-    assert [one["name"] for one in every] == list(STRATEGIES)
+    assert [one["name"] for one in every] == [*COMBINATIONS, *STRATEGIES]
     one = json.loads(run("strategies", "adabn", "--json").stdout)
     assert one["parts"] == [other for other in every if other["name"] == "adabn"]
     assert one["parameters"]["properties"]["momentum"]["exclusiveMinimum"] == 0.0
