@@ -43,7 +43,7 @@ class LessonRunner:
         if new_states is None:
             return None
         return {
-            key: _updated_memory(key, memories[key], new_states[key], lesson.after) for key, lesson in lessons.items()
+            key: self._to_memory(key, memories[key], new_states[key], lesson.after) for key, lesson in lessons.items()
         }
 
     def _learn_separately(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
@@ -52,8 +52,15 @@ class LessonRunner:
             network = DifferentiableNetwork(self._context, key.strategy.adapter)
             new_states, row = _learner(key).learn(self._state(key, lesson, memories[key]), lesson, network)
             if all_finite(row, *new_states):
-                learned[key] = _updated_memory(key, memories[key], new_states, row)
+                learned[key] = self._to_memory(key, memories[key], new_states, row)
         return learned
+
+    def _to_memory(self, key: StateKey, memory: Memory, state: State, row: Tensor) -> Memory:
+        """Return the stream's state after its lesson; evidence is that of the answers, which a lesson has none of."""
+        head = self._context.layout_of(key.adapter).head_size
+        row = torch.cat([memory.row[:head], row[head:]]) if head else row
+        parts = (state, *(memory.parts[1:] or ((),) * len(key.strategy.correctors)))
+        return memory._replace(row=row, parts=parts)
 
     def _state(self, key: StateKey, lesson: Lesson, memory: Memory) -> Any:
         """Return the state of the stream's learner."""
@@ -68,12 +75,6 @@ def _learner(key: StateKey) -> AnyLearner:
     if learner is None:
         raise InputError("the strategy of a lesson has no learner: pass the lessons that `run` returned")
     return learner
-
-
-def _updated_memory(key: StateKey, memory: Memory, state: State, row: Tensor) -> Memory:
-    """Return the stream's state after its lesson."""
-    parts = (state, *(memory.parts[1:] or ((),) * len(key.strategy.correctors)))
-    return memory._replace(row=row, parts=parts)
 
 
 class BatchedDescent:

@@ -19,10 +19,12 @@ from adapters import (
     Core,
     Corrector,
     Descent,
+    DuplicateStrategyError,
     Lame,
     ParameterError,
     RobustBN,
     RoTTA,
+    Shrinkage,
     Source,
     Temperature,
     Tent,
@@ -246,3 +248,19 @@ def test_a_learner_whose_adapter_is_not_installed(registered: None) -> None:
     with pytest.raises(UnknownStrategyError, match="sharpen needs 'elsewhere', which is not installed: choose an"):
         strategy("sharpen+lame")
     assert name_of(strategy("adabn+sharpen+lame")) == "adabn+sharpen+lame"
+
+
+def test_a_combination_stands_for_its_parts_wherever_it_is_named() -> None:
+    auto = strategy("auto")
+    assert auto == strategy("shrinkage+lame") == Composite(Shrinkage(), correctors=(Lame(),))
+    assert (name_of(auto), parts_of("auto")) == ("auto", ["shrinkage", "lame"])
+    assert name_of(strategy("auto", {"lame.when": "never", "horizon": 50})) == "auto"
+    assert name_of(strategy("auto+tent")) == "shrinkage+tent+lame"
+    assert parts_of("cofa+auto") == ["shrinkage", "cofa", "lame"]
+    assert schema_of("auto") == schema_of("shrinkage+lame")
+    with pytest.raises(CombinationError, match="both normalize"):
+        strategy("adabn+auto")
+    with pytest.raises(CombinationError, match="not a single adapter"):
+        adapter("auto")
+    with pytest.raises(DuplicateStrategyError, match=r"'auto' is shrinkage\+lame: choose another name"):
+        register("auto", AdaBN)

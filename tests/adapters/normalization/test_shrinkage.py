@@ -1,0 +1,146 @@
+"""Shrinkage: a slow loop from the formula, with evidence and with changes, and what a stream is after a change."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from adapters import AdaptiveModel, Evidence, Moments, Request, Shrinkage, Site, adapter, strategy
+from adapters.evidence import new_evidence
+from tests.adapters.test_loops import SLOW, World, worlds
+from tests.nets import Tiny, images, seeded
+
+
+class Loop:
+    """The formula of one site, one channel and one number after another."""
+
+    def __init__(self, site: Site, params: Shrinkage) -> None:
+        self.params, self.channels = params, site.channels
+        self.trained, self.trained_var = site.mean.tolist(), site.var.tolist()
+        self.scale = (site.var + site.eps).tolist()
+        self.mean, self.within = list(self.trained), list(self.trained_var)
+        self.between, self.count = [0.0] * self.channels, 0.0
+
+    def average(self, squares: list[float]) -> float:
+        shares: list[float] = [square / scale for square, scale in zip(squares, self.scale, strict=True)]
+        return sum(shares) / self.channels
+
+    def step(self, x: Tensor, independence: float | None) -> tuple[list[float], list[float]]:
+        n, all_channels = len(x), range(self.channels)
+        means = [[float(image[c].mean()) for image in x] for c in all_channels]
+        mean = [sum(of) / n for of in means]
+        within = [sum(float(image[c].var(correction=0)) for image in x) / n for c in all_channels]
+        moved = [(mean[c] - self.mean[c]) ** 2 for c in all_channels]
+        share = n / self._count(n, moved, within)
+        self.count = n / share
+        for c in all_channels:
+            spread = sum((one - mean[c]) ** 2 for one in means[c]) / n
+            self.between[c] = (1 - share) * self.between[c] + share * spread + share * (1 - share) * moved[c]
+            self.mean[c] += share * (mean[c] - self.mean[c])
+            self.within[c] += share * (within[c] - self.within[c])
+        weight = self._weight(independence)
+        total = [within + between for within, between in zip(self.within, self.between, strict=True)]
+        return self._toward(self.trained, self.mean, weight), self._toward(self.trained_var, total, weight)
+
+    def _count(self, n: int, moved: list[float], within: list[float]) -> float:
+        usual = min(self.count, max(0, self.params.horizon - n)) + n
+        excess = self.average(moved) / max((self.params.alarm + 3 / n) * self.average(self.between), 1e-12)
+        ratio = math.log(max(self.average(within), 1e-12) / max(self.average(self.within), 1e-12))
+        surprise = max(1.0, excess, ratio**2 / self.params.alarm / math.log(4) ** 2)
+        return max(usual / surprise**2, min(usual, 2 * n))
+
+    def _weight(self, independence: float | None) -> float:
+        shift = self.average([(mean - trained) ** 2 for mean, trained in zip(self.mean, self.trained, strict=True)])
+        prior = self.params.prior_images
+        chance = (self.count * self.average(self.between) + prior * shift) / max(1, self.count - 1 + prior)
+        independent = self.params.independent_images + 2 * self.count * (independence or 0.0)
+        return 1 - min(1.0, chance / max(independent * shift, 1e-12))
+
+    @staticmethod
+    def _toward(start: list[float], target: list[float], weight: float) -> list[float]:
+        return [a + weight * (b - a) for a, b in zip(start, target, strict=True)]
+
+
+@SLOW
+@given(worlds, st.sampled_from([None, 0.0, 0.4, 1.0]), st.sampled_from([0.3, 1.0]), st.sampled_from([0, 4]))
+def test_statistics_are_those_of_a_loop(world: World, independence: float | None, alarm: float, prior: int) -> None:
+    params = Shrinkage(alarm=alarm, prior_images=prior, horizon=6)
+    site, loop, state = world.site, Loop(world.site, params), params.init(world.site)
+    evidence = None
+    if independence is not None:
+        evidence = new_evidence()._replace(independence=torch.tensor([independence], dtype=torch.float64))
+    for x in world.requests:
+        moments = Moments(x.mean(2), x.var(2, correction=0), x.shape[2], evidence)
+        statistics, state = params.step(site, state, moments)
+        mean, var = loop.step(x, independence)
+        assert statistics.mean.tolist() == pytest.approx(mean, rel=1e-6, abs=1e-6)
+        assert statistics.var.tolist() == pytest.approx(var, rel=1e-6, abs=1e-6)
+        assert float(state.images) == pytest.approx(loop.count, rel=1e-6)
+
+
+def _shown(adapter: Shrinkage, means: list[float], images: int = 4) -> tuple[float, float]:
+    """The running mean and the images behind it after requests around each of the means, of spread 0.1."""
+    site = Site("bn", torch.zeros(8), torch.ones(8), torch.ones(8), torch.zeros(8), 0.0)
+    generator, state = torch.Generator().manual_seed(0), adapter.init(site)
+    for mean in means:
+        seen = mean + 0.1 * torch.randn(images, 8, generator=generator)
+        _, state = adapter.step(site, state, Moments(seen, torch.ones(images, 8), 64))
+    return float(state.averages[0].mean()), float(state.images)
+
+
+@pytest.mark.parametrize("images", [1, 4, 16])
+def test_averages_follow_a_change_within_a_few_requests(images: int) -> None:
+    mean, count = _shown(Shrinkage(), [0.0] * 100 + [3.0] * 4, images)
+    assert mean > 2.2
+    assert count < 10 * images
+    steady, usual = _shown(Shrinkage(alarm=1e6), [0.0] * 100 + [3.0] * 4, images)
+    assert steady < 1.0
+    assert usual >= 100
+
+
+def test_averages_of_a_steady_stream_look_back_on_the_horizon() -> None:
+    for size in (1, 4):
+        mean, count = _shown(Shrinkage(), [0.0] * 400, size)
+        assert abs(mean) < 0.05
+        assert count > 100
+
+
+def test_more_independent_images_draw_a_stream_further_from_training() -> None:
+    site = Site("bn", torch.zeros(4), torch.ones(4), torch.ones(4), torch.zeros(4), 0.0)
+    images = Moments(0.5 + 0.5 * torch.randn(32, 4, generator=torch.Generator().manual_seed(1)), torch.ones(32, 4), 64)
+    found = []
+    for independence in (0.0, 0.1, 1.0):
+        evidence: Evidence = new_evidence()._replace(independence=torch.tensor([independence]))
+        statistics, _ = Shrinkage().step(site, Shrinkage().init(site), images._replace(evidence=evidence))
+        found.append(float(statistics.mean.mean()))
+    assert found[0] < found[1] < found[2] < 0.6
+
+
+def test_a_queue_across_periods_of_evidence_is_answered_as_one_by_one() -> None:
+    auto, waiting = strategy("auto"), [images(n, 40 + n) for n in (20, 1, 12, 30, 1, 40, 2)]
+    batched, single = AdaptiveModel(seeded(Tiny), auto), AdaptiveModel(seeded(Tiny), auto)
+    answers = batched.predict([Request(part, "a", update=k != 4) for k, part in enumerate(waiting)])
+    for k, (part, answer) in enumerate(zip(waiting, answers, strict=True)):
+        (expected,) = single.predict([Request(part, "a", update=k != 4)])
+        torch.testing.assert_close(answer.logits, expected.logits, rtol=1e-4, atol=1e-4)
+        assert answer.step == expected.step
+    (found,), (memory,) = batched.memories().values(), single.memories().values()
+    torch.testing.assert_close(found.row, memory.row, rtol=1e-4, atol=1e-4)
+    assert found.images == memory.images == 105
+
+
+def test_evidence_outlives_lessons_that_move_the_statistics() -> None:
+    with_lessons, without = (AdaptiveModel(seeded(Tiny), strategy(name)) for name in ("shrinkage+rotta", "shrinkage"))
+    for model in (with_lessons, without):
+        for k in range(3):
+            model(images(16, 60 + k))
+    head = sum(field.numel() for field in with_lessons._layout(with_lessons.adapter).split_head(torch.zeros(10_000)))
+    (lessons,), (none,) = with_lessons.memories().values(), without.memories().values()
+    assert lessons.row[5:7].tolist() == none.row[5:7].tolist() == [48.0, 16.0]
+    assert head > 300
+    assert adapter("shrinkage").reads_evidence
