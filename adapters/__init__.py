@@ -33,6 +33,7 @@ from adapters.errors import (
     UnsupportedModelError,
 )
 from adapters.evidence import Evidence
+from adapters.explanation import Explanation, Leaning
 from adapters.learners.core import Core
 from adapters.learners.descent import Descent
 from adapters.learners.rotta import RoTTA
@@ -78,10 +79,12 @@ __all__ = [
     "Descent",
     "DuplicateStrategyError",
     "Evidence",
+    "Explanation",
     "InputError",
     "JamesStein",
     "Key",
     "Lame",
+    "Leaning",
     "Learner",
     "Lesson",
     "Linear",

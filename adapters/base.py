@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adapters.evidence import Evidence
+from adapters.explanation import Leaning
 
 State = TypeVar("State", bound=tuple[Any, ...])
 """The memory of one stream: a NamedTuple of tensors; of an adapter, at a site, float32 of shapes fixed by the site."""
@@ -145,6 +146,11 @@ class Adapter(ABC, Generic[State]):
         ``moments`` holds the n >= 1 images of one request of one stream, and nothing else that shared the forward.
         """
 
+    def leaning(self, site: Site, state: State, evidence: Evidence | None) -> Leaning | None:
+        """Return the weights of what the next single image is normalized with; None if there are no such weights."""
+        del site, state, evidence
+        return None
+
     def queue(self, site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
         """Return the same for T successive requests of one stream, ``moments`` ``[T, ..., n, C]``."""
         return step_in_turn(self.step, site, state, moments)
@@ -216,6 +222,11 @@ class Corrector(ABC, Generic[State]):
         ``features`` ``[n, d]`` float32 (``[n, 0]`` if the class does not need them), ``logits`` ``[n, classes]``
         float32, finite: the network's, or logarithms of the probabilities of the corrector before this one.
         """
+
+    def is_active(self, state: State) -> bool | None:
+        """Return whether it changes the answers of a stream in this state; None if that cannot be told."""
+        del state
+        return None
 
 
 class Start(NamedTuple):

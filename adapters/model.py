@@ -17,6 +17,7 @@ from adapters.engine.affine import AffineLayout
 from adapters.engine.differentiable import LearningContext
 from adapters.engine.drift import Baseline, fitting_baseline, read_drift
 from adapters.engine.execution import Execution
+from adapters.engine.explanations import explain
 from adapters.engine.features import no_features_error
 from adapters.engine.lessons import LessonRunner
 from adapters.engine.network import channels_last, eager, full_precision, prepare_network, to_batch
@@ -26,6 +27,7 @@ from adapters.engine.plan import Plan, PlannedRequest
 from adapters.engine.request import Answer, Outcome, Request, check_finite, check_requests, one_lesson_each
 from adapters.engine.waves import run_in_waves
 from adapters.errors import InputError
+from adapters.explanation import Explanation
 from adapters.naming import name_of, params_of, to_strategy
 from adapters.naming import strategy as strategy_of
 from adapters.normalization.source import Source
@@ -118,10 +120,9 @@ class AdaptiveModel:
         self._check(requests)
         answers = []
         for group in one_lesson_each(requests, self._key):
-            outcome = self._run(group, self._memories)
+            outcome = run_in_waves(self._forward, group, list(map(self._key, group)), self._memories)
             self._memories.update(outcome.memories)
-            if outcome.lessons:
-                self._memories.update(self.learn(outcome.lessons, self._memories))
+            self._memories.update(self.learn(outcome.lessons, self._memories))
             answers += outcome.answers
         return answers
 
@@ -134,9 +135,6 @@ class AdaptiveModel:
         self._check(requests)
         if len(list(one_lesson_each(requests, self._key))) > 1:
             raise InputError("two requests of one stream that learns: run the second after the lesson of the first")
-        return self._run(requests, memories)
-
-    def _run(self, requests: Sequence[Request], memories: Memories) -> Outcome:
         return run_in_waves(self._forward, requests, list(map(self._key, requests)), memories)
 
     def learn(self, lessons: Mapping[StateKey, Lesson], memories: Memories) -> dict[StateKey, Memory]:
@@ -162,7 +160,7 @@ class AdaptiveModel:
             self._forget_unreached()
             self.run([Request(image, update=False)], {})
         check_independence(self._hosted, image)
-        self._find_reach(image)
+        self.reach = self.reach or find_reach(self._hosted, image[:2])
         self.lessons.measure(self._hosted, image)
         if self._compiled is not None:
             self._compiled.progress = progress or self._compiled.progress
@@ -207,6 +205,10 @@ class AdaptiveModel:
         if self._shown is not None and not self._shown.features and parts.needs_features:
             raise no_features_error()
 
+    def explain(self, key: StateKey, memory: Memory) -> Explanation:
+        """Return what the next answer of a stream with this memory leans on."""
+        return explain(key, memory, self.sites, self._layout(key.adapter))
+
     def memories(self) -> Memories:
         """Return the memories of all streams, valid until the next request."""
         return self._memories
@@ -241,7 +243,7 @@ class AdaptiveModel:
         check_requests(requests, raw=self._prepare is not None)
         for request in requests:
             if self._key(request).strategy.learner is not None:
-                self._find_reach(request.images)
+                self.reach = self.reach or find_reach(self._hosted, request.images[:2])
                 self.check(request.strategy or self.strategy)
 
     def _forget_unreached(self) -> None:
@@ -258,9 +260,6 @@ class AdaptiveModel:
             self._network, self.sites, self._affines, self._layout, self._prepare, self._dtype
         )
         self._school = LessonRunner(self._hosted, lambda: self.lessons.together)
-
-    def _find_reach(self, images: Tensor) -> None:
-        self.reach = self.reach or find_reach(self._hosted, images[:2])
 
     def _strategy_of(self, name: str, params: Mapping[str, Any]) -> Strategy:
         default = self.strategy  # which needs no registration

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from app.serving.batcher import Batcher
 from app.serving.budget import Budget
 from app.serving.call_limits import check_count
 from app.serving.decode_stage import DecodeStage
+from app.serving.explanations import explain_stream
 from app.serving.forward_stage import ForwardStage
 from app.serving.lesson_limit import LessonLimit
 from app.serving.model_info import describe_hosted
@@ -211,12 +213,14 @@ class Engine:
         Raises:
             StreamNotFoundError: the stream has no state.
         """
-        infos = [info for info in self._streams.info().streams if info.stream == name]
-        if not infos:
+        states = self._streams.of(name)
+        if not states:
             raise StreamNotFoundError(
                 f"stream '{name}' has no state", hint="a stream gets its state with its first answered request"
             )
-        return infos
+        return [
+            replace(info, explanation=explain_stream(self._model.explain(key, memory))) for key, memory, info in states
+        ]
 
     def describe(self) -> ModelInfo:
         """Describe the hosted model."""

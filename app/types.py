@@ -72,6 +72,21 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class StreamExplanation:
+    """The reasons for the next answer of a stream: weights that sum up to 1, its evidence, and both in words."""
+
+    words: str
+    request: float | None
+    memory: float | None
+    trained: float | None
+    images: int | None
+    independence: float | None
+    persistence: float | None
+    diversity: float | None
+    is_corrected: bool | None
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """One stream's state with one strategy, without its numbers."""
 
@@ -85,6 +100,7 @@ class StreamInfo:
     adaptation: float  # of the last request
     entropy: float  # of the last request, mean over its images, in nats
     age_s: float  # since the last request
+    explanation: StreamExplanation | None = None  # only where one stream is shown
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ def test_only_commands_know_evaluations() -> None:
 
 LIBRARY = (
     ("errors", "evidence", "finite"),
+    ("explanation",),
     ("base",),
     ("params", "sites", "composite"),
     ("normalization", "correctors"),

@@ -121,12 +121,16 @@ class Lame(Checked, Corrector[LameState]):
             answers.append(answer)
         return torch.cat(answers), state
 
+    def is_active(self, state: LameState) -> bool:
+        """Return whether answers are corrected."""
+        return self.when == "always" or (self.when == "correlated" and is_correlated(state))
+
     def _correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
         units, probabilities = directions(features), logits.double().softmax(-1)
         new_state = self._remember(state, units, (probabilities + FLOOR).log())
         if self.when == "correlated":
             new_state = count_predictions(new_state, logits.argmax(-1))
-        if self.when == "always" or is_correlated(new_state):
+        if self.is_active(new_state):
             probabilities = self._agree(state, units, probabilities)
         return probabilities.to(logits.dtype), new_state
 

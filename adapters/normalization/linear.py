@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 from adapters.base import Adapter, Moments, Nothing, Site, Statistics
+from adapters.evidence import Evidence
+from adapters.explanation import Leaning
 
 
 class Weights(NamedTuple):
@@ -56,6 +58,12 @@ class Linear(Adapter[Any]):
         if images * pixels < 2:
             return Weights(0.0, 1.0, 0.0, 0.0) if self.remembers else Weights(0.0, 0.0, 1.0, 0.0)
         return self.weights(images)
+
+    def leaning(self, site: Site, state: Any, evidence: Evidence | None) -> Leaning:
+        """Return the weights of a single image, where it has several positions."""
+        del site, state, evidence
+        weights = self.weights_at(images=1, pixels=2)
+        return Leaning(weights.own, weights.remembered, weights.trained)
 
     def init(self, site: Site) -> Any:
         """Return the trained statistics, or nothing."""

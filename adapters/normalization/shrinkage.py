@@ -19,7 +19,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adapters.base import Moments, Site
+from adapters.base import Site
+from adapters.evidence import Evidence
 from adapters.normalization.shrunk_averages import (
     TINY,
     Number,
@@ -63,10 +64,10 @@ class Shrinkage(ShrunkAverages):
     horizon: int = param(200, "Images that the averages look back on.", low=1)
     alarm: float = param(1.0, "Variances between images by which a mean may move before averages let go.", low=0.1)
 
-    def _independent_images(self, count: Number, moments: Moments) -> Number:
-        if moments.evidence is None:
+    def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
+        if evidence is None:
             return self.independent_images
-        (independence,) = numbers(moments.evidence.independence)
+        (independence,) = numbers(evidence.independence)
         return self.independent_images + 2.0 * count * independence
 
     def _count(self, site: Site, averages: Tensor, count: Number, request: Tensor, square: Tensor, n: int) -> Number:

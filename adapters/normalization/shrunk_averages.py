@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from adapters.base import Adapter, Moments, Site, Statistics
+from adapters.evidence import Evidence
+from adapters.explanation import Leaning
 from adapters.params import Checked, param
 
 Number = float | Tensor
@@ -51,16 +53,30 @@ class ShrunkAverages(Checked, Adapter[AveragesState]):
         (count,) = numbers(state.images)
         averages, count = self._average(site, state.averages, count, moments)
         mean, within, between = averages.unbind(-2)
-        shift, spread = levels(site, torch.stack([(mean - site.mean).square(), between], -2))
-        chance = count * spread + self.prior_images * shift
-        bound = self._independent_images(count, moments) * maximum(count + (self.prior_images - 1.0), 1.0) * shift
-        weight = maximum(1.0 - chance / maximum(bound, TINY), 0.0)
+        weight = self._weight(site, averages, count, moments.evidence)
         statistics = site.trained.toward(Statistics(mean, within + between), weight)
         return statistics, AveragesState(averages, to_tensor(count, state.images))
 
-    def _independent_images(self, count: Number, moments: Moments) -> Number:
+    def leaning(self, site: Site, state: AveragesState, evidence: Evidence | None) -> Leaning:
+        """Return the weights of the next single image, as far as it is like those before."""
+        count = float(state.images)
+        if site.depth > self.adapted_depth or not count:
+            return Leaning(0.0, 0.0, 1.0)
+        weight = float(self._weight(site, state.averages, count, evidence))
+        request = weight / (count + 1.0)
+        return Leaning(request, weight - request, 1.0 - weight)
+
+    def _weight(self, site: Site, averages: Tensor, count: Number, evidence: Evidence | None) -> Number:
+        """Return the weight of averages over ``count`` images against the trained statistics."""
+        mean, _, between = averages.unbind(-2)
+        shift, spread = levels(site, torch.stack([(mean - site.mean).square(), between], -2))
+        chance = count * spread + self.prior_images * shift
+        bound = self._independent_images(count, evidence) * maximum(count + (self.prior_images - 1.0), 1.0) * shift
+        return maximum(1.0 - chance / maximum(bound, TINY), 0.0)
+
+    def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         """Return the number of independent images that averages over ``count`` images count as."""
-        del count, moments
+        del count, evidence
         return self.independent_images
 
     def _count(self, site: Site, averages: Tensor, count: Number, request: Tensor, square: Tensor, n: int) -> Number:

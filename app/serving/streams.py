@@ -140,6 +140,15 @@ class Streams:
         self.evictions.drop(scope.covers)
         return len(keys)
 
+    def of(self, stream: str) -> list[tuple[Key, Memory, StreamInfo]]:
+        """Return the states of one stream with their descriptions; this is no use of them."""
+        timestamp, records = self._clock(), reversed(self._records.items())
+        return [
+            (key, self._arena[key], _stream_info(stream, record, timestamp))
+            for key, record in records
+            if str(key.stream) == stream
+        ]
+
     def info(self) -> StreamsInfo:
         """Describe all states, the most recently used first."""
         timestamp = self._clock()

@@ -147,6 +147,7 @@ STATE = {
     "adaptation": 0.25,
     "entropy": 0.25,
     "age_s": 1.5,
+    "explanation": None,
 }
 
 
