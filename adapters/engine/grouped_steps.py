@@ -81,7 +81,7 @@ class GroupedSteps:
         self._evidence = published(layout.split_head(states)) if adapter.reads_evidence else None
 
     def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
-        """Step all groups at a site; one row per image."""
+        """Step all groups at a site; one row per image, or one row for all."""
         if index == len(self._states):  # a site that was met in this very forward: every stream is new there
             initial = self.adapter.init(site)
             if self._streams is not None:
@@ -90,7 +90,11 @@ class GroupedSteps:
         results = [self._step(index, site, group, moments.of(group.images)) for group in self.groups]
         if len(results) == 1:
             return results[0]
-        return Statistics(*(torch.cat(parts) for parts in zip(*results, strict=True)))
+        rows = [
+            part.expand_to(moments.values[group.images, : site.channels])
+            for part, group in zip(results, self.groups, strict=True)
+        ]
+        return Statistics(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
     def rows(self) -> Tensor:
         """Return the states after all steps, ``[streams, size]``."""
@@ -138,7 +142,7 @@ class GroupedSteps:
 def steps(
     adapter: AnyAdapter, site: Site, states: State, moments: Moments, streams: int | None, rounds: int = 1
 ) -> tuple[Statistics, State]:
-    """Step each of ``streams`` streams, once in each round; the statistics have one row per image.
+    """Step each of ``streams`` streams, once in each round; the statistics have one row per image, or one for all.
 
     ``moments`` hold those of all images, round by round and stream by stream, the same number of each. States have a
     leading axis for streams, unless ``streams`` is None: then there is one. So has the evidence, if there is any.
@@ -150,7 +154,7 @@ def steps(
     lead = (*((rounds,) if rounds > 1 else ()), *(() if streams is None else (streams,)))
     if not lead:
         statistics, new_states = step(site, states, moments)
-        return Statistics(*statistics).expand_to(moments.mean), new_states
+        return Statistics(*statistics), new_states
     if streams is not None and rounds == 1 and not torch.compiler.is_compiling():
         step = _in_chunks(step, max(1, CHUNK_NUMBERS * streams // max(1, sum(field.numel() for field in states))))
     images, channels = moments.mean.shape

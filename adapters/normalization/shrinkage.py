@@ -16,16 +16,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from adapters.base import Site
 from adapters.evidence import Evidence
 from adapters.normalization.shrunk_averages import (
     TINY,
+    Levels,
     Number,
     ShrunkAverages,
-    levels,
     log,
     maximum,
     minimum,
@@ -70,11 +66,9 @@ class Shrinkage(ShrunkAverages):
         (independence,) = numbers(evidence.independence)
         return self.independent_images + 2.0 * count * independence
 
-    def _count(self, site: Site, averages: Tensor, count: Number, request: Tensor, square: Tensor, n: int) -> Number:
-        usual_count = super()._count(site, averages, count, request, square, n)
-        rows = torch.cat([averages[..., 1:, :], request[..., 1:, :], square.unsqueeze(-2)], -2)
-        within, between, new_within, moved = levels(site, rows)
-        excess = moved / maximum((self.alarm + SINGLE_IMAGES / n) * between, TINY)
-        ratio = log(maximum(new_within, TINY) / maximum(within, TINY))
+    def _count(self, levels: Levels, count: Number, images: int) -> Number:
+        usual_count = super()._count(levels, count, images)
+        excess = levels.moved / maximum((self.alarm + SINGLE_IMAGES / images) * levels.between, TINY)
+        ratio = log(maximum(levels.new_within, TINY) / maximum(levels.within, TINY))
         surprise = maximum(maximum(excess, ratio * ratio / (self.alarm * CONTRAST**2)), 1.0)
-        return maximum(usual_count / (surprise * surprise), minimum(usual_count, 2.0 * n))
+        return maximum(usual_count / (surprise * surprise), minimum(usual_count, 2.0 * images))

@@ -50,11 +50,24 @@ class ShrunkAverages(Checked, Adapter[AveragesState]):
         """Return the shrunk statistics, this request included, and the averages after it."""
         if site.depth > self.adapted_depth or moments.pixels < 2:
             return site.trained, state
-        (count,) = numbers(state.images)
-        averages, count = self._average(site, state.averages, count, moments)
-        mean, within, between = averages.unbind(-2)
-        weight = self._weight(site, averages, count, moments.evidence)
-        statistics = site.trained.toward(Statistics(mean, within + between), weight)
+        images, (count,) = moments.images, numbers(state.images)
+        # Single images are most requests: a view is quicker than a mean of one.
+        mean, within = (part[..., 0, :] if images == 1 else part.mean(-2) for part in moments[:2])
+        spread = None if images == 1 else (moments.mean - mean.unsqueeze(-2)).square().mean(-2)
+        square, levels = _measure(site, state.averages, mean, within, spread)
+        count = self._count(levels, count, images)
+        share = images / count
+        # The levels after the request follow from those before it, which saves another pass over the channels.
+        shift = maximum(levels.shift + share * (2.0 * levels.overlap + share * levels.moved), 0.0)
+        between = (1.0 - share) * (levels.between + share * levels.moved) + share * levels.spread
+        weight = self._weight(shift, between, count, moments.evidence)
+        target = square * (1.0 - share) if spread is None else square * (1.0 - share) + spread
+        averages = lerp(state.averages, torch.stack([mean, within, target], -2), share, rows=True)
+        new_mean, new_within, new_between = averages.unbind(-2)
+        statistics = Statistics(
+            lerp(site.mean, new_mean, weight),
+            lerp(site.var, new_within + new_between, weight),
+        )
         return statistics, AveragesState(averages, to_tensor(count, state.images))
 
     def leaning(self, site: Site, state: AveragesState, evidence: Evidence | None) -> Leaning:
@@ -62,51 +75,56 @@ class ShrunkAverages(Checked, Adapter[AveragesState]):
         count = float(state.images)
         if site.depth > self.adapted_depth or not count:
             return Leaning(0.0, 0.0, 1.0)
-        weight = float(self._weight(site, state.averages, count, evidence))
+        mean, _, between = state.averages
+        shift, spread = numbers(torch.stack([(mean - site.mean).square(), between]) @ site.precision)
+        weight = float(self._weight(shift, spread, count, evidence))
         request = weight / (count + 1.0)
         return Leaning(request, weight - request, 1.0 - weight)
-
-    def _weight(self, site: Site, averages: Tensor, count: Number, evidence: Evidence | None) -> Number:
-        """Return the weight of averages over ``count`` images against the trained statistics."""
-        mean, _, between = averages.unbind(-2)
-        shift, spread = levels(site, torch.stack([(mean - site.mean).square(), between], -2))
-        chance = count * spread + self.prior_images * shift
-        bound = self._independent_images(count, evidence) * maximum(count + (self.prior_images - 1.0), 1.0) * shift
-        return maximum(1.0 - chance / maximum(bound, TINY), 0.0)
 
     def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         """Return the number of independent images that averages over ``count`` images count as."""
         del count, evidence
         return self.independent_images
 
-    def _count(self, site: Site, averages: Tensor, count: Number, request: Tensor, square: Tensor, n: int) -> Number:
-        """Return the images behind the averages after a request of n, of ``count`` before it.
+    def _count(self, levels: Levels, count: Number, images: int) -> Number:
+        """Return the images behind the averages after a request of so many, of ``count`` before it."""
+        del levels
+        return minimum(count, max(0.0, self.horizon - images)) + images
 
-        ``request`` ``[..., 2, C]`` holds its mean and the variance within its images, ``square`` ``[..., C]`` is the
-        square of its mean's offset from the running one.
-        """
-        del site, averages, request, square
-        return minimum(count, max(0.0, self.horizon - n)) + n
-
-    def _average(self, site: Site, averages: Tensor, count: Number, moments: Moments) -> tuple[Tensor, Number]:
-        """Return the averages after a request, and the images behind them."""
-        images = moments.images
-        # Single images are most requests: a view is quicker than a mean of one.
-        pooled = [part[..., 0, :] if images == 1 else part.mean(-2) for part in moments[:2]]
-        request = torch.stack(pooled, -2)
-        square = (pooled[0] - averages[..., 0, :]).square()
-        count = self._count(site, averages, count, request, square, images)
-        share = images / count
-        between = square * (1.0 - share)
-        if images > 1:
-            between = between + (moments.mean - pooled[0].unsqueeze(-2)).square().mean(-2)
-        target = torch.cat([request, between.unsqueeze(-2)], -2)
-        return torch.lerp(averages, target, share.unsqueeze(-1) if isinstance(share, Tensor) else share), count
+    def _weight(self, shift: Number, between: Number, count: Number, evidence: Evidence | None) -> Number:
+        """Return the weight of averages over ``count`` images, with these levels, against the trained statistics."""
+        chance = count * between + self.prior_images * shift
+        bound = self._independent_images(count, evidence) * maximum(count + (self.prior_images - 1.0), 1.0) * shift
+        return maximum(1.0 - chance / maximum(bound, TINY), 0.0)
 
 
-def levels(site: Site, squares: Tensor) -> Sequence[Number]:
-    """Return the average over channels of each row of squares ``[..., k, C]``, in trained variances: k numbers."""
-    return numbers(squares @ site.precision)
+class Levels(NamedTuple):
+    """Averages over the channels of a site, in trained variances."""
+
+    within: Number  # of the variance within images, so far
+    between: Number  # of the variance between images, so far
+    new_within: Number  # of the variance within the request's images
+    moved: Number  # of the square of the offset of the request's mean from the running one
+    shift: Number  # of the square of the running mean's offset from the trained one
+    overlap: Number  # of the product of both offsets
+    spread: Number = 0.0  # of the variance between the request's images
+
+
+def _measure(
+    site: Site, averages: Tensor, mean: Tensor, within: Tensor, spread: Tensor | None
+) -> tuple[Tensor, Levels]:
+    """Return the square of the offset of a request's mean from the running one ``[..., C]``, and all levels."""
+    old_mean, old_within, between = averages.unbind(-2)
+    offset, moved = old_mean - site.mean, mean - old_mean
+    square = moved.square()
+    rows = [old_within, between, within, square, offset.square(), offset * moved]
+    stacked = torch.stack(rows if spread is None else [*rows, spread], -2)
+    return square, Levels(*numbers(stacked @ site.precision))
+
+
+def lerp(start: Tensor, end: Tensor, weight: Number, *, rows: bool = False) -> Tensor:
+    """Return ``start + weight * (end - start)``; with ``rows`` the tensors have one more axis than the streams."""
+    return torch.lerp(start, end, weight.unsqueeze(-1) if rows and isinstance(weight, Tensor) else weight)
 
 
 def numbers(values: Tensor) -> Sequence[Number]:
