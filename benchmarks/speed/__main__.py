@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from adapters import names
+from adapters import COMBINATIONS, names
 from benchmarks.common import positive, progress_bar, show
 from benchmarks.speed.models import MODELS
 from benchmarks.speed.plot import draw
@@ -29,6 +29,7 @@ from benchmarks.speed.results import SpeedResults, write
 from benchmarks.speed.run import SpeedPlan, SpeedRun
 
 PICTURE = "images/speed.png"
+STRATEGIES = [*names("adapter"), *COMBINATIONS]
 
 
 def report(results: SpeedResults, out: Path | None) -> None:
@@ -57,9 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "--batch", nargs="+", type=positive, default=[], metavar="N", help="batch sizes (default: those of the model)"
     )
     cli.add_argument("--rounds", type=positive, metavar="N", help="rounds (default: 7, with --quick 3)")
-    cli.add_argument(
-        "--strategies", nargs="+", choices=names("adapter"), metavar="NAME", help="strategies (default: all)"
-    )
+    cli.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help="strategies (default: all)")
     cli.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters import names
+from adapters import COMBINATIONS, names
 from benchmarks.common import plot
 from benchmarks.speed.cases import FROZEN, PLAIN
 from benchmarks.speed.report import title_of
@@ -99,7 +99,7 @@ def _colour(case: str) -> str:
         return TEXTBOOK
     if case.endswith(", compiled"):
         return COMPILED
-    return EAGER if case in names("adapter") else REFERENCE
+    return EAGER if case in (*names("adapter"), *COMBINATIONS) else REFERENCE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
