@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from adapters.base import Lesson
@@ -20,34 +20,39 @@ def run_in_waves(
 
     ``keys`` are those of the requests.
     """
-    waves = evidence_waves(requests, keys, memories)
-    if len(waves) == 1:
-        return _run_jointly(forward, requests, keys, memories)
-    parts = []
-    current = dict(memories)
-    for wave in waves:
-        parts.append(_run_jointly(forward, [requests[i] for i in wave], [keys[i] for i in wave], current))
+    current, parts = dict(memories), list[Outcome]()
+    answers: dict[int, Answer] = {}
+    waiting = list(range(len(requests)))
+    while waiting:
+        # Anew for each: a request that is not learned from, such as one with outliers, adds no images after all.
+        wave = _next_wave([requests[i] for i in waiting], [keys[i] for i in waiting], current)
+        indices = [waiting[place] for place in wave]
+        if len(indices) == len(requests):
+            return _run_jointly(forward, requests, keys, memories)
+        parts.append(_run_jointly(forward, [requests[i] for i in indices], [keys[i] for i in indices], current))
         current.update(parts[-1].memories)
-    answers = dict(zip((i for wave in waves for i in wave), (a for part in parts for a in part.answers), strict=True))
+        answers.update(zip(indices, parts[-1].answers, strict=True))
+        done = set(indices)
+        waiting = [index for index in waiting if index not in done]
     return _merge(parts, [answers[index] for index in range(len(requests))])
 
 
-def evidence_waves(requests: Sequence[Request], keys: Sequence[StateKey], memories: Memories) -> list[list[int]]:
-    """Return the indices of requests that can share a forward, forward by forward.
+def _next_wave(requests: Sequence[Request], keys: Sequence[StateKey], memories: Memories) -> list[int]:
+    """Return the indices of requests that can share the next forward.
 
     A stream whose adapter reads evidence reads it anew every PERIOD images, which the next request has to wait for.
     """
-    waves: dict[int, list[int]] = defaultdict(list)
+    wave = []
     images: dict[StateKey, int] = {}
     for index, (request, key) in enumerate(zip(requests, keys, strict=True)):
-        wave = 0
         if key.adapter.reads_evidence:
             start = memories[key].images if key in memories else 0
             count = images.setdefault(key, start)
-            wave = count // PERIOD - start // PERIOD
+            if count // PERIOD > start // PERIOD:
+                continue
             images[key] += len(request.images) * request.update
-        waves[wave].append(index)
-    return [waves[wave] for wave in sorted(waves)]
+        wave.append(index)
+    return wave
 
 
 def _run_jointly(

@@ -45,9 +45,14 @@ class Linear(Adapter[Any]):
 
     @property
     def linear(self) -> bool:
-        """True if the step follows from the weights: false for a subclass that overrides ``step``."""
+        """True if the step follows from the weights: false for one that overrides ``step`` or reads evidence."""
         cls = type(self)
-        return (cls.step, cls.init, cls.weights_at) == (Linear.step, Linear.init, Linear.weights_at)
+        # A stream's evidence is gathered where its steps are taken one by one.
+        return not cls.reads_evidence and (cls.step, cls.init, cls.weights_at) == (
+            Linear.step,
+            Linear.init,
+            Linear.weights_at,
+        )
 
     def weights(self, images: int) -> Weights:
         """Return the weights of a request of ``images`` images."""
