@@ -14,13 +14,11 @@ from adapters.normalization.linear import Linear, Weights
 
 def network_of_colours() -> nn.Module:
     """Return a network with one class for each colour and its complement, so that answers differ."""
-    network = nn.Sequential(
-        nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 6)
-    )
+    head = nn.Linear(3, 6)
     with torch.no_grad():
-        network[-1].weight.copy_(8.0 * torch.cat([torch.eye(3), -torch.eye(3)]))
-        network[-1].bias.zero_()
-    return network.eval()
+        head.weight.copy_(8.0 * torch.cat([torch.eye(3), -torch.eye(3)]))
+        head.bias.zero_()
+    return nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval()
 
 
 def coloured_images(requests: int, images: int) -> list[Tensor]:
