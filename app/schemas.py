@@ -235,7 +235,7 @@ class StreamState(Wire):
     entropy: Measured = Field(examples=[0.35], description="of the last request, in nats")
     age_s: FiniteFloat = Field(examples=[3.2], description="seconds since the last request")
     explanation: ExplanationResponse | None = Field(
-        None, description="what the next answer leans on; null in the list of all streams"
+        None, examples=[None], description="what the next answer leans on; null in the list of all streams"
     )
 
 
