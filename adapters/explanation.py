@@ -42,7 +42,7 @@ class Explanation(NamedTuple):
             parts.append(_evidence_in_words(self.evidence))
         if self.is_corrected is not None:
             parts.append("answers are corrected" if self.is_corrected else "answers are not corrected")
-        return "; ".join(parts)
+        return "; ".join(parts) or "the strategy does not say what its answers lean on"
 
 
 def _evidence_in_words(evidence: Evidence) -> str:

@@ -20,15 +20,15 @@ def run_in_waves(
 
     ``keys`` are those of the requests.
     """
-    current, parts = dict(memories), list[Outcome]()
+    if len(_next_wave(requests, keys, memories)) == len(requests):
+        return _run_jointly(forward, requests, keys, memories)
+    current, parts = _of(keys, memories), list[Outcome]()
     answers: dict[int, Answer] = {}
     waiting = list(range(len(requests)))
     while waiting:
         # Anew for each: a request that is not learned from, such as one with outliers, adds no images after all.
         wave = _next_wave([requests[i] for i in waiting], [keys[i] for i in waiting], current)
         indices = [waiting[place] for place in wave]
-        if len(indices) == len(requests):
-            return _run_jointly(forward, requests, keys, memories)
         parts.append(_run_jointly(forward, [requests[i] for i in indices], [keys[i] for i in indices], current))
         current.update(parts[-1].memories)
         answers.update(zip(indices, parts[-1].answers, strict=True))
@@ -66,16 +66,23 @@ def _run_jointly(
     outcome, counts = forward(requests, memories), Counter(keys)
     pairs = zip(outcome.answers, requests, keys, strict=True)
     harmful = (not answer.finite or (answer.weight < 1 and r.update and counts[key] > 1) for answer, r, key in pairs)
-    return _run_separately(forward, requests, memories) if len(requests) > 1 and any(harmful) else outcome
+    return _run_separately(forward, requests, keys, memories) if len(requests) > 1 and any(harmful) else outcome
 
 
-def _run_separately(forward: Forward, requests: Sequence[Request], memories: Memories) -> Outcome:
+def _run_separately(
+    forward: Forward, requests: Sequence[Request], keys: Sequence[StateKey], memories: Memories
+) -> Outcome:
     """Run each request in a forward of its own, which is slow."""
-    current, parts = dict(memories), []
+    current, parts = _of(keys, memories), list[Outcome]()
     for request in requests:
         parts.append(forward([request], current))
         current.update(parts[-1].memories)
     return _merge(parts, [answer for part in parts for answer in part.answers])
+
+
+def _of(keys: Sequence[StateKey], memories: Memories) -> dict[StateKey, Memory]:
+    """Return the memories of these streams alone: a model may hold those of thousands."""
+    return {key: memories[key] for key in dict.fromkeys(keys) if key in memories}
 
 
 def _merge(parts: Sequence[Outcome], answers: list[Answer]) -> Outcome:

@@ -74,4 +74,4 @@ def test_words_say_what_the_numbers_do() -> None:
     assert "answers are" in words
     later = explained("shrinkage").in_words()
     assert "the last 64 answers show a class diversity of" in later
-    assert explained("unmix_tns").in_words() == ""
+    assert explained("unmix_tns").in_words() == "the strategy does not say what its answers lean on"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, Request
 from adapters.normalization.linear import Linear, Weights
+from adapters.state.memory import Memory, StateKey
 
 
 def network_of_colours() -> nn.Module:
@@ -53,3 +55,24 @@ def test_a_linear_adapter_can_gather_evidence() -> None:
     model.predict([Request(part, stream) for part in coloured_images(2, 32) for stream in "ab"])
     explanations = [model.explain(key, memory) for key, memory in model.memories().items()]
     assert [float(e.evidence.images) for e in explanations if e.evidence is not None] == [64.0, 64.0]
+
+
+class Unlisted(dict[StateKey, Memory]):
+    """Memories that may be looked up and not gone through: a model holds those of thousands of streams."""
+
+    def __iter__(self) -> Iterator[StateKey]:
+        raise AssertionError("a forward goes through the memories of all streams")
+
+    def keys(self) -> NoReturn:
+        raise AssertionError("a forward goes through the memories of all streams")
+
+
+def test_a_forward_looks_at_the_memories_of_its_own_streams_alone() -> None:
+    model, parts = AdaptiveModel(network_of_colours(), "shrinkage"), coloured_images(requests=4, images=20)
+    outcome = model.run([Request(parts[0]), Request(parts[0], "other")], {})
+    memories = Unlisted(outcome.memories)
+    several = model.run([Request(part) for part in parts], memories)
+    assert [answer.step for answer in several.answers] == [2, 3, 4, 5]
+    parts[1][0] = 1e4
+    separate = model.run([Request(parts[1][:3]), Request(parts[2][:3])], memories)
+    assert [answer.outliers for answer in separate.answers] == [1, 0]
