@@ -135,10 +135,10 @@ def test_only_commands_know_evaluations() -> None:
 
 
 LIBRARY = (
-    ("errors", "evidence", "finite"),
+    ("errors", "evidence", "finite", "number"),
     ("explanation",),
     ("base",),
-    ("params", "sites", "composite"),
+    ("params", "sites", "composite", "joint"),
     ("normalization", "correctors"),
     ("learners",),
     ("registry",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -69,16 +70,52 @@ def _to_groups(
     return groups
 
 
-class GroupedSteps:
+class StreamSteps(ABC):
     """The steps of all requests of one strategy, and the states of their streams, ``rows`` ``[streams, size]``."""
 
     def __init__(self, adapter: AnyAdapter, layout: Layout, rows: Tensor, groups: Sequence[Group]) -> None:
-        self.adapter, self.groups, self.initial_rows = adapter, groups, rows
+        self.adapter, self.groups, self.initial_rows, self._layout = adapter, groups, rows, layout
+
+    @abstractmethod
+    def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
+        """Step all groups at a site; one row per image, or one row for all."""
+
+    @abstractmethod
+    def rows(self) -> Tensor:
+        """Return the states after all steps, ``[streams, size]``."""
+
+    def evidence_in(self, states: Tensor) -> Evidence | None:
+        """Return the evidence in rows ``[..., size]``, where the adapter reads it."""
+        return published(self._layout.split_head(states)) if self.adapter.reads_evidence else None
+
+    def add_answers(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Return the rows after the steps with the evidence that the answers ``[n, K]`` of all images add."""
+        if not self.adapter.reads_evidence or logits.dim() != 2:
+            return rows
+        head: EvidenceState = self._layout.split_head(rows)
+        for group in self.groups:
+            if not group.update:
+                continue
+            members = group.streams
+            count = len(rows) if members is None else len(members)
+            state = head if members is None else EvidenceState(*(field.index_select(0, members) for field in head))
+            for answers in logits[group.images].view(group.rounds, count, -1, logits.shape[-1]).unbind(0):
+                state = add_answers(state, answers)
+            if members is not None:
+                state = EvidenceState(*(o.index_copy(0, members, new) for o, new in zip(head, state, strict=True)))
+            head = state
+        return torch.cat([join([head], leading=1), rows[:, self._layout.head_size :]], 1)
+
+
+class GroupedSteps(StreamSteps):
+    """The steps at one site after another."""
+
+    def __init__(self, adapter: AnyAdapter, layout: Layout, rows: Tensor, groups: Sequence[Group]) -> None:
+        super().__init__(adapter, layout, rows, groups)
         # A single stream's states have no axis for streams: most requests are alone, and each view takes its time.
         self._streams = None if rows.shape[0] == 1 else rows.shape[0]
-        self._layout, states = layout, rows[0] if self._streams is None else rows
-        self._states = layout.split(states)
-        self._evidence = published(layout.split_head(states)) if adapter.reads_evidence else None
+        states = rows[0] if self._streams is None else rows
+        self._states, self._evidence = layout.split(states), self.evidence_in(states)
 
     def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
         """Step all groups at a site; one row per image, or one row for all."""
@@ -103,24 +140,6 @@ class GroupedSteps:
         states = join(self._states)[None] if self._streams is None else join(self._states, leading=1)
         head = self._layout.head_size
         return torch.cat([self.initial_rows[:, :head], states], 1) if head else states
-
-    def add_answers(self, rows: Tensor, logits: Tensor) -> Tensor:
-        """Return the rows after the steps with the evidence that the answers ``[n, K]`` of all images add."""
-        if self._evidence is None or logits.dim() != 2:
-            return rows
-        head: EvidenceState = self._layout.split_head(rows)
-        for group in self.groups:
-            if not group.update:
-                continue
-            members = group.streams
-            count = len(rows) if members is None else len(members)
-            state = head if members is None else EvidenceState(*(field.index_select(0, members) for field in head))
-            for answers in logits[group.images].view(group.rounds, count, -1, logits.shape[-1]).unbind(0):
-                state = add_answers(state, answers)
-            if members is not None:
-                state = EvidenceState(*(o.index_copy(0, members, new) for o, new in zip(head, state, strict=True)))
-            head = state
-        return torch.cat([join([head], leading=1), rows[:, self._layout.head_size :]], 1)
 
     def _step(self, index: int, site: Site, group: Group, moments: Moments) -> Statistics:
         states, members = self._states[index], group.streams

@@ -12,7 +12,7 @@ from torch import Tensor
 from adapters.base import Lesson
 from adapters.engine.corrections import Corrections
 from adapters.engine.drift import FirstSite, Reading
-from adapters.engine.grouped_steps import GroupedSteps
+from adapters.engine.grouped_steps import StreamSteps
 from adapters.engine.outliers import are_outliers, step_weights
 from adapters.engine.plan import Plan
 from adapters.engine.request import Answer, Outcome
@@ -43,7 +43,7 @@ def add_evidence(plan: Plan, output: ForwardOutput) -> ForwardOutput:
     """Add the answers to the evidence of streams whose adapter reads it."""
     rows = list(output.rows)
     for position, group in enumerate(plan.groups):
-        if isinstance(group.steps, GroupedSteps):
+        if isinstance(group.steps, StreamSteps):
             rows[position] = group.steps.add_answers(rows[position], output.logits[group.images])
     return output._replace(rows=rows)
 

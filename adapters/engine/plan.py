@@ -11,7 +11,8 @@ from torch import Tensor
 
 from adapters.base import AnyAdapter, Site, Statistics
 from adapters.engine.affine import AffineLayout, AffineOffsets, affine_offsets
-from adapters.engine.grouped_steps import GroupedSteps, group_requests
+from adapters.engine.grouped_steps import StreamSteps, group_requests
+from adapters.engine.joint_steps import stream_steps
 from adapters.engine.linear_steps import LinearRequest, LinearSteps, linear_inputs
 from adapters.engine.moments import BatchMoments
 from adapters.normalization.linear import Linear, as_linear
@@ -38,7 +39,7 @@ class PlannedRequest(NamedTuple):
         return self.update and self.key.strategy.learner is not None
 
 
-Steps = LinearSteps | GroupedSteps
+Steps = LinearSteps | StreamSteps
 
 
 class StepGroup(NamedTuple):
@@ -175,7 +176,7 @@ class Plan:
         requests = [(stream[self.requests[i].key], self.requests[i].images, self.requests[i].update) for i in indices]
         rows = self._gather(keys)
         groups = group_requests(requests, len(keys), rows.device)
-        steps = GroupedSteps(adapter, self._layout_of(adapter), rows, groups)
+        steps = stream_steps(adapter, self._layout_of(adapter), rows, groups)
         order = [indices[member] for group in groups for member in group.requests]
         self._add(steps, order, sum(images for _, images, _ in requests), keys)
 

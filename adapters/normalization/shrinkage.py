@@ -17,16 +17,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adapters.evidence import Evidence
-from adapters.normalization.shrunk_averages import (
-    TINY,
-    Levels,
-    Number,
-    ShrunkAverages,
-    log,
-    maximum,
-    minimum,
-    numbers,
-)
+from adapters.normalization.shrunk_averages import TINY, Levels, ShrunkAverages
+from adapters.number import Number, log, maximum, minimum, numbers
 from adapters.params import param
 
 SINGLE_IMAGES = 3.0

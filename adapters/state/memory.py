@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from adapters.base import AnyAdapter, AnyCorrector
+from adapters.base import AnyAdapter, AnyCorrector, Site
 from adapters.composite import Composite, Strategy, as_composite
 from adapters.errors import StateError
 from adapters.sites import Sites
@@ -88,9 +88,11 @@ class Layout:
     Args:
         states: the state of a new stream, site by site.
         head: what the row begins with and no site has, such as evidence.
+        sites: the sites of the states, where they are to be taken together.
     """
 
-    def __init__(self, states: Sequence[State], head: State = ()) -> None:
+    def __init__(self, states: Sequence[State], head: State = (), sites: Sequence[Site] = ()) -> None:
+        self.sites = tuple(sites)
         fields = [field.reshape(-1) for state in (head, *states) for field in state]
         self.row = torch.cat(fields) if fields else torch.empty(0)
         self._head, *self._parts = [_Part(type(state), [field.shape for field in state]) for state in (head, *states)]
@@ -150,7 +152,7 @@ def join(states: Sequence[State], leading: int = 0) -> Tensor:
 def initial(adapter: AnyAdapter, sites: Sites) -> Layout:
     """The layout of an adapter's state on a network."""
     head = new_evidence_state(sites[0].mean.device) if adapter.reads_evidence else ()
-    return Layout([adapter.init(site) for site in sites], head)
+    return Layout([adapter.init(site) for site in sites], head, list(sites))
 
 
 Layouts = Callable[[AnyAdapter], Layout]

@@ -1,4 +1,4 @@
-"""Runs cells: the requests of each strictly in order, many cells concurrently as streams of one engine."""
+"""Runs cells: the requests of each segment strictly in order, many segments concurrently as streams of one engine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -50,9 +51,10 @@ async def run_cells(
     progress: ProgressCallback,
     concurrency: int,
 ) -> list[Failure]:
-    """Run all cells, ``concurrency`` at a time, and ``keep`` each as soon as it is finished.
+    """Run all cells, ``concurrency`` segments at a time, and ``keep`` each cell as soon as it is finished.
 
-    Predictions of a cell do not depend on concurrent cells. Small requests go first: they take longest.
+    Predictions of a segment do not depend on concurrent ones. Small requests go first: they take longest. Segments of
+    one cell go together: they have the same strategy, whose steps for several streams are taken at once.
 
     Returns:
         The cells that failed: a strategy whose output is not finite, or that does not fit the model.
@@ -64,12 +66,10 @@ async def run_cells(
     room, failures = asyncio.Semaphore(concurrency), list[Failure]()
 
     async def run(cell: Cell) -> None:
-        async with room:
-            try:
-                keep(await run_cell(driver, dataset, streams[stream_of(cell)], cell, progress))
-            except CELL_ERRORS as error:
-                failures.append(Failure(cell, str(error)))
-                await driver.reset(str(cell))
+        try:
+            keep(await run_cell(driver, dataset, streams[stream_of(cell)], cell, progress, room))
+        except CELL_ERRORS as error:
+            failures.append(Failure(cell, str(error)))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -82,32 +82,60 @@ async def run_cells(
 
 
 async def run_cell(
-    driver: Driver, dataset: Dataset, stream: StreamOrder, cell: Cell, progress: ProgressCallback
+    driver: Driver,
+    dataset: Dataset,
+    stream: StreamOrder,
+    cell: Cell,
+    progress: ProgressCallback,
+    room: asyncio.Semaphore,
 ) -> Result:
-    """Run one cell; its stream is reset before each segment and at the end.
+    """Run one cell, each segment as a new stream while there is ``room``.
 
     ``seconds`` of the result are those from the first request to the last, with all that ran beside them.
 
     Raises:
-        EvaluationError: the stream's state was lost, so the predictions are not those of this strategy.
+        EvaluationError: a stream's state was lost, so the predictions are not those of this strategy.
         RenormError, AdapterError, RenormClientError: a request was not answered.
     """
+    run, labels = _Run.of(len(stream.image)), labels_of(dataset, stream)
+
+    async def run_segment(name: str, parts: Sequence[slice]) -> _SegmentEnd:
+        async with room:
+            try:
+                return await _run_segment(driver, dataset, stream, cell, name, parts, run, progress)
+            finally:
+                await driver.reset(name)
+
+    cuts = groupby(split_requests(stream, cell.batch), lambda part: int(stream.segment[part.start]))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run_segment(f"{cell} {segment}", list(parts))) for segment, parts in cuts]
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from errors
+    began, ended, state_bytes = zip(*(task.result() for task in tasks), strict=True)
+    seconds = max(ended) - min(began)
+    return Result(cell, stream.domain, labels, *run, seconds=seconds, state_bytes=max(state_bytes))
+
+
+async def _run_segment(
+    driver: Driver,
+    dataset: Dataset,
+    stream: StreamOrder,
+    cell: Cell,
+    name: str,
+    parts: Sequence[slice],
+    run: _Run,
+    progress: ProgressCallback,
+) -> _SegmentEnd:
     (spec,) = parse_specs([cell.strategy])
-    name, began, run = str(cell), time.perf_counter(), _Run.of(len(stream.image))
-    labels = labels_of(dataset, stream)
-    segment, step = -1, 0
-    for part in split_requests(stream, cell.batch):
+    began, labels = time.perf_counter(), labels_of(dataset, stream)
+    for step, part in enumerate(parts, 1):
         images = await asyncio.to_thread(images_of, dataset, stream, part)
-        start = bool(stream.segment[part.start] != segment)
-        segment, step = int(stream.segment[part.start]), 1 if start else step + 1
-        answers = await driver.predict(images, name, spec.strategy, spec.params, start=start)
+        answers = await driver.predict(images, name, spec.strategy, spec.params, start=step == 1)
         _check_step(answers, step, cell)
         run.write(part, answers)
         progress(cell, len(answers.predicted), int((answers.predicted != labels[part]).sum()))
-    seconds = time.perf_counter() - began
-    state_bytes = await driver.state_bytes(name)
-    await driver.reset(name)
-    return Result(cell, stream.domain, labels, *run, seconds=seconds, state_bytes=state_bytes)
+    return _SegmentEnd(began, time.perf_counter(), await driver.state_bytes(name))
 
 
 class Fitting(NamedTuple):
@@ -178,6 +206,14 @@ def labels_of(dataset: Dataset, stream: StreamOrder) -> NDArray[np.int64]:
         location = stream.domain == domain
         labels[location] = np.asarray(dataset.domains[int(domain)].labels)[stream.image[location]]
     return dataset.to_model_labels(labels)
+
+
+class _SegmentEnd(NamedTuple):
+    """The times of a segment's first request and last answer, and the size of its state."""
+
+    began: float
+    ended: float
+    state_bytes: int
 
 
 class _Run(NamedTuple):

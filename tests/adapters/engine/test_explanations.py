@@ -49,7 +49,7 @@ def test_the_weight_of_the_trained_statistics_is_that_of_the_step(independence: 
     assert leaning is not None
     assert 0 < leaning.trained < 1
     torch.testing.assert_close(statistics.mean, (1 - leaning.trained) * state.averages[0], rtol=1e-5, atol=1e-5)
-    assert leaning.request == pytest.approx((1 - leaning.trained) / 10)
+    assert leaning.request == 0.0
 
 
 def test_a_new_site_leans_on_the_trained_statistics() -> None:

@@ -36,6 +36,7 @@ class Loop:
         mean = [sum(of) / n for of in means]
         within = [sum(float(image[c].var(correction=0)) for image in x) / n for c in all_channels]
         moved = [(mean[c] - self.mean[c]) ** 2 for c in all_channels]
+        before = self._statistics(independence)
         share = n / self._count(n, moved, within)
         self.count = n / share
         for c in all_channels:
@@ -43,6 +44,9 @@ class Loop:
             self.between[c] = (1 - share) * self.between[c] + share * spread + share * (1 - share) * moved[c]
             self.mean[c] += share * (mean[c] - self.mean[c])
             self.within[c] += share * (within[c] - self.within[c])
+        return before if n == 1 else self._statistics(independence)
+
+    def _statistics(self, independence: float | None) -> tuple[list[float], list[float]]:
         weight = self._weight(independence)
         total = [within + between for within, between in zip(self.within, self.between, strict=True)]
         return self._toward(self.trained, self.mean, weight), self._toward(self.trained_var, total, weight)

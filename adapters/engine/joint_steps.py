@@ -1,0 +1,89 @@
+"""Steps of single images at all sites at once, for adapters that know beforehand what they normalize them with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapters.base import AnyAdapter, Moments, Site, Statistics
+from adapters.engine.grouped_steps import CHUNK_NUMBERS, Group, GroupedSteps, StreamSteps, steps
+from adapters.engine.moments import BatchMoments
+from adapters.joint import JointAdapter
+from adapters.state.joint_layout import JointLayout, joint_layout
+from adapters.state.memory import Layout, State, join
+
+
+class JointSteps(StreamSteps):
+    """The steps of a request of one image of each stream: statistics for all sites before, states of all after.
+
+    A site that is met in this very forward takes its step by itself.
+    """
+
+    adapter: JointAdapter[Any]
+
+    def __init__(
+        self, adapter: JointAdapter[Any], layout: Layout, rows: Tensor, groups: Sequence[Group], joint: JointLayout
+    ) -> None:
+        super().__init__(adapter, layout, rows, groups)
+        self._joint, self._row_chunks = joint, torch.split(rows, max(1, CHUNK_NUMBERS // max(1, len(layout))))
+        self._states = [joint.gather(part) for part in self._row_chunks]
+        self._evidence = [self.evidence_in(part) for part in self._row_chunks]
+        pairs = zip(self._states, self._evidence, strict=True)
+        chunks = [adapter.foresee(joint.site, state, evidence) for state, evidence in pairs]
+        (mean, var) = chunks[0] if len(chunks) == 1 else map(torch.cat, zip(*chunks, strict=True))
+        parts = (torch.split(part, joint.widths, -1) for part in (mean, var))
+        self._statistics = dict(zip(joint.indices, map(Statistics, *parts), strict=True))
+        self._moments: dict[int, BatchMoments] = {}
+        self._new_states: dict[int, State] = {}
+
+    def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
+        """Return the statistics of all images at a site: one row per image, or one row for all."""
+        self._moments[index] = moments
+        if index >= self._joint.sites:
+            return self._meet(index, site, moments)
+        return self._statistics.get(index, site.trained) if moments.pixels > 1 else site.trained
+
+    def rows(self) -> Tensor:
+        """Return the states after all steps, ``[streams, size]``."""
+        rows = self._learned_rows() if self.groups[0].update else self.initial_rows
+        return torch.cat([rows, join(list(self._new_states.values()), leading=1)], 1) if self._new_states else rows
+
+    def _learned_rows(self) -> Tensor:
+        joint, streams = self._joint, len(self.initial_rows)
+        activations: list[BatchMoments | None] = [self._moments.get(index) for index in joint.indices]
+        silent = [place for place, moments in enumerate(activations) if moments is None or moments.pixels < 2]
+        if len(silent) == len(activations):
+            return self.initial_rows
+        values = [
+            moments.values if moments is not None else self.initial_rows.new_zeros(streams, 2 * width)
+            for moments, width in zip(activations, joint.widths, strict=True)
+        ]
+        images = torch.split(joint.moments(values), len(self._row_chunks[0]))
+        parts = []
+        for part, state, evidence, image in zip(self._row_chunks, self._states, self._evidence, images, strict=True):
+            mean, var = image[:, None].chunk(2, -1)
+            new_state = self.adapter.learn(joint.site, state, Moments(mean, var, 2, evidence))
+            parts.append(joint.scatter(part, new_state, silent))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _meet(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
+        streams, initial = len(self.initial_rows), self.adapter.init(site)
+        state = type(initial)(*(field.expand(streams, *field.shape) for field in initial))
+        request = moments.of(slice(0, streams))._replace(evidence=self.evidence_in(self.initial_rows))
+        statistics, new_state = steps(self.adapter, site, state, request, streams)
+        self._new_states[index] = new_state if self.groups[0].update else state
+        return statistics
+
+
+def stream_steps(adapter: AnyAdapter, layout: Layout, rows: Tensor, groups: Sequence[Group]) -> StreamSteps:
+    """Return the steps of requests of an adapter that is not linear: all sites at once where that can be."""
+    first = groups[0]
+    is_whole = len(groups) == 1 and first.streams is None and first.rounds == 1
+    if isinstance(adapter, JointAdapter) and is_whole and first.images.stop - first.images.start == len(rows):
+        joint = joint_layout(adapter, layout)
+        if joint is not None:
+            return JointSteps(adapter, layout, rows, groups, joint)
+    return GroupedSteps(adapter, layout, rows, groups)
