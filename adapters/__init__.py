@@ -33,7 +33,7 @@ from adapters.errors import (
     UnsupportedModelError,
 )
 from adapters.evidence import Evidence
-from adapters.explanation import Explanation, Leaning
+from adapters.explanation import Averages, ChangeAlarm, CorrectorActivity, Explanation, Leaning
 from adapters.learners.core import Core
 from adapters.learners.descent import Descent
 from adapters.learners.rotta import RoTTA
@@ -70,12 +70,15 @@ __all__ = [
     "Answer",
     "AnyAdapter",
     "Arena",
+    "Averages",
     "Baseline",
+    "ChangeAlarm",
     "Cofa",
     "CombinationError",
     "Composite",
     "Core",
     "Corrector",
+    "CorrectorActivity",
     "Descent",
     "DuplicateStrategyError",
     "Evidence",

@@ -188,18 +188,14 @@ def rate(momentum: float, images: int, reference: int | None) -> float:
     With a ``reference`` the horizon is counted in images, so one request of 64 moves the state about as far as 64
     requests of one (UnMix-TNS, Tomar et al. 2024, batch-size correction, from the request's actual n).
     """
-    if reference is None:
-        return momentum
-    remainder: float = (1.0 - momentum) ** (images / reference)
-    return 1.0 - remainder
+    return momentum if reference is None else 1.0 - float((1.0 - momentum) ** (images / reference))
 
 
 class Corrector(ABC, Generic[State]):
     """Base of corrections: a subclass is a frozen dataclass with two pure functions that refine a request's answers.
 
-    Nothing of other streams is ever shown to it. Neither function writes to its arguments, keeps anything or draws from
-    a generator that is not seeded by a field; what they return shares no memory with what they were given. Equal
-    hyperparameters hash alike.
+    It sees nothing of other streams. Neither function writes to its arguments, keeps anything or draws from a generator
+    that no field seeds; what they return shares no memory with what they got. Equal hyperparameters hash alike.
     """
 
     features: ClassVar[bool] = False
@@ -227,6 +223,11 @@ class Corrector(ABC, Generic[State]):
         """Return whether it changes the answers of a stream in this state; None if that cannot be told."""
         del state
         return None
+
+    @property
+    def condition(self) -> str:
+        """The condition under which it changes answers, as a clause: "predictions repeat"; empty if there is none."""
+        return ""
 
 
 class Start(NamedTuple):
@@ -268,8 +269,7 @@ class Learner(ABC, Generic[State]):
     """Base of learners: a subclass is a frozen dataclass that moves a stream's own affine parameters, without labels.
 
     What is learned is the difference to the trained parameters, so all zeros is the network as it is hosted.
-    Functions are pure, and draw only from generators seeded by a field and by the state. Equal hyperparameters hash
-    alike.
+    Functions are pure; a field and the state seed what they draw from. Equal hyperparameters hash alike.
     """
 
     adapter: ClassVar[str] = "source"

@@ -205,8 +205,8 @@ class AdaptiveModel:
         if self._shown is not None and not self._shown.features and parts.needs_features:
             raise no_features_error()
 
-    def explain(self, key: StateKey, memory: Memory) -> Explanation:
-        """Return what the next answer of a stream with this memory leans on."""
+    def explain(self, key: StateKey, memory: Memory | None) -> Explanation:
+        """Return what the next answer of a stream with this memory leans on, and why; None is a new stream."""
         return explain(key, memory, self.sites, self._layout(key.adapter))
 
     def memories(self) -> Memories:

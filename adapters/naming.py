@@ -80,7 +80,7 @@ def name_of(strategy: Strategy) -> str:
     The adapter is left out where it is the one that the rest goes with. `auto` is the name of its parts together.
     """
     parts = list(as_composite(strategy))
-    adapter, *extras = part_names = [_part_name(part) for part in parts]
+    adapter, *extras = part_names = [part_name(part) for part in parts]
     if (combined := _COMBINATION_NAMES.get(tuple(part_names))) is not None:
         return combined
     return "+".join(extras if extras and adapter == parts[1].adapter else part_names)
@@ -91,7 +91,7 @@ def params_of(strategy: Strategy) -> dict[str, Any]:
     parts = as_composite(strategy)
     if parts.is_single:
         return asdict(parts.adapter)  # type: ignore[call-overload,no-any-return]
-    return {f"{_part_name(part)}.{key}": value for part in parts for key, value in asdict(part).items()}
+    return {f"{part_name(part)}.{key}": value for part in parts for key, value in asdict(part).items()}
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -214,7 +214,8 @@ def _part_kind(part: str) -> str:
     return kind_of(STRATEGIES[part])
 
 
-def _part_name(part: Any) -> str:
+def part_name(part: Any) -> str:
+    """Return the name of one part of a strategy, or that of its class where this is not registered."""
     return next((name for name, cls in STRATEGIES.items() if cls is type(part)), type(part).__name__)
 
 

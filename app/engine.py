@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from app.serving.batcher import Batcher
 from app.serving.budget import Budget
 from app.serving.call_limits import check_count
 from app.serving.decode_stage import DecodeStage
-from app.serving.explanations import explain_stream
+from app.serving.explanations import explain_sample, explain_state
 from app.serving.forward_stage import ForwardStage
 from app.serving.lesson_limit import LessonLimit
 from app.serving.model_info import describe_hosted
@@ -41,7 +40,7 @@ from app.serving.tickets import ForwardResult, Ticket
 from app.serving.worker import Worker
 from app.settings import Settings
 from app.strategies import StrategyResolver, resolve
-from app.types import Call, ModelInfo, Prediction, StreamInfo, StreamsInfo
+from app.types import Call, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
 log = logging.getLogger("renorm")
 server_log = logging.getLogger("renorm.server")  # lines for the operator, see `app.observability.logs`
@@ -163,7 +162,8 @@ class Engine:
                 key = Key(call.stream, strategy)
                 self._check_memory(key, call)
                 deadline = None if timeout is None else clock
-                ticket = Ticket(key, call.update, top_k, call.start, call.end, call.client, images, clock=deadline)
+                options = call.update, top_k, call.start, call.end, call.client
+                ticket = Ticket(key, *options, images, clock=deadline, explain=call.explain)
                 self._batcher.enter(ticket)
                 if on_enter is not None:
                     on_enter(ticket)
@@ -218,9 +218,11 @@ class Engine:
             raise StreamNotFoundError(
                 f"stream '{name}' has no state", hint="a stream gets its state with its first answered request"
             )
-        return [
-            replace(info, explanation=explain_stream(self._model.explain(key, memory))) for key, memory, info in states
-        ]
+        return [explain_state(self._model, *state) for state in states]
+
+    def explanations(self, limit: int) -> Callable[[], list[tuple[str, StreamExplanation]]]:
+        """Copy the states used last, and return the function that explains them, by strategy, in any thread."""
+        return explain_sample(self._model, self._streams.recent(limit))
 
     def describe(self) -> ModelInfo:
         """Describe the hosted model."""

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
+from app.explanation_schema import EXAMPLE, ExplanationResponse
+
 
 def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -101,6 +103,12 @@ class PredictResponse(Wire):
         ],
     )
     timing_ms: TimingResponse
+    explanation: ExplanationResponse | None = Field(
+        None,
+        exclude_if=operator.not_,
+        examples=[EXAMPLE],
+        description="what the next answer of the stream leans on and why; only with `explain=true`",
+    )
 
 
 class StrategyResponse(Wire):
@@ -204,23 +212,6 @@ class ModelResponse(Wire):
     )
 
 
-class ExplanationResponse(Wire):
-    """The reasons for the next answer of a stream; null where a strategy has no such number."""
-
-    words: str = Field(
-        examples=["normalized with 20 % trained statistics, 79 % the stream's and 1 % the image's own"],
-        description="the same as a sentence",
-    )
-    request: FiniteFloat | None = Field(examples=[0.01], description="weight of an image's own statistics")
-    memory: FiniteFloat | None = Field(examples=[0.79], description="weight of what the stream remembers")
-    trained: FiniteFloat | None = Field(examples=[0.2], description="weight of the trained statistics")
-    images: int | None = Field(examples=[300], description="answers that the evidence is of, at most 300")
-    independence: FiniteFloat | None = Field(examples=[0.9], description="share of images that count as independent")
-    persistence: FiniteFloat | None = Field(examples=[1.1], description="images for one with an independent class")
-    diversity: FiniteFloat | None = Field(examples=[0.98], description="of the predicted classes, from 0 to 1")
-    is_corrected: bool | None = Field(examples=[False], description="whether a corrector changes the answers now")
-
-
 class StreamState(Wire):
     """The state of one stream with one strategy, without its numbers."""
 
@@ -235,7 +226,7 @@ class StreamState(Wire):
     entropy: Measured = Field(examples=[0.35], description="of the last request, in nats")
     age_s: FiniteFloat = Field(examples=[3.2], description="seconds since the last request")
     explanation: ExplanationResponse | None = Field(
-        None, examples=[None], description="what the next answer leans on; null in the list of all streams"
+        None, examples=[EXAMPLE], description="what the next answer leans on and why; null in the list of all streams"
     )
 
 

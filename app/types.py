@@ -26,6 +26,8 @@ class Call:
     neither. Requests of a stream with the same ``request_id`` take one step and get one answer. A request
     whose forward has not started after ``timeout_s`` seconds fails.
 
+    ``explain`` asks for the explanation of the stream after the answer.
+
     ``client`` identifies the caller by any text; scarce resources are shared fairly between clients.
     """
 
@@ -39,6 +41,7 @@ class Call:
     end: bool = False
     request_id: str | None = None
     timeout_s: float | None = None
+    explain: bool = False
     client: str = field(default="", compare=False)  # not part of the request's content
 
 
@@ -49,6 +52,26 @@ class Timing(NamedTuple):
     queue: float
     forward: float
     total: float
+
+
+@dataclass(frozen=True)
+class StreamExplanation:
+    """The reasons for the next answer of a stream, in words and numbers; None where a strategy has no such number."""
+
+    words: str
+    request: float | None  # weights that sum up to 1: of an image's own statistics,
+    memory: float | None  # of what the stream remembers,
+    trained: float | None  # and of the trained statistics
+    averaged_images: float | None  # that the stream's averages stand for,
+    independent_images: float | None  # and that these count as
+    changed_layers: float | None  # share of the adapting layers that have let go of most older images
+    change_alarm: bool | None  # whether these are more than chance lets go of
+    images: int | None  # answers that the evidence is of
+    independence: float | None
+    persistence: float | None
+    diversity: float | None
+    is_corrected: bool | None
+    corrector: str | None  # that changes answers now
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +92,7 @@ class Prediction:
     outliers: int = 0  # images so far from the training data that the request was not learned from
     weight: float = 1.0  # share of the usual step by which a running average moved
     state_origin: Origin = "live"  # the state that the request found
-
-
-@dataclass(frozen=True)
-class StreamExplanation:
-    """The reasons for the next answer of a stream: weights that sum up to 1, its evidence, and both in words."""
-
-    words: str
-    request: float | None
-    memory: float | None
-    trained: float | None
-    images: int | None
-    independence: float | None
-    persistence: float | None
-    diversity: float | None
-    is_corrected: bool | None
+    explanation: StreamExplanation | None = None  # only where the call asks for it
 
 
 @dataclass(frozen=True)

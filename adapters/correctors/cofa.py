@@ -43,6 +43,10 @@ class Cofa(Corrector[CofaState]):
         del features
         return CofaState(torch.zeros(classes), torch.zeros(1))
 
+    def is_active(self, state: CofaState) -> bool:
+        """Return whether there is an image to average the next one with."""
+        return bool(state.filled > 0)
+
     def correct(self, state: CofaState, features: Tensor, logits: Tensor) -> tuple[Tensor, CofaState]:
         """Return the more confident of both answers for each image, ``[n, classes]``."""
         del features

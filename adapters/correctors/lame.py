@@ -126,6 +126,11 @@ class Lame(Checked, Corrector[LameState]):
         """Return whether answers are corrected."""
         return self.when == "always" or (self.when == "correlated" and is_correlated(state))
 
+    @property
+    def condition(self) -> str:
+        """The condition under which it changes answers."""
+        return "predictions repeat more often than by chance" if self.when == "correlated" else ""
+
     def _correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
         units, probabilities = directions(features), logits.double().softmax(-1)
         new_state = self._remember(state, units, (probabilities + FLOOR).log())

@@ -32,6 +32,11 @@ class Temperature(Checked, Corrector[Nothing]):
         del features, classes
         return Nothing()
 
+    def is_active(self, state: Nothing) -> bool:
+        """Return whether the temperature changes probabilities."""
+        del state
+        return self.temperature != 1.0
+
     def correct(self, state: Nothing, features: Tensor, logits: Tensor) -> tuple[Tensor, Nothing]:
         """Return the softmax of the divided logits, ``[n, classes]``."""
         del features

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from adapters.base import Moments, Site, Statistics, rate
+from adapters.evidence import Evidence
+from adapters.explanation import Leaning
 from adapters.normalization.linear import Linear, Weights
 from adapters.params import Checked, param
 
@@ -65,6 +67,10 @@ class AdaBN(Checked, Linear):
         momentum = rate(self.momentum, images, self.reference_images)
         own_weight = momentum if self.own else 0.0
         return Weights(own_weight, remembered=1.0 - own_weight, trained=0.0, momentum=momentum, unbiased=self.unbiased)
+
+    def leaning(self, site: Site, state: Any, evidence: Evidence | None) -> Leaning | None:
+        """Return the weights of the running form; those of the cumulative form depend on the size of the images."""
+        return None if self.cumulative else super().leaning(site, state, evidence)
 
     def init(self, site: Site) -> Any:
         """Return the trained statistics, with a count of zero for the cumulative form."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.base import AnyAdapter, Site
+from adapters.evidence import Evidence
 from adapters.normalization.linear import Linear, Weights, as_linear
 
 
@@ -28,6 +29,10 @@ class Frozen(Linear):
         """Return all weight on the remembered statistics."""
         del images
         return Weights(own=0.0, remembered=1.0, trained=0.0, momentum=0.0)
+
+    def leaning(self, site: Site, state: Any, evidence: Evidence | None) -> None:
+        """Return None: how far the learner has moved the statistics is not known."""
+        del site, state, evidence
 
     def init(self, site: Site) -> Any:
         """Return the adapter's state of a new stream."""

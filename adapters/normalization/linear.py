@@ -64,11 +64,23 @@ class Linear(Adapter[Any]):
             return Weights(0.0, 1.0, 0.0, 0.0) if self.remembers else Weights(0.0, 0.0, 1.0, 0.0)
         return self.weights(images)
 
-    def leaning(self, site: Site, state: Any, evidence: Evidence | None) -> Leaning:
+    def leaning(self, site: Site, state: Any, evidence: Evidence | None) -> Leaning | None:
         """Return the weights of a single image, where it has several positions."""
         del site, state, evidence
         weights = self.weights_at(images=1, pixels=2)
         return Leaning(weights.own, weights.remembered, weights.trained)
+
+    def remaining(self, requests: int, images: int) -> float:
+        """Return the share of the trained statistics, with which a memory begins, after requests with so many images.
+
+        Requests count as if all were of the same size.
+        """
+        if not requests:
+            return 1.0
+        size, fraction = divmod(images / requests, 1.0)
+        low, high = (1.0 - self.weights_at(max(1, int(size) + k), pixels=2).momentum for k in (0, 1))
+        share: float = (low ** (1.0 - fraction) * high**fraction) ** requests
+        return share
 
     def init(self, site: Site) -> Any:
         """Return the trained statistics, or nothing."""

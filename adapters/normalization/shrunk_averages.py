@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adapters.base import Moments, Site, Statistics
 from adapters.evidence import Evidence
-from adapters.explanation import Leaning
+from adapters.explanation import Averages, Leaning
 from adapters.joint import AnySite, JointAdapter, averages, expand, lerp, number
 from adapters.number import Number, maximum, minimum, to_tensor
 from adapters.params import Checked, param
@@ -82,7 +82,11 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
         mean, _, between = state.averages
         shift, spread = averages(site, torch.stack([(mean - site.mean).square(), between]))
         weight = float(self._weight(shift, spread, count, evidence))
-        return Leaning(0.0, weight, 1.0 - weight)
+        # The bound counts those that evidence adds twice.
+        independent = min(count, 0.5 * (self.independent_images + float(self._independent_images(count, evidence))))
+        # Averages that count images as the base does never let go of older ones.
+        horizon = None if type(self)._count is ShrunkAverages._count else float(self.horizon)
+        return Leaning(0.0, weight, 1.0 - weight, Averages(count, independent, horizon))
 
     def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         """Return the number of independent images that averages over ``count`` images count as."""

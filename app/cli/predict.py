@@ -26,6 +26,8 @@ Examples:
 
 * `renorm predict *.png --strategy unmix_tns --params '{"momentum": 0.2}' --top-k 3`
 
+* `renorm predict frames/ --explain`
+
 * `renorm predict frames/ --json | jq -r '[.file, .label] | @tsv'`
 """
 
@@ -42,6 +44,7 @@ Stream = Annotated[str, _option("--stream", help="Stream that the images belong 
 Strategy = Annotated[str | None, _option("--strategy", help="Strategy; by default the server's.", metavar="NAME")]
 Params = Annotated[str | None, _option("--params", help="Hyperparameters, as a JSON object.", metavar="JSON")]
 Update = Annotated[bool, _option("--update/--no-update", help="Update the stream's state with the images.")]
+Explain = Annotated[bool, _option("--explain", help="Say what the stream's next answer leans on and why.")]
 TopK = Annotated[int | None, _option("--top-k", help="Number of classes per image.", min=1, metavar="NUMBER")]
 Batch = Annotated[int, _option("--batch", help="Images per request, which is one step.", min=1, metavar="NUMBER")]
 Url = Annotated[str, _option("--url", help="Address of the server.", panel=_SERVER, envvar="RENORM_URL")]
@@ -55,6 +58,7 @@ def predict(
     strategy: Strategy = None,
     params: Params = None,
     update: Update = True,
+    explain: Explain = False,
     top_k: TopK = None,
     batch: Batch = 8,
     url: Url = "http://127.0.0.1:8000",
@@ -66,6 +70,7 @@ def predict(
     Files that fail are reported and skipped; the exit status is then 1.
     """
     options = {"stream": stream, "strategy": strategy, "params": _object(params), "update": update, "top_k": top_k}
+    options["explain"] = explain
     with exit_on_errors():
         files, bad = _files(images), list[Path]()
         answers = _answers(files, batch, {"url": url, "key": key}, options, bad)
@@ -143,6 +148,8 @@ _ABOUT = ("stream", "strategy", "step", "updated", "state_origin", "drift", "ent
 def _print_lines(answers: Iterator[tuple[list[Path], Answer]]) -> None:
     for files, answer in answers:
         about = {name: getattr(answer, name) for name in _ABOUT}
+        if answer.explanation is not None:
+            about["explanation"] = answer.explanation.model_dump()
         for file, prediction in zip(files, answer.predictions, strict=True):
             line = {"file": str(file), **asdict(prediction), **about}
             typer.echo(json_text.dumps(line, ensure_ascii=False))
@@ -160,6 +167,8 @@ def _print_table(answers: Iterator[tuple[list[Path], Answer]], *, ranked: bool) 
             headers = ["file", "label", "probability", *(["next"] if ranked else [])]
             show("Predictions", headers, rows, right=[2])
             typer.echo(_summary(last))
+            if last.explanation is not None:
+                typer.echo(last.explanation.words)
 
 
 def _row(file: Path, image: ImagePrediction, *, ranked: bool) -> list[str]:

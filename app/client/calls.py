@@ -69,6 +69,7 @@ class PredictOptions:
     params: Mapping[str, Any] | None = None
     update: bool = True
     top_k: int | None = None
+    explain: bool = False
 
     def fields(self) -> dict[str, str]:
         """Return the fields of the multipart form.
@@ -83,6 +84,8 @@ class PredictOptions:
             fields["params"] = _as_json(self.params)
         if self.top_k is not None:
             fields["top_k"] = str(self.top_k)
+        if self.explain:  # older servers do not know the field
+            fields["explain"] = "true"
         return fields
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from app.explanation_schema import ExplanationResponse
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -48,7 +50,7 @@ class Answer:
     ``adaptation`` that of the statistics used from the trained ones, in the same units: 0 is none, and None is not
     finite. ``state_origin`` is "live" where the stream was remembered, "new" where it was not known, and "evicted"
     where its state had been evicted. ``entropy`` is the mean over the images, in nats. ``predictions`` has one entry
-    per image, in the order of the request.
+    per image, in the order of the request. ``explanation`` is there if it was asked for.
     """
 
     model: str
@@ -65,6 +67,7 @@ class Answer:
     outliers: int = 0  # the same
     weight: float = 1.0  # the same
     state_origin: str | None = None  # the same
+    explanation: ExplanationResponse | None = None  # only where it is asked for
 
 
 ANSWER = TypeAdapter(Answer)

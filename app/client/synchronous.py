@@ -56,17 +56,19 @@ class Client:
         params: Mapping[str, Any] | None = None,
         update: bool = True,
         top_k: int | None = None,
+        explain: bool = False,
     ) -> Answer:
         """Predict one or many images of a stream, which learns from them unless ``update`` is false: one step.
 
         ``images`` is a path, the bytes of a file, a PIL image, a uint8 array ``[H, W, 3]`` or ``[n, H, W, 3]`` of RGB
         pixels, or a list of these. ``strategy`` None is the server's default; ``params`` are hyperparameters of the
-        strategy; ``top_k`` None ranks five classes, or all where the model has fewer.
+        strategy; ``top_k`` None ranks five classes, or all where the model has fewer. ``explain`` asks for
+        ``explanation`` in the answer: what the stream's next answer leans on and why.
 
         Raises:
             OSError: a path cannot be read.
         """
-        options = calls.PredictOptions(stream, strategy, params, update, top_k)
+        options = calls.PredictOptions(stream, strategy, params, update, top_k, explain)
         return self._execute(calls.predict(to_parts(images), options))
 
     def stream(
@@ -198,10 +200,16 @@ class Stream:
         self.name, self.strategy, self.release = name, strategy, release
         self._client, self._params, self._top_k = client, params, top_k
 
-    def predict(self, images: Images, *, update: bool = True) -> Answer:
+    def predict(self, images: Images, *, update: bool = True, explain: bool = False) -> Answer:
         """Predict one or many images; see `Client.predict`."""
         return self._client.predict(
-            images, stream=self.name, strategy=self.strategy, params=self._params, update=update, top_k=self._top_k
+            images,
+            stream=self.name,
+            strategy=self.strategy,
+            params=self._params,
+            update=update,
+            top_k=self._top_k,
+            explain=explain,
         )
 
     def reset(self) -> int:

@@ -11,7 +11,7 @@ import heapq
 import math
 from asyncio import CancelledError
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -22,10 +22,11 @@ from prometheus_client.registry import Collector
 from adapters import AdapterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError
+from app.observability.explanation_metrics import SAMPLE, explanation_metrics
 from app.observability.memory_metrics import memory_metrics
 from app.observability.meter import Meter
 from app.resources.memory import Ledger, MemoryUse
-from app.types import ModelInfo, Origin, StreamInfo, StreamsInfo, Timing
+from app.types import ModelInfo, Origin, StreamExplanation, StreamInfo, StreamsInfo, Timing
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper bounds of the buckets of durations: from a forward of a small network to a client that gives up."""
@@ -45,6 +46,10 @@ LABEL_LENGTH = 100
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+Explain = Callable[[], Sequence[tuple[str, StreamExplanation]]]
+"""Explains states that were copied, each under the name of its strategy."""
+
+
 class Watched(Protocol):
     """The part of the engine that a scrape reads."""
 
@@ -56,6 +61,9 @@ class Watched(Protocol):
 
     def memory(self) -> Sequence[MemoryUse]:
         """Return the parts of the memory budget that requests hold in the engine."""
+
+    def explanations(self, limit: int) -> Explain:
+        """Copy states, and return the function that explains them."""
 
 
 class Metrics(Meter):
@@ -148,7 +156,7 @@ class Metrics(Meter):
         if engine is None:
             return Scrape(self._registry, None, self._streams, memory)
         try:
-            snapshot = self._model(engine), engine.streams()
+            snapshot = self._model(engine), engine.streams(), engine.explanations(SAMPLE)
             return Scrape(self._registry, snapshot, self._streams, memory_metrics(self._ledger, engine.memory()))
         except EngineClosedError:
             return Scrape(self._registry, None, self._streams, memory)
@@ -166,7 +174,7 @@ class Scrape(Collector):
     def __init__(
         self,
         registry: CollectorRegistry,
-        snapshot: tuple[ModelInfo, StreamsInfo] | None,
+        snapshot: tuple[ModelInfo, StreamsInfo, Explain] | None,
         streams: int,
         memory: Sequence[Metric] = (),
     ) -> None:
@@ -180,10 +188,11 @@ class Scrape(Collector):
             yield metric
         yield from self._memory_metrics
         if self._snapshot is not None:
-            model, streams = self._snapshot
+            model, streams, explain = self._snapshot
             yield _info(model)
             yield from _memory(streams)
             yield from _stream_metrics(streams.streams, self._streams)
+            yield from explanation_metrics(explain())
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """Render the page, and return it with its media type: OpenMetrics where ``accept`` asks for it."""

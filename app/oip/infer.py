@@ -62,6 +62,7 @@ def to_call(
         end=options.end,
         request_id=options.request_id or request_id,
         timeout_s=options.timeout_s,
+        explain=options.explain,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from app.errors import FieldError
 from app.oip.tensors import NamedTensor, objects
@@ -71,6 +72,9 @@ def response_parameters(prediction: Prediction, stream: str) -> dict[str, str | 
         "renorm_state_origin": prediction.state_origin,
         "renorm_entropy": prediction.entropy,
     }
+    if prediction.explanation is not None:
+        # Parameters are numbers, booleans and text: JSON text, as hyperparameters are in requests.
+        parameters["renorm_explanation"] = orjson.dumps(prediction.explanation).decode()
     distances = {"renorm_drift": prediction.drift, "renorm_adaptation": prediction.adaptation}
     return {**parameters, **{name: value for name, value in distances.items() if math.isfinite(value)}}
 

@@ -22,6 +22,7 @@ OURS = {
     "renorm_strategy": "name of the adaptation strategy",
     "renorm_update": "false: predict without updating the stream's state",
     "renorm_params": "hyperparameters of the strategy, as the text of a JSON object",
+    "renorm_explain": "true: the answer also says what the stream's next answer leans on and why",
     "renorm_request_id": "idempotency key: a request sent again with the same key takes no second step",
 }
 """Parameters of this server alone. Each hyperparameter of the strategy is one, too: `renorm_momentum`."""
@@ -39,6 +40,7 @@ class InferOptions:
     end: bool = False
     request_id: str | None = None
     timeout_s: float | None = None
+    explain: bool = False
 
 
 def read_options(parameters: Mapping[str, Any], default_strategy: str) -> InferOptions:
@@ -66,6 +68,7 @@ def read_options(parameters: Mapping[str, Any], default_strategy: str) -> InferO
         end=_flag(parameters, "sequence_end"),
         request_id=_text(parameters, "renorm_request_id"),
         timeout_s=timeout / 1e6 if timeout else None,
+        explain=_flag(parameters, "renorm_explain"),
     )
 
 

@@ -72,7 +72,8 @@ class BatchBuilder:
             self._waiting.add(key)
             return
         self._ready.setdefault(key.stream, deque()).append(ticket)
-        if ticket.has_lesson:
+        # The explanation is of the state after this request, which a later one in the same forward would change.
+        if ticket.has_lesson or ticket.explain:
             self._waiting.add(key)
 
     def try_reset(self, scope: ResetScope) -> bool:

@@ -13,11 +13,12 @@ from app.errors import UnanswerableError
 from app.observability.meter import Meter
 from app.observability.statistics import EngineCounters
 from app.resources.governor import Governor
+from app.serving.explanations import explain_stream
 from app.serving.outputs import Output, read_outputs
 from app.serving.streams import ResetScope, Streams
 from app.serving.tickets import ForwardResult, Ticket
 from app.serving.worker import Worker
-from app.types import Origin
+from app.types import Origin, StreamExplanation
 
 log = logging.getLogger("renorm")
 
@@ -68,7 +69,7 @@ class ForwardStage:
         started = time.perf_counter()
         # A request that starts its stream reads no state.
         memories = self._streams.memories({ticket.key for ticket in group} - {t.key for t in group if t.start})
-        outcome, outputs = await self._thread.run(lambda: self._work(group, memories))
+        outcome, outputs, explanations = await self._thread.run(lambda: self._work(group, memories))
         finished = time.perf_counter()
         origins = self._origins(group, outcome)
         self._commit(group, outcome, outputs)
@@ -77,16 +78,28 @@ class ForwardStage:
         decode_ms = 1000 * sum(ticket.ready - ticket.arrived for ticket in group)
         self._statistics.record_forward(images, finished - started, committed - finished, decode_ms)
         self.metrics.record_forward(len(group), images, finished - started, committed - finished, outcome.adapt_s)
-        return self._results(group, outcome, outputs, origins, 1000 * (committed - finished))
+        return self._results(group, outcome, outputs, origins, explanations, 1000 * (committed - finished))
 
-    def _work(self, group: list[Ticket], memories: Mapping[Key, Memory]) -> tuple[Outcome, list[Output]]:
+    def _work(
+        self, group: list[Ticket], memories: Mapping[Key, Memory]
+    ) -> tuple[Outcome, list[Output], list[StreamExplanation | None]]:
         """Run the forward of a group on the model thread, without writing to any state."""
         timing = nullcontext() if self.governor is None else self.governor.forward(sum(t.count for t in group))
         with timing:
             outcome = self._model.run([_request(ticket) for ticket in group], memories)
-            return outcome, read_outputs(
-                [answer.logits for answer in outcome.answers], [ticket.top_k for ticket in group]
-            )
+            outputs = read_outputs([answer.logits for answer in outcome.answers], [ticket.top_k for ticket in group])
+            return outcome, outputs, self._explain(group, memories, outcome)
+
+    def _explain(
+        self, group: list[Ticket], memories: Mapping[Key, Memory], outcome: Outcome
+    ) -> list[StreamExplanation | None]:
+        """Explain the stream of each request that asks for it, from its state after the answer."""
+        explanations: list[StreamExplanation | None] = [None] * len(group)
+        for index, ticket in enumerate(group):
+            if ticket.explain:
+                memory = outcome.memories.get(ticket.key) or memories.get(ticket.key)
+                explanations[index] = explain_stream(self._model.explain(ticket.key, memory))
+        return explanations
 
     def _origins(self, group: list[Ticket], outcome: Outcome) -> list[Origin]:
         """Return the state origin of each request, counting the requests ahead of it in the group as committed."""
@@ -115,14 +128,21 @@ class ForwardStage:
                 self._streams.forget(ResetScope(str(ticket.key.stream)))
 
     def _results(
-        self, group: list[Ticket], outcome: Outcome, outputs: list[Output], origins: list[Origin], commit_ms: float
+        self,
+        group: list[Ticket],
+        outcome: Outcome,
+        outputs: list[Output],
+        origins: list[Origin],
+        explanations: list[StreamExplanation | None],
+        commit_ms: float,
     ) -> list[ForwardResult | Exception]:
         results: list[ForwardResult | Exception] = []
-        for ticket, answer, output, origin in zip(group, outcome.answers, outputs, origins, strict=True):
+        rows = zip(group, outcome.answers, outputs, origins, explanations, strict=True)
+        for ticket, answer, output, origin, explanation in rows:
             if math.isfinite(output.entropy):
                 lesson = outcome.lessons.get(ticket.key) if ticket.has_lesson else None
                 figures = (answer.drift, answer.adaptation, answer.step, answer.updated, answer.outliers, answer.weight)
-                results.append(ForwardResult(output, *figures, commit_ms, origin, lesson))
+                results.append(ForwardResult(output, *figures, commit_ms, origin, explanation, lesson))
                 if answer.outliers and ticket.update:
                     self.metrics.record_rejection("outlier")
                 continue

@@ -22,6 +22,7 @@ def prediction_of(result: ForwardResult, strategy: str, params: dict[str, Any], 
         adaptation=result.adaptation,
         timing=timing,
         state_origin=result.state_origin,
+        explanation=result.explanation,
     )
 
 

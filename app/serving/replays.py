@@ -20,6 +20,9 @@ MAX_BYTES = 64_000_000
 OVERHEAD = 1000
 """Approximate bytes of an answer besides its probabilities."""
 
+EXPLANATION = 2000
+"""Approximate bytes of an explanation."""
+
 Name = tuple[str, str]
 """A stream, and the request id that the client chose."""
 
@@ -28,7 +31,7 @@ def fingerprint(call: Call) -> bytes:
     """Return a SHA-256 of a request: of all its fields but the request id and the timeout."""
     images = call.images
     fields = (call.stream, call.strategy, sorted(call.params.items()), call.update, call.top_k, call.start, call.end)
-    digest = hashlib.sha256(repr(fields).encode("utf-8", "backslashreplace"))
+    digest = hashlib.sha256(repr((*fields, call.explain)).encode("utf-8", "backslashreplace"))
     if isinstance(images, Tensor):
         digest.update(f"{images.dtype} {list(images.shape)}".encode())
         digest.update(images.contiguous().numpy().data)
@@ -89,7 +92,8 @@ class Replays:
         """Keep a prediction as the answer to all requests of that name."""
         entry = self._entries[name]
         entry.since = time.monotonic()
-        entry.size = OVERHEAD + prediction.probabilities.nbytes
+        explanation = 0 if prediction.explanation is None else EXPLANATION
+        entry.size = OVERHEAD + explanation + prediction.probabilities.nbytes
         self.bytes += entry.size
         # Moved to the end of the order of expiry.
         self._entries.move_to_end(name)

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from adapters import Arena, Key, Memory
@@ -148,6 +149,13 @@ class Streams:
             for key, record in records
             if str(key.stream) == stream
         ]
+
+    def recent(self, limit: int) -> list[tuple[Key, Memory, str]]:
+        """Return copies of the most recently used states, each with its strategy's name; this is no use of them."""
+        items = islice(reversed(self._records.items()), limit)
+        memories = [(key, self._arena[key], record.strategy.name) for key, record in items]
+        # Only rows are written over by the next commit.
+        return [(key, memory._replace(row=memory.row.clone()), name) for key, memory, name in memories]
 
     def info(self) -> StreamsInfo:
         """Describe all states, the most recently used first."""

@@ -12,7 +12,7 @@ from adapters import Key, Lesson
 from app.serving.outputs import Output
 from app.serving.shares import Flow
 from app.serving.streams import ResetScope
-from app.types import Origin
+from app.types import Origin, StreamExplanation
 
 
 @dataclass(eq=False)
@@ -20,6 +20,7 @@ class Ticket:
     """A request's place in the queue, taken when it arrives and filled when its images are decoded.
 
     ``start`` resets the stream before the request, ``end`` after it. ``clock`` is stopped when the forward starts.
+    ``explain`` asks for the explanation of the stream after the answer.
     ``count`` is the number of images, ``epoch`` is set by the queue.
     """
 
@@ -32,6 +33,7 @@ class Ticket:
     count: int = 1
     epoch: int = 0
     clock: asyncio.Timeout | None = None
+    explain: bool = False
     images: Tensor | None = None
     arrived: float = field(default_factory=time.perf_counter)
     ready: float = 0.0
@@ -82,4 +84,5 @@ class ForwardResult:
     weight: float = 1.0
     commit_ms: float = 0.0
     state_origin: Origin = "live"
+    explanation: StreamExplanation | None = None  # where the request asks for it
     lesson: Lesson | None = None  # the pending lesson from the request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from app.resources.memory import MemoryUse
 from app.server_state import state_of
 from app.serving.outputs import read_outputs
 from app.settings import Settings
-from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamInfo, StreamsInfo, Timing
+from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamExplanation, StreamInfo, StreamsInfo, Timing
 
 CLASSES = ["ant", "bee", "cow", "dog", "emu", "fox", "gnu"]
 PROBABILITIES = [0.05, 0.1, 0.4, 0.2, 0.15, 0.06, 0.04]
@@ -37,6 +38,23 @@ STATE = StreamInfo(
     adaptation=0.25,
     entropy=0.25,
     age_s=1.5,
+)
+
+EXPLANATION = StreamExplanation(
+    words="The next image is normalized with statistics of the training data (40 %) and of this stream (60 %).",
+    request=0.0,
+    memory=0.6,
+    trained=0.4,
+    averaged_images=9.0,
+    independent_images=1.0,
+    changed_layers=0.0,
+    change_alarm=False,
+    images=None,
+    independence=None,
+    persistence=None,
+    diversity=None,
+    is_corrected=False,
+    corrector=None,
 )
 
 
@@ -82,6 +100,7 @@ class FakeEngine:
             adaptation=0.25,
             timing=Timing(1.0, 0.5, 2.0, 3.5),
             state_origin="live" if call.update else "new",
+            explanation=EXPLANATION if call.explain else None,
         )
 
     async def reset(self, stream: str | None = None, strategy: str | None = None) -> int:
@@ -100,6 +119,10 @@ class FakeEngine:
         if name != STATE.stream:
             raise StreamNotFoundError(f"stream '{name}' has no state", hint="it begins with its first request")
         return [STATE]
+
+    def explanations(self, limit: int) -> Callable[[], list[tuple[str, StreamExplanation]]]:
+        self._fail()
+        return lambda: [("adabn", EXPLANATION)][:limit]
 
     def memory(self) -> list[MemoryUse]:
         self._fail()

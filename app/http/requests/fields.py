@@ -199,6 +199,15 @@ PREDICT: dict[str, FieldSpec] = {
         _check_timeout,
         _read_timeout,
     ),
+    "explain": FieldSpec(
+        {
+            "type": "boolean",
+            "default": False,
+            "description": "true: the answer also says what the stream's next answer leans on and why",
+        },
+        partial(_check_boolean, "explain"),
+        _read_boolean,
+    ),
 }
 """Fields of `POST /v1/predict` beside the images."""
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -52,6 +52,7 @@ def encode_prediction(prediction: Prediction, stream: str, model: str, classes: 
         [{"label": classes[i], "index": i, "probability": _digits(share)} for i, share in zip(*row, strict=True)]
         for row in zip(prediction.classes, prediction.shares, strict=True)
     ]
+    explanation = prediction.explanation
     return _dumps(
         {
             "model": model,
@@ -68,6 +69,7 @@ def encode_prediction(prediction: Prediction, stream: str, model: str, classes: 
             "entropy": _digits(prediction.entropy),
             "predictions": [{**top[0], "top_k": top} for top in ranked],
             "timing_ms": prediction.timing._asdict(),
+            **({} if explanation is None else {"explanation": asdict(explanation)}),
         }
     )
 

@@ -52,7 +52,7 @@ def _check_queue(value: Any) -> None:
 
 
 LIVE: dict[str, FieldSpec] = {
-    **{name: PREDICT[name] for name in ("stream", "strategy", "params", "update", "top_k")},
+    **{name: PREDICT[name] for name in ("stream", "strategy", "params", "update", "explain", "top_k")},
     "policy": FieldSpec({"type": "string", "enum": list(POLICIES), "default": POLICIES[0]}, _check_policy),
     "queue": FieldSpec(
         {"type": "integer", "minimum": 1, "maximum": MAX_QUEUE, "default": 8}, _check_queue, PREDICT["top_k"].parse

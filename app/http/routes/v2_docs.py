@@ -57,6 +57,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "renorm_strategy": {"type": "string", "minLength": 1},
     "renorm_update": {"type": "boolean"},
     "renorm_params": {"type": "string"},
+    "renorm_explain": {"type": "boolean"},
     "renorm_request_id": {"type": "string", "minLength": 1},
 }
 _UNSIGNED = {"type": "integer", "minimum": 0, "maximum": LARGEST}

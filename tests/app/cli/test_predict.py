@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
+from app.explanation_schema import EXAMPLE
 from tests.app.client.mock import Server, error_response, form, prediction_response
 
 
@@ -104,6 +105,21 @@ def test_all_options_reach_the_server(server: Server, frames: Path) -> None:
     assert result.stdout.splitlines()[1].split() == ["file", "label", "probability", "next"]
     assert "dog 20.0%" in result.stdout
     assert "step 1 (not updated), drift not finite" in result.stdout
+
+
+def test_an_explanation_comes_last_in_words(server: Server, frames: Path) -> None:
+    server.replies = [prediction_response(explanation=EXAMPLE)]
+    result = run(frames / "1.png", "--explain")
+    assert form(server.requests[0])[0]["explain"] == "true"
+    assert result.stdout.splitlines()[-1] == EXAMPLE["words"]
+    (line,) = run(frames / "1.png", "--explain", "--json").stdout.splitlines()
+    assert json.loads(line)["explanation"] == EXAMPLE
+
+
+def test_without_the_option_nothing_is_explained(server: Server, frames: Path) -> None:
+    (line,) = run(frames / "1.png", "--json").stdout.splitlines()
+    assert "explain" not in form(server.requests[0])[0]
+    assert "explanation" not in json.loads(line)
 
 
 def test_address_and_key_may_be_variables(server: Server, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from app.client import (
     ServerUnreachable,
     TimingMs,
 )
+from app.explanation_schema import EXAMPLE, ExplanationResponse
 from tests.app.client.mock import BOTH, Server, error_response, form, predict, prediction_response, run
 
 pytestmark = pytest.mark.usefixtures("pauses")
@@ -45,6 +46,25 @@ def test_a_prediction_is_one_form(kind: type) -> None:
     assert fields == {"stream": "zürich 7", "strategy": "bn", "update": "false", "top_k": "3"}
     assert files == [("application/octet-stream", b"one"), ("application/octet-stream", b"two")]
     assert "Authorization" not in request.headers
+
+
+@BOTH
+def test_an_explanation_is_typed(kind: type) -> None:
+    server = Server(prediction_response(explanation={**EXAMPLE, "newer": 1}))
+    answer = run(kind, server, predict(explain=True))
+    assert form(server.requests[0])[0] == {"stream": "default", "update": "true", "explain": "true"}
+    assert answer.explanation == ExplanationResponse.model_validate(EXAMPLE)
+    assert (answer.explanation.change_alarm, answer.explanation.images) == (True, 192)
+    assert run(kind, Server(prediction_response()), predict()).explanation is None
+
+
+def test_a_handle_asks_for_an_explanation_of_one_prediction() -> None:
+    server = Server(prediction_response())
+    with Client(transport=httpx.MockTransport(server)) as client:
+        camera = client.stream("camera-7")
+        camera.predict(b"image", explain=True)
+        camera.predict(b"image")
+    assert ["explain" in form(request)[0] for request in server.requests] == [True, False]
 
 
 @BOTH

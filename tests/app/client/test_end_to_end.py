@@ -153,3 +153,30 @@ def parse_words(text: str) -> list[str | float]:
 def approximate_words(text: str) -> list[Any]:
     """The same, with fractions that may differ a little: another processor rounds differently."""
     return [pytest.approx(word, rel=0.02, abs=0.002) if isinstance(word, float) else word for word in parse_words(text)]
+
+
+def test_a_stream_that_moves_to_another_domain_explains_its_alarm_and_what_it_leans_on(url: str) -> None:
+    frames = {name: np.load(ROOT / "benchmarks" / "sample" / f"{name}.npy") for name in ("clean", "contrast")}
+    answers = []
+    with Client(url) as client, client.stream("dusk") as camera:
+        for name, start in (("clean", 0), ("contrast", 0), ("contrast", 112)):
+            for i in range(start, start + (64 if name == "contrast" else 128), 16):
+                answer = camera.predict(frames[name][i : i + 16], explain=True)
+            answers.append(answer.explanation)
+        (state,) = camera.info()
+    assert state.explanation == answers[-1]
+    clean, changed, later = answers
+    assert clean is not None
+    assert changed is not None
+    assert later is not None
+    assert (clean.change_alarm, changed.change_alarm) == (False, True)
+    assert clean.memory is not None
+    assert changed.memory is not None
+    assert changed.memory > 2 * clean.memory
+    assert changed.averaged_images is not None
+    assert changed.averaged_images < 160
+    assert "Change alarm: the images look different from before" in changed.words
+    assert "Change alarm" not in clean.words
+    assert later.words.startswith("The next image is normalized with statistics of the training data (")
+    page = httpx.get(f"{url}/metrics").text
+    assert re.search(r'renorm_normalization_weight{statistics="memory",strategy="auto"} 0\.', page)

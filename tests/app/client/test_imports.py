@@ -23,7 +23,7 @@ def test_importing_the_client_loads_nothing_of_the_server() -> None:
     # httpx itself loads rich where it is installed.
     assert not packages & {"torch", "numpy", "PIL", "fastapi", "starlette", "uvicorn", "adapters", "typer"}
     own_modules = {name for name in loaded if name.startswith("app.") and not name.startswith("app.client")}
-    assert own_modules == {"app.schemas"}
+    assert own_modules == {"app.explanation_schema", "app.schemas"}
 
 
 def test_without_httpx_one_line_says_what_to_install() -> None:

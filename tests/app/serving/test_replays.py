@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from app.errors import FieldError
 from app.serving.replays import OVERHEAD, Replays, fingerprint
 from app.types import Call, Prediction, Timing
+from tests.app.fakes import EXPLANATION
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +70,13 @@ async def test_the_oldest_go_when_there_is_no_room() -> None:
     assert await replays.find(("a", "6"), b"x") is None
 
 
+async def test_an_explanation_counts_among_the_bytes_of_an_answer() -> None:
+    replays = Replays()
+    assert await replays.find(("a", "1"), b"x") is None
+    replays.keep(("a", "1"), replace(prediction(1), explanation=EXPLANATION))
+    assert replays.bytes > OVERHEAD + 40 + len(EXPLANATION.words)
+
+
 async def test_old_answers_expire_but_not_pending_ones() -> None:
     replays = Replays(max_age_s=0.02)
     assert await replays.find(("a", "made"), b"x") is None
@@ -103,9 +112,10 @@ def test_fingerprint_covers_all_of_a_request_but_its_id_and_timeout() -> None:
         Call([b"one", b"two"], "s", top_k=1),
         Call([b"one", b"two"], "s", start=True),
         Call([b"one", b"two"], "s", end=True),
+        Call([b"one", b"two"], "s", explain=True),
         Call(torch.zeros(1, 2, 2, 3, dtype=torch.uint8), "s"),
         Call(torch.ones(1, 2, 2, 3, dtype=torch.uint8), "s"),
         Call(torch.zeros(1, 3, 2, 2), "s"),
     ]
-    assert len({fingerprint(one) for one in (call, *others)}) == 13
+    assert len({fingerprint(one) for one in (call, *others)}) == 14
     assert fingerprint(call) == fingerprint(Call([b"one", b"two"], "s", request_id="x", timeout_s=3.0))

@@ -27,7 +27,7 @@ def form(*parts: str, close: str = "--b--\r\n") -> bytes:
     ("query", "location", "says"),
     [
         ("?colour=red", "colour", "unknown field 'colour'; the fields are stream, strategy, params, update, top_k"),
-        ("?chunk=2", "chunk", "timeout; chunk goes in the query of POST /v1/predict/stream"),
+        ("?chunk=2", "chunk", "explain; chunk goes in the query of POST /v1/predict/stream"),
         ("?files=x", "files", "unknown field"),
         ("?images=x", "images", "unknown field"),
         ("?stream=a&stream=b", "stream", "appears twice"),
@@ -57,6 +57,8 @@ def form(*parts: str, close: str = "--b--\r\n") -> bytes:
         ("?timeout=inf", "timeout", "not 'inf'"),
         ("?timeout=86401", "timeout", "at most 86400"),
         ("?timeout=", "timeout", "above 0"),
+        ("?explain=please", "explain", "true or false, not 'please'"),
+        ("?explain=", "explain", "true or false"),
     ],
 )
 @pytest.mark.parametrize("body", ["raw", "form", "json"])
@@ -76,6 +78,7 @@ def test_query(client: Client, query: str, location: str, says: str, body: str) 
         ({"params": "[1]"}, "params", "not a list"),
         ({"params": '{"a": {}'}, "params", "not valid JSON"),
         ({"timeout": "soon"}, "timeout", "not 'soon'"),
+        ({"explain": "maybe"}, "explain", "true or false"),
     ],
 )
 def test_form_fields(client: Client, data: dict[str, Any], location: str, says: str) -> None:
@@ -102,6 +105,8 @@ def test_form_fields(client: Client, data: dict[str, Any], location: str, says: 
         ({"top_k": 3.0}, "top_k", "not 3.0"),
         ({"top_k": 10**250}, "top_k", "from 1 to 7"),
         ({"timeout": "1"}, "timeout", "not '1'"),
+        ({"explain": 1}, "explain", "not 1"),
+        ({"explain": None}, "explain", "not null"),
         ({"timeout": True}, "timeout", "not true"),
         ({"timeout": None}, "timeout", "not null"),
         ({"timeout": 10**250}, "timeout", "at most 86400"),

@@ -22,6 +22,7 @@ BAD = {
     "queue=many": (422, "invalid_field", "queue"),
     "colour=red": (422, "invalid_field", "colour"),
     "stream=other": (422, "invalid_field", "stream"),
+    "explain=maybe": (422, "invalid_field", "explain"),
     "queue=1&queue=2": (422, "invalid_field", "queue"),
     f"strategy={'x' * 128}": (422, "unknown_strategy", "strategy"),
 }
