@@ -34,6 +34,7 @@ from adapters.errors import (
 )
 from adapters.evidence import Evidence
 from adapters.explanation import Averages, ChangeAlarm, CorrectorActivity, Explanation, Leaning
+from adapters.joint import JointAdapter, JointSite
 from adapters.learners.core import Core
 from adapters.learners.descent import Descent
 from adapters.learners.rotta import RoTTA
@@ -85,6 +86,8 @@ __all__ = [
     "Explanation",
     "InputError",
     "JamesStein",
+    "JointAdapter",
+    "JointSite",
     "Key",
     "Lame",
     "Leaning",

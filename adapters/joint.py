@@ -87,6 +87,16 @@ def lerp(site: AnySite, start: Tensor, end: Tensor, weight: Number, *, rows: boo
 class JointAdapter(Adapter[State]):
     """Base of adapters that normalize a single image with what the stream learned before it.
 
+    >>> class RunningAverage(JointAdapter):
+    ...     batched = True
+    ...     def init(self, site): return site.trained
+    ...     def foresee(self, site, state, evidence): return state
+    ...     def learn(self, site, state, moments): return state.toward(moments.pooled(), 0.1)
+    >>> site = Site("bn1", torch.zeros(1), torch.ones(1), torch.ones(1), torch.zeros(1), eps=0.0)
+    >>> statistics, state = RunningAverage().step(site, site.trained, Moments(torch.ones(1, 1), torch.ones(1, 1), 64))
+    >>> statistics.mean, state.mean
+    (tensor([0.]), tensor([0.1000]))
+
     Then nothing at one site waits for what happens at another, and the engine takes the steps of single images at all
     sites at once: few large operations for many small ones. A subclass gives `foresee` and `learn`, for a site or for
     several side by side. A field of its states ends with one entry per channel or with one per site; what comes before

@@ -23,8 +23,10 @@ class JamesStein(ShrunkAverages):
     is the squared shift that so many independent images show by chance. The weight of the trained statistics is
     ``w = min(1, E / D)``, the positive-part estimator of James and Stein; the request is normalized with
     ``mean_s + (1 - w) (M - mean_s)`` and ``var_s + (1 - w) (W + B - var_s)``. Averages are over all images of the
-    stream, its request included, then over ``horizon`` images. ``prior_images`` images that showed D as their variance
-    are added to B, so that a new stream starts from the trained statistics.
+    stream, then over ``horizon`` images. ``prior_images`` images that showed D as their variance are added to B, so
+    that a new stream starts from the trained statistics. A request of several images is normalized with averages that
+    include it, a single image with those before it: it would move them little, and steps of single images can so be
+    taken at all sites at once.
 
     How many images are independent cannot be known where a camera shows one class for long: the look of that class and
     a shift are one thing to these averages. By default it is 1: what one image of a clean stream could show by chance

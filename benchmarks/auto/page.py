@@ -10,6 +10,7 @@ from app.evaluation.recovery import RECURRING, SUCCESSIVE
 from app.evaluation.report.report import about_table, section
 from app.evaluation.report.rows import read_csv
 from app.evaluation.types import PROTOCOLS
+from benchmarks.auto import calibration
 from benchmarks.auto.comparison import (
     Grid,
     distances_to_best,
@@ -187,5 +188,6 @@ def _further_sections(grid: Grid) -> list[str]:
         section("Domains that follow each other or mix", places_table(grid, moving)) if has(*moving) else "",
         section("After a change", RECOVERY, recovery_table(grid)) if has(*SUCCESSIVE) else "",
         section("Recurring domains", VISITS, visits_table(grid)) if has(RECURRING) else "",
+        section("Calibration", calibration.TEXT, calibration.calibration_table(grid)),
         section("What each part is worth", ABLATION, ablation) if ablation else "",
     ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from app.evaluation.report.tables import MISSING, markdown, number, points
+from benchmarks.auto.calibration import measure_ece
 from benchmarks.auto.comparison import (
     Grid,
     distances_to_source,
@@ -96,6 +97,7 @@ TARGETS = (
         False,
         number,
     ),
+    Goal("calibration error (ECE) minus that of `source`, mean, points", "at most 0", measure_ece, 0.0, True, points),
     Goal("recurring domains: last visit minus first, points", "at most 0", measure_visits, 0.0, True, points),
     Goal(
         "images until a segment's error is within 2 points of its own best, the longest mean",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,19 +12,38 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, JamesStein, Request, Shrinkage, strategy
-from adapters.base import Moments
+from adapters.base import Moments, Site, Statistics
 from adapters.engine import joint_steps, plan
 from adapters.engine.grouped_steps import GroupedSteps, group_requests
 from adapters.engine.joint_steps import JointSteps, stream_steps
 from adapters.engine.moments import BatchMoments
-from adapters.joint import JointAdapter
+from adapters.evidence import Evidence
+from adapters.joint import AnySite, JointAdapter
 from adapters.state.evidence import new_evidence_state
 from adapters.state.memory import Layout
 from tests.adapters.engine.test_grouped_steps import MANY, near, show, site
 from tests.nets import Dense, Head1d, Tiny, Twice, images, seeded
 
+
+@dataclass(frozen=True)
+class RunningAverage(JointAdapter[Statistics]):
+    """A state with a mean and a variance, and nothing else."""
+
+    batched = True
+
+    def init(self, site: Site) -> Statistics:
+        return site.trained
+
+    def foresee(self, site: AnySite, state: Statistics, evidence: Evidence | None) -> Statistics:
+        return state
+
+    def learn(self, site: AnySite, state: Statistics, moments: Moments) -> Statistics:
+        return state.toward(moments.pooled(), 0.1)
+
+
 CPU = torch.device("cpu")
 ADAPTERS: list[JointAdapter[Any]] = [
+    RunningAverage(),
     JamesStein(),
     Shrinkage(),
     Shrinkage(independent_images=8.0, horizon=3, prior_images=0, alarm=0.2),

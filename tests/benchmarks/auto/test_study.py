@@ -20,6 +20,7 @@ from app.evaluation.specs import parse_specs
 from app.evaluation.types import Result
 from benchmarks.auto import __main__ as study
 from benchmarks.auto import page, tables
+from benchmarks.auto.calibration import calibration_table, measure_ece
 from benchmarks.auto.comparison import (
     distances_to_best,
     distances_to_source,
@@ -150,6 +151,14 @@ def test_tables_show_the_figures() -> None:
     rows = tables.worst_table(grid).splitlines()[2:]
     assert rows[0] == "| single, sorted, requests of 16 | 60.0 | 63.0 | 60.0 `source` | +3.0 |"
     assert len(rows) == 2, "clean streams are no loss"
+
+
+def test_calibration_is_compared_with_source_place_by_place() -> None:
+    """All answers have a confidence of 0.9, so the calibration error is the distance of the accuracy from it."""
+    grid = make_grid(small_study())
+    assert measure_ece(grid) == pytest.approx((-7 + 3 + 1) / 3)
+    rows = {line.split("|")[1].strip(): line for line in calibration_table(grid).splitlines()}
+    assert [cell.strip() for cell in rows["`auto`"].split("|")[2:-1]] == ["43.0", "1.0", "+3.0", "33"]
 
 
 def test_ablations_are_compared_where_all_of_them_were_run() -> None:
