@@ -12,12 +12,16 @@ from adapters.state.evidence import published
 from adapters.state.memory import Layout, Memory, StateKey
 
 KEPT = 0.5
-"""Share of the images that averages could stand for below which a layer has let go of most of them."""
-ALARM_LAYERS, ALARM_LAYERS_OF_ONE = 0.15, 0.4
+"""Share of the images that averages could stand for below which a layer has dropped most older ones."""
+LEAST_KEPT = 2.1
+"""Requests that averages stand for at least, about: large requests leave a larger share than KEPT."""
+FEWEST_IMAGES = 16
+"""Images of a stream before which there is no alarm, nor before its third request."""
+ALARM_LAYERS, ALARM_LAYERS_OF_ONE = 0.1, 0.45
 """Share of the layers from which the alarm is raised for large requests, and what is added to it, divided by the mean
 size of the requests: single images differ so much that without a change of domain up to 0.44 of the bundled network's
-layers let go (95 % of the time; 0.06 with 4 images, none with 16), and at a change to strong noise about 0.6 (with 4
-images 0.3 to 0.6, with 16 from 0.19)."""
+layers drop images (95 % of the time; 0.06 with 4 images, none with 16), and at a change to strong noise about 0.6 (with
+4 images 0.3 to 0.6, with 16 from 0.19)."""
 
 
 def explain(key: StateKey, memory: Memory | None, sites: Sites, layout: Layout) -> Explanation:
@@ -48,11 +52,16 @@ def _mean(leanings: Sequence[Leaning], counts: Sequence[Averages]) -> Leaning:
 
 def _alarm(counts: Sequence[Averages], memory: Memory) -> ChangeAlarm | None:
     """Return the state of the alarm: averages that let go stand for fewer images than the stream has given them."""
-    shares = [part.images / min(memory.images, part.horizon) for part in counts if part.horizon and memory.images]
-    if not shares:
+    if not memory.steps or not memory.images:
         return None
-    layers = sum(share < KEPT for share in shares) / len(shares)
-    return ChangeAlarm(layers, layers >= ALARM_LAYERS + ALARM_LAYERS_OF_ONE * memory.steps / memory.images)
+    size, alarmed = memory.images / memory.steps, list[bool]()
+    for part in counts:
+        if part.horizon is not None:
+            limit = min(memory.images, part.horizon)
+            bound = max(KEPT * limit, min(LEAST_KEPT * size, 0.9 * limit))
+            alarmed.append(memory.images >= max(FEWEST_IMAGES, 3 * size) and part.images < bound)
+    layers = sum(alarmed) / max(len(alarmed), 1)
+    return ChangeAlarm(layers, layers >= ALARM_LAYERS + ALARM_LAYERS_OF_ONE / size) if alarmed else None
 
 
 def _corrections(key: StateKey, memory: Memory) -> Iterator[CorrectorActivity]:

@@ -133,7 +133,7 @@ def test_averages_that_never_let_go_have_no_alarm() -> None:
     assert found.leaning.averages.images == 80
 
 
-@pytest.mark.parametrize("size", [1, 4, 16])
+@pytest.mark.parametrize("size", [1, 4, 16, 64])
 def test_a_change_of_the_images_raises_the_alarm_and_a_steady_stream_does_not(size: int) -> None:
     model, generator = (
         AdaptiveModel(seeded(Tiny), Shrinkage(adapted_depth=1.0), bound=math.inf),
@@ -146,13 +146,22 @@ def test_a_change_of_the_images_raises_the_alarm_and_a_steady_stream_does_not(si
         ((key, memory),) = model.memories().items()
         return model.explain(key, memory)
 
-    steady, changed = show(96, 0.0), show(max(8, size), 20.0)
+    steady, changed = show(max(96, 4 * size), 0.0), show(max(8, size), 20.0)
     assert steady.alarm is not None
     assert changed.alarm is not None
     assert not steady.alarm.is_raised
     assert changed.alarm.is_raised
     assert "100 % of the adapting layers have dropped" in changed.in_words()
-    assert "of its 1" in changed.in_words()
+    assert f"of its {changed.images} images" in changed.in_words()
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_a_new_stream_raises_no_alarm_though_its_images_are_extreme(size: int) -> None:
+    model = AdaptiveModel(seeded(Tiny), Shrinkage(adapted_depth=1.0), bound=30.0)
+    for _ in range(2):
+        model(10.0 + torch.randn(size, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+    ((key, memory),) = model.memories().items()
+    assert model.explain(key, memory).alarm == (0.0, False)
 
 
 @pytest.mark.parametrize(("when", "expected"), [("always", True), ("never", False), ("correlated", False)])
