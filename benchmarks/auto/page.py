@@ -21,7 +21,7 @@ from benchmarks.auto.comparison import (
     select_protocols,
 )
 from benchmarks.auto.corruptions import HARM, CorruptionHarm, harm_table, read_harm
-from benchmarks.auto.plan import AUTO, SUBJECTS, Subject
+from benchmarks.auto.plan import AUTO, GRADUAL, GRADUAL_IMAGES, SUBJECTS, Subject
 from benchmarks.auto.tables import (
     ablation_table,
     places_table,
@@ -48,7 +48,7 @@ agree. [strategies.md](strategies.md) has the parts and hyperparameters; this pa
 loses, against the strategies that a user would otherwise have to choose from.
 """
 
-PROTOCOL = """\
+PROTOCOL = f"""\
 ```sh
 python -m benchmarks.auto --data path/to/cifar10c --mnist results/mnist-c --held-out results/held-out
 ```
@@ -57,7 +57,7 @@ makes this page with [`renorm evaluate`](evaluate.md), which explains protocols 
 what is most wanted. A *place* is a protocol, an order and a request size; its error is the mean over all corruptions.
 
 - **Images**: 1,000 of each corruption, at severity 5; one seed, which matters most in `one_class` and `stretches:1000`,
-  where it draws the class.
+  where it draws the class. `gradual`, which needs data of all severities, shows {GRADUAL_IMAGES} of each severity.
 - **Fixed strategies**: those in the first table, with their defaults. The *best fixed strategy of a place* is chosen
   with the labels of that very place: no user could choose it, and there is no strategy that is it everywhere.
 - **Hyperparameters** of `auto` were chosen on four held-out corruptions (speckle noise, Gaussian blur, spatter,
@@ -149,7 +149,8 @@ def _targets_section(measured: Mapping[Subject, Grid]) -> str:
 
 def _subject_section(subject: Subject, grid: Grid) -> str:
     picture = f"![Error by order: source, the best fixed strategy and auto]({PICTURE})\n"
-    protocols = [protocol for protocol in ("single", CLEAN) if any(place.protocol == protocol for place in grid)]
+    candidates = ("single", CLEAN) if _is_main(subject) else ("single", CLEAN, GRADUAL)
+    protocols = [protocol for protocol in candidates if any(place.protocol == protocol for place in grid)]
     return section(
         subject.title[0].upper() + subject.title[1:],
         _in_words(grid),

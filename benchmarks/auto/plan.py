@@ -47,8 +47,9 @@ IMAGES = 1_000
 VISITS, MANY_VISITS = 5, 20
 """Rounds of `recurring`: by default, and in one cell."""
 
-GRADUAL, SEVERITIES_SHOWN = "gradual", 9
-"""The protocol that needs all severities, and how many a domain shows: 1-2-3-4-5-4-3-2-1."""
+GRADUAL, SEVERITIES_SHOWN, GRADUAL_IMAGES = "gradual", 9, 200
+"""The protocol that needs all severities, how many a domain shows (1-2-3-4-5-4-3-2-1), and images of each of these
+where a small grid has it."""
 
 
 class Subject(NamedTuple):
@@ -60,8 +61,8 @@ class Subject(NamedTuple):
     evaluations: tuple[PublishedEvaluation, ...]
 
     def reduced(self, limit: int) -> Subject:
-        """The same with another number of images of each domain."""
-        return self._replace(evaluations=tuple(plan._replace(limit=limit) for plan in self.evaluations))
+        """The same with so many images of each domain at most."""
+        return self._replace(evaluations=tuple(p._replace(limit=min(limit, p.limit)) for p in self.evaluations))
 
 
 def count_images(plan: PublishedEvaluation, domains: int) -> int:
@@ -107,8 +108,11 @@ def _whole_grid(name: str) -> Iterator[PublishedEvaluation]:
         yield from _evaluations(name, ("continual",), ("ptta",), batch)
 
 
-def _small_grid(name: str, *options: str) -> tuple[PublishedEvaluation, ...]:
-    plans = _evaluations(name, (CLEAN, "single"), SMALL_ORDERS, 16)
+def _small_grid(name: str, *options: str, has_severities: bool = False) -> tuple[PublishedEvaluation, ...]:
+    plans = [*_evaluations(name, (CLEAN, "single"), SMALL_ORDERS, 16)]
+    if has_severities:
+        gradual = _evaluations(f"{name}-gradual", (GRADUAL,), MOVING_ORDERS, 16)
+        plans += [plan._replace(limit=GRADUAL_IMAGES) for plan in gradual]
     return tuple(plan._replace(options=options) for plan in plans)
 
 
@@ -128,6 +132,7 @@ SUBJECTS = (
             *("--model", "python:benchmarks.networks:digits"),
             *("--weights", "benchmarks/networks/mnist-digits.safetensors", "--size", "28"),
             *("--mean", "0.1307,0.1307,0.1307", "--std", "0.3081,0.3081,0.3081"),
+            has_severities=True,
         ),
     ),
     Subject(

@@ -28,6 +28,14 @@ def test_corruptions_change_images_keep_them_grey_and_are_deterministic(name: st
     assert torch.equal(once[..., 0], once[..., 2])
 
 
+def test_an_image_goes_further_from_the_clean_one_with_each_severity() -> None:
+    for name in CORRUPTIONS:
+        moved = [corrupt(name, IMAGES, severity).float().sub(IMAGES).abs().mean().item() for severity in range(1, 6)]
+        assert moved == sorted(moved)
+        assert moved[0] < moved[4] / 2
+        assert torch.equal(corrupt(name, IMAGES, 5), corrupt(name, IMAGES))
+
+
 def test_noise_has_its_deviation_and_impulses_their_share() -> None:
     grey = torch.full((64, 28, 28, 3), 128, dtype=torch.uint8)
     assert float(corrupt("gaussian_noise", grey).float().std()) == pytest.approx(0.25 * 255, rel=0.05)
@@ -60,6 +68,7 @@ def test_the_folder_is_one_that_the_evaluation_reads(tmp_path: Path) -> None:
     assert corrupted_mnist.main(arguments) == 0
     data = open_data(tmp_path / "out")
     assert sorted(data.corruptions) == sorted(CORRUPTIONS)
+    assert data.has_all_severities
     assert data.clean is not None
     taken = data.clean.take(np.arange(20))
     assert isinstance(taken, torch.Tensor)

@@ -112,7 +112,7 @@ def test_the_command_asks_for_the_cells_of_an_evaluation(
     assert done.exit_code == 0, done.output
     (options,) = asked
     assert (tuple(options.protocols), tuple(options.orders)) == (plan.protocols, plan.orders)
-    assert (tuple(options.batches), options.limit) == (plan.batches, 1000)
+    assert (tuple(options.batches), options.limit) == (plan.batches, plan.limit)
     if "--model" in plan.options:
         assert options.settings.model == plan.options[plan.options.index("--model") + 1]
 
@@ -271,10 +271,10 @@ def test_finished_evaluations_are_not_run_again_and_a_failure_ends_the_run(
     assert study.main(arguments) == 3
     error = capsys.readouterr().err
     assert (
-        "mnist 1 of 5: clean; iid, dirichlet:0.1, stretches:100, one_class; requests of 16; 9 strategies: finished"
+        "mnist 1 of 8: clean; iid, dirichlet:0.1, stretches:100, one_class; requests of 16; 9 strategies: finished"
         in error
     )
-    assert "mnist 2 of 5: single; iid; requests of 16; 9 strategies: " in error
+    assert "mnist 2 of 8: single; iid; requests of 16; 9 strategies: " in error
     assert "it ended with status 3" in error
     assert len(called) == 2
     assert called[0][called[0].index("--limit") + 1] == "4"
