@@ -44,7 +44,7 @@ from adapters.state.snapshot import export_states, restore_states
 class AdaptiveModel:
     """Wrap a network so that it adapts as it answers.
 
-    >>> model = AdaptiveModel(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), strategy="adabn")
+    >>> model = AdaptiveModel(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
     >>> logits = model(torch.rand(4, 3, 16, 16))
     >>> model.reset()
 
@@ -75,7 +75,7 @@ class AdaptiveModel:
     def __init__(
         self,
         model: nn.Module,
-        strategy: str | Strategy = "adabn",
+        strategy: str | Strategy = "auto",
         *,
         prepare: Callable[[Tensor], Tensor] | None = None,
         device: str | torch.device | None = None,

@@ -77,8 +77,9 @@ class Lame(Checked, Corrector[LameState]):
     A stream that begins with one class is corrected, until predictions of it alone no longer tell a camera that shows
     one thing from a network that answers one thing: after 300 images at most, or 600 where other classes came before.
 
-    Where a network does not end in a linear layer, its logits are the features. ``when="never"`` switches it off, as in
-    ``auto`` with ``lame.when=never``.
+    Where a network does not end in a linear layer, its logits are the features. An output for each pixel predicts no
+    class of the image, so nothing repeats: unless ``when="always"`` it stays as it is. ``when="never"`` switches it
+    off, as in ``auto`` with ``lame.when=never``.
 
     The published form is ``memory=0, when="always"``; it sees one request only and ruins independent streams.
 
@@ -129,7 +130,8 @@ class Lame(Checked, Corrector[LameState]):
     @property
     def condition(self) -> str:
         """The condition under which it changes answers."""
-        return "predictions repeat more often than by chance" if self.when == "correlated" else ""
+        conditions = {"correlated": "predictions repeat more often than by chance", "never": "it is not switched off"}
+        return conditions.get(self.when, "")
 
     def _correct(self, state: LameState, features: Tensor, logits: Tensor) -> tuple[Tensor, LameState]:
         units, probabilities = directions(features), logits.double().softmax(-1)

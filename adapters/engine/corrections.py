@@ -36,9 +36,11 @@ class Corrections:
         if not strategy.correctors:
             return logits
         if logits.dim() != 2:
+            if all(corrector.condition for corrector in strategy.correctors):
+                return logits  # an output for each pixel predicts no class of the image, which could repeat
             raise UnsupportedModelError(
                 f"correctors need logits [n, classes], but this network returns {list(logits.shape)}: choose a "
-                "strategy without correctors"
+                "strategy without correctors, or one that corrects only on a condition, such as auto"
             )
         if not bool(logits.isfinite().all()):
             return logits

@@ -19,6 +19,7 @@ from adapters import (
     Source,
     UnMixTNS,
     names,
+    strategy,
 )
 from tests.nets import CLASSES, Explosive, Tiny, images, seeded
 
@@ -74,7 +75,8 @@ def test_dropout_stays_off() -> None:
 
 
 def test_a_strategy_is_a_name_with_hyperparameters_or_an_instance() -> None:
-    assert AdaptiveModel(Tiny()).adapter == AdaBN()
+    assert AdaptiveModel(Tiny()).strategy == strategy("auto")
+    assert AdaptiveModel(Tiny(), "adabn").adapter == AdaBN()
     assert AdaptiveModel(Tiny(), "unmix_tns", components=4).adapter == UnMixTNS(components=4)
     assert AdaptiveModel(Tiny(), RobustBN(0.5)).adapter == RobustBN(0.5)
     with pytest.raises(TypeError, match="pass hyperparameters to the instance's constructor"):
@@ -147,7 +149,7 @@ def test_two_strategies_in_one_forward_each_answer_as_alone() -> None:
 
 
 def test_images_that_are_not_finite_are_refused_before_anything_happens() -> None:
-    model = AdaptiveModel(seeded(Tiny))
+    model = AdaptiveModel(seeded(Tiny), "adabn")
     model(images(2))
     before = _rows(model)
     for value in (torch.nan, torch.inf):
@@ -200,7 +202,7 @@ class Failing(Tiny):
 
 
 def test_an_exception_in_the_network_changes_nothing() -> None:
-    model = AdaptiveModel(seeded(Failing))
+    model = AdaptiveModel(seeded(Failing), "adabn")
     model(images(2))
     before = _rows(model)["default", "adabn"]
     with pytest.raises(RuntimeError, match="out of memory"):

@@ -150,7 +150,7 @@ def test_other_weights_are_another_graph(monkeypatch: pytest.MonkeyPatch, caplog
     monkeypatch.setattr(adapters.compilation.compiled, "compile_to", _must_not_compile)
     network = seeded(SmallNet)
     network.head.weight.data[0, 0] += 1e-3
-    model = AdaptiveModel(network, compile=True)
+    model = AdaptiveModel(network, "adabn", compile=True)
     model(images(1))
     with caplog.at_level(logging.WARNING, "renorm"):
         model(images(1))
@@ -159,7 +159,7 @@ def test_other_weights_are_another_graph(monkeypatch: pytest.MonkeyPatch, caplog
 
 @needs_compiler
 def test_requests_that_are_not_finite_are_refused_separately() -> None:
-    compiled, eager = AdaptiveModel(seeded(SmallNet), compile=True), AdaptiveModel(seeded(SmallNet))
+    compiled, eager = AdaptiveModel(seeded(SmallNet), "adabn", compile=True), AdaptiveModel(seeded(SmallNet), "adabn")
     bad = images(2, 1).index_fill(3, torch.tensor([0]), 2 * OVERFLOWS)
     asked = [Request(images(2), "a"), Request(bad, "a"), Request(images(1, 2), "b"), Request(images(3, 4), "a")]
     for model in (compiled, eager):
@@ -176,7 +176,7 @@ def test_without_a_compiler_everything_runs_eagerly_and_says_so_once(
         raise RuntimeError("g++ not found\nand more")
 
     monkeypatch.setattr(adapters.compilation.compiled, "compile_to", broken)
-    model, eager = AdaptiveModel(seeded(Explosive), compile=True), AdaptiveModel(seeded(Explosive))
+    model, eager = AdaptiveModel(seeded(Explosive), "adabn", compile=True), AdaptiveModel(seeded(Explosive), "adabn")
     with caplog.at_level(logging.WARNING, "renorm"):
         for seed in range(4):
             assert torch.equal(model(images(2, seed)), eager(images(2, seed)))
@@ -194,7 +194,7 @@ class Counting(Tiny):
 
 
 def test_a_network_that_cannot_be_traced_runs_eagerly(caplog: pytest.LogCaptureFixture) -> None:
-    model, eager = AdaptiveModel(seeded(Counting), compile=True), AdaptiveModel(seeded(Counting))
+    model, eager = AdaptiveModel(seeded(Counting), "adabn", compile=True), AdaptiveModel(seeded(Counting), "adabn")
     with caplog.at_level(logging.WARNING, "renorm"):
         for seed in range(3):
             assert torch.equal(model(images(2, seed)), eager(images(2, seed)))

@@ -129,6 +129,27 @@ def test_a_network_that_does_not_end_in_a_linear_layer_says_so() -> None:
         assert model.predict([Request(images(2), strategy=strategy(fine))])[0].finite
 
 
+def test_the_default_leaves_outputs_for_each_pixel_as_they_are() -> None:
+    network = seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6))
+    )
+    model, plain = AdaptiveModel(network), AdaptiveModel(network, "shrinkage")
+    model.check(model.strategy)
+    for seed in range(3):
+        for update in (True, False):
+            found, expected = (one(images(1 + seed, seed), update=update) for one in (model, plain))
+            assert found.dim() == 4
+            assert torch.equal(found, expected)
+    ((key, memory),) = model.memories().items()
+    assert model.explain(key, memory).corrections == ()
+    assert model.state_bytes() > 0
+    other = AdaptiveModel(network)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(images(1), update=False), model(images(1), update=False))
+    with pytest.raises(UnsupportedModelError, match="or one that corrects only on a condition"):
+        AdaptiveModel(network, strategy("auto", {"lame.when": "always"}))(images(2))
+
+
 def test_correctors_refuse_answers_that_are_not_one_row_an_image() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     with pytest.raises(UnsupportedModelError, match=r"need logits \[n, classes\], but this network returns \[2, 4"):

@@ -85,8 +85,8 @@ def test_bfloat16_answers_are_the_same_joined_and_separate(strategy: str) -> Non
 
 
 def test_a_model_in_bfloat16_takes_float32_images_and_states() -> None:
-    model = AdaptiveModel(seeded(Tiny), dtype=torch.bfloat16)
-    whole = AdaptiveModel(seeded(Tiny))
+    model = AdaptiveModel(seeded(Tiny), "adabn", dtype=torch.bfloat16)
+    whole = AdaptiveModel(seeded(Tiny), "adabn")
     whole(images(4))
     model.load_state_dict(whole.state_dict())
     before = images(2).clone()

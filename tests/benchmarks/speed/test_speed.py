@@ -74,7 +74,7 @@ def test_a_quick_run_measures_and_writes_all_there_is(tmp_path: Path, capsys: py
     cases = [f"{name}: {label}" for name in names("adapter") for label in (ONE, MANY, QUEUED)]
     assert list(found.groups[1].seconds) == [*cases, f"{MIXED}: {MANY}"]
     assert found.held is not None
-    model = AdaptiveModel(tiny())
+    model = AdaptiveModel(tiny(), "adabn")
     model.warm_up(torch.rand(1, 3, 8, 8))
     assert (found.held.streams, found.held.state_bytes) == (300, model.state_bytes())
     assert found.machine["command"].startswith("python -m benchmarks.speed --quick --rounds 1 --out ")
