@@ -100,7 +100,7 @@ class JointAdapter(Adapter[State]):
     Then nothing at one site waits for what happens at another, and the engine takes the steps of single images at all
     sites at once: few large operations for many small ones. A subclass gives `foresee` and `learn`, for a site or for
     several side by side. A field of its states ends with one entry per channel or with one per site; what comes before
-    is alike at all sites. `step` is the same at one site.
+    is alike at all sites. `step` is the same at one site. An adapter without ``batched = True`` steps site by site.
     """
 
     def adapts(self, site: Site) -> bool:
@@ -114,7 +114,10 @@ class JointAdapter(Adapter[State]):
 
     @abstractmethod
     def learn(self, site: AnySite, state: State, moments: Moments) -> State:
-        """Return the state after a request whose images have several positions."""
+        """Return the state after a request whose images have several positions: ``pixels`` may be any number over 1.
+
+        Sites side by side differ in it, so that a state cannot depend on it.
+        """
 
     def step(self, site: Site, state: State, moments: Moments) -> tuple[Statistics, State]:
         """Return statistics and state: a single image meets what was learned before, several what they teach too."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from adapters.base import Adapter, AnyAdapter, Moments, Site, Statistics
 from adapters.checks import model
+from adapters.checks.joint import check_joint
 from adapters.checks.requirements import close, equal, refusal, require, require_pure, require_same_start, run_checks
 from adapters.state.memory import Layout, State, join
 
@@ -239,6 +240,7 @@ CHECKS: dict[str, Callable[[AnyAdapter], None]] = {
     "vmap": check_vmap,
     "queue": check_queue,
     "packing": check_packing,
+    "joint": check_joint,
     "engine": model.check_engine,
     **model.CHECKS,
     "docstring": check_docstring,

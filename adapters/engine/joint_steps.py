@@ -33,6 +33,10 @@ class JointSteps(StreamSteps):
         self._evidence = [self.evidence_in(part) for part in self._row_chunks]
         pairs = zip(self._states, self._evidence, strict=True)
         chunks = [adapter.foresee(joint.site, state, evidence) for state, evidence in pairs]
+        if len(chunks) > 1:
+            # Statistics that all streams share have no axis for them.
+            parts_rows = zip(chunks, self._row_chunks, strict=True)
+            chunks = [Statistics(*(p.expand(len(rows), -1) for p in chunk)) for chunk, rows in parts_rows]
         (mean, var) = chunks[0] if len(chunks) == 1 else map(torch.cat, zip(*chunks, strict=True))
         parts = (torch.split(part, joint.widths, -1) for part in (mean, var))
         self._statistics = dict(zip(joint.indices, map(Statistics, *parts), strict=True))
@@ -82,7 +86,12 @@ def stream_steps(adapter: AnyAdapter, layout: Layout, rows: Tensor, groups: Sequ
     """Return the steps of requests of an adapter that is not linear: all sites at once where that can be."""
     first = groups[0]
     is_whole = len(groups) == 1 and first.streams is None and first.rounds == 1
-    if isinstance(adapter, JointAdapter) and is_whole and first.images.stop - first.images.start == len(rows):
+    if (
+        isinstance(adapter, JointAdapter)
+        and adapter.batched
+        and is_whole
+        and first.images.stop - first.images.start == len(rows)
+    ):
         joint = joint_layout(adapter, layout)
         if joint is not None:
             return JointSteps(adapter, layout, rows, groups, joint)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters.base import Site
+from adapters.errors import StateError
 from adapters.joint import JointAdapter, JointSite
 from adapters.state.memory import Layout, State, join
 
@@ -18,6 +19,9 @@ class JointLayout:
     """The columns of rows that hold the states of the sites that an adapter adapts.
 
     A *place* is the index of one of them in the joint site.
+
+    Raises:
+        StateError: the fields of the states cannot be laid side by side.
     """
 
     def __init__(self, adapter: JointAdapter[Any], layout: Layout, sites: Sequence[Site]) -> None:
@@ -28,6 +32,7 @@ class JointLayout:
         self.site = JointSite.of([sites[index] for index in self.indices])
         all_columns = layout.split(torch.arange(len(layout), device=self.site.mean.device))
         states = [all_columns[index] for index in self.indices]
+        _check_shapes(adapter, states, self.widths)
         fields = [torch.cat(parts, -1) for parts in zip(*states, strict=True)]
         self._kind, self._shapes, self._columns = (
             type(states[0]),
@@ -62,6 +67,20 @@ class JointLayout:
 
 @lru_cache(8)
 def joint_layout(adapter: JointAdapter[Any], layout: Layout) -> JointLayout | None:
-    """Return the joint layout of an adapter's states, or None if it adapts no site."""
+    """Return the joint layout of an adapter's states; None if they have no fields, or if it adapts no site."""
     sites = layout.sites
-    return JointLayout(adapter, layout, sites) if any(adapter.adapts(site) for site in sites) else None
+    has_states = any(adapter.adapts(site) for site in sites) and len(layout) > layout.head_size
+    return JointLayout(adapter, layout, sites) if has_states else None
+
+
+def _check_shapes(adapter: JointAdapter[Any], states: Sequence[State], widths: Sequence[int]) -> None:
+    for fields in zip(*states, strict=True):
+        shapes = [tuple(field.shape) for field in fields]
+        starts, ends = {shape[:-1] for shape in shapes}, [shape[-1:] for shape in shapes]
+        is_alike = len(starts) == 1 and ends in ([(width,) for width in widths], [(1,)] * len(widths))
+        if not is_alike:
+            raise StateError(
+                f"{type(adapter).__name__} is a JointAdapter: the last axis of each field of its state must have one "
+                "entry per channel, or one at every site, and the axes before it must be alike at all sites; not "
+                f"{sorted(set(shapes))} at sites of {sorted(set(widths))} channels: change init, or subclass Adapter"
+            )

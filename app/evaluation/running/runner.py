@@ -63,13 +63,15 @@ async def run_cells(
         EvaluationError: a stream's state was lost.
         RenormError, RenormClientError: the engine or the server does not answer; no further cell starts.
     """
-    room, failures = asyncio.Semaphore(concurrency), list[Failure]()
+    # A cell in progress holds its predictions, so no more are opened than can fill the room.
+    places, room, failures = asyncio.Semaphore(concurrency), asyncio.Semaphore(concurrency), list[Failure]()
 
     async def run(cell: Cell) -> None:
-        try:
-            keep(await run_cell(driver, dataset, streams[stream_of(cell)], cell, progress, room))
-        except CELL_ERRORS as error:
-            failures.append(Failure(cell, str(error)))
+        async with places:
+            try:
+                keep(await run_cell(driver, dataset, streams[stream_of(cell)], cell, progress, room))
+            except CELL_ERRORS as error:
+                failures.append(Failure(cell, str(error)))
 
     try:
         async with asyncio.TaskGroup() as group:

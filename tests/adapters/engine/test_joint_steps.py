@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from adapters import AdaptiveModel, JamesStein, Request, Shrinkage, strategy
 from adapters.base import Moments, Site, Statistics
+from adapters.checks.joint import check_joint
 from adapters.engine import joint_steps, plan
 from adapters.engine.grouped_steps import GroupedSteps, group_requests
 from adapters.engine.joint_steps import JointSteps, stream_steps
@@ -124,3 +125,41 @@ def test_an_adapter_that_adapts_no_site_steps_site_by_site() -> None:
     steps = stream_steps(adapter, layout, layout.row[None], groups)
     assert isinstance(steps, GroupedSteps)
     assert torch.equal(steps.step(0, deep, BatchMoments(torch.ones(1, 4), 9)).mean, deep.mean)
+
+
+@dataclass(frozen=True)
+class OneByOne(RunningAverage):
+    """Without a promise that its functions take leading axes."""
+
+    batched = False
+
+
+@dataclass(frozen=True)
+class OverAllChannels(RunningAverage):
+    """Averages over the channels of all sites where it should over those of each."""
+
+    def foresee(self, site: AnySite, state: Statistics, evidence: Evidence | None) -> Statistics:
+        return Statistics(state.mean - state.mean.mean(-1, keepdim=True), state.var)
+
+
+@dataclass(frozen=True)
+class TwoNumbers(RunningAverage):
+    """A field that is neither one entry per channel nor one per site."""
+
+    def init(self, site: Site) -> Statistics:
+        return Statistics(site.mean, site.var.new_zeros(2))
+
+
+def test_an_adapter_without_leading_axes_steps_site_by_site() -> None:
+    adapter, here = OneByOne(), site("a", 3, 0)
+    layout = Layout([adapter.init(here)], (), [here])
+    groups = group_requests([(0, 1, True), (1, 1, True)], 2, CPU)
+    assert isinstance(stream_steps(adapter, layout, layout.row.repeat(2, 1), groups), GroupedSteps)
+
+
+def test_the_battery_tells_a_joint_adapter_that_mixes_sites_and_one_of_another_shape() -> None:
+    check_joint(RunningAverage())
+    with pytest.raises(AssertionError, match="foresee differs for sites side by side"):
+        check_joint(OverAllChannels())
+    with pytest.raises(AssertionError, match="one entry per channel, or one at every site"):
+        check_joint(TwoNumbers())

@@ -134,6 +134,22 @@ def test_concurrency_bounds_running_segments(dataset: Dataset, streams: Streams)
         assert (driver.most > 1) == (concurrency > 1)
 
 
+def test_cells_are_opened_as_there_is_room(dataset: Dataset, streams: Streams) -> None:
+    """Each holds arrays as long as its stream: a study of thousands of cells must not hold them all at once."""
+    opened, kept = list[int](), list[Result]()
+
+    class Watched(dict[Any, Any]):
+        def __getitem__(self, name: Any) -> Any:
+            opened.append(len(kept))
+            return super().__getitem__(name)
+
+    cells, driver = grid(SPECS, streams, [4, 8]), Scripted()
+    work = run_cells(driver, dataset, Watched(streams), cells, kept.append, lambda *_: None, 2)
+    assert asyncio.run(work) == []
+    assert len(kept) == len(cells) > 4
+    assert all(index - done < 2 for index, done in enumerate(opened))
+
+
 def test_a_cell_that_fails_does_not_stop_the_others(dataset: Dataset, streams: Streams) -> None:
     driver = Scripted({"bn": UnanswerableError("the output is not finite")})
     cells = grid(parse_specs(["source,bn,adabn"]), streams, [4])
