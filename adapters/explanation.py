@@ -104,12 +104,13 @@ def _leaning_in_words(leaning: Leaning | None) -> str:
 
 
 def _averages_in_words(averages: Averages, images: int, evidence: Evidence | None) -> str:
-    count, independent = round(averages.images), round(averages.independent)
-    part = f"its {count:,}" if count >= images else f"{count:,} of its {images:,}"
+    # Formatted rather than rounded: a plugin's numbers may be infinite or NaN.
+    count, independent = f"{averages.images:,.0f}", f"{averages.independent:,.0f}"
+    part = f"its {count}" if averages.images > images - 0.5 else f"{count} of its {images:,}"
     objects = "image, which counts" if images == 1 else "images, which count"
     start = f"This stream's statistics average {part} {objects} as"
     reason = "" if evidence is None else f": {_evidence_in_words(evidence)}"
-    return f"{start} {independent:,} independent {'one' if independent == 1 else 'ones'}{reason}"
+    return f"{start} {independent} independent {'one' if independent == '1' else 'ones'}{reason}"
 
 
 def _evidence_in_words(evidence: Evidence) -> str:

@@ -226,3 +226,9 @@ def test_numbers_of_an_explanation_are_finite() -> None:
     found = explained("auto")
     assert found.leaning is not None
     assert all(math.isfinite(weight) for weight in found.leaning[:3])
+
+
+@pytest.mark.parametrize("images", [math.nan, math.inf])
+def test_numbers_of_a_plugin_that_are_not_finite_do_not_stop_the_words(images: float) -> None:
+    leaning = Leaning(0.0, 0.5, 0.5, Averages(images, independent=images))
+    assert "This stream's statistics average" in Explanation(leaning, images=4).in_words()
