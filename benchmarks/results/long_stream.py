@@ -16,7 +16,7 @@ PROTOCOL, BATCH = "continual", 64
 FIRST = (2_000, 10_000)
 """Images from the beginning of the stream whose error is told beside that of all."""
 
-DRAWN = ("source", "bn", "adabn", "unmix_tns", "iabn", "rotta", "tent", "adabn+lame")
+DRAWN = ("source", "auto", "adabn", "unmix_tns", "iabn", "rotta", "tent", "adabn+lame")
 """Strategies in the picture; with all of them no line could be followed."""
 
 COLUMNS = ("strategy", "order", "first_images", "error")

@@ -32,13 +32,13 @@ USES = {
     "adabn+lame": "**video**: correlated streams, runs of up to a few hundred images of a class, requests of any size",
     "iabn+lame": "like `adabn+lame`, and better for single images",
     "james_stein+lame": "a fixed camera that shows one class for long, or for a time that nobody knows",
-    "auto": "**the default**: streams of which nobody knows the order; it is `shrinkage+lame`, see docs/auto.md",
+    "auto": "**the default**: streams of which nobody knows the order; not for corruptions that change with every image",
     "adabn+cofa": "video with short runs of one class; not for shuffled images",
     "unmix_tns+tent:lr=1e-05": "very long streams, with the learning rate of the UnMix-TNS paper",
 }
 """What each strategy is for, in the order of the table."""
 
-CHOICES = ("source", "adabn", "alpha_bn", "robust_bn", "unmix_tns", "iabn", "adabn+lame", "iabn+lame")
+CHOICES = ("source", "auto", "adabn", "robust_bn", "unmix_tns", "iabn", "adabn+lame", "iabn+lame")
 """Strategies of README's table, which a user would choose between; docs/results.md has all."""
 
 BEGIN, END = "<!-- strategies: made by `make results` from docs/results.csv -->", "<!-- /strategies -->"
