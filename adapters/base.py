@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -185,10 +185,10 @@ def rate(momentum: float, images: int, reference: int | None) -> float:
     >>> rate(0.1, images=64, reference=32), rate(0.1, images=64, reference=None)
     (0.18999999999999995, 0.1)
 
-    With a ``reference`` the horizon is counted in images, so one request of 64 moves the state about as far as 64
-    requests of one (UnMix-TNS, Tomar et al. 2024, batch-size correction, from the request's actual n).
+    With a ``reference`` the horizon counts images (UnMix-TNS, Tomar et al. 2024, batch-size correction, by actual n).
     """
-    return momentum if reference is None else 1.0 - float((1.0 - momentum) ** (images / reference))
+    # Not by float(): a graph for any number of images would hold for the number that it was traced with alone.
+    return momentum if reference is None else cast("float", 1.0 - (1.0 - momentum) ** (images / reference))
 
 
 class Corrector(ABC, Generic[State]):
