@@ -65,6 +65,7 @@ def by_client(http: httpx.Client, content: bytes, stream: str) -> dict[str, Any]
     told: dict[str, Any] = json.loads(
         json.dumps({**answer.__dict__, "predictions": best}, default=lambda x: x.__dict__)
     )
+    del told["explanation"]  # which was not asked for: the other answers have no such field
     return told
 
 
