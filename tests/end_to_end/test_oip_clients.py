@@ -50,7 +50,7 @@ def test_the_ten_core_calls(triton: Any, url: str) -> None:
     own = shares(expected(url, FRAMES, "ten-4"))
     for found in (explicit, default, binary):
         assert found.shape == (8, 10)
-        assert found == pytest.approx(own, abs=1e-5)
+        assert found == pytest.approx(own, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["UINT8", "FP32", "FP16", "FP64", "BYTES", "BYTES in a column"])
@@ -65,7 +65,7 @@ def test_every_kind_of_input_is_answered_as_its_file_is(triton: Any, url: str, k
     }[kind]()
     result = triton.infer(MODEL, [given], sequence_id=f"kind-{kind}-a")
     own = expected(url, FRAMES, f"kind-{kind}-b")
-    assert result.as_numpy("probabilities") == pytest.approx(shares(own), abs=2e-3 if kind == "FP16" else 1e-5)
+    assert result.as_numpy("probabilities") == pytest.approx(shares(own), abs=2e-3 if kind == "FP16" else 1e-6)
     assert [text.decode() for text in result.as_numpy("label")] == [one["label"] for one in own["predictions"]]
     assert result.as_numpy("index").tolist() == [one["index"] for one in own["predictions"]]
 
@@ -80,12 +80,12 @@ def test_a_sequence_is_a_stream(triton: Any, url: str) -> None:
     assert {said["renorm_stream"] for said, _ in first} == {"77"}
     for i, (said, found) in enumerate(first):
         own = expected(url, FRAMES[i : i + 1], "seventy-seven")
-        assert found == pytest.approx(shares(own), abs=1e-5)
+        assert found == pytest.approx(shares(own), abs=1e-6)
         assert said["renorm_drift"] == pytest.approx(own["drift"], rel=1e-4)
         assert said["renorm_entropy"] == pytest.approx(own["entropy"], rel=1e-4)
     again, found = send(0, sequence_start=True)
     assert again["renorm_step"] == 1
-    assert found == pytest.approx(first[0][1], abs=1e-5)
+    assert found == pytest.approx(first[0][1], abs=1e-6)
     assert send(1, sequence_end=True)[0]["renorm_step"] == 2
     assert send(2)[0]["renorm_step"] == 1
 
@@ -97,7 +97,7 @@ def test_parameters_choose_how_to_adapt(triton: Any, url: str) -> None:
     assert (said["renorm_strategy"], said["renorm_updated"], said["renorm_step"]) == ("adabn", False, 0)
     named = {"renorm_strategy": "source", "renorm_stream": "chosen"}
     found = triton.infer(MODEL, given, parameters=named).as_numpy("probabilities")
-    assert found == pytest.approx(shares(expected(url, FRAMES, "chosen-2", strategy="source")), abs=1e-5)
+    assert found == pytest.approx(shares(expected(url, FRAMES, "chosen-2", strategy="source")), abs=1e-6)
 
 
 def test_a_repeated_request_takes_one_step(triton: Any) -> None:
@@ -137,7 +137,7 @@ def test_compression(triton: Any, request_coding: str, answer_coding: str | None
         response_compression_algorithm=answer_coding,
     )
     plain = triton.infer(MODEL, given, sequence_id=f"{stream}-b")
-    assert packed.as_numpy("probabilities") == pytest.approx(plain.as_numpy("probabilities"), abs=1e-5)
+    assert packed.as_numpy("probabilities") == pytest.approx(plain.as_numpy("probabilities"), abs=1e-6)
 
 
 def test_refusal_states_its_reason(triton: Any, url: str) -> None:

@@ -68,7 +68,7 @@ def test_the_client_for_asyncio(url: str) -> None:
             result = await client.infer(
                 MODEL, [given], outputs=outputs, sequence_id=f"aio-{i}", request_compression_algorithm=coding
             )
-            assert result.as_numpy("probabilities") == pytest.approx(own, abs=1e-5)
+            assert result.as_numpy("probabilities") == pytest.approx(own, abs=1e-6)
 
     with_aio(url, use)
 
@@ -105,7 +105,7 @@ def test_the_client_made_from_the_protocols_description(url: str) -> None:
                 )
                 found: dict[str, Any] = {output.name: output.data.__root__ for output in answer.outputs}
                 assert answer.id == "7"
-                assert found["probabilities"] == pytest.approx(own[0], abs=1e-5)
+                assert found["probabilities"] == pytest.approx(own[0], abs=1e-6)
 
 
 def blocks(language: str) -> list[str]:

@@ -12,39 +12,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, JamesStein, Request, Shrinkage, strategy
-from adapters.base import Moments, Site, Statistics
-from adapters.checks.joint import check_joint
+from adapters.base import Moments
 from adapters.engine import joint_steps, plan
 from adapters.engine.grouped_steps import GroupedSteps, group_requests
 from adapters.engine.joint_steps import JointSteps, stream_steps
 from adapters.engine.moments import BatchMoments
-from adapters.evidence import Evidence
-from adapters.joint import AnySite, JointAdapter
+from adapters.joint import JointAdapter
 from adapters.state.evidence import new_evidence_state
 from adapters.state.memory import Layout
+from tests.adapters.checks.test_joint import Sound
 from tests.adapters.engine.test_grouped_steps import MANY, near, show, site
 from tests.nets import Dense, Head1d, Tiny, Twice, images, seeded
 
-
-@dataclass(frozen=True)
-class RunningAverage(JointAdapter[Statistics]):
-    """A state with a mean and a variance, and nothing else."""
-
-    batched = True
-
-    def init(self, site: Site) -> Statistics:
-        return site.trained
-
-    def foresee(self, site: AnySite, state: Statistics, evidence: Evidence | None) -> Statistics:
-        return state
-
-    def learn(self, site: AnySite, state: Statistics, moments: Moments) -> Statistics:
-        return state.toward(moments.pooled(), 0.1)
-
-
 CPU = torch.device("cpu")
 ADAPTERS: list[JointAdapter[Any]] = [
-    RunningAverage(),
+    Sound(),
     JamesStein(),
     Shrinkage(),
     Shrinkage(independent_images=8.0, horizon=3, prior_images=0, alarm=0.2),
@@ -128,26 +110,10 @@ def test_an_adapter_that_adapts_no_site_steps_site_by_site() -> None:
 
 
 @dataclass(frozen=True)
-class OneByOne(RunningAverage):
+class OneByOne(Sound):
     """Without a promise that its functions take leading axes."""
 
     batched = False
-
-
-@dataclass(frozen=True)
-class OverAllChannels(RunningAverage):
-    """Averages over the channels of all sites where it should over those of each."""
-
-    def foresee(self, site: AnySite, state: Statistics, evidence: Evidence | None) -> Statistics:
-        return Statistics(state.mean - state.mean.mean(-1, keepdim=True), state.var)
-
-
-@dataclass(frozen=True)
-class TwoNumbers(RunningAverage):
-    """A field that is neither one entry per channel nor one per site."""
-
-    def init(self, site: Site) -> Statistics:
-        return Statistics(site.mean, site.var.new_zeros(2))
 
 
 def test_an_adapter_without_leading_axes_steps_site_by_site() -> None:
@@ -155,11 +121,3 @@ def test_an_adapter_without_leading_axes_steps_site_by_site() -> None:
     layout = Layout([adapter.init(here)], (), [here])
     groups = group_requests([(0, 1, True), (1, 1, True)], 2, CPU)
     assert isinstance(stream_steps(adapter, layout, layout.row.repeat(2, 1), groups), GroupedSteps)
-
-
-def test_the_battery_tells_a_joint_adapter_that_mixes_sites_and_one_of_another_shape() -> None:
-    check_joint(RunningAverage())
-    with pytest.raises(AssertionError, match="foresee differs for sites side by side"):
-        check_joint(OverAllChannels())
-    with pytest.raises(AssertionError, match="one entry per channel, or one at every site"):
-        check_joint(TwoNumbers())
