@@ -12,7 +12,6 @@ from adapters.base import (
     Site,
     Start,
     Statistics,
-    rate,
 )
 from adapters.composite import Composite, Strategy, as_composite
 from adapters.composite import as_composite as whole
@@ -52,6 +51,7 @@ from adapters.normalization.shrinkage import Shrinkage
 from adapters.normalization.source import Source
 from adapters.normalization.tema import Tema
 from adapters.normalization.unmix_tns import UnMixTNS
+from adapters.number import rate
 from adapters.params import check, param, schema
 from adapters.registry import COMBINATIONS, STRATEGIES, kind_of, load_plugins, names, register
 from adapters.state.arena import Arena

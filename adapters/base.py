@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -97,6 +98,7 @@ class Site:
     bias: Tensor  # [C] float32, zeros where the layer has no affine
     eps: float
     depth: float = 0.0  # place among the network's layers: 0 the first, 1 the last
+    spread: float = math.inf  # variance of means between images by what they show, in trained variances; inf: unknown
     row: Tensor = field(init=False, repr=False)  # [1, 2C], the trained mean and variance side by side
     precision: Tensor = field(init=False, repr=False)  # [C], one over C trained variances
 
@@ -118,22 +120,23 @@ class Site:
 class Adapter(ABC, Generic[State]):
     """Base of normalization methods: a subclass is a frozen dataclass of hyperparameters with two pure functions.
 
-    Both functions may be called from any thread, for any stream, in any order; they neither write to their
-    arguments nor keep anything. Branch on shapes and hyperparameters only, never on values of tensors: the engine
-    batches the steps of many streams. Equal hyperparameters hash alike: an adapter is part of the key of a stream's
-    state. `adapters.checks` holds all of this as checks for plugin authors.
+    Both functions may be called from any thread, for any stream, in any order; they neither write to their arguments
+    nor keep anything. Branch on shapes and hyperparameters only, never on values of tensors: the engine batches the
+    steps of many streams. Equal hyperparameters hash alike: an adapter is part of the key of a stream's state.
+    `adapters.checks` holds all of this as checks for plugin authors.
 
-    There are two ways to make that batching cheap, both optional. A strategy that is linear in mean and variance
-    subclasses `adapters.Linear`. Another may set ``batched = True`` and promise that ``step`` also takes leading axes,
-    ``moments`` ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap` adds them. It may also
-    override `queue`, if it can do that with less than T steps' work.
+    Two things make that batching cheap, both optional. A strategy that is linear in mean and variance subclasses
+    `adapters.Linear`. Another may set ``batched = True`` and promise that ``step`` also takes leading axes, ``moments``
+    ``[..., n, C]`` with state fields ``[..., *shape]``; otherwise `torch.func.vmap` adds them. It may override `queue`
+    too, if it can do that with less than T steps' work.
 
-    With ``reads_evidence`` a stream also gathers evidence from its answers, which ``moments.evidence`` holds.
+    With ``reads_evidence`` a stream also gathers evidence from its answers, which ``moments.evidence`` holds; with
+    ``reads_spread`` the engine measures `Site.spread` before the first step, once for a network.
     """
 
     batched: ClassVar[bool] = False
     reads_evidence: ClassVar[bool] = False
-    """True if steps read `adapters.Evidence` of the stream's earlier answers."""
+    reads_spread: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, site: Site) -> State:
@@ -177,18 +180,6 @@ class Nothing(NamedTuple):
     >>> Temperature(2.0).init(features=0, classes=10)
     Nothing()
     """
-
-
-def rate(momentum: float, images: int, reference: int | None) -> float:
-    """Return the weight of a request of n images: ``1 - (1 - momentum) ** (n / reference)``, or ``momentum`` as it is.
-
-    >>> rate(0.1, images=64, reference=32), rate(0.1, images=64, reference=None)
-    (0.18999999999999995, 0.1)
-
-    With a ``reference`` the horizon counts images (UnMix-TNS, Tomar et al. 2024, batch-size correction, by actual n).
-    """
-    # Not by float(): a graph for any number of images would hold for the number that it was traced with alone.
-    return momentum if reference is None else cast("float", 1.0 - (1.0 - momentum) ** (images / reference))
 
 
 class Corrector(ABC, Generic[State]):

@@ -16,7 +16,7 @@ from torch import Tensor
 class Evidence(NamedTuple):
     """Evidence of a stream's earlier answers, every field ``[..., 1]`` float32, in the order of a state's numbers.
 
-    >>> Evidence(*torch.tensor([[300.0], [0.9], [1.1], [1.0], [0.3]])).independence
+    >>> Evidence(*torch.tensor([[300.0], [0.9], [1.1], [1.0], [0.3], [0.0]])).independence
     tensor([0.9000])
 
     An adapter with ``reads_evidence`` finds it in the moments that its step is given. It is read anew every
@@ -28,6 +28,7 @@ class Evidence(NamedTuple):
     persistence: Tensor  # images for one with an independent class, at least 1: about twice the length of class runs
     diversity: Tensor  # Gini diversity of the predicted classes: 0 is one class only, 1 all alike
     entropy: Tensor  # mean entropy of the answers, in units of its largest value
+    mixture: Tensor  # 1 while images differ by more than content explains, as where domains are mixed, otherwise 0
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Evidence:
         """Return the evidence with each field as the function returns it."""
@@ -37,4 +38,4 @@ class Evidence(NamedTuple):
 def new_evidence(device: torch.device | None = None) -> Evidence:
     """Return the evidence of a new stream: none."""
     zero = torch.zeros(1, device=device)
-    return Evidence(zero, zero, torch.ones(1, device=device), zero, zero)
+    return Evidence(zero, zero, torch.ones(1, device=device), zero, zero, zero)

@@ -85,6 +85,11 @@ itself (under 1 %). Answers are corrected by lame, because predictions repeat.
                 f"Change alarm: the images look different from before, so {share} of the adapting layers have dropped "
                 "most older ones from their averages"
             )
+        if self.evidence is not None and float(self.evidence.mixture):
+            sentences.append(
+                "Images of this stream differ by more than their content explains, as where domains are mixed, so each "
+                "is drawn to its own statistics"
+            )
         if averages is not None:
             sentences.append(_averages_in_words(averages, self.images, self.evidence))
         elif self.evidence is not None and self.images:
@@ -114,7 +119,7 @@ def _averages_in_words(averages: Averages, images: int, evidence: Evidence | Non
 
 
 def _evidence_in_words(evidence: Evidence) -> str:
-    images, independence, persistence, diversity, _ = (float(field) for field in evidence)
+    images, independence, persistence, diversity, *_ = map(float, evidence)
     if not images:
         return "there are too few answers yet to tell how mixed the classes are"
     spread = f"{_percent(diversity)} of full class diversity"

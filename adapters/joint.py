@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapters.base import Adapter, Moments, Site, Statistics
 from adapters.evidence import Evidence
-from adapters.number import Number, numbers
+from adapters.number import Number, is_zero, numbers
 
 State = TypeVar("State", bound=tuple[Any, ...])
 
@@ -31,6 +31,7 @@ class JointSite:
     mean: Tensor  # [C] float32, the trained running means
     var: Tensor  # [C] float32, the trained running variances
     precision: Tensor  # [C], see `Site`
+    spread: Tensor  # [S], see `Site`
     owner: Tensor  # [C], the site of a channel
     shapes: tuple[tuple[int, int], ...]  # sites and channels of each, width by width
 
@@ -39,11 +40,13 @@ class JointSite:
         """Join sites, at least one, in an order of ascending width."""
         widths = [site.channels for site in sites]
         owner = torch.arange(len(sites)).repeat_interleave(torch.tensor(widths))
+        device = sites[0].mean.device
         return cls(
             torch.cat([site.mean for site in sites]),
             torch.cat([site.var for site in sites]),
             torch.cat([site.precision for site in sites]),
-            owner.to(sites[0].mean.device),
+            torch.tensor([site.spread for site in sites], device=device),
+            owner.to(device),
             tuple((len(list(run)), width) for width, run in groupby(widths)),
         )
 
@@ -112,6 +115,21 @@ class JointAdapter(Adapter[State]):
     def foresee(self, site: AnySite, state: State, evidence: Evidence | None) -> Statistics:
         """Return the statistics that a stream in this state normalizes images with, ``[..., C]``."""
 
+    def find_mixture(self, site: JointSite, state: State, mixture: Tensor) -> Tensor:
+        """Return `Evidence.mixture` ``[..., 1]`` of streams in these states from what it was: here, that."""
+        del site, state
+        return mixture
+
+    def own_weight(self, evidence: Evidence | None) -> Number:
+        """Return how far images are drawn from what was foreseen to what they are themselves, 0 to 1: here, 0."""
+        del evidence
+        return 0.0
+
+    def refine(self, site: Site, statistics: Statistics, weight: Number, moments: Moments) -> Statistics:
+        """Return the statistics of each image ``[..., n, C]`` from those foreseen, where there is own weight."""
+        del site, weight, moments
+        return statistics
+
     @abstractmethod
     def learn(self, site: AnySite, state: State, moments: Moments) -> State:
         """Return the state after a request whose images have several positions: ``pixels`` may be any number over 1.
@@ -124,4 +142,7 @@ class JointAdapter(Adapter[State]):
         if moments.pixels < 2 or not self.adapts(site):
             return site.trained, state
         new_state = self.learn(site, state, moments)
-        return self.foresee(site, state if moments.images == 1 else new_state, moments.evidence), new_state
+        reached_state = state if moments.images == 1 else new_state
+        statistics = self.foresee(site, reached_state, moments.evidence)
+        weight = self.own_weight(moments.evidence)
+        return statistics if is_zero(weight) else self.refine(site, statistics, weight, moments), new_state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -28,12 +28,12 @@ from adapters.engine.request import Answer, Outcome, Request, check_finite, chec
 from adapters.engine.waves import run_in_waves
 from adapters.errors import InputError
 from adapters.explanation import Explanation
-from adapters.naming import name_of, params_of, to_strategy
-from adapters.naming import strategy as strategy_of
+from adapters.naming import strategy_or_default, to_strategy
 from adapters.normalization.source import Source
 from adapters.probes.independence import check_independence
 from adapters.probes.lesson_memory import LessonMemory
 from adapters.probes.reach import Reach, find_reach
+from adapters.probes.spread import measure_spread
 from adapters.sites import Sites
 from adapters.state.arena import Arena
 from adapters.state.memory import Layout, Memories, Memory, StateKey, initial
@@ -97,7 +97,7 @@ class AdaptiveModel:
         self._shown: NetworkShape | None = None
         self._memories = Arena()
         self._baseline, self._baselines, self._bound = baseline, dict[str, Baseline](), bound
-        # Keyed by the number of known sites too, because that number can grow.
+        # By the number of known sites too, because that number can grow.
         self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
         self._forgotten: tuple[str, ...] = ()
         self.lessons = LessonMemory()  # what they take, known after `warm_up`
@@ -148,14 +148,14 @@ class AdaptiveModel:
     def warm_up(self, image: Tensor, progress: Callable[[str], None] | None = None) -> None:
         """Run once, and make all graphs now if the model compiles; afterwards none are made while requests wait.
 
-        ``image`` ``[1, ...]`` is an example as requests hold them; no stream learns from it. ``progress`` is told
-        what is compiled, which can take a minute a graph.
+        ``image`` ``[1, ...]`` is an example as requests hold them; no stream learns from it. ``progress`` is told what
+        is compiled, which can take a minute a graph.
 
         Raises:
             UnsupportedModelError: the network cannot be adapted, or its outputs depend on the other images of a batch.
         """
-        # Two requests: this detects a network that cannot process a batch.
-        self.run([Request(image, stream, update=False) for stream in "ab"], {})
+        for strategy in (Source(), self.strategy):  # two requests, because not every network can batch
+            self.run([Request(image, stream, strategy, update=False) for stream in "ab"], {})
         if len(self._execution.reached) < len(self.sites) and not self._memories:
             self._forget_unreached()
             self.run([Request(image, update=False)], {})
@@ -168,8 +168,7 @@ class AdaptiveModel:
 
     def moments(self, images: Tensor) -> Tensor:
         """Moments of each image at the first site ``[n, 2C]``, which `fit_baseline` takes; no stream learns."""
-        requests = [Request(images, strategy=Source(), update=False)]
-        check_requests(requests, raw=self._prepare is not None)
+        check_requests(requests := [Request(images, strategy=Source(), update=False)], raw=self._prepare is not None)
         return self._run_network(requests, {})[1].first.moments
 
     @property
@@ -227,13 +226,13 @@ class AdaptiveModel:
         Raises:
             StateError: exported from another network or in another format; nothing is changed.
         """
-        memories = restore_states(state, self.sites, self._layout, self._strategy_of)
+        memories = restore_states(state, self.sites, self._layout, partial(strategy_or_default, self.strategy))
         self.reset()
         self._memories.update(memories)
 
     @property
     def adapter(self) -> AnyAdapter:
-        """The adapter that requests are answered with where they name no strategy."""
+        """The adapter of requests that name no strategy."""
         return StateKey("", self.strategy).adapter
 
     def _key(self, request: Request) -> StateKey:
@@ -241,13 +240,20 @@ class AdaptiveModel:
 
     def _check(self, requests: Sequence[Request]) -> None:
         check_requests(requests, raw=self._prepare is not None)
-        for request in requests:
-            if self._key(request).strategy.learner is not None:
+        for request, key in zip(requests, map(self._key, requests), strict=True):
+            if key.strategy.learner is not None:
                 self.reach = self.reach or find_reach(self._hosted, request.images[:2])
-                self.check(request.strategy or self.strategy)
+                self.check(key.strategy)
+            if key.adapter.reads_spread and not self.sites.has_spreads:
+                self._measure_spread(request.images)
+
+    def _measure_spread(self, images: Tensor) -> None:
+        if not self._execution.reached:  # all sites are known after a forward
+            self.run([Request(images, strategy=Source(), update=False)], {})
+        self.sites.set_spreads(measure_spread(self._hosted, images[:1]))
+        self._layout_of.cache_clear()
 
     def _forget_unreached(self) -> None:
-        """Drop layers that no forward reaches, such as auxiliary heads of training."""
         self._forgotten += self.sites.keep(self._execution.reached)
         self._execution.reached = frozenset(range(len(self.sites)))
         self._layout_of.cache_clear()
@@ -260,10 +266,6 @@ class AdaptiveModel:
             self._network, self.sites, self._affines, self._layout, self._prepare, self._dtype
         )
         self._school = LessonRunner(self._hosted, lambda: self.lessons.together)
-
-    def _strategy_of(self, name: str, params: Mapping[str, Any]) -> Strategy:
-        default = self.strategy  # which needs no registration
-        return default if name == name_of(default) and params == params_of(default) else strategy_of(name, params)
 
     def _layout(self, adapter: AnyAdapter) -> Layout:
         return self._layout_of(adapter, len(self.sites))
@@ -293,7 +295,6 @@ class AdaptiveModel:
                 image, channels = requests[0].images[:1].clone(), self.sites[output.first.site].channels
                 self._shown = NetworkShape(self._execution.features, output.logits.shape[-1], image, channels)
             if self._compile and (self._compiled is None or self._compiled.site_count != len(self.sites)):
-                # Only now that the network has run are all sites known.
-                layout = self._layout(self.adapter)
-                self._compiled = CompiledForwards(self._network, self.sites, self.adapter, layout, default_cache())
+                parts = self._network, self.sites, self.adapter, self._layout(self.adapter)  # all sites are known
+                self._compiled = CompiledForwards(*parts, default_cache())
         return plan, output

@@ -51,6 +51,11 @@ def strategy(name: str, params: Mapping[str, Any] | None = None) -> Strategy:
     return Composite(adapter, learner, tuple(extras))
 
 
+def strategy_or_default(default: Strategy, name: str, params: Mapping[str, Any]) -> Strategy:
+    """Return ``default``, which needs no registration, if it has that name and hyperparameters, or else `strategy`."""
+    return default if name == name_of(default) and params == params_of(default) else strategy(name, params)
+
+
 def adapter(name: str, params: Mapping[str, Any] | None = None) -> AnyAdapter:
     """Return the adapter of that name, by itself.
 

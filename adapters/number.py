@@ -1,9 +1,10 @@
-"""Arithmetic with one number for each stream: Python's where there is a single stream, otherwise tensors."""
+"""Arithmetic with one number for each stream, Python's where there is a single stream; the pace of averages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -43,6 +44,25 @@ def minimum(number: Number, bound: float) -> Number:
 def log(number: Number) -> Number:
     """Return the natural logarithm."""
     return number.log() if isinstance(number, Tensor) else math.log(number)
+
+
+def is_zero(number: Number) -> bool:
+    """Return whether a number is 0 for all streams, where that can be read: elsewhere false."""
+    if isinstance(number, Tensor):
+        return _is_readable(number) and not bool(number.any())
+    return number == 0.0
+
+
+def rate(momentum: float, images: int, reference: int | None) -> float:
+    """Return the weight of a request of n images: ``1 - (1 - momentum) ** (n / reference)``, or ``momentum`` as it is.
+
+    >>> rate(0.1, images=64, reference=32), rate(0.1, images=64, reference=None)
+    (0.18999999999999995, 0.1)
+
+    With a ``reference`` the horizon counts images (UnMix-TNS, Tomar et al. 2024, batch-size correction, by actual n).
+    """
+    # Not by float(): a graph for any number of images would hold for the number that it was traced with alone.
+    return momentum if reference is None else cast("float", 1.0 - (1.0 - momentum) ** (images / reference))
 
 
 def _is_readable(values: Tensor) -> bool:

@@ -36,6 +36,7 @@ class Sites:
         self._index: dict[tuple[str, int], int] = {}
         self._sites: list[Site] = []
         self._call_stack: list[str] = []
+        self.has_spreads = False
         # The data of `adapters.engine.outliers` on the sites that forwards reach.
         self.joined: dict[tuple[Site, ...], Any] = {}
         for name in self.layers:
@@ -68,6 +69,13 @@ class Sites:
         layers = list(dict.fromkeys(_layer_of(site.name) for site in self._sites))
         depths = {layer: index / max(1, len(layers) - 1) for index, layer in enumerate(layers)}
         self._sites = [replace(site, depth=depths[_layer_of(site.name)]) for site in self._sites]
+
+    def set_spreads(self, spreads: Mapping[int, float]) -> None:
+        """Set by site how far what images show spreads them apart; layouts made before hold the sites as they were."""
+        new_sites = [replace(site, spread=spreads.get(index, site.spread)) for index, site in enumerate(self)]
+        renewed = dict(zip(self._sites, new_sites, strict=True))
+        self.joined = {tuple(renewed[site] for site in sites): data for sites, data in self.joined.items()}
+        self._sites, self.has_spreads = new_sites, True
 
     def track_calls(self) -> None:
         """Track which layer is being called, also where it hands BatchNorm other tensors than its own buffers.

@@ -50,8 +50,8 @@ def _require_same_step(
         new_rows = joint.scatter(rows, adapter.learn(joint.site, joint.gather(rows), Moments(mean, var, 2, evidence)))
     except Exception as error:
         raise AssertionError(
-            f"foresee and learn must take a JointSite too, but raised {type(error).__name__}: {error}: read its mean, "
-            "var and precision only, and use averages, expand, lerp and number of adapters.joint"
+            f"foresee and learn must take a JointSite too, but raised {type(error).__name__}: {error}: read its "
+            "mean, var, precision and spread only, and use averages, expand, lerp and number of adapters.joint"
         ) from error
     hint = "average over the channels of each site with adapters.joint.averages"
     for part, parts in zip(statistics, zip(*expected_statistics, strict=True), strict=True):
@@ -68,7 +68,7 @@ def _sites() -> list[Site]:
     generator = torch.Generator().manual_seed(3)
     drawn = [torch.randn(4, width, generator=generator) for width in (5, 2, 5, 1)]
     return [
-        Site(f"bn{place}", mean, 0.3 + spread.square(), weight, bias, 1e-5, depth=place / len(drawn))
+        Site(f"bn{place}", mean, 0.3 + spread.square(), weight, bias, 1e-5, depth=place / len(drawn), spread=0.2)
         for place, (mean, spread, weight, bias) in enumerate(drawn)
     ]
 

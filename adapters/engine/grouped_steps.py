@@ -15,7 +15,9 @@ from torch import Tensor
 from adapters.base import AnyAdapter, Moments, Site, Statistics, Step, step_in_turn
 from adapters.engine.moments import BatchMoments
 from adapters.evidence import Evidence
+from adapters.joint import JointAdapter
 from adapters.state.evidence import EvidenceState, add_answers, published
+from adapters.state.joint_layout import joint_layout
 from adapters.state.memory import Layout, State, join
 
 CHUNK_NUMBERS = 2**17
@@ -98,13 +100,18 @@ class StreamSteps(ABC):
                 continue
             members = group.streams
             count = len(rows) if members is None else len(members)
+            find_mixture = partial(self._find_mixture, rows if members is None else rows.index_select(0, members))
             state = head if members is None else EvidenceState(*(field.index_select(0, members) for field in head))
             for answers in logits[group.images].view(group.rounds, count, -1, logits.shape[-1]).unbind(0):
-                state = add_answers(state, answers)
+                state = add_answers(state, answers, find_mixture)
             if members is not None:
                 state = EvidenceState(*(o.index_copy(0, members, new) for o, new in zip(head, state, strict=True)))
             head = state
         return torch.cat([join([head], leading=1), rows[:, self._layout.head_size :]], 1)
+
+    def _find_mixture(self, rows: Tensor, mixture: Tensor) -> Tensor:
+        joint = joint_layout(self.adapter, self._layout) if isinstance(self.adapter, JointAdapter) else None
+        return mixture if joint is None else joint.find_mixture(rows, mixture)
 
 
 class GroupedSteps(StreamSteps):

@@ -12,6 +12,7 @@ from adapters.base import AnyAdapter, Moments, Site, Statistics
 from adapters.engine.grouped_steps import CHUNK_NUMBERS, Group, GroupedSteps, StreamSteps, steps
 from adapters.engine.moments import BatchMoments
 from adapters.joint import JointAdapter
+from adapters.number import is_zero
 from adapters.state.joint_layout import JointLayout, joint_layout
 from adapters.state.memory import Layout, State, join
 
@@ -40,6 +41,7 @@ class JointSteps(StreamSteps):
         (mean, var) = chunks[0] if len(chunks) == 1 else map(torch.cat, zip(*chunks, strict=True))
         parts = (torch.split(part, joint.widths, -1) for part in (mean, var))
         self._statistics = dict(zip(joint.indices, map(Statistics, *parts), strict=True))
+        self._own_weight = adapter.own_weight(self.evidence_in(rows))
         self._moments: dict[int, BatchMoments] = {}
         self._new_states: dict[int, State] = {}
 
@@ -48,7 +50,14 @@ class JointSteps(StreamSteps):
         self._moments[index] = moments
         if index >= self._joint.sites:
             return self._meet(index, site, moments)
-        return self._statistics.get(index, site.trained) if moments.pixels > 1 else site.trained
+        if moments.pixels < 2 or index not in self._statistics:
+            return site.trained
+        statistics = self._statistics[index]
+        if is_zero(self._own_weight):
+            return statistics
+        images = moments.of(slice(0, len(self.initial_rows))).map(lambda field: field.unsqueeze(1))
+        mean, var = self.adapter.refine(site, statistics, self._own_weight, images)
+        return Statistics(mean.squeeze(1), var.squeeze(1))
 
     def rows(self) -> Tensor:
         """Return the states after all steps, ``[streams, size]``."""

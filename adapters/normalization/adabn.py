@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.base import Moments, Site, Statistics, rate
+from adapters.base import Moments, Site, Statistics
 from adapters.evidence import Evidence
 from adapters.explanation import Leaning
 from adapters.normalization.linear import Linear, Weights
+from adapters.number import rate
 from adapters.params import Checked, param
 
 

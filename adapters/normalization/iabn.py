@@ -14,7 +14,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from adapters.base import Adapter, Moments, Site, Statistics, rate
+from adapters.base import Adapter, Moments, Site, Statistics
+from adapters.number import rate
 from adapters.params import Checked, param
 
 

@@ -16,14 +16,24 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
+from adapters.base import Moments, Site, Statistics
 from adapters.evidence import Evidence
-from adapters.normalization.shrunk_averages import TINY, Levels, ShrunkAverages
+from adapters.explanation import Leaning
+from adapters.joint import JointSite
+from adapters.normalization.shrunk_averages import TINY, AveragesState, Levels, ShrunkAverages
 from adapters.number import Number, log, maximum, minimum, numbers
 from adapters.params import param
 
 SINGLE_IMAGES = 3.0
 """Extra between-image variances by which the mean of a request of n images may lie off, divided by n: single images
 differ from the average by one such variance already."""
+QUANTILE = 0.75
+"""The layer, in their order by how far images differ there, that tells whether domains are mixed."""
+SINGLE_DOMAIN = 0.8
+"""Variances of what images show below which a mixture is over."""
 CONTRAST = math.log(4.0)
 """Logarithm of the ratio by which the variance within images may change."""
 
@@ -32,7 +42,7 @@ CONTRAST = math.log(4.0)
 class Shrinkage(ShrunkAverages):
     """Choose online, for each stream and layer, how far to trust the stream's own statistics.
 
-    The statistics are those of `james_stein`, with two things learned from the stream itself:
+    The statistics are those of `james_stein`, with three things learned from the stream itself:
 
     - **How many images are independent.** The more a stream's answers show that classes are mixed, the more images
       count as independent, and the less of a shift is explained by chance: ``1 + 2 N a``, with N the images behind the
@@ -43,14 +53,57 @@ class Shrinkage(ShrunkAverages):
       ``1 + 3 / n`` variances between images, or the variance within images by a factor of more than 4, the averages
       count as the fewer images, by the square of the excess (for the factor: of its squared logarithm), but as twice
       those of the request at least: so they follow a change within few requests and are steady otherwise.
+    - **Whether domains are mixed**, image by image: the averages are those of none of them then. At a quarter of the
+      layers images differ by more than ``mixture`` times what content explains, their `Site.spread` s; until they
+      differ by less than 0.8 s there. An image with ``d = mean_c (m - M)^2 / var_s`` is then drawn from the statistics
+      above to its own, in mean and variance, by ``max(0, 1 - s / d)``: again what chance does not explain.
 
-    Paper: none; James and Stein 1961 for the estimator. The evidence and the alarm are Renorm's own, see docs/auto.md.
+    Paper: none; James and Stein 1961 for the estimator. Evidence, alarm and mixture are Renorm's own, see docs/auto.md.
     """
 
     reads_evidence: ClassVar[bool] = True
+    reads_spread: ClassVar[bool] = True
 
     horizon: int = param(200, "Images that the averages look back on.", low=1)
+    mixture: float = param(
+        1.6, "Times that images may differ by what content explains before domains count as mixed.", low=0.0
+    )
     alarm: float = param(1.0, "Variances between images by which a mean may move before averages let go.", low=0.1)
+
+    def find_mixture(self, site: JointSite, state: AveragesState, mixture: Tensor) -> Tensor:
+        """Return whether domains are mixed: content does not explain at a quarter of the layers how images differ."""
+        (between,) = site.averages(state.averages[..., 2:, :])
+        is_measured = site.spread.isfinite()
+        if not isinstance(between, Tensor) or not bool(is_measured.any()):
+            return torch.zeros_like(mixture)
+        ratios = (between[..., is_measured] / site.spread[is_measured]).quantile(QUANTILE, -1, keepdim=True)
+        # Images that are normalized by themselves differ less in the layers behind.
+        is_mixed = (ratios > self.mixture) | ((ratios > SINGLE_DOMAIN) & (mixture > 0.0))
+        return is_mixed.to(mixture)
+
+    def own_weight(self, evidence: Evidence | None) -> Number:
+        """Return 1 where domains are mixed, otherwise 0."""
+        return 0.0 if evidence is None else numbers(evidence.mixture)[0]
+
+    def refine(self, site: Site, statistics: Statistics, weight: Number, moments: Moments) -> Statistics:
+        """Return the statistics of each image, drawn to its own by what its content does not explain."""
+        if math.isinf(site.spread):
+            return statistics
+        mean, var = (part.unsqueeze(-2) for part in statistics)
+        distance = (moments.mean - mean).square() @ site.precision.unsqueeze(-1)
+        weight = weight.unsqueeze(-1) if isinstance(weight, Tensor) else weight
+        shares = weight * (1.0 - site.spread / distance.clamp_min(TINY)).clamp_min(0.0)
+        return Statistics(torch.lerp(mean, moments.mean, shares), torch.lerp(var, moments.var, shares))
+
+    def leaning(self, site: Site, state: AveragesState, evidence: Evidence | None) -> Leaning:
+        """Return the weights of an image that lies as far from the averages as images do on the mean."""
+        leaning, weight = super().leaning(site, state, evidence), float(self.own_weight(evidence))
+        if not weight or leaning.averages is None:
+            return leaning
+        between = float(state.averages[2] @ site.precision)
+        share = weight * max(0.0, 1.0 - site.spread / max(between, TINY))
+        remainder = 1.0 - share
+        return leaning._replace(request=share, memory=leaning.memory * remainder, trained=leaning.trained * remainder)
 
     def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         if evidence is None:

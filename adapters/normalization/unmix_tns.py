@@ -15,7 +15,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adapters.base import Adapter, Moments, Site, Statistics, rate
+from adapters.base import Adapter, Moments, Site, Statistics
+from adapters.number import rate
 from adapters.params import Checked, param
 
 TINY = 1e-8

@@ -17,6 +17,7 @@ that the size is the same for every network.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ MOST_AT_ONCE = 64
 class EvidenceState(NamedTuple):
     """Running sums over a stream's answers."""
 
-    published: Tensor  # [..., 5] the `Evidence` that steps read
+    published: Tensor  # [..., 6] the `Evidence` that steps read
     images: Tensor  # [..., 1] up to MOST_IMAGES
     pending: Tensor  # [..., 1] images since evidence was published
     shares: Tensor  # [..., CLASSES] of the predicted classes: q
@@ -60,8 +61,13 @@ def new_evidence_state(device: torch.device | None = None) -> EvidenceState:
     return EvidenceState(torch.cat(new_evidence(device)), zero, zero, averages[0], averages, spans, zero)
 
 
-def add_answers(state: EvidenceState, logits: Tensor) -> EvidenceState:
-    """Add the answers ``[..., n, K]`` of one request of each stream; those of a single score are its sign."""
+def add_answers(
+    state: EvidenceState, logits: Tensor, find_mixture: Callable[[Tensor], Tensor] | None = None
+) -> EvidenceState:
+    """Add the answers ``[..., n, K]`` of one request of each stream; those of a single score are its sign.
+
+    ``find_mixture`` returns `Evidence.mixture` ``[..., 1]`` from what it was; it is called where evidence is published.
+    """
     if logits.shape[-1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], -1)
     for part in torch.split(logits.float(), MOST_AT_ONCE, -2):
@@ -69,7 +75,8 @@ def add_answers(state: EvidenceState, logits: Tensor) -> EvidenceState:
     # Reading what is on a CPU costs nothing, and most requests are not the last of a period.
     if state.pending.is_cpu and not bool((state.pending >= PERIOD).any()):
         return state
-    return _publish(state, min(CLASSES, logits.shape[-1]))
+    mixture = published(state).mixture
+    return _publish(state, min(CLASSES, logits.shape[-1]), mixture if find_mixture is None else find_mixture(mixture))
 
 
 def published(state: EvidenceState) -> Evidence:
@@ -106,7 +113,7 @@ def _add(state: EvidenceState, logits: Tensor) -> EvidenceState:
     )
 
 
-def _publish(state: EvidenceState, classes: int) -> EvidenceState:
+def _publish(state: EvidenceState, classes: int, mixture: Tensor) -> EvidenceState:
     """Let steps read the sums where PERIOD images have come since they last did."""
     spread = 1.0 - state.shares.square().sum(-1, keepdim=True)
     spans = state.squares * torch.tensor(SPANS, device=spread.device)
@@ -114,7 +121,7 @@ def _publish(state: EvidenceState, classes: int) -> EvidenceState:
     diversity = (spread / (1.0 - 1.0 / classes)).clamp(0.0, 1.0)
     trust = ((diversity - FEWEST_CLASSES) / (MOST_CLASSES - FEWEST_CLASSES)).clamp(0.0, 1.0).square()
     images = state.images.clamp(max=HORIZON)
-    evidence = torch.cat(Evidence(images, trust / persistence, persistence, diversity, state.entropy), -1)
+    evidence = torch.cat(Evidence(images, trust / persistence, persistence, diversity, state.entropy, mixture), -1)
     is_due = state.pending >= PERIOD
     return state._replace(
         published=torch.where(is_due, evidence, state.published), pending=state.pending.remainder(PERIOD)

@@ -25,6 +25,7 @@ class JointLayout:
     """
 
     def __init__(self, adapter: JointAdapter[Any], layout: Layout, sites: Sequence[Site]) -> None:
+        self._adapter = adapter
         adapted = [index for index, site in enumerate(sites) if adapter.adapts(site)]
         self.indices = sorted(adapted, key=lambda index: sites[index].channels)
         self.widths = [sites[index].channels for index in self.indices]
@@ -44,6 +45,10 @@ class JointLayout:
         values = torch.arange(2 * len(self.site.mean), device=self.site.mean.device)
         blocks = torch.split(values, [2 * width for width in self.widths])
         self._moments = torch.cat([block.view(2, -1) for block in blocks], 1).flatten()
+
+    def find_mixture(self, rows: Tensor, mixture: Tensor) -> Tensor:
+        """Return whether streams with these rows show mixtures ``[..., 1]``, from whether they did."""
+        return self._adapter.find_mixture(self.site, self.gather(rows), mixture)
 
     def gather(self, rows: Tensor) -> State:
         """Return the joint state in rows ``[..., size]``."""

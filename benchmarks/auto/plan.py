@@ -27,6 +27,7 @@ ABLATIONS = {
     AUTO: "as it is",
     "auto:alarm=1000000": "no alarm of a change",
     "james_stein+lame:horizon=200": "no evidence and no alarm",
+    "auto:mixture=1000000": "no image drawn to its own statistics where domains are mixed",
     "shrinkage": "no LAME",
     "auto:adapted_depth=1": "no depth at which adapting ends",
     "auto:prior_images=0": "no trained statistics at the start of a stream",
@@ -96,7 +97,7 @@ def _whole_grid(name: str) -> Iterator[PublishedEvaluation]:
     yield from _evaluations(name, moving, MOVING_ORDERS, 16)
     yield from _evaluations(name, ("continual",), ("ptta",), 16)
     yield from _evaluations(name, (CLEAN, "single"), SMALL_ORDERS, 16, tuple(ABLATIONS))
-    yield from _evaluations(name, ("continual",), MOVING_ORDERS, 16, tuple(ABLATIONS))
+    yield from _evaluations(name, moving, MOVING_ORDERS, 16, tuple(ABLATIONS))
     (repeated,) = _evaluations(f"{name}-visits", (RECURRING,), ("iid",), 16, ("adabn", AUTO))
     yield repeated._replace(options=("--visits", str(MANY_VISITS)))
     yield from _evaluations(name, (RECURRING,), MOVING_ORDERS[1:], 16)

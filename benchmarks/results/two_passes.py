@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, strategy
-from adapters.base import rate
+from adapters.number import rate
 from app.evaluation.streams.orders import by_class, dirichlet, iid
 from app.evaluation.streams.subsets import Indices
 from app.models import load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ class EvidenceLoop:
     """What one stream's answers have shown so far."""
 
     def __init__(self) -> None:
-        self.read = [0.0, 0.0, 1.0, 0.0, 0.0]
+        self.read = [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
         self.images = self.pending = 0
         self.shares = [0.0] * CLASSES
         self.averages = [[0.0] * CLASSES for _ in SPANS]
@@ -32,12 +33,12 @@ class EvidenceLoop:
         numbers = [*self.read, *counts, *self.shares, *averages, *self.squares, self.entropy]
         return torch.tensor(numbers, dtype=torch.float64)
 
-    def add(self, logits: Tensor) -> None:
+    def add(self, logits: Tensor, find_mixture: Callable[[float], float] = float) -> None:
         for start in range(0, len(logits), 64):
             self._add_at_most_64(logits[start : start + 64].double())
         self.pending += len(logits)
         if self.pending >= PERIOD:
-            self._publish(min(CLASSES, logits.shape[1]))
+            self._publish(min(CLASSES, logits.shape[1]), find_mixture(self.read[-1]))
             self.pending %= PERIOD
 
     def _add_at_most_64(self, logits: Tensor) -> None:
@@ -60,11 +61,11 @@ class EvidenceLoop:
             self.squares[i] += pace * (distance / len(labels) - self.squares[i])
         self.images += len(labels)
 
-    def _publish(self, classes: int) -> None:
+    def _publish(self, classes: int, mixture: float) -> None:
         spread = 1 - sum(q**2 for q in self.shares)
         ratios = [span * square / max(spread, 1e-6) for span, square in zip(SPANS, self.squares, strict=True)]
         persistence = max(1.0, *ratios)
         diversity = min(1.0, max(0.0, spread / (1 - 1 / classes)))
         trust = min(1.0, max(0.0, (diversity - 0.6) / 0.35)) ** 2
         images = min(HORIZON, self.images)
-        self.read = [float(images), trust / persistence, persistence, diversity, self.entropy]
+        self.read = [float(images), trust / persistence, persistence, diversity, self.entropy, mixture]

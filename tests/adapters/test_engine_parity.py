@@ -7,10 +7,13 @@ say) what the same loop in single precision is off by.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,6 +65,7 @@ class ByStep(nn.Module):
         self.states: dict[str, Any]
         self.learned: dict[str, Any]
         self.evidence: Evidence | None
+        self.spreads: dict[str, float] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
@@ -76,9 +80,8 @@ class ByStep(nn.Module):
 
     def site(self, name: str) -> Site:
         given: Any = self.layer
-        return Site(
-            name, given.running_mean, given.running_var, given.weight.data, given.bias.data, given.eps, self.depth
-        )
+        tensors = given.running_mean, given.running_var, given.weight.data, given.bias.data
+        return Site(name, *tensors, given.eps, self.depth, self.spreads.get(name, math.inf))
 
 
 class Reference:
@@ -90,6 +93,7 @@ class Reference:
         self.steps: dict[Key, int] = {}
         self.evidence: dict[Key, EvidenceLoop] = {}
         self.layers: list[ByStep] = []
+        self.spreads: dict[str, float] = {}
         modules = list(network.named_modules())
         found = [(name, layer) for name, layer in modules if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         for index, (name, layer) in enumerate(found):
@@ -105,6 +109,7 @@ class Reference:
         loop = self.evidence.setdefault(key, EvidenceLoop()) if reads else None
         for layer in self.layers:
             layer.evidence = None if loop is None else loop.evidence(self.dtype)
+            layer.spreads = self.spreads
             layer.adapter, layer.states, layer.learned, layer.calls = key.adapter, self.states.get(key, {}), learned, 0
         with torch.no_grad():
             logits: Tensor = self.network(request.images.to(self.dtype))
@@ -112,8 +117,19 @@ class Reference:
             self.states[key] = learned
             self.steps[key] = self.steps.get(key, 0) + 1
             if loop is not None:
-                loop.add(logits)
+                loop.add(logits, partial(self._mixture, learned, key.adapter))
         return logits
+
+    def _mixture(self, states: dict[str, Any], adapter: Any, mixture: float) -> float:
+        """Whether domains are mixed: how far images differ at three quarters of the layers, by what they show."""
+        ratios = []
+        for layer in self.layers:
+            for site in (layer.site(name) for name in states if name.partition("#")[0] == layer.name):
+                if math.isfinite(site.spread) and site.depth <= adapter.adapted_depth:
+                    between = states[site.name].averages[2] / (site.var + site.eps)
+                    ratios.append(float(between.mean()) / site.spread)
+        level = float(np.quantile(ratios, 0.75)) if ratios else 0.0
+        return float(level > adapter.mixture or (level > 0.8 and mixture > 0.0))
 
     def row(self, key: Key, sites: Sequence[str]) -> Tensor:
         states = join([self.states[key][name] for name in sites])
@@ -148,8 +164,10 @@ def agree(case: Case, forwards: Sequence[Sequence[Request]]) -> None:
     model, reference = AdaptiveModel(seeded(case.build)), Reference(seeded(case.build))
     single = Reference(seeded(case.build), torch.float32)
     for requests in forwards:
+        answers = model.predict(requests)
+        reference.spreads = single.spreads = {site.name: site.spread for site in model.sites}
         expected = [(reference.answer(request), single.answer(request)) for request in requests]
-        for answer, pair in zip(model.predict(requests), expected, strict=True):
+        for answer, pair in zip(answers, expected, strict=True):
             near(answer.logits, *pair)
     streams = model.state_dict()["streams"]
     assert len(streams) == len(reference.states)

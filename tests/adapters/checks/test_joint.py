@@ -16,6 +16,7 @@ from adapters.engine import joint_steps
 from adapters.errors import StateError
 from adapters.evidence import Evidence
 from adapters.joint import AnySite, JointAdapter
+from adapters.number import Number
 from tests.nets import Dense, images, seeded
 
 
@@ -98,6 +99,18 @@ class AveragesAllSites(Sound):
 
 
 @dataclass(frozen=True)
+class OwnHalf(Sound):
+    """Normalizes every image half with its own statistics."""
+
+    def own_weight(self, evidence: Evidence | None) -> Number:
+        return 0.5
+
+    def refine(self, site: Site, statistics: Statistics, weight: Number, moments: Moments) -> Statistics:
+        rows = statistics.expand_to(moments.mean)
+        return rows.toward(Statistics(moments.mean, moments.var), 0.5)
+
+
+@dataclass(frozen=True)
 class ReadsFirstAxis(Sound):
     """Sound for one stream at one site only, and does not promise more."""
 
@@ -107,7 +120,7 @@ class ReadsFirstAxis(Sound):
         return Statistics(state.mean, state.var.mean(0, keepdim=True).expand_as(state.var))
 
 
-@pytest.mark.parametrize("adapter", [Sound(), Stateless(), Shared()], ids=repr)
+@pytest.mark.parametrize("adapter", [Sound(), Stateless(), Shared(), OwnHalf()], ids=repr)
 def test_sound_ones_pass(adapter: Adapter[Any]) -> None:
     check_adapter(adapter)
 
@@ -118,7 +131,7 @@ def test_sound_ones_pass(adapter: Adapter[Any]) -> None:
         (NoAxis(), r"one entry per channel, or one at every site.*\[\(\)\]"),
         (ChannelsFirst(), r"not \[\(1, 3\), \(2, 3\), \(5, 3\)\] at sites of \[1, 2, 5\] channels: change init"),
         (ReadsPixels(), "learn differs for sites side by side.*do not read moments.pixels"),
-        (ReadsEps(), "'JointSite' object has no attribute 'eps': read its mean, var and precision only"),
+        (ReadsEps(), "'JointSite' object has no attribute 'eps': read its mean, var, precision and spread only"),
         (AveragesAllSites(), "foresee differs for sites side by side.*adapters.joint.averages"),
     ],
     ids=repr,

@@ -213,7 +213,7 @@ def test_words_say_what_the_numbers_do() -> None:
     ],
 )
 def test_words_tell_kinds_of_evidence_apart(numbers: tuple[float, ...], words: str) -> None:
-    evidence = Evidence(*(torch.tensor([number]) for number in (*numbers, 0.3)))
+    evidence = Evidence(*(torch.tensor([number]) for number in (*numbers, 0.3, 0.0)))
     leaning = Leaning(0.01, 0.69, 0.3, Averages(140.4, 1.0, 200.0))
     assert words in Explanation(None, evidence, images=384).in_words()
     assert "average 140 of its 384 images, which count as 1 independent one: " in (

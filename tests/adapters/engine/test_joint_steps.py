@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +21,14 @@ from adapters.engine.moments import BatchMoments
 from adapters.joint import JointAdapter
 from adapters.state.evidence import new_evidence_state
 from adapters.state.memory import Layout
-from tests.adapters.checks.test_joint import Sound
+from tests.adapters.checks.test_joint import OwnHalf, Sound
 from tests.adapters.engine.test_grouped_steps import MANY, near, show, site
 from tests.nets import Dense, Head1d, Tiny, Twice, images, seeded
 
 CPU = torch.device("cpu")
 ADAPTERS: list[JointAdapter[Any]] = [
     Sound(),
+    OwnHalf(),
     JamesStein(),
     Shrinkage(),
     Shrinkage(independent_images=8.0, horizon=3, prior_images=0, alarm=0.2),
@@ -51,7 +53,11 @@ def test_all_sites_at_once_are_one_after_another(
     adapter: JointAdapter[Any], streams: int, pixels: list[int], late: bool, update: bool, seed: int
 ) -> None:
     """With sites that are not reached (0 pixels), that show one value, and ``late`` one met in this very forward."""
-    sites = [site(f"{seed}{index}", 2 + (seed + index) % 3, index) for index in range(len(pixels))]
+    spreads = [math.inf, 0.3, 0.02]  # of no, some and much of which images are drawn to their own statistics
+    sites = [
+        replace(site(f"{seed}{index}", 2 + (seed + index) % 3, index), spread=spreads[(seed + index) % 3])
+        for index in range(len(pixels))
+    ]
     known = sites[:-1] if late and len(sites) > 1 else sites
     layout = _layout(adapter, known)
     rows = layout.row + torch.rand(streams, len(layout), generator=torch.Generator().manual_seed(seed))
@@ -77,7 +83,8 @@ def test_streams_of_single_images_are_answered_as_site_by_site(
 ) -> None:
     joint, loop = (AdaptiveModel(seeded(network), strategy(name)) for _ in range(2))
     for k in range(12):
-        requests = [Request(images(1, 7 * k + stream), str(stream), update=k != 5) for stream in range(1 + k % 3)]
+        level = (-3.0, 0.0, 3.0)[k % 3]  # a mixture of domains
+        requests = [Request(images(1, 7 * k + s) + level, str(s), update=k != 5) for s in range(1 + k % 3)]
         answers = joint.predict(requests)
         with monkeypatch.context() as patch:
             patch.setattr(plan, "stream_steps", GroupedSteps)

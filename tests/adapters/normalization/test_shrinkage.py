@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from adapters import AdaptiveModel, Evidence, Moments, Request, Shrinkage, Site, adapter, strategy
 from adapters.evidence import new_evidence
+from adapters.joint import JointSite
+from adapters.normalization.shrunk_averages import AveragesState
 from tests.adapters.test_loops import SLOW, World, worlds
 from tests.nets import Tiny, images, seeded
 
@@ -24,19 +27,20 @@ class Loop:
         self.trained, self.trained_var = site.mean.tolist(), site.var.tolist()
         self.scale = (site.var + site.eps).tolist()
         self.mean, self.within = list(self.trained), list(self.trained_var)
-        self.between, self.count = [0.0] * self.channels, 0.0
+        self.between, self.count, self.spread = [0.0] * self.channels, 0.0, site.spread
 
     def average(self, squares: list[float]) -> float:
         shares: list[float] = [square / scale for square, scale in zip(squares, self.scale, strict=True)]
         return sum(shares) / self.channels
 
-    def step(self, x: Tensor, independence: float | None) -> tuple[list[float], list[float]]:
+    def step(self, x: Tensor, independence: float | None, mixture: float) -> list[tuple[list[float], list[float]]]:
+        """Mean and variance of each image."""
         n, all_channels = len(x), range(self.channels)
         means = [[float(image[c].mean()) for image in x] for c in all_channels]
         mean = [sum(of) / n for of in means]
         within = [sum(float(image[c].var(correction=0)) for image in x) / n for c in all_channels]
         moved = [(mean[c] - self.mean[c]) ** 2 for c in all_channels]
-        before = self._statistics(independence)
+        met = self._statistics(independence)
         share = n / self._count(n, moved, within)
         self.count = n / share
         for c in all_channels:
@@ -44,7 +48,20 @@ class Loop:
             self.between[c] = (1 - share) * self.between[c] + share * spread + share * (1 - share) * moved[c]
             self.mean[c] += share * (mean[c] - self.mean[c])
             self.within[c] += share * (within[c] - self.within[c])
-        return before if n == 1 else self._statistics(independence)
+        if n > 1:
+            met = self._statistics(independence)
+        return [self._drawn(image, met, mixture) for image in x]
+
+    def _own_weight(self) -> float:
+        return max(0.0, min(1.0, self.average(self.between) / self.spread - self.params.mixture))
+
+    def _drawn(
+        self, image: Tensor, met: tuple[list[float], list[float]], weight: float
+    ) -> tuple[list[float], list[float]]:
+        own = [float(channel.mean()) for channel in image], [float(channel.var(correction=0)) for channel in image]
+        distance = self.average([(mine - theirs) ** 2 for mine, theirs in zip(own[0], met[0], strict=True)])
+        share = 0.0 if math.isinf(self.spread) else weight * max(0.0, 1.0 - self.spread / max(distance, 1e-12))
+        return self._toward(met[0], own[0], share), self._toward(met[1], own[1], share)
 
     def _statistics(self, independence: float | None) -> tuple[list[float], list[float]]:
         weight = self._weight(independence)
@@ -71,19 +88,30 @@ class Loop:
 
 
 @SLOW
-@given(worlds, st.sampled_from([None, 0.0, 0.4, 1.0]), st.sampled_from([0.3, 1.0]), st.sampled_from([0, 4]))
-def test_statistics_are_those_of_a_loop(world: World, independence: float | None, alarm: float, prior: int) -> None:
-    params = Shrinkage(alarm=alarm, prior_images=prior, horizon=6)
-    site, loop, state = world.site, Loop(world.site, params), params.init(world.site)
+@given(
+    worlds,
+    st.sampled_from([None, 0.0, 0.4, 1.0]),
+    st.sampled_from([0.3, 1.0]),
+    st.sampled_from([0, 4]),
+    st.sampled_from([math.inf, 2.0, 0.1, 0.001]),
+    st.sampled_from([0.0, 1.0]),
+)
+def test_statistics_are_those_of_a_loop(
+    world: World, independence: float | None, alarm: float, prior: int, spread: float, mixture: float
+) -> None:
+    params, site = Shrinkage(alarm=alarm, prior_images=prior, horizon=6), replace(world.site, spread=spread)
+    loop, state = Loop(site, params), params.init(site)
     evidence = None
     if independence is not None:
-        evidence = new_evidence()._replace(independence=torch.tensor([independence], dtype=torch.float64))
+        numbers = (torch.tensor([number], dtype=torch.float64) for number in (independence, mixture))
+        evidence = new_evidence()._replace(**dict(zip(("independence", "mixture"), numbers, strict=True)))
     for x in world.requests:
         moments = Moments(x.mean(2), x.var(2, correction=0), x.shape[2], evidence)
         statistics, state = params.step(site, state, moments)
-        mean, var = loop.step(x, independence)
-        assert statistics.mean.tolist() == pytest.approx(mean, rel=1e-6, abs=1e-6)
-        assert statistics.var.tolist() == pytest.approx(var, rel=1e-6, abs=1e-6)
+        rows = [row.tolist() for row in statistics.expand_to(moments.mean)]
+        for place, (mean, var) in enumerate(loop.step(x, independence, mixture if evidence else 0.0)):
+            assert rows[0][place] == pytest.approx(mean, rel=1e-6, abs=1e-6)
+            assert rows[1][place] == pytest.approx(var, rel=1e-6, abs=1e-6)
         assert float(state.images) == pytest.approx(loop.count, rel=1e-6)
 
 
@@ -112,6 +140,53 @@ def test_averages_of_a_steady_stream_look_back_on_the_horizon() -> None:
         mean, count = _shown(Shrinkage(), [0.0] * 400, size)
         assert abs(mean) < 0.05
         assert count > 100
+
+
+@pytest.mark.parametrize(("mixture", "left"), [(0.0, 1.9), (1.0, 0.02)])
+def test_an_image_of_a_mixture_is_normalized_with_its_own_statistics(mixture: float, left: float) -> None:
+    """Half of the images lie at -2 and half at 2, with a content that spreads them by 0.1."""
+    site = Site("bn", torch.zeros(8), torch.ones(8), torch.ones(8), torch.zeros(8), 0.0, spread=0.01)
+    noise = torch.randn(64, 8, generator=torch.Generator().manual_seed(2))
+    means = torch.tensor([-2.0, 2.0] * 32)[:, None] + 0.1 * noise
+    evidence = new_evidence()._replace(mixture=torch.tensor([mixture]))
+    statistics, _ = Shrinkage().step(site, Shrinkage().init(site), Moments(means, torch.ones_like(means), 64, evidence))
+    offset = float((statistics.expand_to(means)[0] - means).square().mean().sqrt())
+    assert offset == pytest.approx(left, abs=0.15 if not mixture else 0.02)
+
+
+def test_domains_count_as_mixed_where_content_does_not_explain_how_images_differ() -> None:
+    sites = [
+        Site(f"bn{k}", torch.zeros(2), torch.ones(2), torch.ones(2), torch.zeros(2), 0.0, spread=0.1) for k in range(5)
+    ]
+    joint, adapter = JointSite.of(sites), Shrinkage()
+    for ratios, before, expected in (
+        ([9.0, 1.0, 1.0, 1.0, 1.0], 0.0, 0.0),  # a single layer
+        ([9.0, 2.0, 1.0, 1.0, 1.0], 0.0, 1.0),
+        ([1.0, 1.0, 1.0, 0.9, 0.9], 0.0, 0.0),
+        ([1.0, 1.0, 1.0, 0.9, 0.9], 1.0, 1.0),  # it goes on until images differ by less than one domain's
+        ([0.7, 0.7, 0.7, 0.9, 0.9], 1.0, 1.0),
+        ([0.7, 0.7, 0.7, 0.7, 0.9], 1.0, 0.0),
+    ):
+        between = 0.1 * torch.tensor(ratios).repeat_interleave(2)
+        averages = torch.stack([torch.zeros(10), torch.ones(10), between])[None]
+        state = AveragesState(averages, torch.ones(1, 5))
+        assert float(adapter.find_mixture(joint, state, torch.tensor([[before]]))) == expected, ratios
+
+
+def test_a_mixture_is_found_by_a_model_and_told_from_one_domain() -> None:
+    model = AdaptiveModel(seeded(Tiny), "shrinkage")
+    for k in range(12):
+        level = torch.tensor([-3.0, 0.0, 3.0, 6.0])[torch.arange(8) % 4][:, None, None, None]
+        model.predict([Request(images(8, k) + level, "mixed"), Request(images(8, k), "one domain")])
+    found = {key.stream: model.explain(key, memory) for key, memory in model.memories().items()}
+    for stream, is_mixed in (("mixed", True), ("one domain", False)):
+        explanation = found[stream]
+        assert explanation.evidence is not None
+        assert explanation.leaning is not None
+        assert bool(explanation.evidence.mixture) == is_mixed
+        assert (explanation.leaning.request > 0.0) == is_mixed
+        assert ("as where domains are mixed" in explanation.in_words()) == is_mixed
+        assert sum(explanation.leaning[:3]) == pytest.approx(1.0)
 
 
 def test_more_independent_images_draw_a_stream_further_from_training() -> None:
@@ -145,6 +220,6 @@ def test_evidence_outlives_lessons_that_move_the_statistics() -> None:
             model(images(16, 60 + k))
     head = sum(field.numel() for field in with_lessons._layout(with_lessons.adapter).split_head(torch.zeros(10_000)))
     (lessons,), (none,) = with_lessons.memories().values(), without.memories().values()
-    assert lessons.row[5:7].tolist() == none.row[5:7].tolist() == [48.0, 16.0]
+    assert lessons.row[6:8].tolist() == none.row[6:8].tolist() == [48.0, 16.0]
     assert head > 300
     assert adapter("shrinkage").reads_evidence
