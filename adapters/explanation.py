@@ -88,7 +88,7 @@ itself (under 1 %). Answers are corrected by lame, because predictions repeat.
         if self.evidence is not None and float(self.evidence.mixture):
             sentences.append(
                 "Images of this stream differ by more than their content explains, as where domains are mixed, so each "
-                "is drawn to its own statistics"
+                "is drawn from the trained statistics to its own"
             )
         if averages is not None:
             sentences.append(_averages_in_words(averages, self.images, self.evidence))

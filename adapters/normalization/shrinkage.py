@@ -55,8 +55,8 @@ class Shrinkage(ShrunkAverages):
       those of the request at least: so they follow a change within few requests and are steady otherwise.
     - **Whether domains are mixed**, image by image: the averages are those of none of them then. At a quarter of the
       layers images differ by more than ``mixture`` times what content explains, their `Site.spread` s; until they
-      differ by less than 0.8 s there. An image with ``d = mean_c (m - M)^2 / var_s`` is then drawn from the statistics
-      above to its own, in mean and variance, by ``max(0, 1 - s / d)``: again what chance does not explain.
+      differ by less than 0.8 s there. An image with ``d = mean_c (m - mean_s)^2 / var_s`` is then drawn from the
+      trained statistics to its own, in mean and variance, by ``max(0, 1 - s / d)``: what chance does not explain.
 
     Paper: none; James and Stein 1961 for the estimator. Evidence, alarm and mixture are Renorm's own, see docs/auto.md.
     """
@@ -96,14 +96,19 @@ class Shrinkage(ShrunkAverages):
         return Statistics(torch.lerp(mean, moments.mean, shares), torch.lerp(var, moments.var, shares))
 
     def leaning(self, site: Site, state: AveragesState, evidence: Evidence | None) -> Leaning:
-        """Return the weights of an image that lies as far from the averages as images do on the mean."""
+        """Return the weights of an image that lies as far from the trained statistics as images do on the mean."""
         leaning, weight = super().leaning(site, state, evidence), float(self.own_weight(evidence))
         if not weight or leaning.averages is None:
             return leaning
-        between = float(state.averages[2] @ site.precision)
-        share = weight * max(0.0, 1.0 - site.spread / max(between, TINY))
+        mean, _, between = state.averages
+        distance = float(((mean - site.mean).square() + between) @ site.precision)
+        share = weight * max(0.0, 1.0 - site.spread / max(distance, TINY))
         remainder = 1.0 - share
         return leaning._replace(request=share, memory=leaning.memory * remainder, trained=leaning.trained * remainder)
+
+    def _weight(self, shift: Number, between: Number, count: Number, evidence: Evidence | None) -> Number:
+        weight = super()._weight(shift, between, count, evidence)
+        return weight if evidence is None else weight * (1.0 - numbers(evidence.mixture)[0])
 
     def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         if evidence is None:

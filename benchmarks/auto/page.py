@@ -44,9 +44,9 @@ TOP = """\
 `auto` is `shrinkage+lame`: at every layer it normalizes with the stream's running averages, drawn toward the trained
 statistics as far as chance explains the difference, where the stream's own answers say how many of its images are
 independent, and a sudden change shortens the averages. Where images differ by more than content explains, as in a
-mixture of domains, each is drawn to its own statistics. Where answers repeat beyond chance, it lets similar images
-agree. [strategies.md](strategies.md) has the parts and hyperparameters; this page has what `auto` gains and where it
-loses, against the strategies that a user would otherwise have to choose from.
+mixture of domains, each is drawn from the trained statistics to its own. Where answers repeat beyond chance, it lets
+similar images agree. [strategies.md](strategies.md) has the parts and hyperparameters; this page has what `auto` gains
+and where it loses, against the strategies that a user would otherwise have to choose from.
 """
 
 PROTOCOL = f"""\

@@ -40,7 +40,7 @@ class Loop:
         mean = [sum(of) / n for of in means]
         within = [sum(float(image[c].var(correction=0)) for image in x) / n for c in all_channels]
         moved = [(mean[c] - self.mean[c]) ** 2 for c in all_channels]
-        met = self._statistics(independence)
+        met = self._statistics(independence, mixture)
         share = n / self._count(n, moved, within)
         self.count = n / share
         for c in all_channels:
@@ -49,7 +49,7 @@ class Loop:
             self.mean[c] += share * (mean[c] - self.mean[c])
             self.within[c] += share * (within[c] - self.within[c])
         if n > 1:
-            met = self._statistics(independence)
+            met = self._statistics(independence, mixture)
         return [self._drawn(image, met, mixture) for image in x]
 
     def _own_weight(self) -> float:
@@ -63,8 +63,8 @@ class Loop:
         share = 0.0 if math.isinf(self.spread) else weight * max(0.0, 1.0 - self.spread / max(distance, 1e-12))
         return self._toward(met[0], own[0], share), self._toward(met[1], own[1], share)
 
-    def _statistics(self, independence: float | None) -> tuple[list[float], list[float]]:
-        weight = self._weight(independence)
+    def _statistics(self, independence: float | None, mixture: float) -> tuple[list[float], list[float]]:
+        weight = self._weight(independence) * (1 - mixture)
         total = [within + between for within, between in zip(self.within, self.between, strict=True)]
         return self._toward(self.trained, self.mean, weight), self._toward(self.trained_var, total, weight)
 
