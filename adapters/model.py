@@ -97,8 +97,7 @@ class AdaptiveModel:
         self._shown: NetworkShape | None = None
         self._memories = Arena()
         self._baseline, self._baselines, self._bound = baseline, dict[str, Baseline](), bound
-        # By the number of known sites too, because that number can grow.
-        self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))
+        self._layout_of = lru_cache(8)(lambda adapter, _: initial(adapter, self.sites))  # by the number of sites too
         self._forgotten: tuple[str, ...] = ()
         self.lessons = LessonMemory()  # what they take, known after `warm_up`
         self._prepare_lessons()
@@ -156,6 +155,8 @@ class AdaptiveModel:
         """
         for strategy in (Source(), self.strategy):  # two requests, because not every network can batch
             self.run([Request(image, stream, strategy, update=False) for stream in "ab"], {})
+            if self._compiled is not None:
+                self._compiled.progress = progress or self._compiled.progress
         if len(self._execution.reached) < len(self.sites) and not self._memories:
             self._forget_unreached()
             self.run([Request(image, update=False)], {})
@@ -163,7 +164,6 @@ class AdaptiveModel:
         self.reach = self.reach or find_reach(self._hosted, image[:2])
         self.lessons.measure(self._hosted, image)
         if self._compiled is not None:
-            self._compiled.progress = progress or self._compiled.progress
             self._compiled.make_all(self._hosted.input(image))
 
     def moments(self, images: Tensor) -> Tensor:
