@@ -200,7 +200,7 @@ USES: dict[str, tuple[str, list[Case]]] = {
         ],
     ),
     "auto": (
-        "**the default**: streams of unknown order; not for corruptions that change with every image",
+        "**the default**: streams of unknown order",
         [
             *(Case("clean", SORTED, sizes, most=-1) for sizes in SIZES),
             *(Case("clean", MIXED, sizes, most=1) for sizes in SIZES),

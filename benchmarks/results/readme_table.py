@@ -32,7 +32,7 @@ USES = {
     "adabn+lame": "**video**: correlated streams, runs of up to a few hundred images of a class, requests of any size",
     "iabn+lame": "like `adabn+lame`, and better for single images",
     "james_stein+lame": "a fixed camera that shows one class for long, or for a time that nobody knows",
-    "auto": "**the default**: streams of unknown order; not for corruptions that change with every image",
+    "auto": "**the default**: streams of unknown order",
     "adabn+cofa": "video with short runs of one class; not for shuffled images",
     "unmix_tns+tent:lr=1e-05": "very long streams, with the learning rate of the UnMix-TNS paper",
 }
