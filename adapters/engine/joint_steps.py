@@ -42,6 +42,7 @@ class JointSteps(StreamSteps):
         parts = (torch.split(part, joint.widths, -1) for part in (mean, var))
         self._statistics = dict(zip(joint.indices, map(Statistics, *parts), strict=True))
         self._own_weight = adapter.own_weight(self.evidence_in(rows))
+        self._needs_refining = not is_zero(self._own_weight)
         self._moments: dict[int, BatchMoments] = {}
         self._new_states: dict[int, State] = {}
 
@@ -53,7 +54,7 @@ class JointSteps(StreamSteps):
         if moments.pixels < 2 or index not in self._statistics:
             return site.trained
         statistics = self._statistics[index]
-        if is_zero(self._own_weight):
+        if not self._needs_refining:
             return statistics
         images = moments.of(slice(0, len(self.initial_rows))).map(lambda field: field.unsqueeze(1))
         mean, var = self.adapter.refine(site, statistics, self._own_weight, images)
