@@ -4,8 +4,9 @@
     python -m benchmarks.auto --data path/to/cifar10c --mnist results/mnist-c --held-out results/held-out
     python -m benchmarks.auto --data path/to/cifar10c --limit 50 --only cifar10 --docs /tmp/trial   # a look
 
-What was interrupted goes on at the next call; the most wanted comes first. --no-run writes the finished cells (with
---data, corruptions have their names), and --texts-only the page from the CSV files, without data.
+What was interrupted goes on at the next call; the most wanted comes first. Rows in --docs stay until measured anew.
+--no-run writes the finished cells (with --data, corruptions have their names), and --texts-only the page from the
+CSV files, without data.
 `python -m benchmarks.auto.corrupted_mnist` and `python -m benchmarks.results.held_out` make the data of --mnist and
 --held-out.
 """
@@ -26,6 +27,7 @@ from benchmarks.auto import page, picture
 from benchmarks.auto.comparison import make_grid
 from benchmarks.auto.corruptions import measure_harm, read_harm, write_harm
 from benchmarks.auto.plan import GRADUAL, IMAGES, SUBJECTS, Subject, count_images
+from benchmarks.auto.records import count_missing, merge_harm, merge_rows
 from benchmarks.common import positive
 from benchmarks.results import page as results_page
 from benchmarks.results.evaluations import Measured, count_finished, read, run
@@ -60,6 +62,7 @@ def _describe(plan: PublishedEvaluation) -> str:
 def write(subjects: Sequence[Subject], out: Path, docs: Path, domains: Sequence[str]) -> None:
     """Write the CSV files of the subjects that were run, the picture and the page.
 
+    Published rows whose cells are not in ``out`` stay: the files of a study may be gone when it is gone on with.
     ``domains`` are the names of the corruptions of the bundled network's data, by index.
 
     Raises:
@@ -71,13 +74,14 @@ def write(subjects: Sequence[Subject], out: Path, docs: Path, domains: Sequence[
     for subject in subjects:
         measured = _read_finished(subject, out)
         if measured:
-            figures = measure_all(run for part in measured for run in part.results)
+            fresh = measure_all(run for part in measured for run in part.results)
+            figures = merge_rows(subject, fresh, docs / page.csv_name(subject))
             write_rows(docs / page.csv_name(subject), figures)
         if measured and subject.name == SUBJECTS[0].name:
-            write_harm(docs / page.HARM_CSV, measure_harm(figures, domains))
-            missing = sum(part.missing for part in measured)
-            unfinished = f"{missing:,} of {missing + sum(len(part.results) for part in measured):,} cells are missing"
-            facts = results_page.about(measured[0].settings, os.cpu_count() or 1, unfinished if missing else "")
+            published = read_harm(docs / page.HARM_CSV) if subject in SUBJECTS else []
+            harm = merge_harm(figures, measure_harm(fresh, domains), published)
+            write_harm(docs / page.HARM_CSV, harm)
+            facts = results_page.about(measured[0].settings, os.cpu_count() or 1, count_missing(subject, figures))
     rows = page.read_figures(docs)
     if not rows:
         raise ValueError(f"{out} holds no finished cell: leave out --no-run")
