@@ -69,6 +69,7 @@ itself (under 1 %). Answers are corrected by lame, because predictions repeat.
     corrections: tuple[CorrectorActivity, ...] = ()  # of the correctors that can tell
     images: int = 0  # that the stream has learned from
     alarm: ChangeAlarm | None = None  # of a strategy that has one, once there are images
+    is_mixture: bool | None = None  # whether domains are taken to be mixed; None of a strategy that does not tell
 
     @property
     def is_corrected(self) -> bool | None:
@@ -85,7 +86,7 @@ itself (under 1 %). Answers are corrected by lame, because predictions repeat.
                 f"Change alarm: the images look different from before, so {share} of the adapting layers have dropped "
                 "most older ones from their averages"
             )
-        if self.evidence is not None and float(self.evidence.mixture):
+        if self.is_mixture:
             sentences.append(
                 "Images of this stream differ by more than their content explains, as where domains are mixed, so each "
                 "is drawn from the trained statistics to its own"

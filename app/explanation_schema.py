@@ -17,6 +17,7 @@ EXAMPLE: dict[str, JsonValue] = {
     "independent_images": 59.58,
     "changed_layers": 0.375,
     "change_alarm": True,
+    "is_mixture": False,
     "images": 192,
     "independence": 0.4292,
     "persistence": 2.33,
@@ -46,6 +47,9 @@ class ExplanationResponse(BaseModel):
     )
     change_alarm: bool | None = Field(
         None, description="whether these are more layers than chance lets go of: the images have changed"
+    )
+    is_mixture: bool | None = Field(
+        None, description="whether images differ by more than their content explains, as where domains are mixed"
     )
     images: int | None = Field(description="answers that the evidence is of, at most 300")
     independence: FiniteFloat | None = Field(description="share of the images that count as independent")

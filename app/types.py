@@ -66,6 +66,7 @@ class StreamExplanation:
     independent_images: float | None  # and that these count as
     changed_layers: float | None  # share of the adapting layers that have let go of most older images
     change_alarm: bool | None  # whether these are more than chance lets go of
+    is_mixture: bool | None  # whether domains are taken to be mixed
     images: int | None  # answers that the evidence is of
     independence: float | None
     persistence: float | None

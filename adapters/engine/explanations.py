@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from adapters.explanation import Averages, ChangeAlarm, CorrectorActivity, Explanation, Leaning
@@ -37,7 +38,11 @@ def explain(key: StateKey, memory: Memory | None, sites: Sites, layout: Layout) 
         # A memory that began with the trained statistics still holds a share of them.
         start = leaning.memory * linear.remaining(memory.steps, memory.images)
         leaning = leaning._replace(memory=leaning.memory - start, trained=leaning.trained + start)
-    return Explanation(leaning, evidence, tuple(_corrections(key, memory)), memory.images, _alarm(counts, memory))
+    # Without spreads, as in networks that cannot take leaves, mixtures are never found.
+    can_tell = adapter.reads_spread and any(math.isfinite(site.spread) for site in sites)
+    is_mixture = bool(evidence.mixture) if can_tell and evidence is not None else None
+    corrections = tuple(_corrections(key, memory))
+    return Explanation(leaning, evidence, corrections, memory.images, _alarm(counts, memory), is_mixture)
 
 
 def _mean(leanings: Sequence[Leaning], counts: Sequence[Averages]) -> Leaning:

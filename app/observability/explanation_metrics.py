@@ -22,6 +22,7 @@ GAUGES: dict[str, tuple[str, Figure]] = {
     "independent_images": ("Independent images that these count as", lambda e: e.independent_images),
     "corrected_streams_ratio": ("Share of streams whose answers are corrected now", lambda e: e.is_corrected),
     "change_alarms_ratio": ("Share of streams whose change alarm is raised", lambda e: e.change_alarm),
+    "mixed_streams_ratio": ("Share of streams whose domains are taken to be mixed", lambda e: e.is_mixture),
 }
 """Description and figure of each metric that is a mean over streams."""
 

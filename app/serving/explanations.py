@@ -56,6 +56,7 @@ def explain_stream(explanation: Explanation) -> StreamExplanation:
         independent_images=_number(averages and averages.independent),
         changed_layers=_number(alarm and alarm.layers),
         change_alarm=alarm and alarm.is_raised,
+        is_mixture=explanation.is_mixture,
         images=None if evidence is None else int(evidence.images),
         independence=_number(evidence and evidence.independence),
         persistence=_number(evidence and evidence.persistence),

@@ -74,12 +74,12 @@ def write(subjects: Sequence[Subject], out: Path, docs: Path, domains: Sequence[
     for subject in subjects:
         measured = _read_finished(subject, out)
         if measured:
-            fresh = measure_all(run for part in measured for run in part.results)
-            figures = merge_rows(subject, fresh, docs / page.csv_name(subject))
+            new_figures = measure_all(run for part in measured for run in part.results)
+            figures = merge_rows(subject, new_figures, docs / page.csv_name(subject))
             write_rows(docs / page.csv_name(subject), figures)
         if measured and subject.name == SUBJECTS[0].name:
-            published = read_harm(docs / page.HARM_CSV) if subject in SUBJECTS else []
-            harm = merge_harm(figures, measure_harm(fresh, domains), published)
+            old_harm = read_harm(docs / page.HARM_CSV) if subject in SUBJECTS else []
+            harm = merge_harm(figures, measure_harm(new_figures, domains), old_harm)
             write_harm(docs / page.HARM_CSV, harm)
             facts = results_page.about(measured[0].settings, os.cpu_count() or 1, count_missing(subject, figures))
     rows = page.read_figures(docs)

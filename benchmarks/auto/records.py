@@ -16,7 +16,7 @@ from benchmarks.auto.plan import SUBJECTS, Subject
 from benchmarks.results.plan import cells
 
 
-def merge_rows(subject: Subject, measured: Iterable[Figures], published: Path) -> list[Figures]:
+def merge_rows(subject: Subject, new_figures: Iterable[Figures], csv_file: Path) -> list[Figures]:
     """The measured figures and, for cells of the subject without any, the rows of a CSV file; in the plan's order.
 
     A reduced subject, which is a trial, gets no published rows: they are of more images.
@@ -24,21 +24,21 @@ def merge_rows(subject: Subject, measured: Iterable[Figures], published: Path) -
     Raises:
         ValueError, OSError: as `read_csv`.
     """
-    earlier = read_csv(published) if subject in SUBJECTS and published.exists() else []
-    by_cell: dict[Cell, Figures] = {run.cell: run for run in [*earlier, *measured]}
+    old_figures = read_csv(csv_file) if subject in SUBJECTS and csv_file.exists() else []
+    by_cell: dict[Cell, Figures] = {run.cell: run for run in [*old_figures, *new_figures]}
     return [by_cell[cell] for cell in cells(subject.evaluations) if cell in by_cell]
 
 
 def merge_harm(
-    figures: Iterable[Figures], measured: Iterable[CorruptionHarm], published: Iterable[CorruptionHarm]
+    figures: Iterable[Figures], new_rows: Iterable[CorruptionHarm], old_rows: Iterable[CorruptionHarm]
 ) -> list[CorruptionHarm]:
     """The measured rows and, for cells of ``figures`` without any, the published ones; in the order of ``figures``."""
-    by_cell = {(row.strategy, *row.place): row for row in [*published, *measured]}
+    by_cell = {(row.strategy, *row.place): row for row in [*old_rows, *new_rows]}
     return [by_cell[run.cell[:-1]] for run in figures if run.cell[:-1] in by_cell]
 
 
 def count_missing(subject: Subject, figures: Iterable[Figures]) -> str:
-    """How many cells of a subject are missing, in words; empty where none are."""
+    """The number of cells of a subject that are missing, in words; empty where none are."""
     planned = cells(subject.evaluations)
     missing = len(set(planned) - {run.cell for run in figures})
     return f"{missing:,} of {len(planned):,} cells are missing" if missing else ""

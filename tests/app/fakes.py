@@ -49,6 +49,7 @@ EXPLANATION = StreamExplanation(
     independent_images=1.0,
     changed_layers=0.0,
     change_alarm=False,
+    is_mixture=False,
     images=None,
     independence=None,
     persistence=None,

@@ -52,6 +52,31 @@ def test_weights_sum_up_to_one_or_are_missing(name: str) -> None:
     assert found.images == 80
 
 
+@pytest.mark.parametrize("name", names("adapter"))
+def test_adapters_that_read_spreads_tell_whether_domains_are_mixed(name: str) -> None:
+    assert explained(name).is_mixture is (False if adapter(name).reads_spread else None)
+
+
+def test_a_mixture_is_told_in_numbers_and_words_once_the_evidence_of_it_is_published() -> None:
+    model = AdaptiveModel(seeded(Tiny), "shrinkage")
+    told: list[Explanation] = []
+    for k in range(3):
+        levels = torch.arange(16).remainder(3).sub(1).mul(6.0)[:, None, None, None]  # three domains in turn
+        model.predict([Request(images(16, k) + levels)])
+        ((key, memory),) = model.memories().items()
+        told.append(model.explain(key, memory))
+    assert [explanation.is_mixture for explanation in told] == [False, True, True]
+    words = "Images of this stream differ by more than their content explains"
+    assert [words in explanation.in_words() for explanation in told] == [False, True, True]
+
+
+def test_without_spreads_nothing_is_said_of_mixtures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.model.measure_spread", lambda *_: {})
+    found = explained("shrinkage")
+    assert found.is_mixture is None
+    assert "mixed" not in found.in_words()
+
+
 def test_source_leans_on_the_trained_statistics_and_bn_on_the_request() -> None:
     source, bn = explained("source").leaning, explained("bn").leaning
     assert source is not None

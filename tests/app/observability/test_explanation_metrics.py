@@ -11,6 +11,7 @@ from app.types import StreamExplanation
 from tests.app.fakes import EXPLANATION
 
 ALARMED = replace(EXPLANATION, trained=0.2, memory=0.8, averaged_images=3.0, change_alarm=True, is_corrected=True)
+UNMIXED = replace(ALARMED, is_mixture=None)
 
 
 def series(*explanations: tuple[str, StreamExplanation]) -> dict[tuple[str, ...], float]:
@@ -19,7 +20,7 @@ def series(*explanations: tuple[str, StreamExplanation]) -> dict[tuple[str, ...]
 
 
 def test_figures_are_means_over_the_states_of_a_strategy() -> None:
-    found = series(("auto", EXPLANATION), ("auto", ALARMED), ("adabn", ALARMED))
+    found = series(("auto", EXPLANATION), ("auto", ALARMED), ("adabn", UNMIXED))
     assert found == pytest.approx(
         {
             ("explained_states", "auto"): 2,
@@ -30,6 +31,7 @@ def test_figures_are_means_over_the_states_of_a_strategy() -> None:
             ("independent_images", "auto"): 1.0,
             ("corrected_streams_ratio", "auto"): 0.5,
             ("change_alarms_ratio", "auto"): 0.5,
+            ("mixed_streams_ratio", "auto"): 0.0,
             ("explained_states", "adabn"): 1,
             ("normalization_weight", "adabn", "trained"): 0.2,
             ("normalization_weight", "adabn", "memory"): 0.8,
