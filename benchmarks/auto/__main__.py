@@ -27,11 +27,12 @@ from benchmarks.auto import page, picture
 from benchmarks.auto.comparison import make_grid
 from benchmarks.auto.corruptions import measure_harm, read_harm, write_harm
 from benchmarks.auto.plan import GRADUAL, IMAGES, SUBJECTS, Subject, count_images
-from benchmarks.auto.records import count_missing, merge_harm, merge_rows
+from benchmarks.auto.records import merge_harm, merge_rows
 from benchmarks.common import positive
 from benchmarks.results import page as results_page
+from benchmarks.results.completeness import count_missing
 from benchmarks.results.evaluations import Measured, count_finished, read, run
-from benchmarks.results.plan import PublishedEvaluation
+from benchmarks.results.plan import PublishedEvaluation, cells
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -81,7 +82,8 @@ def write(subjects: Sequence[Subject], out: Path, docs: Path, domains: Sequence[
             old_harm = read_harm(docs / page.HARM_CSV) if subject in SUBJECTS else []
             harm = merge_harm(figures, measure_harm(new_figures, domains), old_harm)
             write_harm(docs / page.HARM_CSV, harm)
-            facts = results_page.about(measured[0].settings, os.cpu_count() or 1, count_missing(subject, figures))
+            unfinished = count_missing(cells(subject.evaluations), figures)
+            facts = results_page.about(measured[0].settings, os.cpu_count() or 1, unfinished)
     rows = page.read_figures(docs)
     if not rows:
         raise ValueError(f"{out} holds no finished cell: leave out --no-run")

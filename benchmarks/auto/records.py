@@ -35,10 +35,3 @@ def merge_harm(
     """The measured rows and, for cells of ``figures`` without any, the published ones; in the order of ``figures``."""
     by_cell = {(row.strategy, *row.place): row for row in [*old_rows, *new_rows]}
     return [by_cell[run.cell[:-1]] for run in figures if run.cell[:-1] in by_cell]
-
-
-def count_missing(subject: Subject, figures: Iterable[Figures]) -> str:
-    """The number of cells of a subject that are missing, in words; empty where none are."""
-    planned = cells(subject.evaluations)
-    missing = len(set(planned) - {run.cell for run in figures})
-    return f"{missing:,} of {len(planned):,} cells are missing" if missing else ""

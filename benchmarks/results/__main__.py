@@ -3,6 +3,7 @@
     python -m benchmarks.results --data path/to/cifar10c
 
 What was interrupted goes on at the next call. DATA is laid out as CIFAR-10-C, with clean.npy beside the corruptions.
+Published rows are not lost: nothing is written while cells of docs/results.csv are missing in --out.
 Without data, --texts-only writes both texts from docs/results*.csv, with a dash for what was not run.
 """
 
@@ -26,6 +27,7 @@ from app.evaluation.types import Result
 from benchmarks.results import long_stream as results_long
 from benchmarks.results import page as results_page
 from benchmarks.results import readme_table as results_readme
+from benchmarks.results.completeness import count_missing, refuse_loss
 from benchmarks.results.evaluations import read, run
 from benchmarks.results.plan import STUDY, cells
 
@@ -39,16 +41,18 @@ def write(out: Path, docs: Path, readme: Path, domains: Sequence[str]) -> None:
     ``domains`` are the names of the corruptions, by index.
 
     Raises:
-        EvaluationError, FileNotFoundError, ValueError: as `read`, or the page has no markers.
+        EvaluationError, FileNotFoundError, ValueError: as `read` and `refuse_loss`, or the page has no markers.
         MissingPackageError: matplotlib is not installed.
         OSError: a file cannot be written.
     """
     measured = read(STUDY, out)
+    figures = measure_all(measured.results)
+    refuse_loss(cells(STUDY), figures, docs / "results.csv")
     long = results_long.followed(measured.results)
     _draw(docs / "images" / "results", measured.results, long, domains)
-    write_rows(docs / "results.csv", measure_all(measured.results))
+    write_rows(docs / "results.csv", figures)
     results_long.write(docs / "results-long.csv", results_long.prefix_error_rates(long))
-    unfinished = _unfinished(measured.missing, measured.missing + len(measured.results))
+    unfinished = count_missing(cells(STUDY), figures)
     _write_texts(docs, readme, results_page.about(measured.settings, os.cpu_count() or 1, unfinished))
 
 
@@ -60,10 +64,9 @@ def rewrite(docs: Path, readme: Path) -> None:
         OSError: a file cannot be read or written.
     """
     facts = results_page.told_about((docs / "results.md").read_text(encoding="utf-8"))
-    planned = set(cells(STUDY))
-    missing = len(planned - {figures.cell for figures in read_csv(docs / "results.csv")})
+    unfinished = count_missing(cells(STUDY), read_csv(docs / "results.csv"))
     facts.pop("unfinished", None)
-    _write_texts(docs, readme, {**facts, **({"unfinished": _unfinished(missing, len(planned))} if missing else {})})
+    _write_texts(docs, readme, {**facts, **({"unfinished": unfinished} if unfinished else {})})
 
 
 def _write_texts(docs: Path, readme: Path, facts: dict[str, str]) -> None:
@@ -91,10 +94,6 @@ def _draw(folder: Path, results: Sequence[Result], long: Sequence[Result], domai
     drawn_results = [result for result in long if result.cell.strategy in results_long.DRAWN]
     for drawn in draw_errors(folder, drawn_results, domains):
         shutil.move(drawn, folder / "stream.png")
-
-
-def _unfinished(missing: int, total: int) -> str:
-    return f"{missing:,} of {total:,} cells are missing" if missing else ""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from app.evaluation.metrics import measure_all
 from app.evaluation.report.rows import read_csv, write_rows
 from benchmarks.results import evaluations, held_out
 from benchmarks.results.choice_table import CHOICE, table
+from benchmarks.results.completeness import refuse_loss
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -41,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.cifar is not None and (status := run(options.cifar, options.out)):
             return status
-        write_rows(options.docs / "results-choice.csv", measure_all(evaluations.read([CHOICE], options.out).results))
-        print(table(read_csv(options.docs / "results-choice.csv")))
+        csv_file = options.docs / "results-choice.csv"
+        figures = measure_all(evaluations.read([CHOICE], options.out).results)
+        refuse_loss(CHOICE.cells(), figures, csv_file)
+        write_rows(csv_file, figures)
+        print(table(read_csv(csv_file)))
     except (RenormError, OSError, ValueError) as error:
         print(f"choice: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ from app.evaluation.report.rows import read_csv, write_rows
 from app.evaluation.types import Result
 from benchmarks.auto.corruptions import CorruptionHarm
 from benchmarks.auto.plan import AUTO, IMAGES, SUBJECTS
-from benchmarks.auto.records import count_missing, merge_harm, merge_rows
+from benchmarks.auto.records import merge_harm, merge_rows
 from tests.app.evaluation.made import result
 
 SUBJECT = SUBJECTS[0]
@@ -55,10 +55,3 @@ def test_harm_is_that_of_the_rows_that_are_shown() -> None:
     unplanned = CorruptionHarm(AUTO, gone, 15, 9, "snow", 9.0)
     figures = measure_all([run("adabn", "iid", 30), run(AUTO, "iid", 30)])
     assert merge_harm(figures, [fresh], [earlier, of_source, unplanned]) == [of_source, fresh]
-
-
-def test_missing_cells_are_counted() -> None:
-    planned = [cell for plan in SUBJECT.evaluations for cell in plan.cells()]
-    everything = measure_all(result(*cell) for cell in dict.fromkeys(planned))
-    assert count_missing(SUBJECT, everything) == ""
-    assert count_missing(SUBJECT, everything[2:]) == f"2 of {len(everything)} cells are missing"

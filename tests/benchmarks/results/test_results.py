@@ -22,6 +22,7 @@ from app.evaluation.types import Cell
 from benchmarks.results import __main__ as results
 from benchmarks.results import page as results_page
 from benchmarks.results.choice_table import CHOICE
+from benchmarks.results.completeness import count_missing
 from benchmarks.results.long_stream import PrefixErrorRate
 from benchmarks.results.plan import STUDY, PublishedEvaluation, cells
 from benchmarks.results.readme_table import BEGIN, END
@@ -171,6 +172,38 @@ def test_texts_are_written_from_the_csv_files_alone_and_count_missing_cells(plac
     write_rows(place.docs / "results.csv", rows)
     assert results.main(texts_only) == 0
     assert place.texts() == finished
+
+
+def test_no_published_row_is_lost_to_a_folder_that_lacks_its_cell(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(place.out, cells(SMALL))
+    assert place.main("--no-run") == 0
+    rows, texts = (place.docs / "results.csv").read_text(), place.texts()
+    place.out = tmp_path / "other"
+    keep(place.out, cells(SMALL)[2:])
+    assert place.main("--no-run") == 1
+    error = capsys.readouterr().err
+    assert f"2 rows of {place.docs / 'results.csv'} would be lost" in error
+    assert "the first is source at " in error
+    assert "another folder with --docs" in error
+    assert ((place.docs / "results.csv").read_text(), place.texts()) == (rows, texts)
+    keep(place.out, cells(SMALL)[:2])
+    assert place.main("--no-run") == 0
+    assert (place.docs / "results.csv").read_text() == rows
+
+
+def test_rows_that_the_plan_no_longer_has_may_go(place: Place) -> None:
+    write_rows(place.docs / "results.csv", measure_all([result("lame:memory=9")]))
+    keep(place.out, cells(SMALL))
+    assert place.main("--no-run") == 0
+    assert {figures.cell for figures in read_csv(place.docs / "results.csv")} == set(cells(SMALL))
+
+
+def test_missing_cells_are_counted() -> None:
+    everything = measure_all(result(*cell) for cell in cells(SMALL))
+    assert count_missing(cells(SMALL), everything) == ""
+    assert count_missing(cells(SMALL), everything[2:]) == f"2 of {len(everything)} cells are missing"
 
 
 def test_the_choice_of_hyperparameters_is_part_of_the_page(place: Place) -> None:
