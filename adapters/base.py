@@ -99,6 +99,7 @@ class Site:
     eps: float
     depth: float = 0.0  # place among the network's layers: 0 the first, 1 the last
     spread: float = math.inf  # variance of means between images by what they show, in trained variances; inf: unknown
+    contrast_spread: float = math.inf  # the same of the logarithm of their variances' mean, which has no unit
     row: Tensor = field(init=False, repr=False)  # [1, 2C], the trained mean and variance side by side
     precision: Tensor = field(init=False, repr=False)  # [C], one over C trained variances
 
@@ -131,7 +132,7 @@ class Adapter(ABC, Generic[State]):
     too, if it can do that with less than T steps' work.
 
     With ``reads_evidence`` a stream also gathers evidence from its answers, which ``moments.evidence`` holds; with
-    ``reads_spread`` the engine measures `Site.spread` before the first step, once for a network.
+    ``reads_spread`` the engine measures the spreads of sites before the first step, once for a network.
     """
 
     batched: ClassVar[bool] = False

@@ -15,6 +15,9 @@ from adapters.base import Adapter, Moments, Site, Statistics
 from adapters.evidence import Evidence
 from adapters.number import Number, is_zero, numbers
 
+TINY = 1e-12
+"""The least number of trained variances that is told apart from none."""
+
 State = TypeVar("State", bound=tuple[Any, ...])
 
 
@@ -32,6 +35,7 @@ class JointSite:
     var: Tensor  # [C] float32, the trained running variances
     precision: Tensor  # [C], see `Site`
     spread: Tensor  # [S], see `Site`
+    contrast_spread: Tensor  # [S], see `Site`
     owner: Tensor  # [C], the site of a channel
     shapes: tuple[tuple[int, int], ...]  # sites and channels of each, width by width
 
@@ -46,16 +50,21 @@ class JointSite:
             torch.cat([site.var for site in sites]),
             torch.cat([site.precision for site in sites]),
             torch.tensor([site.spread for site in sites], device=device),
+            torch.tensor([site.contrast_spread for site in sites], device=device),
             owner.to(device),
             tuple((len(list(run)), width) for width, run in groupby(widths)),
         )
 
     def averages(self, values: Tensor) -> Sequence[Number]:
         """Return averages over the channels of each site, ``[..., S]``, of each of k ``values`` ``[..., k, C]``."""
+        return self.average_rows(values).unbind(-2)
+
+    def average_rows(self, values: Tensor) -> Tensor:
+        """Return the same as one tensor ``[..., k, S]``."""
         weighted = values * self.precision
         parts = torch.split(weighted, [sites * width for sites, width in self.shapes], -1)
         sums = [p.view(*p.shape[:-1], *shape).sum(-1) for p, shape in zip(parts, self.shapes, strict=True)]
-        return torch.cat(sums, -1).unbind(-2)
+        return torch.cat(sums, -1)
 
 
 AnySite = Site | JointSite
@@ -64,6 +73,14 @@ AnySite = Site | JointSite
 def averages(site: AnySite, values: Tensor) -> Sequence[Number]:
     """Return averages over the channels, in trained variances, of each of k ``values`` ``[..., k, C]``."""
     return site.averages(values) if isinstance(site, JointSite) else numbers(values @ site.precision)
+
+
+def log_variance(site: AnySite, values: Tensor) -> Number:
+    """Return the variance between the rows of ``values`` ``[..., n, C]`` of the logarithm of their averages."""
+    if isinstance(site, JointSite):
+        return site.average_rows(values).clamp_min(TINY).log().var(-2, correction=0)
+    logarithms = (values @ site.precision).clamp_min(TINY).log()
+    return numbers(logarithms.var(-1, correction=0, keepdim=True))[0]
 
 
 def number(site: AnySite, values: Tensor) -> Number:

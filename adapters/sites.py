@@ -70,9 +70,11 @@ class Sites:
         depths = {layer: index / max(1, len(layers) - 1) for index, layer in enumerate(layers)}
         self._sites = [replace(site, depth=depths[_layer_of(site.name)]) for site in self._sites]
 
-    def set_spreads(self, spreads: Mapping[int, float]) -> None:
-        """Set by site how far what images show spreads them apart; layouts made before hold the sites as they were."""
-        new_sites = [replace(site, spread=spreads.get(index, site.spread)) for index, site in enumerate(self)]
+    def set_spreads(self, spreads: Mapping[int, tuple[float, float]]) -> None:
+        """Set by site both its spreads; layouts made before hold the sites as they were."""
+        new_sites = list(self)
+        for index, (spread, contrast_spread) in spreads.items():
+            new_sites[index] = replace(new_sites[index], spread=spread, contrast_spread=contrast_spread)
         renewed = dict(zip(self._sites, new_sites, strict=True))
         self.joined = {tuple(renewed[site] for site in sites): data for sites, data in self.joined.items()}
         self._sites, self.has_spreads = new_sites, True

@@ -22,18 +22,16 @@ from torch import Tensor
 from adapters.base import Moments, Site, Statistics
 from adapters.evidence import Evidence
 from adapters.explanation import Leaning
-from adapters.joint import JointSite
-from adapters.normalization.shrunk_averages import TINY, AveragesState, Levels, ShrunkAverages
-from adapters.number import Number, log, maximum, minimum, numbers
+from adapters.joint import TINY, AnySite, JointSite, log_variance, number
+from adapters.normalization.shrunk_averages import AveragesState, Levels, ShrunkAverages
+from adapters.number import Number, log, maximum, minimum, numbers, to_tensor
 from adapters.params import param
 
 SINGLE_IMAGES = 3.0
 """Extra between-image variances by which the mean of a request of n images may lie off, divided by n: single images
 differ from the average by one such variance already."""
-QUANTILE = 0.75
-"""The layer, in their order by how far images differ there, that tells whether domains are mixed."""
-SINGLE_DOMAIN = 0.8
-"""Variances of what images show below which a mixture is over."""
+SINGLE_DOMAIN = 0.25
+"""Variances of the contrast of what images show below which a mixture is over."""
 CONTRAST = math.log(4.0)
 """Logarithm of the ratio by which the variance within images may change."""
 
@@ -53,10 +51,13 @@ class Shrinkage(ShrunkAverages):
       ``1 + 3 / n`` variances between images, or the variance within images by a factor of more than 4, the averages
       count as the fewer images, by the square of the excess (for the factor: of its squared logarithm), but as twice
       those of the request at least: so they follow a change within few requests and are steady otherwise.
-    - **Whether domains are mixed**, image by image: the averages are those of none of them then. At a quarter of the
-      layers images differ by more than ``mixture`` times what content explains, their `Site.spread` s; until they
-      differ by less than 0.8 s there. An image with ``d = mean_c (m - mean_s)^2 / var_s`` is then drawn from the
-      trained statistics to its own, in mean and variance, by ``max(0, 1 - s / d)``: what chance does not explain.
+    - **Whether domains are mixed**, image by image: the averages are those of none of them then. With w the mean over
+      the channels of an image's variance in trained variances, ``log w`` varies between images by more than
+      ``mixture`` times what content explains, their `Site.contrast_spread`, at half of the layers; until it is less
+      than 0.25 times. What a request adds where averages let go counts as the change that they let go for. The
+      averages have ``a`` times their weight then, as they may be of few classes, and an image with
+      ``d = mean_c (m - mean)^2 / var_s`` is drawn from what they give to its own, in mean and variance, by
+      ``max(0, 1 - s / d)``, with s the `Site.spread`: by what content does not explain.
 
     Paper: none; James and Stein 1961 for the estimator. Evidence, alarm and mixture are Renorm's own, see docs/auto.md.
     """
@@ -66,19 +67,19 @@ class Shrinkage(ShrunkAverages):
 
     horizon: int = param(200, "Images that the averages look back on.", low=1)
     mixture: float = param(
-        1.6, "Times that images may differ by what content explains before domains count as mixed.", low=0.0
+        0.45, "Times that contrast may differ by what content explains before domains count as mixed.", low=0.0
     )
     alarm: float = param(1.0, "Variances between images by which a mean may move before averages let go.", low=0.1)
 
     def find_mixture(self, site: JointSite, state: AveragesState, mixture: Tensor) -> Tensor:
-        """Return whether domains are mixed: content does not explain at a quarter of the layers how images differ."""
-        (between,) = site.averages(state.averages[..., 2:, :])
-        is_measured = site.spread.isfinite()
-        if not isinstance(between, Tensor) or not bool(is_measured.any()):
+        """Return whether domains are mixed: content does not explain at half of the layers how contrast differs."""
+        is_measured = site.contrast_spread.isfinite()
+        if not bool(is_measured.any()):
             return torch.zeros_like(mixture)
-        ratios = (between[..., is_measured] / site.spread[is_measured]).quantile(QUANTILE, -1, keepdim=True)
+        ratios = state.contrast[..., is_measured] / site.contrast_spread[is_measured]
+        level = ratios.quantile(0.5, -1, keepdim=True)
         # Images that are normalized by themselves differ less in the layers behind.
-        is_mixed = (ratios > self.mixture) | ((ratios > SINGLE_DOMAIN) & (mixture > 0.0))
+        is_mixed = (level > self.mixture) | ((level > SINGLE_DOMAIN) & (mixture > 0.0))
         return is_mixed.to(mixture)
 
     def own_weight(self, evidence: Evidence | None) -> Number:
@@ -108,7 +109,20 @@ class Shrinkage(ShrunkAverages):
 
     def _weight(self, shift: Number, between: Number, count: Number, evidence: Evidence | None) -> Number:
         weight = super()._weight(shift, between, count, evidence)
-        return weight if evidence is None else weight * (1.0 - numbers(evidence.mixture)[0])
+        if evidence is None:
+            return weight
+        independence, mixture = (numbers(part)[0] for part in (evidence.independence, evidence.mixture))
+        return weight * (1.0 - mixture * (1.0 - independence))
+
+    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments, levels: Levels, share: Number) -> Tensor:
+        jump = log(maximum(levels.new_within, TINY) / maximum(levels.within, TINY))
+        # Averages that let go take as a change of domain what is otherwise a difference between images.
+        usual_share = moments.images / super()._count(levels, number(site, state.images), moments.images)
+        target = jump * jump * (1.0 - share) * (usual_share / share)
+        if moments.images > 1:
+            target = target + log_variance(site, moments.var)
+        contrast = number(site, state.contrast)
+        return to_tensor(contrast + usual_share * (target - contrast), state.contrast)
 
     def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         if evidence is None:

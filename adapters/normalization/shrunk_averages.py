@@ -11,12 +11,9 @@ from torch import Tensor
 from adapters.base import Moments, Site, Statistics
 from adapters.evidence import Evidence
 from adapters.explanation import Averages, Leaning
-from adapters.joint import AnySite, JointAdapter, averages, expand, lerp, number
+from adapters.joint import TINY, AnySite, JointAdapter, averages, expand, lerp, number
 from adapters.number import Number, maximum, minimum, to_tensor
 from adapters.params import Checked, param
-
-TINY = 1e-12
-"""Shift, in trained variances, below which there is none."""
 
 
 class AveragesState(NamedTuple):
@@ -24,6 +21,7 @@ class AveragesState(NamedTuple):
 
     averages: Tensor  # [..., 3, C] of the images' means, of their own variances, and the variance of their means
     images: Tensor  # [..., 1] the number of images behind them, at most the horizon
+    contrast: Tensor  # [..., 1] the variance between images of the logarithm of their mean variance
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
     def init(self, site: Site) -> AveragesState:
         """Return averages of no images."""
         averages = torch.stack([site.mean, site.var, torch.zeros_like(site.mean)])
-        return AveragesState(averages, torch.zeros_like(site.mean[:1]))
+        none = torch.zeros_like(site.mean[:1])
+        return AveragesState(averages, none, none)
 
     def adapts(self, site: Site) -> bool:
         """Return whether the site lies within the adapted depth."""
@@ -72,7 +71,8 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
         if images > 1:
             target = target + (moments.mean - mean.unsqueeze(-2)).square().mean(-2)
         new_averages = lerp(site, state.averages, torch.stack([mean, within, target], -2), share, rows=True)
-        return AveragesState(new_averages, to_tensor(count, state.images))
+        contrast = self._contrast(site, state, moments, levels, share)
+        return AveragesState(new_averages, to_tensor(count, state.images), contrast)
 
     def leaning(self, site: Site, state: AveragesState, evidence: Evidence | None) -> Leaning:
         """Return the weights of the next single image."""
@@ -97,6 +97,11 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
         """Return the images behind the averages after a request of so many, of ``count`` before it."""
         del levels
         return minimum(count, max(0.0, self.horizon - images)) + images
+
+    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments, levels: Levels, share: Number) -> Tensor:
+        """Return how far the contrast of images differs, after a request that has this share in the averages."""
+        del site, moments, levels, share
+        return state.contrast
 
     def _weight(self, shift: Number, between: Number, count: Number, evidence: Evidence | None) -> Number:
         """Return the weight of averages over ``count`` images, with these levels, against the trained statistics."""

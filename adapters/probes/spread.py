@@ -22,11 +22,11 @@ log = logging.getLogger("renorm")
 MOST_IMAGES, FEWEST_IMAGES, MOST_NUMBERS = 32, 8, 5_000_000
 """Images that are shown, and the numbers in them at most, as long as there are not too few."""
 LEAST_SHARE = 0.005
-"""The least share that is told apart from none."""
+"""The least spread that is told apart from none."""
 TINY = 1e-12
 
 
-def measure_spread(context: LearningContext, image: Tensor) -> Mapping[int, float]:
+def measure_spread(context: LearningContext, image: Tensor) -> Mapping[int, tuple[float, float]]:
     """Return by site how far images differ from each other by what they show, in units of the trained variance.
 
     That is the share of a channel's variance that lies between the means of images, averaged over the channels, for
@@ -51,7 +51,7 @@ def measure_spread(context: LearningContext, image: Tensor) -> Mapping[int, floa
         reason = f"{type(error).__name__}: {error}"
         log.warning("how far content spreads images apart stays unknown: %d images at once fail with %s", count, reason)
         return {}
-    return {index: _share_between(moments) for index, moments in forward.moments.items() if moments.pixels > 1}
+    return {index: _spreads(moments) for index, moments in forward.moments.items() if moments.pixels > 1}
 
 
 def count_images(numbers: int) -> int:
@@ -59,7 +59,9 @@ def count_images(numbers: int) -> int:
     return max(FEWEST_IMAGES, min(MOST_IMAGES, MOST_NUMBERS // numbers))
 
 
-def _share_between(moments: BatchMoments) -> float:
+def _spreads(moments: BatchMoments) -> tuple[float, float]:
     mean, var = moments.values.detach().chunk(2, -1)
     between = mean.var(0, correction=0)
-    return max(LEAST_SHARE, float((between / (between + var.mean(0)).clamp_min(TINY)).mean()))
+    pooled = (between + var.mean(0)).clamp_min(TINY)
+    contrast = (var / pooled).mean(1).clamp_min(TINY).log()
+    return max(LEAST_SHARE, float((between / pooled).mean())), max(LEAST_SHARE, float(contrast.var(correction=0)))

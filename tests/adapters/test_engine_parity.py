@@ -65,7 +65,7 @@ class ByStep(nn.Module):
         self.states: dict[str, Any]
         self.learned: dict[str, Any]
         self.evidence: Evidence | None
-        self.spreads: dict[str, float] = {}
+        self.spreads: dict[str, tuple[float, float]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
@@ -81,7 +81,7 @@ class ByStep(nn.Module):
     def site(self, name: str) -> Site:
         given: Any = self.layer
         tensors = given.running_mean, given.running_var, given.weight.data, given.bias.data
-        return Site(name, *tensors, given.eps, self.depth, self.spreads.get(name, math.inf))
+        return Site(name, *tensors, given.eps, self.depth, *self.spreads.get(name, (math.inf, math.inf)))
 
 
 class Reference:
@@ -93,7 +93,7 @@ class Reference:
         self.steps: dict[Key, int] = {}
         self.evidence: dict[Key, EvidenceLoop] = {}
         self.layers: list[ByStep] = []
-        self.spreads: dict[str, float] = {}
+        self.spreads: dict[str, tuple[float, float]] = {}
         modules = list(network.named_modules())
         found = [(name, layer) for name, layer in modules if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         for index, (name, layer) in enumerate(found):
@@ -121,15 +121,15 @@ class Reference:
         return logits
 
     def _mixture(self, states: dict[str, Any], adapter: Any, mixture: float) -> float:
-        """Whether domains are mixed: how far images differ at three quarters of the layers, by what they show."""
-        ratios = []
+        """Whether domains are mixed: how far contrast differs at half of the layers, by what images show."""
+        ratios = list[float]()
         for layer in self.layers:
-            for site in (layer.site(name) for name in states if name.partition("#")[0] == layer.name):
-                if math.isfinite(site.spread) and site.depth <= adapter.adapted_depth:
-                    between = states[site.name].averages[2] / (site.var + site.eps)
-                    ratios.append(float(between.mean()) / site.spread)
-        level = float(np.quantile(ratios, 0.75)) if ratios else 0.0
-        return float(level > adapter.mixture or (level > 0.8 and mixture > 0.0))
+            sites = [layer.site(name) for name in states if name.partition("#")[0] == layer.name]
+            measured = [site for site in sites if math.isfinite(site.contrast_spread)]
+            adapted = [site for site in measured if site.depth <= adapter.adapted_depth]
+            ratios += [float(states[site.name].contrast) / site.contrast_spread for site in adapted]
+        level = float(np.median(ratios)) if ratios else 0.0
+        return float(level > adapter.mixture or (level > 0.25 and mixture > 0.0))
 
     def row(self, key: Key, sites: Sequence[str]) -> Tensor:
         states = join([self.states[key][name] for name in sites])
@@ -165,7 +165,8 @@ def agree(case: Case, forwards: Sequence[Sequence[Request]]) -> None:
     single = Reference(seeded(case.build), torch.float32)
     for requests in forwards:
         answers = model.predict(requests)
-        reference.spreads = single.spreads = {site.name: site.spread for site in model.sites}
+        spreads = {site.name: (site.spread, site.contrast_spread) for site in model.sites}
+        reference.spreads = single.spreads = spreads
         expected = [(reference.answer(request), single.answer(request)) for request in requests]
         for answer, pair in zip(answers, expected, strict=True):
             near(answer.logits, *pair)

@@ -84,7 +84,7 @@ VARIANTS: list[tuple[str, dict[str, Any], int, int | None]] = [
     ("adabn", {}, 2, None),
     ("adabn", {"unbiased": True, "own": False}, 2, None),
     ("unmix_tns", {"components": 3}, 5, None),
-    ("adabn", {"cumulative": True}, 2, 3),
+    ("adabn", {"cumulative": True}, 1, 2),
 ]
 
 

@@ -62,7 +62,7 @@ def test_a_mixture_is_told_in_numbers_and_words_once_the_evidence_of_it_is_publi
     told: list[Explanation] = []
     for k in range(3):
         levels = torch.arange(16).remainder(3).sub(1).mul(6.0)[:, None, None, None]  # three domains in turn
-        model.predict([Request(images(16, k) + levels)])
+        model.predict([Request(images(16, k) * (levels / 6).exp() + levels)])
         ((key, memory),) = model.memories().items()
         told.append(model.explain(key, memory))
     assert [explanation.is_mixture for explanation in told] == [False, True, True]

@@ -55,7 +55,11 @@ def test_all_sites_at_once_are_one_after_another(
     """With sites that are not reached (0 pixels), that show one value, and ``late`` one met in this very forward."""
     spreads = [math.inf, 0.3, 0.02]  # of no, some and much of which images are drawn to their own statistics
     sites = [
-        replace(site(f"{seed}{index}", 2 + (seed + index) % 3, index), spread=spreads[(seed + index) % 3])
+        replace(
+            site(f"{seed}{index}", 2 + (seed + index) % 3, index),
+            spread=spreads[(seed + index) % 3],
+            contrast_spread=0.1,
+        )
         for index in range(len(pixels))
     ]
     known = sites[:-1] if late and len(sites) > 1 else sites
@@ -83,8 +87,8 @@ def test_streams_of_single_images_are_answered_as_site_by_site(
 ) -> None:
     joint, loop = (AdaptiveModel(seeded(network), strategy(name)) for _ in range(2))
     for k in range(12):
-        level = (-3.0, 0.0, 3.0)[k % 3]  # a mixture of domains
-        requests = [Request(images(1, 7 * k + s) + level, str(s), update=k != 5) for s in range(1 + k % 3)]
+        scale, level = ((0.2, -3.0), (1.0, 0.0), (3.0, 3.0))[k % 3]  # a mixture of domains
+        requests = [Request(scale * images(1, 7 * k + s) + level, str(s), update=k != 5) for s in range(1 + k % 3)]
         answers = joint.predict(requests)
         with monkeypatch.context() as patch:
             patch.setattr(plan, "stream_steps", GroupedSteps)

@@ -28,6 +28,7 @@ class Loop:
         self.scale = (site.var + site.eps).tolist()
         self.mean, self.within = list(self.trained), list(self.trained_var)
         self.between, self.count, self.spread = [0.0] * self.channels, 0.0, site.spread
+        self.contrast = 0.0
 
     def average(self, squares: list[float]) -> float:
         shares: list[float] = [square / scale for square, scale in zip(squares, self.scale, strict=True)]
@@ -41,7 +42,13 @@ class Loop:
         within = [sum(float(image[c].var(correction=0)) for image in x) / n for c in all_channels]
         moved = [(mean[c] - self.mean[c]) ** 2 for c in all_channels]
         met = self._statistics(independence, mixture)
-        share = n / self._count(n, moved, within)
+        share, usual_share = n / self._count(n, moved, within), n / self._usual_count(n)
+        levels = [self.average([float(channel.var(correction=0)) for channel in image]) for image in x]
+        logarithms = [math.log(max(level, 1e-12)) for level in levels]
+        jump = math.log(max(self.average(within), 1e-12)) - math.log(max(self.average(self.within), 1e-12))
+        variance = sum((value - sum(logarithms) / n) ** 2 for value in logarithms) / n
+        variance += (1 - share) * jump**2 * usual_share / share
+        self.contrast += usual_share * (variance - self.contrast)
         self.count = n / share
         for c in all_channels:
             spread = sum((one - mean[c]) ** 2 for one in means[c]) / n
@@ -52,9 +59,6 @@ class Loop:
             met = self._statistics(independence, mixture)
         return [self._drawn(image, met, mixture) for image in x]
 
-    def _own_weight(self) -> float:
-        return max(0.0, min(1.0, self.average(self.between) / self.spread - self.params.mixture))
-
     def _drawn(
         self, image: Tensor, met: tuple[list[float], list[float]], weight: float
     ) -> tuple[list[float], list[float]]:
@@ -64,12 +68,15 @@ class Loop:
         return self._toward(met[0], own[0], share), self._toward(met[1], own[1], share)
 
     def _statistics(self, independence: float | None, mixture: float) -> tuple[list[float], list[float]]:
-        weight = self._weight(independence) * (1 - mixture)
+        weight = self._weight(independence) * (1 - mixture * (1 - (independence or 0.0)))
         total = [within + between for within, between in zip(self.within, self.between, strict=True)]
         return self._toward(self.trained, self.mean, weight), self._toward(self.trained_var, total, weight)
 
+    def _usual_count(self, n: int) -> float:
+        return min(self.count, max(0, self.params.horizon - n)) + n
+
     def _count(self, n: int, moved: list[float], within: list[float]) -> float:
-        usual = min(self.count, max(0, self.params.horizon - n)) + n
+        usual = self._usual_count(n)
         excess = self.average(moved) / max((self.params.alarm + 3 / n) * self.average(self.between), 1e-12)
         ratio = math.log(max(self.average(within), 1e-12) / max(self.average(self.within), 1e-12))
         surprise = max(1.0, excess, ratio**2 / self.params.alarm / math.log(4) ** 2)
@@ -113,6 +120,7 @@ def test_statistics_are_those_of_a_loop(
             assert rows[0][place] == pytest.approx(mean, rel=1e-6, abs=1e-6)
             assert rows[1][place] == pytest.approx(var, rel=1e-6, abs=1e-6)
         assert float(state.images) == pytest.approx(loop.count, rel=1e-6)
+        assert float(state.contrast) == pytest.approx(loop.contrast, rel=1e-6, abs=1e-9)
 
 
 def _shown(adapter: Shrinkage, means: list[float], images: int = 4) -> tuple[float, float]:
@@ -156,28 +164,30 @@ def test_an_image_of_a_mixture_is_normalized_with_its_own_statistics(mixture: fl
 
 def test_domains_count_as_mixed_where_content_does_not_explain_how_images_differ() -> None:
     sites = [
-        Site(f"bn{k}", torch.zeros(2), torch.ones(2), torch.ones(2), torch.zeros(2), 0.0, spread=0.1) for k in range(5)
+        Site(f"bn{k}", torch.zeros(2), torch.ones(2), torch.ones(2), torch.zeros(2), 0.0, contrast_spread=spread)
+        for k, spread in enumerate((0.1, 0.1, 0.1, 0.1, 0.1, math.inf))
     ]
     joint, adapter = JointSite.of(sites), Shrinkage()
     for ratios, before, expected in (
-        ([9.0, 1.0, 1.0, 1.0, 1.0], 0.0, 0.0),  # a single layer
-        ([9.0, 2.0, 1.0, 1.0, 1.0], 0.0, 1.0),
-        ([1.0, 1.0, 1.0, 0.9, 0.9], 0.0, 0.0),
-        ([1.0, 1.0, 1.0, 0.9, 0.9], 1.0, 1.0),  # it goes on until images differ by less than one domain's
-        ([0.7, 0.7, 0.7, 0.9, 0.9], 1.0, 1.0),
-        ([0.7, 0.7, 0.7, 0.7, 0.9], 1.0, 0.0),
+        ([9.0, 9.0, 0.3, 0.3, 0.3, 9.0], 0.0, 0.0),  # less than half of the layers that have a spread
+        ([9.0, 0.6, 0.5, 0.3, 0.3, 0.0], 0.0, 1.0),
+        ([0.4, 0.4, 0.4, 0.4, 0.4, 0.0], 0.0, 0.0),
+        ([0.4, 0.4, 0.4, 0.4, 0.4, 0.0], 1.0, 1.0),  # it goes on until contrast differs by less than one domain's
+        ([0.2, 0.2, 0.3, 0.3, 0.3, 0.0], 1.0, 1.0),
+        ([0.2, 0.2, 0.2, 0.3, 0.3, 9.0], 1.0, 0.0),
     ):
-        between = 0.1 * torch.tensor(ratios).repeat_interleave(2)
-        averages = torch.stack([torch.zeros(10), torch.ones(10), between])[None]
-        state = AveragesState(averages, torch.ones(1, 5))
+        state = AveragesState(torch.zeros(1, 3, 12), torch.ones(1, 6), 0.1 * torch.tensor([ratios]))
         assert float(adapter.find_mixture(joint, state, torch.tensor([[before]]))) == expected, ratios
 
 
 def test_a_mixture_is_found_by_a_model_and_told_from_one_domain() -> None:
     model = AdaptiveModel(seeded(Tiny), "shrinkage")
     for k in range(12):
-        level = torch.tensor([-3.0, 0.0, 3.0, 6.0])[torch.arange(8) % 4][:, None, None, None]
-        model.predict([Request(images(8, k) + level, "mixed"), Request(images(8, k), "one domain")])
+        domains = (torch.arange(8) % 4)[:, None, None, None]
+        mixed = (
+            images(8, k) * torch.tensor([0.2, 1.0, 2.0, 0.5])[domains] + torch.tensor([-3.0, 0.0, 3.0, 6.0])[domains]
+        )
+        model.predict([Request(mixed, "mixed"), Request(images(8, k), "one domain")])
     found = {key.stream: model.explain(key, memory) for key, memory in model.memories().items()}
     for stream, is_mixed in (("mixed", True), ("one domain", False)):
         explanation = found[stream]

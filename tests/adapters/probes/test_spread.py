@@ -25,14 +25,18 @@ def _measured() -> AdaptiveModel:
     return model
 
 
-def _shares(model: AdaptiveModel, shown: Tensor) -> list[float]:
-    """The share of the variance between images at each site, of the network as it is hosted."""
-    found: list[float] = []
+def _spreads(model: AdaptiveModel, shown: Tensor) -> list[tuple[float, float]]:
+    """Of the network as it is hosted, at each site: the share of the variance that lies between images, and the
+    variance of the logarithm of that within them.
+    """
+    found: list[tuple[float, float]] = []
+    sites = iter(model.sites)
 
     def note(_: nn.Module, args: tuple[Tensor]) -> None:
         x = args[0].flatten(2).double()
-        between = x.mean(2).var(0, correction=0)
-        found.append(float((between / (between + x.var(2, correction=0).mean(0))).mean()))
+        between, within = x.mean(2).var(0, correction=0), x.var(2, correction=0)
+        contrast = (within @ next(sites).precision.double()).log().var(correction=0)
+        found.append((float((between / (between + within.mean(0))).mean()), float(contrast)))
 
     handles = [
         layer.register_forward_pre_hook(note)
@@ -50,7 +54,7 @@ def test_dead_leaves_spread_as_photographs_do() -> None:
     model = _measured()
     ratios = [
         site.spread / share
-        for site, share in zip(model.sites, _shares(model, photographs("clean")), strict=True)
+        for site, (share, _) in zip(model.sites, _spreads(model, photographs("clean")), strict=True)
         if site.depth <= Shrinkage().adapted_depth and share > 0.02
     ]
     assert len(ratios) >= 14
@@ -59,13 +63,23 @@ def test_dead_leaves_spread_as_photographs_do() -> None:
     assert max(ratios) < 2.0
 
 
-def test_a_mixture_of_corruptions_spreads_further() -> None:
-    model = _measured()
-    mixed = torch.cat([photographs(of)[k::4] for k, of in enumerate(("contrast", "fog", "gaussian_noise", "clean"))])
+MIXTURE = torch.cat([photographs(of)[k::4] for k, of in enumerate(("contrast", "fog", "gaussian_noise", "clean"))])
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_mixed"),
+    [(photographs(of), False) for of in ("clean", "contrast", "fog", "gaussian_noise")] + [(MIXTURE, True)],
+    ids=["clean", "contrast", "fog", "gaussian_noise", "mixture"],
+)
+def test_contrast_tells_a_mixture_of_corruptions_from_each_of_them(shown: Tensor, is_mixed: bool) -> None:
+    model, adapter = _measured(), Shrinkage()
     ratios = [
-        share / site.spread for site, share in zip(model.sites, _shares(model, mixed), strict=True) if site.depth < 0.5
+        contrast / site.contrast_spread
+        for site, (_, contrast) in zip(model.sites, _spreads(model, shown), strict=True)
+        if site.depth <= adapter.adapted_depth
     ]
-    assert sum(ratio > 1.5 for ratio in ratios) >= len(ratios) / 2
+    level = sorted(ratios)[len(ratios) // 2]
+    assert level > 1.2 * adapter.mixture if is_mixed else level < 0.8 * adapter.mixture
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 5, 9), (4, 64, 16)])
@@ -82,9 +96,9 @@ def test_leaves_are_the_same_at_every_call_and_of_unit_variance(shape: tuple[int
 def test_spread_is_measured_once_and_only_for_adapters_that_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.Size] = []
 
-    def measure(_: object, image: Tensor) -> dict[int, float]:
+    def measure(_: object, image: Tensor) -> dict[int, tuple[float, float]]:
         calls.append(image.shape)
-        return {0: 0.25}
+        return {0: (0.25, 0.5)}
 
     monkeypatch.setattr("adapters.model.measure_spread", measure)
     model = AdaptiveModel(seeded(Tiny), "adabn")
@@ -95,6 +109,7 @@ def test_spread_is_measured_once_and_only_for_adapters_that_read_it(monkeypatch:
         model.predict([Request(images(2, k), "a", Shrinkage()), Request(images(1, k), "b", Source())])
     assert calls == [torch.Size([1, *images(1).shape[1:]])]
     assert [site.spread for site in model.sites] == [0.25] + [math.inf] * (len(model.sites) - 1)
+    assert [site.contrast_spread for site in model.sites] == [0.5] + [math.inf] * (len(model.sites) - 1)
 
 
 def test_images_that_are_refused_measure_nothing() -> None:
