@@ -28,7 +28,7 @@ class Evidence(NamedTuple):
     persistence: Tensor  # images for one with an independent class, at least 1: about twice the length of class runs
     diversity: Tensor  # Gini diversity of the predicted classes: 0 is one class only, 1 all alike
     entropy: Tensor  # mean entropy of the answers, in units of its largest value
-    mixture: Tensor  # 1 while images differ by more than content explains, as where domains are mixed, otherwise 0
+    mixture: Tensor  # 1 while contrast differs by more than content explains, as where domains are mixed, otherwise 0
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Evidence:
         """Return the evidence with each field as the function returns it."""

@@ -88,8 +88,8 @@ itself (under 1 %). Answers are corrected by lame, because predictions repeat.
             )
         if self.is_mixture:
             sentences.append(
-                "Images of this stream differ by more than their content explains, as where domains are mixed, so each "
-                "is drawn from the trained statistics to its own"
+                "The contrast of images differs by more than their content explains, as where domains are mixed, so "
+                "each is drawn to its own statistics"
             )
         if averages is not None:
             sentences.append(_averages_in_words(averages, self.images, self.evidence))

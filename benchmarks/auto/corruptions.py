@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from app.evaluation.metrics import CLEAN, SOURCE, Figures, Place
 from app.evaluation.report.tables import code, markdown, number, points, text
+from app.evaluation.running.grid import stream_of
 from benchmarks.auto.plan import STRATEGIES
 
 HARM = 1.0
@@ -29,14 +30,18 @@ class CorruptionHarm(NamedTuple):
 
 
 def measure_harm(figures: Iterable[Figures], names: Sequence[str]) -> list[CorruptionHarm]:
-    """One for each cell with corruptions that `source` has as well; ``names`` are those of domains, by index."""
+    """One for each cell with corruptions that `source` has as well; ``names`` are those of domains, by index.
+
+    `source` answers an image alike in requests of any size, so that one cell of it stands for all of a stream.
+    """
     figures = list(figures)
-    frozen = {run.cell[1:]: run.domain_errors for run in figures if run.cell.strategy == SOURCE}
+    frozen = {stream_of(run.cell): run.domain_errors for run in figures if run.cell.strategy == SOURCE}
     rows = []
     for run in figures:
         cell = run.cell
-        if cell.strategy != SOURCE and cell.protocol != CLEAN and cell[1:] in frozen:
-            differences = {index: error - frozen[cell[1:]][index] for index, error in run.domain_errors.items()}
+        if cell.strategy != SOURCE and cell.protocol != CLEAN and stream_of(cell) in frozen:
+            unadapted = frozen[stream_of(cell)]
+            differences = {index: error - unadapted[index] for index, error in run.domain_errors.items()}
             worst = max(differences, key=lambda index: differences[index])
             harmed = sum(difference > HARM for difference in differences.values())
             name = names[worst] if worst < len(names) else f"domain {worst}"

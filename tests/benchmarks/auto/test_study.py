@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,8 @@ def test_harm_to_single_corruptions_is_not_hidden_by_the_mean(tmp_path: Path) ->
     assert rows[0][:5] == ("adabn", IID, 2, 1, "snow")
     assert rows[0].difference == pytest.approx(7.0)
     assert [row.strategy for row in rows] == ["adabn", AUTO], "clean streams have no corruptions"
+    smaller = [replace(row, cell=row.cell._replace(batch=4)) for row in figures[1:]]
+    assert [row[2:] for row in measure_harm([figures[0], *smaller], ["fog", "snow"])] == [row[2:] for row in rows]
     write_harm(tmp_path / "harm.csv", rows)
     assert [row._replace(difference=round(row.difference, 4)) for row in rows] == read_harm(tmp_path / "harm.csv")
     table = harm_table(rows)
