@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 
@@ -20,4 +22,8 @@ def finite_rows(values: Tensor) -> list[bool]:
 
 def all_finite(*tensors: Tensor) -> bool:
     """Return true if every number in every floating-point tensor is finite."""
-    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
+    return all(_is_finite(tensor) for tensor in tensors if tensor.is_floating_point())
+
+
+def _is_finite(values: Tensor) -> bool:
+    return math.isfinite(float(values.sum())) or bool(values.isfinite().all())

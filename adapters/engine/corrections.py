@@ -31,7 +31,10 @@ class Corrections:
         return self._parts[key]
 
     def correct(self, request: PlannedRequest, features: Tensor, logits: Tensor) -> Tensor:
-        """Return one request's corrected logits, and keep the new states if the request updates its stream."""
+        """Return one request's corrected logits, and keep the new states if the request updates its stream.
+
+        The ``logits`` are finite.
+        """
         strategy = request.key.strategy
         if not strategy.correctors:
             return logits
@@ -42,8 +45,6 @@ class Corrections:
                 f"correctors need logits [n, classes], but this network returns {list(logits.shape)}: choose a "
                 "strategy without correctors, or one that corrects only on a condition, such as auto"
             )
-        if not bool(logits.isfinite().all()):
-            return logits
         offset = 0 if strategy.learner is None else 1
         states = self.of(request.key) or ((),) * (offset + len(strategy.correctors))
         new_states = list(states[:offset])

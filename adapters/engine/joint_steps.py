@@ -41,7 +41,8 @@ class JointSteps(StreamSteps):
         (mean, var) = chunks[0] if len(chunks) == 1 else map(torch.cat, zip(*chunks, strict=True))
         parts = (torch.split(part, joint.widths, -1) for part in (mean, var))
         self._statistics = dict(zip(joint.indices, map(Statistics, *parts), strict=True))
-        self._own_weight = adapter.own_weight(self.evidence_in(rows))
+        is_whole = len(self._evidence) == 1
+        self._own_weight = adapter.own_weight(self._evidence[0] if is_whole else self.evidence_in(rows))
         self._needs_refining = not is_zero(self._own_weight)
         self._moments: dict[int, BatchMoments] = {}
         self._new_states: dict[int, State] = {}

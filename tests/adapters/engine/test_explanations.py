@@ -66,7 +66,7 @@ def test_a_mixture_is_told_in_numbers_and_words_once_the_evidence_of_it_is_publi
         ((key, memory),) = model.memories().items()
         told.append(model.explain(key, memory))
     assert [explanation.is_mixture for explanation in told] == [False, True, True]
-    words = "Images of this stream differ by more than their content explains"
+    words = "The contrast of images differs by more than their content explains"
     assert [words in explanation.in_words() for explanation in told] == [False, True, True]
 
 
