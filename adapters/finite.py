@@ -13,6 +13,8 @@ def finite_rows(values: Tensor) -> list[bool]:
     A sum with NaN or an infinite term is never finite, and summing takes a single pass that keeps nothing: only where
     a sum is not finite, which may come of large numbers too, is each number looked at.
     """
+    if len(values) == 1:
+        return [_is_finite(values)]
     rows = values.reshape(len(values), -1)
     finite: list[bool] = rows.sum(1).isfinite().tolist()
     if not all(finite):
