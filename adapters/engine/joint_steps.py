@@ -59,8 +59,8 @@ class JointSteps(StreamSteps):
         if not self._needs_refining:
             return statistics
         images = moments.of(slice(0, len(self.initial_rows))).map(lambda field: field.unsqueeze(1))
-        mean, var = self.adapter.refine(site, statistics, self._own_weight, images)
-        return Statistics(mean.squeeze(1), var.squeeze(1))
+        refined = self.adapter.refine(site, statistics, self._own_weight, images)
+        return Statistics(*(part.squeeze(1) if part.dim() == images.mean.dim() else part for part in refined))
 
     def rows(self) -> Tensor:
         """Return the states after all steps, ``[streams, size]``."""
