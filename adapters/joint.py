@@ -75,12 +75,9 @@ def averages(site: AnySite, values: Tensor) -> Sequence[Number]:
     return site.averages(values) if isinstance(site, JointSite) else numbers(values @ site.precision)
 
 
-def log_variance(site: AnySite, values: Tensor) -> Number:
-    """Return the variance between the rows of ``values`` ``[..., n, C]`` of the logarithm of their averages."""
-    if isinstance(site, JointSite):
-        return site.average_rows(values).clamp_min(TINY).log().var(-2, correction=0)
-    logarithms = (values @ site.precision).clamp_min(TINY).log()
-    return numbers(logarithms.var(-1, correction=0, keepdim=True))[0]
+def average_rows(site: AnySite, values: Tensor) -> Tensor:
+    """Return averages over the channels, in trained variances, as one tensor ``[..., k, S]``; at one site S = 1."""
+    return site.average_rows(values) if isinstance(site, JointSite) else (values @ site.precision).unsqueeze(-1)
 
 
 def number(site: AnySite, values: Tensor) -> Number:

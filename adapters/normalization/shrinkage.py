@@ -22,16 +22,18 @@ from torch import Tensor
 from adapters.base import Moments, Site, Statistics
 from adapters.evidence import Evidence
 from adapters.explanation import Leaning
-from adapters.joint import TINY, AnySite, JointSite, log_variance, number
-from adapters.normalization.shrunk_averages import AveragesState, Levels, ShrunkAverages
-from adapters.number import Number, log, maximum, minimum, numbers, to_tensor
+from adapters.joint import TINY, AnySite, JointSite, average_rows, number
+from adapters.normalization.shrunk_averages import AveragesState, Contrast, Levels, ShrunkAverages
+from adapters.number import Number, log, maximum, minimum, numbers
 from adapters.params import param
 
 SINGLE_IMAGES = 3.0
 """Extra between-image variances by which the mean of a request of n images may lie off, divided by n: single images
 differ from the average by one such variance already."""
-SINGLE_DOMAIN = 0.25
+SINGLE_DOMAIN = 0.2
 """Variances of the contrast of what images show below which a mixture is over."""
+FEWEST_IMAGES = 32
+"""Images that the contrast is averaged over at least: where averages let go, it is not known less well."""
 CONTRAST = math.log(4.0)
 """Logarithm of the ratio by which the variance within images may change."""
 
@@ -52,12 +54,12 @@ class Shrinkage(ShrunkAverages):
       count as the fewer images, by the square of the excess (for the factor: of its squared logarithm), but as twice
       those of the request at least: so they follow a change within few requests and are steady otherwise.
     - **Whether domains are mixed**, image by image: the averages are those of none of them then. With w the mean over
-      the channels of an image's variance in trained variances, ``log w`` varies between images by more than
-      ``mixture`` times what content explains, their `Site.contrast_spread`, at half of the layers; until it is less
-      than 0.25 times. What a request adds where averages let go counts as the change that they let go for. The
-      averages have ``a`` times their weight then, as they may be of few classes, and an image with
-      ``d = mean_c (m - mean)^2 / var_s`` is drawn from what they give to its own, in mean and variance, by
-      ``max(0, 1 - s / d)``, with s the `Site.spread`: by what content does not explain.
+      the channels of an image's variance in trained variances, half the mean square of the difference of ``log w`` from
+      image to image is its variance where images come in no order. Domains are mixed where it is more than ``mixture``
+      times what content explains, their `Site.contrast_spread`, at half of the layers; until it is less than 0.2
+      times. A change of domain is one difference. The averages have ``a`` times their weight then, as they may be of
+      few classes, and an image with ``d = mean_c (m - mean)^2 / var_s`` is drawn from what they give to its own, in
+      mean and variance, by ``max(0, 1 - s / d)``, with s the `Site.spread`: by what content does not explain.
 
     Paper: none; James and Stein 1961 for the estimator. Evidence, alarm and mixture are Renorm's own, see docs/auto.md.
     """
@@ -67,7 +69,7 @@ class Shrinkage(ShrunkAverages):
 
     horizon: int = param(200, "Images that the averages look back on.", low=1)
     mixture: float = param(
-        0.45, "Times that contrast may differ by what content explains before domains count as mixed.", low=0.0
+        0.4, "Times that contrast may differ by what content explains before domains count as mixed.", low=0.0
     )
     alarm: float = param(1.0, "Variances between images by which a mean may move before averages let go.", low=0.1)
 
@@ -114,15 +116,13 @@ class Shrinkage(ShrunkAverages):
         independence, mixture = (numbers(part)[0] for part in (evidence.independence, evidence.mixture))
         return weight * (1.0 - mixture * (1.0 - independence))
 
-    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments, levels: Levels, share: Number) -> Tensor:
-        jump = log(maximum(levels.new_within, TINY) / maximum(levels.within, TINY))
-        # Averages that let go take as a change of domain what is otherwise a difference between images.
-        usual_share = moments.images / super()._count(levels, number(site, state.images), moments.images)
-        target = jump * jump * (1.0 - share) * (usual_share / share)
-        if moments.images > 1:
-            target = target + log_variance(site, moments.var)
-        contrast = number(site, state.contrast)
-        return to_tensor(contrast + usual_share * (target - contrast), state.contrast)
+    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments) -> Contrast:
+        levels = average_rows(site, moments.var).clamp_min(TINY).log()
+        squares = 0.5 * levels.diff(dim=-2, prepend=state.level.unsqueeze(-2)).square()
+        count = number(site, state.images)
+        looked_back = maximum(minimum(count, max(0.0, self.horizon - moments.images)) + moments.images, FEWEST_IMAGES)
+        share = minimum(moments.images / looked_back, 1.0)
+        return Contrast(torch.lerp(state.contrast, squares.mean(-2), share), levels[..., -1, :])
 
     def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         if evidence is None:

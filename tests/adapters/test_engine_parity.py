@@ -129,7 +129,7 @@ class Reference:
             adapted = [site for site in measured if site.depth <= adapter.adapted_depth]
             ratios += [float(states[site.name].contrast) / site.contrast_spread for site in adapted]
         level = float(np.median(ratios)) if ratios else 0.0
-        return float(level > adapter.mixture or (level > 0.25 and mixture > 0.0))
+        return float(level > adapter.mixture or (level > 0.2 and mixture > 0.0))
 
     def row(self, key: Key, sites: Sequence[str]) -> Tensor:
         states = join([self.states[key][name] for name in sites])

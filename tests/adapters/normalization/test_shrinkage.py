@@ -28,7 +28,7 @@ class Loop:
         self.scale = (site.var + site.eps).tolist()
         self.mean, self.within = list(self.trained), list(self.trained_var)
         self.between, self.count, self.spread = [0.0] * self.channels, 0.0, site.spread
-        self.contrast = 0.0
+        self.contrast, self.level = 0.0, 0.0
 
     def average(self, squares: list[float]) -> float:
         shares: list[float] = [square / scale for square, scale in zip(squares, self.scale, strict=True)]
@@ -42,13 +42,13 @@ class Loop:
         within = [sum(float(image[c].var(correction=0)) for image in x) / n for c in all_channels]
         moved = [(mean[c] - self.mean[c]) ** 2 for c in all_channels]
         met = self._statistics(independence, mixture)
-        share, usual_share = n / self._count(n, moved, within), n / self._usual_count(n)
-        levels = [self.average([float(channel.var(correction=0)) for channel in image]) for image in x]
-        logarithms = [math.log(max(level, 1e-12)) for level in levels]
-        jump = math.log(max(self.average(within), 1e-12)) - math.log(max(self.average(self.within), 1e-12))
-        variance = sum((value - sum(logarithms) / n) ** 2 for value in logarithms) / n
-        variance += (1 - share) * jump**2 * usual_share / share
-        self.contrast += usual_share * (variance - self.contrast)
+        share = n / self._count(n, moved, within)
+        squares = 0.0
+        for image in x:
+            variance = self.average([float(channel.var(correction=0)) for channel in image])
+            old_level, self.level = self.level, math.log(max(variance, 1e-12))
+            squares += (self.level - old_level) ** 2 / 2
+        self.contrast += min(1.0, n / max(32, self._usual_count(n))) * (squares / n - self.contrast)
         self.count = n / share
         for c in all_channels:
             spread = sum((one - mean[c]) ** 2 for one in means[c]) / n
@@ -121,6 +121,7 @@ def test_statistics_are_those_of_a_loop(
             assert rows[1][place] == pytest.approx(var, rel=1e-6, abs=1e-6)
         assert float(state.images) == pytest.approx(loop.count, rel=1e-6)
         assert float(state.contrast) == pytest.approx(loop.contrast, rel=1e-6, abs=1e-9)
+        assert float(state.level) == pytest.approx(loop.level, rel=1e-6, abs=1e-9)
 
 
 def _shown(adapter: Shrinkage, means: list[float], images: int = 4) -> tuple[float, float]:
@@ -171,12 +172,12 @@ def test_domains_count_as_mixed_where_content_does_not_explain_how_images_differ
     for ratios, before, expected in (
         ([9.0, 9.0, 0.3, 0.3, 0.3, 9.0], 0.0, 0.0),  # less than half of the layers that have a spread
         ([9.0, 0.6, 0.5, 0.3, 0.3, 0.0], 0.0, 1.0),
-        ([0.4, 0.4, 0.4, 0.4, 0.4, 0.0], 0.0, 0.0),
-        ([0.4, 0.4, 0.4, 0.4, 0.4, 0.0], 1.0, 1.0),  # it goes on until contrast differs by less than one domain's
-        ([0.2, 0.2, 0.3, 0.3, 0.3, 0.0], 1.0, 1.0),
-        ([0.2, 0.2, 0.2, 0.3, 0.3, 9.0], 1.0, 0.0),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, 0.0], 0.0, 0.0),
+        ([0.3, 0.3, 0.3, 0.3, 0.3, 0.0], 1.0, 1.0),  # it goes on until contrast differs by less than one domain's
+        ([0.1, 0.1, 0.3, 0.3, 0.3, 0.0], 1.0, 1.0),
+        ([0.1, 0.1, 0.1, 0.3, 0.3, 9.0], 1.0, 0.0),
     ):
-        state = AveragesState(torch.zeros(1, 3, 12), torch.ones(1, 6), 0.1 * torch.tensor([ratios]))
+        state = AveragesState(torch.zeros(1, 3, 12), torch.ones(1, 6), 0.1 * torch.tensor([ratios]), torch.zeros(1, 6))
         assert float(adapter.find_mixture(joint, state, torch.tensor([[before]]))) == expected, ratios
 
 
@@ -197,6 +198,23 @@ def test_a_mixture_is_found_by_a_model_and_told_from_one_domain() -> None:
         assert (explanation.leaning.request > 0.0) == is_mixed
         assert ("as where domains are mixed" in explanation.in_words()) == is_mixed
         assert sum(explanation.leaning[:3]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("images", "lowest", "highest"), [(1, 0.0, 0.1), (16, 0.0, 0.1), (1, 0.8, 1.2), (16, 0.8, 1.2)]
+)
+def test_a_change_of_domain_is_no_mixture(images: int, lowest: float, highest: float) -> None:
+    """Two domains whose logarithms of variance differ by 2, which have a variance of 1 where they take turns."""
+    site = Site("bn", torch.zeros(8), torch.ones(8), torch.ones(8), torch.zeros(8), 0.0)
+    numbers = torch.arange(800) if lowest == 0.0 else torch.randperm(800, generator=torch.Generator().manual_seed(1))
+    levels = torch.where(numbers < 700, 0.0, 2.0) if lowest == 0.0 else torch.where(numbers % 2 == 0, 0.0, 2.0)
+    adapter, state = Shrinkage(), Shrinkage().init(site)
+    for part in levels.split(images):
+        _, state = adapter.step(site, state, Moments(torch.zeros(len(part), 8), part.exp()[:, None].expand(-1, 8), 64))
+        contrast = float(state.contrast)
+        assert contrast <= highest
+    assert contrast >= lowest
+    assert float(state.level) == pytest.approx(float(levels[-1]))
 
 
 def test_more_independent_images_draw_a_stream_further_from_training() -> None:
