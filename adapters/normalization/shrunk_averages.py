@@ -111,7 +111,7 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
 
 
 class Contrast(NamedTuple):
-    """How far the contrast of successive images differs, for adapters that follow it."""
+    """The difference in contrast of successive images, for adapters that follow it."""
 
     contrast: Tensor  # [..., 1] half the mean square of its difference from image to image
     level: Tensor  # [..., 1] that of the last image: the logarithm of its variance, in trained variances; 0 at first
