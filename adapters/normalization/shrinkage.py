@@ -34,6 +34,8 @@ SINGLE_DOMAIN = 0.2
 """Variances of the contrast of what images show below which a mixture is over."""
 FEWEST_IMAGES = 32
 """Images that the contrast is averaged over at least: where averages let go, it is not known less well."""
+LARGEST_SQUARE = 4.0
+"""Variances of the contrast of what images show that a difference adds at most: a black frame makes no mixture."""
 CONTRAST = math.log(4.0)
 """Logarithm of the ratio by which the variance within images may change."""
 
@@ -57,9 +59,10 @@ class Shrinkage(ShrunkAverages):
       the channels of an image's variance in trained variances, half the mean square of the difference of ``log w`` from
       image to image is its variance where images come in no order. Domains are mixed where it is more than ``mixture``
       times what content explains, their `Site.contrast_spread`, at half of the layers; until it is less than 0.2
-      times. A change of domain is one difference. The averages have ``a`` times their weight then, as they may be of
-      few classes, and an image with ``d = mean_c (m - mean)^2 / var_s`` is drawn from what they give to its own, in
-      mean and variance, by ``max(0, 1 - s / d)``, with s the `Site.spread`: by what content does not explain.
+      times. A square counts as four times that at most, so that neither a change of domain nor a black frame is a
+      mixture. The averages have ``a`` times their weight then, as they may be of few classes, and an image with
+      ``d = mean_c (m - mean)^2 / var_s`` is drawn from what they give to its own, in mean and variance, by
+      ``max(0, 1 - s / d)``, with s the `Site.spread`: by what content does not explain.
 
     Paper: none; James and Stein 1961 for the estimator. Evidence, alarm and mixture are Renorm's own, see docs/auto.md.
     """
@@ -119,6 +122,7 @@ class Shrinkage(ShrunkAverages):
     def _contrast(self, site: AnySite, state: AveragesState, moments: Moments) -> Contrast:
         levels = average_rows(site, moments.var).clamp_min(TINY).log()
         squares = 0.5 * levels.diff(dim=-2, prepend=state.level.unsqueeze(-2)).square()
+        squares = squares.clamp(max=LARGEST_SQUARE * site.contrast_spread)
         count = number(site, state.images)
         looked_back = maximum(minimum(count, max(0.0, self.horizon - moments.images)) + moments.images, FEWEST_IMAGES)
         share = minimum(moments.images / looked_back, 1.0)

@@ -28,7 +28,7 @@ class Loop:
         self.scale = (site.var + site.eps).tolist()
         self.mean, self.within = list(self.trained), list(self.trained_var)
         self.between, self.count, self.spread = [0.0] * self.channels, 0.0, site.spread
-        self.contrast, self.level = 0.0, 0.0
+        self.contrast, self.level, self.contrast_spread = 0.0, 0.0, site.contrast_spread
 
     def average(self, squares: list[float]) -> float:
         shares: list[float] = [square / scale for square, scale in zip(squares, self.scale, strict=True)]
@@ -47,7 +47,7 @@ class Loop:
         for image in x:
             variance = self.average([float(channel.var(correction=0)) for channel in image])
             old_level, self.level = self.level, math.log(max(variance, 1e-12))
-            squares += (self.level - old_level) ** 2 / 2
+            squares += min((self.level - old_level) ** 2 / 2, 4 * self.contrast_spread)
         self.contrast += min(1.0, n / max(32, self._usual_count(n))) * (squares / n - self.contrast)
         self.count = n / share
         for c in all_channels:
@@ -106,7 +106,8 @@ class Loop:
 def test_statistics_are_those_of_a_loop(
     world: World, independence: float | None, alarm: float, prior: int, spread: float, mixture: float
 ) -> None:
-    params, site = Shrinkage(alarm=alarm, prior_images=prior, horizon=6), replace(world.site, spread=spread)
+    params = Shrinkage(alarm=alarm, prior_images=prior, horizon=6)
+    site = replace(world.site, spread=spread, contrast_spread=0.1 * spread)
     loop, state = Loop(site, params), params.init(site)
     evidence = None
     if independence is not None:
@@ -202,7 +203,7 @@ def test_a_mixture_is_found_by_a_model_and_told_from_one_domain() -> None:
 
 def _contrasts(levels: Tensor, images: int) -> list[float]:
     """The contrast of a stream after each request, of images whose logarithms of variance are these."""
-    site = Site("bn", torch.zeros(8), torch.ones(8), torch.ones(8), torch.zeros(8), 0.0)
+    site = Site("bn", torch.zeros(8), torch.ones(8), torch.ones(8), torch.zeros(8), 0.0, contrast_spread=1.0)
     adapter, state, found = Shrinkage(), Shrinkage().init(site), list[float]()
     for part in torch.split(levels, images):
         _, state = adapter.step(site, state, Moments(torch.zeros(len(part), 8), part.exp()[:, None].expand(-1, 8), 64))
@@ -217,6 +218,13 @@ def test_a_change_of_domain_is_no_mixture(images: int) -> None:
     assert max(_contrasts(torch.cat([first, last]), images)) < 0.1
     order = torch.randperm(1600, generator=torch.Generator().manual_seed(1))
     assert _contrasts(torch.cat([first, last])[order], images)[-1] == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("images", [1, 16])
+def test_a_black_frame_is_no_mixture(images: int) -> None:
+    levels = torch.zeros(800)
+    levels[300::200] = -30.0
+    assert max(_contrasts(levels, images)) < 0.5 * Shrinkage().mixture
 
 
 def test_more_independent_images_draw_a_stream_further_from_training() -> None:
