@@ -51,7 +51,7 @@ def _require_same_step(
     except Exception as error:
         raise AssertionError(
             f"foresee and learn must take a JointSite too, but raised {type(error).__name__}: {error}: read its "
-            "mean, var, precision and spread only, and use averages, expand, lerp and number of adapters.joint"
+            "mean, var, precision, spread and contrast_spread only, and use averages, expand, lerp and number of adapters.joint"
         ) from error
     hint = "average over the channels of each site with adapters.joint.averages"
     for part, parts in zip(statistics, zip(*expected_statistics, strict=True), strict=True):
@@ -68,7 +68,17 @@ def _sites() -> list[Site]:
     generator = torch.Generator().manual_seed(3)
     drawn = [torch.randn(4, width, generator=generator) for width in (5, 2, 5, 1)]
     return [
-        Site(f"bn{place}", mean, 0.3 + spread.square(), weight, bias, 1e-5, depth=place / len(drawn), spread=0.2)
+        Site(
+            f"bn{place}",
+            mean,
+            0.3 + spread.square(),
+            weight,
+            bias,
+            1e-5,
+            depth=place / len(drawn),
+            spread=0.2,
+            contrast_spread=0.1,
+        )
         for place, (mean, spread, weight, bias) in enumerate(drawn)
     ]
 
