@@ -50,8 +50,9 @@ def _require_same_step(
         new_rows = joint.scatter(rows, adapter.learn(joint.site, joint.gather(rows), Moments(mean, var, 2, evidence)))
     except Exception as error:
         raise AssertionError(
-            f"foresee and learn must take a JointSite too, but raised {type(error).__name__}: {error}: read its "
-            "mean, var, precision, spread and contrast_spread only, and use averages, expand, lerp and number of adapters.joint"
+            f"foresee and learn must take a JointSite too, but raised {type(error).__name__}: {error}: read its mean, "
+            "var, precision, spread and contrast_spread only, and use averages, expand, lerp and number of "
+            "adapters.joint"
         ) from error
     hint = "average over the channels of each site with adapters.joint.averages"
     for part, parts in zip(statistics, zip(*expected_statistics, strict=True), strict=True):

@@ -131,7 +131,7 @@ def test_sound_ones_pass(adapter: Adapter[Any]) -> None:
         (NoAxis(), r"one entry per channel, or one at every site.*\[\(\)\]"),
         (ChannelsFirst(), r"not \[\(1, 3\), \(2, 3\), \(5, 3\)\] at sites of \[1, 2, 5\] channels: change init"),
         (ReadsPixels(), "learn differs for sites side by side.*do not read moments.pixels"),
-        (ReadsEps(), "'JointSite' object has no attribute 'eps': read its mean, var, precision, spread and contrast_spread only"),
+        (ReadsEps(), "'JointSite' object has no attribute 'eps': read its mean, var, precision, spread"),
         (AveragesAllSites(), "foresee differs for sites side by side.*adapters.joint.averages"),
     ],
     ids=repr,
