@@ -23,7 +23,7 @@ from adapters.base import Moments, Site, Statistics
 from adapters.evidence import Evidence
 from adapters.explanation import Leaning
 from adapters.joint import TINY, AnySite, JointSite, average_rows, number
-from adapters.normalization.shrunk_averages import AveragesState, Contrast, Levels, ShrunkAverages
+from adapters.normalization.shrunk_averages import AveragesState, Levels, ShrunkAverages
 from adapters.number import Number, log, maximum, minimum, numbers
 from adapters.params import param
 
@@ -81,7 +81,7 @@ class Shrinkage(ShrunkAverages):
         is_measured = site.contrast_spread.isfinite()
         if not bool(is_measured.any()):
             return torch.zeros_like(mixture)
-        ratios = state.contrast[..., is_measured] / site.contrast_spread[is_measured]
+        ratios = state.contrast[..., 0, is_measured] / site.contrast_spread[is_measured]
         level = ratios.quantile(0.5, -1, keepdim=True)
         # Images that are normalized by themselves differ less in the layers behind.
         is_mixed = (level > self.mixture) | ((level > SINGLE_DOMAIN) & (mixture > 0.0))
@@ -119,14 +119,15 @@ class Shrinkage(ShrunkAverages):
         independence, mixture = (numbers(part)[0] for part in (evidence.independence, evidence.mixture))
         return weight * (1.0 - mixture * (1.0 - independence))
 
-    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments) -> Contrast:
+    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments) -> Tensor:
+        contrast, level = state.contrast.unbind(-2)
         levels = average_rows(site, moments.var).clamp_min(TINY).log()
-        squares = 0.5 * levels.diff(dim=-2, prepend=state.level.unsqueeze(-2)).square()
+        squares = 0.5 * levels.diff(dim=-2, prepend=level.unsqueeze(-2)).square()
         squares = squares.clamp(max=LARGEST_SQUARE * site.contrast_spread)
         count = number(site, state.images)
         looked_back = maximum(minimum(count, max(0.0, self.horizon - moments.images)) + moments.images, FEWEST_IMAGES)
         share = minimum(moments.images / looked_back, 1.0)
-        return Contrast(torch.lerp(state.contrast, squares.mean(-2), share), levels[..., -1, :])
+        return torch.stack([torch.lerp(contrast, squares.mean(-2), share), levels[..., -1, :]], -2)
 
     def _independent_images(self, count: Number, evidence: Evidence | None) -> Number:
         if evidence is None:

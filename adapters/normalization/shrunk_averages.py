@@ -21,8 +21,8 @@ class AveragesState(NamedTuple):
 
     averages: Tensor  # [..., 3, C] of the images' means, of their own variances, and the variance of their means
     images: Tensor  # [..., 1] the number of images behind them, at most the horizon
-    contrast: Tensor  # [..., 1] see `Contrast`
-    level: Tensor  # [..., 1]
+    contrast: Tensor  # [..., 2, 1] half the mean square of the difference in level from image to image, and the last
+    # image's level: the logarithm of its variance, in trained variances. [..., 0, 1] where spreads are not read
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
     def init(self, site: Site) -> AveragesState:
         """Return averages of no images."""
         averages = torch.stack([site.mean, site.var, torch.zeros_like(site.mean)])
-        none = torch.zeros_like(site.mean[:1])
-        return AveragesState(averages, none, none, none)
+        contrast = site.mean.new_zeros(2 * self.reads_spread, 1)
+        return AveragesState(averages, torch.zeros_like(site.mean[:1]), contrast)
 
     def adapts(self, site: Site) -> bool:
         """Return whether the site lies within the adapted depth."""
@@ -72,7 +72,7 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
         if images > 1:
             target = target + (moments.mean - mean.unsqueeze(-2)).square().mean(-2)
         new_averages = lerp(site, state.averages, torch.stack([mean, within, target], -2), share, rows=True)
-        return AveragesState(new_averages, to_tensor(count, state.images), *self._contrast(site, state, moments))
+        return AveragesState(new_averages, to_tensor(count, state.images), self._contrast(site, state, moments))
 
     def leaning(self, site: Site, state: AveragesState, evidence: Evidence | None) -> Leaning:
         """Return the weights of the next single image."""
@@ -98,23 +98,16 @@ class ShrunkAverages(Checked, JointAdapter[AveragesState]):
         del levels
         return minimum(count, max(0.0, self.horizon - images)) + images
 
-    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments) -> Contrast:
-        """Return the contrast of the stream's images after a request."""
+    def _contrast(self, site: AnySite, state: AveragesState, moments: Moments) -> Tensor:
+        """Return `AveragesState.contrast` after a request."""
         del site, moments
-        return Contrast(state.contrast, state.level)
+        return state.contrast
 
     def _weight(self, shift: Number, between: Number, count: Number, evidence: Evidence | None) -> Number:
         """Return the weight of averages over ``count`` images, with these levels, against the trained statistics."""
         chance = count * between + self.prior_images * shift
         bound = self._independent_images(count, evidence) * maximum(count + (self.prior_images - 1.0), 1.0) * shift
         return maximum(1.0 - chance / maximum(bound, TINY), 0.0)
-
-
-class Contrast(NamedTuple):
-    """The difference in contrast of successive images, for adapters that follow it."""
-
-    contrast: Tensor  # [..., 1] half the mean square of its difference from image to image
-    level: Tensor  # [..., 1] that of the last image: the logarithm of its variance, in trained variances; 0 at first
 
 
 class Levels(NamedTuple):

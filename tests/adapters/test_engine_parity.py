@@ -127,7 +127,7 @@ class Reference:
             sites = [layer.site(name) for name in states if name.partition("#")[0] == layer.name]
             measured = [site for site in sites if math.isfinite(site.contrast_spread)]
             adapted = [site for site in measured if site.depth <= adapter.adapted_depth]
-            ratios += [float(states[site.name].contrast) / site.contrast_spread for site in adapted]
+            ratios += [float(states[site.name].contrast[0]) / site.contrast_spread for site in adapted]
         level = float(np.median(ratios)) if ratios else 0.0
         return float(level > adapter.mixture or (level > 0.2 and mixture > 0.0))
 
