@@ -65,9 +65,9 @@ request size; its error is the mean over all corruptions.
 - **Hyperparameters** of `auto` were chosen on four held-out corruptions (speckle noise, Gaussian blur, spatter,
   saturation) of other images, with the bundled network. Nothing was chosen on other corruptions, networks or data.
 - **Versions**: domains that move, MNIST and the held-out corruptions are of the present version of `auto`. Its clean
-  streams and single corruptions are of versions that told mixtures otherwise, which changes nothing where none is found:
-  the 16 places in requests of 16 were measured again, with the same errors. Some in requests of 1, 4 and 64 and some
-  ablations are of a version before those; 79 cells of both differ by 0.2 points at most.
+  streams and single corruptions are of versions that told mixtures otherwise, which changes nothing where none is
+  found: the 16 places in requests of 16 were measured again, with the same errors. Some in requests of 1, 4 and 64 and
+  some ablations are of a version before those; 79 cells of both differ by 0.2 points at most.
 - Means over places are those of the places where every fixed strategy and `auto` were run; clean streams are a column
   of their own.
 """
