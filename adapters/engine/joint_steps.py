@@ -39,8 +39,9 @@ class JointSteps(StreamSteps):
             parts_rows = zip(chunks, self._row_chunks, strict=True)
             chunks = [Statistics(*(p.expand(len(rows), -1) for p in chunk)) for chunk, rows in parts_rows]
         (mean, var) = chunks[0] if len(chunks) == 1 else map(torch.cat, zip(*chunks, strict=True))
-        # One row for a single image: without it, no site has to take it off.
-        parts = (torch.split(part.squeeze(0), joint.widths, -1) for part in (mean, var))
+        # A single row loses its axis here, so that no site has to take it off.
+        flat = (part[0] if part.dim() == 2 and len(part) == 1 else part for part in (mean, var))
+        parts = (torch.split(part, joint.widths, -1) for part in flat)
         self._statistics = dict(zip(joint.indices, map(Statistics, *parts), strict=True))
         is_whole = len(self._evidence) == 1
         self._own_weight = adapter.own_weight(self._evidence[0] if is_whole else self.evidence_in(rows))

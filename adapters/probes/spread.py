@@ -14,6 +14,7 @@ from adapters.engine.forward import AdaptingForward
 from adapters.engine.grouped_steps import Group, GroupedSteps
 from adapters.engine.moments import BatchMoments
 from adapters.engine.plan import SingleGroupPlan
+from adapters.joint import TINY
 from adapters.normalization.bn import BN
 from adapters.probes.leaves import draw_leaves
 
@@ -23,13 +24,13 @@ MOST_IMAGES, FEWEST_IMAGES, MOST_NUMBERS = 32, 8, 5_000_000
 """Images that are shown, and the numbers in them at most, as long as there are not too few."""
 LEAST_SHARE = 0.005
 """The least spread that is told apart from none."""
-TINY = 1e-12
 
 
 def measure_spread(context: LearningContext, image: Tensor) -> Mapping[int, tuple[float, float]]:
-    """Return by site how far images differ from each other by what they show, in units of the trained variance.
+    """Return by site how far images differ from each other by what they show: `Site.spread` and `contrast_spread`.
 
-    That is the share of a channel's variance that lies between the means of images, averaged over the channels, for
+    The first is the share of a channel's variance that lies between the means of images, averaged over the channels;
+    the second the variance between images of the logarithm of that within them, averaged likewise. Both are those of
     images of dead leaves as large as ``image`` ``[1, ...]`` is to the network. On photographs networks for CIFAR-10
     and ImageNet show much the same at most sites, see docs/auto.md. The images are normalized with their joint
     statistics, so that their scale does not matter. Empty for what is no batch of two-dimensional images, and where the

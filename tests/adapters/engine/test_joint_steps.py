@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from adapters import AdaptiveModel, JamesStein, Request, Shrinkage, strategy
-from adapters.base import Moments
+from adapters.base import Moments, Statistics
 from adapters.engine import joint_steps, plan
 from adapters.engine.grouped_steps import GroupedSteps, group_requests
 from adapters.engine.joint_steps import JointSteps, stream_steps
@@ -78,6 +78,27 @@ def test_all_sites_at_once_are_one_after_another(
             near(found.expand_as(shown.mean), expected.expand_as(shown.mean))
     assert torch.equal(rows, before)
     near(joint.rows(), loop.rows())
+
+
+class SharedByAll(Sound):
+    """Statistics without an axis for streams."""
+
+    def foresee(self, site: Any, state: Any, evidence: Any) -> Statistics:
+        return Statistics(site.mean, site.var)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_statistics_that_all_streams_share_keep_their_axis_of_channels(streams: int, channels: int) -> None:
+    adapter, here = SharedByAll(), site("bn", channels, 0)
+    layout = _layout(adapter, [here])
+    groups = group_requests([(stream, 1, True) for stream in range(streams)], streams, CPU)
+    steps = stream_steps(adapter, layout, layout.row.expand(streams, -1).clone(), groups)
+    assert isinstance(steps, JointSteps)
+    shown: Moments = show(streams, channels, 9, 0)
+    found = steps.step(0, here, BatchMoments(torch.cat([shown.mean, shown.var], 1), 9))
+    assert torch.equal(found.mean, here.mean)
+    assert torch.equal(found.var, here.var)
 
 
 @pytest.mark.parametrize("network", [Tiny, Dense, Twice, Head1d])
