@@ -94,6 +94,7 @@ class Prediction:
     weight: float = 1.0  # share of the usual step by which a running average moved
     state_origin: Origin = "live"  # the state that the request found
     explanation: StreamExplanation | None = None  # only where the call asks for it
+    commit_ms: float = 0.0  # milliseconds in which the states of its forward were committed
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from app.types import Origin, Timing
+
+
+class ForwardEvent(NamedTuple):
+    """One finished forward whose new states are committed: the requests and images that shared it, and its times."""
+
+    requests: int
+    images: int
+    forward_s: float
+    commit_s: float
+    adapt_s: float | None = None  # the part of the forward spent on adaptation, None where unknown
+    decode_s: float = 0.0  # from the arrival of each request until its images were decoded, all together
 
 
 class Meter:
@@ -20,13 +33,8 @@ class Meter:
     def record_failure(self, kind: str) -> None:
         """Count a request that was refused or failed; ``kind`` is the name of the exception's class."""
 
-    def record_forward(
-        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
-    ) -> None:
-        """Record a forward of ``requests`` requests whose new states are committed.
-
-        ``adapt_s`` is the part of the forward spent on adaptation, None where unknown.
-        """
+    def record_forward(self, forward: ForwardEvent) -> None:
+        """Record a forward whose new states are committed."""
 
     def record_lessons(self, streams: int, lesson_s: float) -> None:
         """Record a learning step of ``streams`` streams from answered requests, which took ``lesson_s``."""

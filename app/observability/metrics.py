@@ -11,7 +11,7 @@ import heapq
 import math
 from asyncio import CancelledError
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -24,7 +24,7 @@ from app import __version__
 from app.errors import EngineClosedError, RenormError
 from app.observability.explanation_metrics import SAMPLE, explanation_metrics
 from app.observability.memory_metrics import memory_metrics
-from app.observability.meter import Meter
+from app.observability.meter import ForwardEvent, Meter
 from app.resources.memory import Ledger, MemoryUse
 from app.types import ModelInfo, Origin, StreamExplanation, StreamInfo, StreamsInfo, Timing
 
@@ -46,24 +46,24 @@ LABEL_LENGTH = 100
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-Explain = Callable[[], Sequence[tuple[str, StreamExplanation]]]
-"""Explains states that were copied, each under the name of its strategy."""
+Explanations = Sequence[tuple[str, StreamExplanation]]
+"""Explanations of states, each under the name of its strategy."""
 
 
 class Watched(Protocol):
     """The part of the engine that a scrape reads."""
 
-    def streams(self) -> StreamsInfo:
+    async def streams(self) -> StreamsInfo:
         """Describe all states."""
 
     def describe(self) -> ModelInfo:
         """Describe the hosted model."""
 
-    def memory(self) -> Sequence[MemoryUse]:
+    async def memory(self) -> Sequence[MemoryUse]:
         """Return the parts of the memory budget that requests hold in the engine."""
 
-    def explanations(self, limit: int) -> Explain:
-        """Copy states, and return the function that explains them."""
+    async def explanations(self, limit: int) -> Explanations:
+        """Explain the states used last."""
 
 
 class Metrics(Meter):
@@ -122,16 +122,14 @@ class Metrics(Meter):
         """
         self._failures.labels(kind if kind in _kinds() else OTHER).inc()
 
-    def record_forward(
-        self, requests: int, images: int, forward_s: float, commit_s: float, adapt_s: float | None = None
-    ) -> None:
+    def record_forward(self, forward: ForwardEvent) -> None:
         """Record a finished forward."""
-        self._forward.observe(forward_s)
-        self._commit.observe(commit_s)
-        if adapt_s is not None:
-            self._adapt.observe(adapt_s)
-        self._forward_requests.observe(requests)
-        self._forward_images.observe(images)
+        self._forward.observe(forward.forward_s)
+        self._commit.observe(forward.commit_s)
+        if forward.adapt_s is not None:
+            self._adapt.observe(forward.adapt_s)
+        self._forward_requests.observe(forward.requests)
+        self._forward_images.observe(forward.images)
 
     def record_lessons(self, streams: int, lesson_s: float) -> None:
         """Record a learning step."""
@@ -147,8 +145,8 @@ class Metrics(Meter):
         method = method if method in METHODS else OTHER
         self._requests.labels(route, method, f"{status // 100}xx").observe(seconds)
 
-    def look(self, engine: Watched | None) -> Scrape:
-        """Take a snapshot for one scrape, on the engine's thread; without an engine it has counters only.
+    async def look(self, engine: Watched | None) -> Scrape:
+        """Take a snapshot for one scrape; without an engine it has counters only.
 
         Rendering it as text is for another thread: `Scrape.text`.
         """
@@ -156,8 +154,8 @@ class Metrics(Meter):
         if engine is None:
             return Scrape(self._registry, None, self._streams, memory)
         try:
-            snapshot = self._model(engine), engine.streams(), engine.explanations(SAMPLE)
-            return Scrape(self._registry, snapshot, self._streams, memory_metrics(self._ledger, engine.memory()))
+            snapshot = self._model(engine), await engine.streams(), await engine.explanations(SAMPLE)
+            return Scrape(self._registry, snapshot, self._streams, memory_metrics(self._ledger, await engine.memory()))
         except EngineClosedError:
             return Scrape(self._registry, None, self._streams, memory)
 
@@ -174,7 +172,7 @@ class Scrape(Collector):
     def __init__(
         self,
         registry: CollectorRegistry,
-        snapshot: tuple[ModelInfo, StreamsInfo, Explain] | None,
+        snapshot: tuple[ModelInfo, StreamsInfo, Explanations] | None,
         streams: int,
         memory: Sequence[Metric] = (),
     ) -> None:
@@ -188,11 +186,11 @@ class Scrape(Collector):
             yield metric
         yield from self._memory_metrics
         if self._snapshot is not None:
-            model, streams, explain = self._snapshot
+            model, streams, explanations = self._snapshot
             yield _info(model)
             yield from _memory(streams)
             yield from _stream_metrics(streams.streams, self._streams)
-            yield from explanation_metrics(explain())
+            yield from explanation_metrics(explanations)
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """Render the page, and return it with its media type: OpenMetrics where ``accept`` asks for it."""

@@ -6,7 +6,8 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from app.types import Timing
+from app.observability.meter import ForwardEvent, Meter
+from app.types import Prediction, Timing
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,34 @@ class EngineCounters:
     def record_failure(self, total_ms: float) -> None:
         """Record a request that was refused or failed."""
         self.fail = self.fail.plus(total_ms)
+
+
+class CountingMeter(Meter):
+    """Counts the events of one engine, and reports them to another meter, if there is one."""
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self.counters, self._meter = EngineCounters(), meter or Meter()
+
+    def record_prediction(self, prediction: Prediction, images: int) -> None:
+        """Count an answered request."""
+        self.counters.record_answer(prediction.timing, prediction.commit_ms)
+        self._meter.record_answer(prediction.strategy, images, prediction.timing)
+        self._meter.record_origin(prediction.state_origin)
+
+    def record_failure(self, kind: str, total_ms: float = 0.0) -> None:
+        """Count a request that was refused or failed ``total_ms`` after it arrived."""
+        self.counters.record_failure(total_ms)
+        self._meter.record_failure(kind)
+
+    def record_forward(self, forward: ForwardEvent) -> None:
+        """Record a forward."""
+        self.counters.record_forward(forward.images, forward.forward_s, forward.commit_s, 1000 * forward.decode_s)
+        self._meter.record_forward(forward)
+
+    def record_lessons(self, streams: int, lesson_s: float) -> None:
+        """Record a learning step."""
+        self._meter.record_lessons(streams, lesson_s)
+
+    def record_rejection(self, reason: str) -> None:
+        """Count a new state that was not committed."""
+        self._meter.record_rejection(reason)

@@ -10,8 +10,7 @@ from contextlib import nullcontext
 
 from adapters import AdaptiveModel, Key, Lesson, Memory, Outcome, Request
 from app.errors import UnanswerableError
-from app.observability.meter import Meter
-from app.observability.statistics import EngineCounters
+from app.observability.meter import ForwardEvent, Meter
 from app.resources.governor import Governor
 from app.serving.explanations import explain_stream
 from app.serving.outputs import Output, read_outputs
@@ -26,11 +25,8 @@ log = logging.getLogger("renorm")
 class ForwardStage:
     """Runs groups on the model thread; states are read and committed on the event loop's thread."""
 
-    def __init__(
-        self, model: AdaptiveModel, streams: Streams, thread: Worker, statistics: EngineCounters, metrics: Meter
-    ) -> None:
-        self._model, self._streams, self._thread = model, streams, thread
-        self._statistics, self.metrics = statistics, metrics
+    def __init__(self, model: AdaptiveModel, streams: Streams, thread: Worker, metrics: Meter) -> None:
+        self._model, self._streams, self._thread, self.metrics = model, streams, thread, metrics
         self.lesson_bytes = 0  # bytes that the running lessons take
         self.governor: Governor | None = None  # chooses the model thread's number of threads
 
@@ -75,9 +71,9 @@ class ForwardStage:
         self._commit(group, outcome, outputs)
         committed = time.perf_counter()
         images = sum(len(output.classes) for output in outputs)
-        decode_ms = 1000 * sum(ticket.ready - ticket.arrived for ticket in group)
-        self._statistics.record_forward(images, finished - started, committed - finished, decode_ms)
-        self.metrics.record_forward(len(group), images, finished - started, committed - finished, outcome.adapt_s)
+        decode_s = sum(ticket.ready - ticket.arrived for ticket in group)
+        durations = finished - started, committed - finished, outcome.adapt_s, decode_s
+        self.metrics.record_forward(ForwardEvent(len(group), images, *durations))
         return self._results(group, outcome, outputs, origins, explanations, 1000 * (committed - finished))
 
     def _work(

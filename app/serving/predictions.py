@@ -23,6 +23,7 @@ def prediction_of(result: ForwardResult, strategy: str, params: dict[str, Any], 
         timing=timing,
         state_origin=result.state_origin,
         explanation=result.explanation,
+        commit_ms=result.commit_ms,
     )
 
 

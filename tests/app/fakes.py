@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -111,21 +110,21 @@ class FakeEngine:
         self.resets.append((stream, strategy))
         return 2
 
-    def streams(self) -> StreamsInfo:
+    async def streams(self) -> StreamsInfo:
         self._fail()
         return StreamsInfo([STATE], bytes=512, capacity_bytes=1000, evictions=1)
 
-    def stream(self, name: str) -> list[StreamInfo]:
+    async def stream(self, name: str) -> list[StreamInfo]:
         self._fail()
         if name != STATE.stream:
             raise StreamNotFoundError(f"stream '{name}' has no state", hint="it begins with its first request")
         return [STATE]
 
-    def explanations(self, limit: int) -> Callable[[], list[tuple[str, StreamExplanation]]]:
+    async def explanations(self, limit: int) -> list[tuple[str, StreamExplanation]]:
         self._fail()
-        return lambda: [("adabn", EXPLANATION)][:limit]
+        return [("adabn", EXPLANATION)][:limit]
 
-    def memory(self) -> list[MemoryUse]:
+    async def memory(self) -> list[MemoryUse]:
         self._fail()
         return [MemoryUse("decoded", 10, 100), MemoryUse("decoding", 0, 50), MemoryUse("lessons", 5, 60)]
 
@@ -160,7 +159,7 @@ class FakeEngine:
         self._fail()
         return self.counts
 
-    def snapshot(self) -> dict[str, Any]:
+    async def snapshot(self) -> dict[str, Any]:
         return {"format": 3, "sites": [], "streams": []}
 
     async def close(self, patience_s: float | None = None) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from app.engine import Engine
 from app.models.hosted import Hosted, Preprocessing
+from app.observability.statistics import CountingMeter
+from app.serving.core import EngineCore
 from app.serving.tickets import Ticket
 from app.settings import Settings
 from app.types import Call, Prediction
@@ -83,9 +85,11 @@ TEMPERATURES = Path(__file__).parent.parent / "golden" / "temperatures.json"
 def small_engine(trouble: str = "", **settings: Any) -> Engine:
     # What shares a forward is not to depend on how fast the machine is.
     usual = {"strategy": "adabn", "device": "cpu", "temperatures": TEMPERATURES, "max_forward_seconds": 60}
-    engine = Engine(Settings(**{**usual, **settings}), hosted(trouble))
+    values = Settings(**{**usual, **settings})
+    meter = CountingMeter()
+    engine = Engine(values, EngineCore(values, hosted(trouble), meter), meter)
     # As `Engine.open` does, with an image that makes no trouble.
-    engine._model.warm_up(torch.randint(1, 256, (1, 8, 8, 3), dtype=torch.uint8))
+    engine.core.model.warm_up(torch.randint(1, 256, (1, 8, 8, 3), dtype=torch.uint8))
     return engine
 
 
@@ -107,13 +111,14 @@ async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseExce
     """All calls at once behind a forward that is kept running until they wait together."""
     network = engine.hosted.network
     assert isinstance(network, Net)
-    await until(lambda: not (engine._batcher._running or engine._batcher._lessons))  # lessons of what came before
+    batcher = engine.core.batcher
+    await until(lambda: not (batcher._running or batcher._lessons))  # lessons of what came before
     network.gate.clear()
     first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))
-    await until(lambda: engine._batcher._running is not None)  # else some of the calls would share its forward
+    await until(lambda: batcher._running is not None)  # else some of the calls would share its forward
     tasks = [asyncio.ensure_future(engine.predict(call)) for call in calls]
     for _ in range(1000):
-        waiting = [place for place in engine._batcher._queue if isinstance(place, Ticket) and place.images is not None]
+        waiting = [place for place in batcher._queue if isinstance(place, Ticket) and place.images is not None]
         if len(waiting) == len(calls):
             break
         await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import app.engine
+import app.serving.core
 from adapters import (
     COMBINATIONS,
     STRATEGIES,
@@ -33,6 +33,7 @@ from app.errors import (
 from app.images import ImageLimits, decode
 from app.models.hosted import Hosted
 from app.models.pixels import Pixels
+from app.serving.core import EngineCore
 from app.settings import Settings
 from app.types import Call, Prediction
 from tests.app.small import BLACK, PREPROCESSING, Net, burst, hosted, png, same, small_engine
@@ -80,7 +81,7 @@ async def test_two_streams_under_load_answer_as_each_does_alone(engine: Engine) 
     await asyncio.gather(*(client() for _ in range(16)))
     for stream in calls:
         assert sorted(got[stream]) == list(range(1, 25))
-        alone = Engine(engine.settings, engine.hosted)
+        alone = Engine(engine.settings, EngineCore(engine.settings, engine.hosted))
         for step in range(1, 25):
             call, answer = got[stream][step]
             assert same(await alone.predict(call), answer), (stream, step)
@@ -97,7 +98,7 @@ async def test_after_a_reset_the_same_requests_have_the_same_answers(engine: Eng
     assert await engine.reset("s") == 1
     second = [await engine.predict(call) for call in calls]
     assert all(torch.equal(a.probabilities, b.probabilities) for a, b in zip(first, second, strict=True))
-    assert [info.steps for info in engine.stream("other")] == [1]
+    assert [info.steps for info in (await engine.stream("other"))] == [1]
     assert not torch.equal(first[0].probabilities, (await engine.predict(calls[0])).probabilities)
 
 
@@ -112,7 +113,7 @@ async def test_without_update_the_answer_is_the_same_and_the_state_stays(engine:
 
 async def test_looking_at_an_unknown_stream_does_not_begin_it(engine: Engine) -> None:
     await engine.predict(Call([png(1)], "new", update=False))
-    assert engine.streams().streams == []
+    assert (await engine.streams()).streams == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ async def test_a_bad_request_moves_no_state(engine: Engine, call: Call, error: t
         await engine.predict(call)
     after = await engine.predict(Call([png(8, 0, 60)], update=False))
     assert torch.equal(after.probabilities, expected.probabilities)
-    assert [info.steps for info in engine.streams().streams] == [1]
+    assert [info.steps for info in (await engine.streams()).streams] == [1]
 
 
 async def test_the_first_bad_image_is_the_one_named(engine: Engine) -> None:
@@ -152,7 +153,7 @@ async def test_a_request_the_network_cannot_answer_fails_alone(trouble: str, err
     for call, result in zip(good, results, strict=True):
         assert isinstance(result, Prediction)
         assert same(result, await alone.predict(call))
-    assert [(info.stream, info.steps) for info in engine.streams().streams if info.stream == "a"] == [("a", 2)]
+    assert [(info.stream, info.steps) for info in (await engine.streams()).streams if info.stream == "a"] == [("a", 2)]
     await engine.close()
     await alone.close()
 
@@ -177,20 +178,20 @@ async def test_states_beyond_the_memory_are_evicted_and_begin_anew() -> None:
     for stream in ("a", "b", "c", "a"):
         answer = await engine.predict(Call([png(1)], stream))
         assert answer.step == 1
-    assert engine.streams().evictions == 2
+    assert (await engine.streams()).evictions == 2
     await engine.close()
 
 
 async def test_streams_are_told_by_name(engine: Engine) -> None:
     await engine.predict(Call([png(1), png(2)], "cam"))
     await engine.predict(Call([png(1)], "cam", "unmix_tns", {"components": 4}))
-    infos = {info.strategy: info for info in engine.stream("cam")}
+    infos = {info.strategy: info for info in (await engine.stream("cam"))}
     assert infos["adabn"].images == 2
     assert infos["unmix_tns"].params["components"] == 4
     assert infos["adabn"].bytes == engine.describe().state_bytes["adabn"]
     assert infos["adabn"].entropy > 0
     with pytest.raises(StreamNotFoundError, match="nobody"):
-        engine.stream("nobody")
+        await engine.stream("nobody")
 
 
 async def test_reset_by_strategy_and_of_everything(engine: Engine) -> None:
@@ -212,14 +213,14 @@ async def test_the_ping_is_truthful(engine: Engine) -> None:
     network.gate.clear()
     stuck = asyncio.ensure_future(engine.predict(Call([png(1)])))
     for _ in range(1000):
-        if engine._batcher._running is not None:
+        if engine.core.batcher._running is not None:
             break
         await asyncio.sleep(0.01)
     assert not await engine.ping(0.05)
     network.gate.set()
     await stuck
     assert await engine.ping(5)
-    await engine._thread.close()
+    await engine.core.thread.close()
     assert not await engine.ping(5)
     with pytest.raises(EngineClosedError):
         await engine.predict(Call([png(1)]))
@@ -235,9 +236,9 @@ async def test_a_closed_engine_refuses() -> None:
 
 
 async def test_open_loads_warms_up_and_changes_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.engine, "load", lambda settings: hosted())
+    monkeypatch.setattr(app.serving.core, "load", lambda settings: hosted())
     engine = await Engine.open(Settings(strategy="bn"))
-    assert engine.streams().streams == []
+    assert (await engine.streams()).streams == []
     info = engine.describe()
     assert (info.name, info.channels, info.default_strategy, info.dtype) == ("net", 16, "bn", "float32")
     assert [(site.kind, site.channels) for site in info.sites] == [("BatchNorm2d", 8)] * 2
@@ -260,8 +261,8 @@ async def test_the_model_is_made_and_warmed_up_as_the_settings_say(monkeypatch: 
             progress(f"compiling for {list(image.shape)} {image.dtype}")
             super().warm_up(image, progress)
 
-    monkeypatch.setattr(app.engine, "load", lambda settings: hosted())
-    monkeypatch.setattr(app.engine, "AdaptiveModel", Model)
+    monkeypatch.setattr(app.serving.core, "load", lambda settings: hosted())
+    monkeypatch.setattr(app.serving.core, "AdaptiveModel", Model)
     settings = Settings(compile=True, dtype="bfloat16", device="cpu")
     engine = await Engine.open(settings, progress=told.append)
     assert {name: made[name] for name in ("compile", "dtype", "device", "copy")} == {
@@ -289,7 +290,7 @@ class OneOnly(nn.Module):
 
 async def test_a_network_that_cannot_answer_a_batch_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Hosted("one", OneOnly(), ["a", "b", "c"], PREPROCESSING, "OneOnly", "")
-    monkeypatch.setattr(app.engine, "load", lambda settings: one)
+    monkeypatch.setattr(app.serving.core, "load", lambda settings: one)
     with pytest.raises(UnsupportedModelError, match="bn2 sees 1 rows for 2 images"):
         await Engine.open(Settings())
 

@@ -39,14 +39,14 @@ async def running(engine: Engine, call: Call) -> asyncio.Task[Prediction]:
     gate(engine).clear()
     task = asyncio.ensure_future(engine.predict(call))
     for _ in range(5000):
-        if engine._batcher._running is not None:
+        if engine.core.batcher._running is not None:
             return task
         await asyncio.sleep(0.001)
     pytest.fail("the forward did not begin within five seconds")
 
 
-def names(engine: Engine) -> set[str]:
-    return {info.stream for info in engine.streams().streams}
+async def names(engine: Engine) -> set[str]:
+    return {info.stream for info in (await engine.streams()).streams}
 
 
 async def test_a_request_that_begins_its_stream_is_answered_as_the_first_of_a_new_one(engine: Engine) -> None:
@@ -62,7 +62,7 @@ async def test_reset_forgets_a_stream_with_every_strategy(engine: Engine) -> Non
     await engine.predict(Call([png(1)], "s", "unmix_tns"))
     await engine.predict(Call([png(1)], "s", "adabn"))
     await engine.predict(Call([png(2)], "s", "adabn", start=True))
-    assert [(info.strategy, info.steps) for info in engine.stream("s")] == [("adabn", 1)]
+    assert [(info.strategy, info.steps) for info in (await engine.stream("s"))] == [("adabn", 1)]
 
 
 async def test_the_last_request_is_answered_from_the_stream_that_it_ends(engine: Engine) -> None:
@@ -71,7 +71,7 @@ async def test_the_last_request_is_answered_from_the_stream_that_it_ends(engine:
         await engine.predict(Call([png(i)], "t"))
     last = await engine.predict(Call([png(5)], "s", end=True))
     assert same(last, await engine.predict(Call([png(5)], "t")))
-    assert names(engine) == {"t"}
+    assert await names(engine) == {"t"}
 
 
 @pytest.mark.parametrize("bad", [b"no image", BLACK])
@@ -93,7 +93,7 @@ async def test_sequences_under_load_are_those_of_quiet_streams(engine: Engine) -
         for s in range(5)
     ]
     found = await burst(engine, calls)
-    assert names(engine) == {"first"}
+    assert await names(engine) == {"first"}
     alone = small_engine()
     for call, answer in zip(calls, found, strict=True):
         assert isinstance(answer, Prediction)
@@ -133,7 +133,7 @@ async def test_caller_cancelled_during_the_step_gets_its_answer_later(engine: En
     await asyncio.sleep(0.01)
     gate(engine).set()
     assert (await again).step == 1
-    assert engine.stream("s")[0].steps == 1
+    assert (await engine.stream("s"))[0].steps == 1
 
 
 @pytest.mark.parametrize("request_id", [None, "one"])
@@ -147,7 +147,7 @@ async def test_caller_cancelled_before_its_forward_takes_no_step(engine: Engine,
     gate(engine).set()
     await first
     assert (await engine.predict(Call([png(2)], "s", request_id=request_id))).step == 1
-    assert len(engine._batcher) == 0
+    assert len(engine.core.batcher) == 0
     assert engine._budget.lent == 0
 
 
@@ -162,8 +162,8 @@ async def test_a_request_whose_time_is_over_takes_no_step(engine: Engine) -> Non
         assert "0.03 s" in str(error)
     gate(engine).set()
     await first
-    assert names(engine) == {"first"}
-    assert len(engine._batcher) == 0
+    assert await names(engine) == {"first"}
+    assert len(engine.core.batcher) == 0
 
 
 async def test_the_time_counts_until_the_forward_begins(engine: Engine) -> None:
@@ -195,7 +195,7 @@ async def test_requests_beyond_what_may_wait_are_refused_and_change_nothing() ->
     found = await asyncio.gather(first, *tasks, return_exceptions=True)
     assert [isinstance(answer, Prediction) for answer in found] == [True] * 4 + [False] * 5
     assert all(isinstance(answer, BusyError) for answer in found[4:])
-    assert names(engine) == {"first", "s0", "s1", "s2"}
+    assert await names(engine) == {"first", "s0", "s1", "s2"}
     await engine.close()
 
 
@@ -218,7 +218,7 @@ async def test_a_thousand_requests_of_which_a_third_go_away_at_any_moment(engine
         return None
 
     engine.settings = engine.settings.model_copy(update={"max_waiting": 2000})
-    engine._batcher._limits = engine._batcher._limits._replace(waiting=2000)
+    engine.core.batcher._limits = engine.core.batcher._limits._replace(waiting=2000)
     answers = await asyncio.gather(*(client(name, i, gone=gone) for name, i, gone in calls))
     alone = small_engine()
     for (name, i, gone), answer in zip(calls, answers, strict=True):
@@ -226,7 +226,7 @@ async def test_a_thousand_requests_of_which_a_third_go_away_at_any_moment(engine
             continue
         assert answer is not None
         assert same(answer, await alone.predict(Call([images[(i + len(name)) % 16]], name)))
-    assert len(engine._batcher) == 0
+    assert len(engine.core.batcher) == 0
     assert engine._budget.lent == 0
     await alone.close()
 
@@ -270,7 +270,7 @@ async def test_statistics_count_requests_images_and_forwards(engine: Engine) -> 
 async def test_a_snapshot_holds_every_stream(engine: Engine) -> None:
     await engine.predict(Call([png(1)], "a"))
     await engine.predict(Call([png(2)], "b", "unmix_tns"))
-    found = engine.snapshot()["streams"]
+    found = (await engine.snapshot())["streams"]
     told = [(one["stream"], one["strategy"], one["steps"]) for one in found]
     assert told == [("a", "adabn", 1), ("b", "unmix_tns", 1)]
 

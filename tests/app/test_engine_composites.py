@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adapters import STRATEGIES, AdaptiveModel, Lame, Request, UnsupportedModelError, strategy
 from app.engine import Engine
 from app.models.pixels import Pixels
+from app.serving.core import EngineCore
 from app.settings import Settings
 from app.types import Call, Prediction
 from tests.app.small import PREPROCESSING, hosted, png, small_engine
@@ -135,13 +136,14 @@ async def test_a_strategy_that_the_network_cannot_take_is_refused_and_harms_nobo
 ) -> None:
     monkeypatch.setitem(STRATEGIES, "needy", Needy)
     torch.manual_seed(0)
-    engine = Engine(Settings(device="cpu"), replace(hosted(), network=Headless().eval()))
-    engine._model.warm_up(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+    settings = Settings(device="cpu")
+    engine = Engine(settings, EngineCore(settings, replace(hosted(), network=Headless().eval())))
+    engine.core.model.warm_up(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
     names = ("adabn", "adabn+needy", "adabn", "adabn+lame", "adabn+tent")
     asked = [engine.predict(Call([png(i)], "a", name)) for i, name in enumerate(names)]
     got = await asyncio.gather(*asked, return_exceptions=True)
     assert [one.step for one in got if isinstance(one, Prediction)] == [1, 2, 1, 1]
     assert isinstance(got[1], UnsupportedModelError)
     assert "does not end in a linear layer: choose another corrector" in str(got[1])
-    assert "adabn+needy" not in {state.strategy for state in engine.streams().streams}
+    assert "adabn+needy" not in {state.strategy for state in (await engine.streams()).streams}
     await engine.close()

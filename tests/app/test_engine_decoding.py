@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import app.serving.decoder_pool
+import app.serving.decoding.pool
 from app.engine import Engine
 from app.errors import DeadlineError, EngineClosedError, TooExpensiveError
 from app.types import Call
@@ -44,7 +44,7 @@ def hang(*_):
     signal.pause()
 worker.main(hang)
 """
-    monkeypatch.setattr(app.serving.decoder_pool, "SERVE", program)
+    monkeypatch.setattr(app.serving.decoding.pool, "SERVE", program)
     engine = small_engine()
     yield engine
     await engine.close()
@@ -63,7 +63,7 @@ async def test_others_are_answered_while_every_decoder_hangs(engine: Engine, tmp
         task.cancel()
     await asyncio.wait(stuck)
     assert all(task.cancelled() for task in stuck)
-    assert [info.stream for info in engine.streams().streams] == ["fast"]
+    assert [info.stream for info in (await engine.streams()).streams] == ["fast"]
 
 
 async def test_a_requests_own_time_limit_ends_its_decoder(engine: Engine) -> None:
@@ -86,7 +86,7 @@ async def test_an_image_that_takes_too_long_is_refused_and_moves_no_state(engine
         with pytest.raises(TooExpensiveError) as caught:
             await engine.predict(Call(images))
         assert caught.value.image == len(images) - 1
-    assert engine.streams().streams == []
+    assert (await engine.streams()).streams == []
 
 
 @pytest.mark.parametrize("streams", [1, 20], ids=["one_stream", "many_streams"])

@@ -10,6 +10,7 @@ import pytest
 from adapters import Shrinkage
 from app.engine import Engine
 from app.errors import StreamNotFoundError
+from app.serving.explanations import explain_sample
 from app.serving.replays import fingerprint
 from app.types import Call, Prediction
 from tests.app.small import burst, png, same, small_engine
@@ -32,7 +33,7 @@ async def engine() -> AsyncIterator[Engine]:
 async def test_the_explanation_is_that_of_the_stream_after_the_answer(engine: Engine) -> None:
     for i in range(3):
         answer = await engine.predict(Call([png(i), png(i + 10)], "s", explain=True))
-        (state,) = engine.stream("s")
+        (state,) = await engine.stream("s")
         assert answer.explanation is not None
         assert answer.explanation == state.explanation
         assert answer.explanation.averaged_images == 2 * (i + 1)
@@ -47,7 +48,7 @@ async def test_a_request_that_does_not_update_explains_the_state_as_it_is(engine
     assert unknown.explanation is not None
     assert unknown.explanation.trained == 1.0
     with pytest.raises(StreamNotFoundError):
-        engine.stream("t")
+        await engine.stream("t")
 
 
 async def test_a_request_that_begins_its_stream_explains_the_new_one(engine: Engine) -> None:
@@ -93,13 +94,14 @@ async def test_a_sample_is_of_the_states_used_last_as_they_were(engine: Engine) 
     for name in ("old", "middle", "new"):
         await engine.predict(Call([png(1), png(2)], name))
     await engine.predict(Call([png(1)], "middle", "adabn"))
-    explain = engine.explanations(limit=3)
-    before = [engine.stream(name)[0].explanation for name in ("new", "middle")]
+    explain = explain_sample(engine.core.model, engine.core.table.recent(3))
+    before = [(await engine.stream(name))[0].explanation for name in ("new", "middle")]
+    assert await engine.explanations(limit=3) == explain()
     await engine.predict(Call([png(3), png(4)], "new"))
     await engine.reset("middle")
     assert [name for name, _ in explain()] == ["adabn", "auto", "auto"]
     assert [explanation for _, explanation in explain()][:2] == [before[1], before[0]]
-    assert len(engine.explanations(limit=50)()) == 2
+    assert len(await engine.explanations(limit=50)) == 2
 
 
 async def test_a_state_that_cannot_be_explained_is_left_out_of_a_sample(
@@ -111,7 +113,7 @@ async def test_a_state_that_cannot_be_explained_is_left_out_of_a_sample(
     await engine.predict(Call([png(1)], "good", "adabn"))
     await engine.predict(Call([png(1)], "bad", "shrinkage"))
     monkeypatch.setattr(Shrinkage, "leaning", fail)
-    assert [name for name, _ in engine.explanations(limit=9)()] == ["adabn"]
+    assert [name for name, _ in await engine.explanations(limit=9)] == ["adabn"]
     assert "a state of strategy 'shrinkage' cannot be explained" in caplog.text
 
 

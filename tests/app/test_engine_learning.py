@@ -33,8 +33,8 @@ class Held:
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.gate = threading.Event(), threading.Event()
         self.lessons: list[list[str]] = []
-        self._learn = engine._model.learn
-        monkeypatch.setattr(engine._model, "learn", self)
+        self._learn = engine.core.model.learn
+        monkeypatch.setattr(engine.core.model, "learn", self)
 
     def __call__(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         self.lessons.append([str(key.stream) for key in lessons])
@@ -90,7 +90,7 @@ async def test_a_reset_comes_after_the_lesson_and_is_not_undone_by_it(monkeypatc
     assert not reset.done()
     held.gate.set()
     assert await reset == 1
-    assert engine.streams().streams == []
+    assert (await engine.streams()).streams == []
     assert (await engine.predict(Call([png(3)], "a", LEARNS))).step == 1
     await engine.close()
 
@@ -115,12 +115,12 @@ async def test_a_stream_that_had_to_leave_during_its_lesson_does_not_come_back(
     held = Held(engine, monkeypatch)
     await engine.predict(Call([png(1), png(2)], "a", LEARNS))
     await _until(held.begun)
-    key = next(iter(engine._streams._records))
-    engine._streams.commit(Key("b", strategy("adabn")), engine._streams.memories({key})[key]._replace(parts=()))
+    key = next(iter(engine.core.table._records))
+    engine.core.table.commit(Key("b", strategy("adabn")), engine.core.table.memories({key})[key]._replace(parts=()))
     held.gate.set()
     # The next request of that stream waits for the lesson.
     await engine.predict(Call([png(1)], "a", LEARNS, update=False))
-    assert [info.stream for info in engine.streams().streams] == ["b"]
+    assert [info.stream for info in (await engine.streams()).streams] == ["b"]
     await engine.close()
 
 
@@ -132,7 +132,7 @@ async def test_a_lesson_that_fails_is_told_and_harms_nobody(
     def fail(*_: Any) -> Any:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(engine._model, "learn", fail)
+    monkeypatch.setattr(engine.core.model, "learn", fail)
     for i in range(3):
         answer = await engine.predict(Call([png(i), png(9)], "a", LEARNS))
         expected = await calm.predict(Call([png(i), png(9)], "a", "adabn"))
@@ -149,7 +149,7 @@ async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypat
     held = Held(engine, monkeypatch)
     held.gate.set()
     order: list[str] = []
-    run, learn = engine._model.run, engine._model.learn
+    run, learn = engine.core.model.run, engine.core.model.learn
 
     def told(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*given: Any) -> Any:
@@ -158,8 +158,8 @@ async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypat
 
         return wrapped
 
-    monkeypatch.setattr(engine._model, "run", told("forward", run))
-    monkeypatch.setattr(engine._model, "learn", told("lesson", learn))
+    monkeypatch.setattr(engine.core.model, "run", told("forward", run))
+    monkeypatch.setattr(engine.core.model, "learn", told("lesson", learn))
     learning = [engine.predict(Call([png(i), png(i + 1)], "a", LEARNS)) for i in range(5)]
     others = [engine.predict(Call([png(i)], f"b{i}", "adabn")) for i in range(5)]
     await asyncio.gather(*learning, *others)
@@ -170,28 +170,28 @@ async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypat
 
 def warmed(**settings: Any) -> Engine:
     engine = small_engine(**settings)
-    engine._warm_up(None)
+    engine.core.warm_up()
     return engine
 
 
 async def test_memory_of_a_lesson_is_reported_during_the_lesson(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = warmed(max_memory_bytes=80_000_000)
-    each = engine._model.lessons.per_image
+    each = engine.core.model.lessons.per_image
     assert each > 2 * 8 * 6 * 6 * 4
     held = Held(engine, monkeypatch)
     await engine.predict(Call([png(1), png(2)], "a", LEARNS))
     await _until(held.begun)
-    parts = {part.kind: part for part in engine.memory()}
+    parts = {part.kind: part for part in await engine.memory()}
     assert (parts["lessons"].held, parts["lessons"].capacity) == (2 * each, 10_000_000)
     assert set(parts) == {"decoded", "decoding", "lessons"}
     held.gate.set()
     await engine.predict(Call([png(1)], "a", LEARNS, update=False))
-    assert [part.held for part in engine.memory()] == [0, 0, 0]
+    assert [part.held for part in await engine.memory()] == [0, 0, 0]
     await engine.close()
 
 
 async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> None:
-    each = warmed()._model.lessons.per_image
+    each = warmed().core.model.lessons.per_image
     engine = warmed(max_lesson_bytes=2 * each)
     with pytest.raises(TooLargeError, match=f"3 images at once needs {3 * each} bytes") as refusal:
         await engine.predict(Call([png(1)] * 3, "a", LEARNS))
@@ -199,7 +199,7 @@ async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> N
     with pytest.raises(TooLargeError, match="64 images at once") as refusal:
         await engine.predict(Call([png(1)], "a", "rotta"))
     assert refusal.value.location == "params"
-    assert engine.streams().streams == []
+    assert (await engine.streams()).streams == []
     answers = [
         await engine.predict(Call([png(1)] * 2, "a", LEARNS)),
         await engine.predict(Call([png(1)] * 3, "a", LEARNS, update=False)),
@@ -211,10 +211,10 @@ async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> N
 
 
 async def test_lessons_of_many_streams_share_no_more_than_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    each = warmed()._model.lessons.per_image
+    each = warmed().core.model.lessons.per_image
     engine = warmed(max_memory_bytes=8 * 5 * each)
     most: list[int] = []
-    network = engine._model._hosted.network
+    network = engine.core.model._hosted.network
     forward = network.forward
 
     def watched(images: torch.Tensor) -> torch.Tensor:

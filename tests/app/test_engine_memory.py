@@ -30,7 +30,7 @@ async def test_bytes_per_stream_are_what_the_description_says(strategy: str) -> 
     # Behind the lessons of streams that learn.
     names = ["alone", *(f"s{i}" for i in range(5))]
     await burst(engine, [Call([png(1)], name, strategy, update=False) for name in names])
-    held = engine._streams.memories({key for key in engine._streams._records if key.stream != "first"})
+    held = engine.core.table.memories({key for key in engine.core.table._records if key.stream != "first"})
     assert len(held) == 6
     for memory in held.values():
         assert memory.row.is_contiguous()
@@ -40,7 +40,7 @@ async def test_bytes_per_stream_are_what_the_description_says(strategy: str) -> 
         assert all(field.untyped_storage().nbytes() == field.nbytes for field in fields[1:])
     blocks = {m.row.untyped_storage().data_ptr(): m.row.untyped_storage().nbytes() for m in held.values()}
     assert sum(blocks.values()) <= max(BLOCK_BYTES, told * len(held))
-    infos = engine.streams()
+    infos = await engine.streams()
     assert [info.bytes for info in infos.streams if info.stream != "first"] == [told] * 6
     assert infos.bytes == sum(info.bytes for info in infos.streams)
     await engine.close()
@@ -50,17 +50,17 @@ async def test_bytes_per_stream_are_what_the_description_says(strategy: str) -> 
 async def test_the_capacity_in_bytes_holds_as_many_streams_as_it_has_room_for(strategy: str) -> None:
     probe = small_engine()
     await probe.predict(Call([png(9)], "probe", strategy))
-    row = probe.streams().bytes
+    row = (await probe.streams()).bytes
     await probe.close()
     engine = small_engine(max_state_bytes=3 * row + row // 2)
     for i in range(5):
         await engine.predict(Call([png(i)], f"s{i}", strategy))
-    infos = engine.streams()
+    infos = await engine.streams()
     assert [info.stream for info in infos.streams] == ["s4", "s3", "s2"]
     assert (infos.bytes, infos.capacity_bytes, infos.evictions) == (3 * row, 3 * row + row // 2, 2)
     # Forgotten is new: the first stream begins anew, and the least recently used one makes room.
     assert (await engine.predict(Call([png(0)], "s0", strategy))).step == 1
-    assert [info.stream for info in engine.streams().streams] == ["s0", "s4", "s3"]
+    assert [info.stream for info in (await engine.streams()).streams] == ["s0", "s4", "s3"]
     await engine.close()
 
 

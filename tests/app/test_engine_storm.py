@@ -121,14 +121,14 @@ async def perform(engine: Engine, one: Operation) -> None:
 
 async def storm(engine: Engine, chance: random.Random) -> tuple[list[Operation], Queue, set[Barrier]]:
     """Everything sent at about the same time, some of it called off; what was sent, its order, and resets that were."""
-    queue, applied, apply = Queue(), set[Barrier](), engine._batcher._apply
+    queue, applied, apply = Queue(), set[Barrier](), engine.core.batcher._apply
 
     def noting(barrier: Barrier) -> None:
         if not barrier.answer.done():
             applied.add(barrier)
         apply(barrier)
 
-    engine._batcher._queue, engine._batcher._apply = queue, noting  # type: ignore[method-assign]
+    engine.core.batcher._queue, engine.core.batcher._apply = queue, noting  # type: ignore[method-assign]
     sent: list[Operation] = []
     tasks: list[asyncio.Task[None]] = []
     for _ in range(OPERATIONS):
@@ -147,7 +147,7 @@ async def settle(engine: Engine) -> dict[str, int]:
     """What is still held once all that was called off has had the time to end: what leaked stays for ever."""
     for _ in range(10_000):
         left = {name: count for name, count in held(engine).items() if count}
-        if engine._batcher._running is None and not left:
+        if engine.core.batcher._running is None and not left:
             break
         await asyncio.sleep(0.001)
     return left
@@ -155,7 +155,7 @@ async def settle(engine: Engine) -> dict[str, int]:
 
 def held(engine: Engine) -> dict[str, int]:
     """All that is to be nothing while nobody asks for anything."""
-    batcher, decoders = engine._batcher, engine._decode_stage
+    batcher, decoders = engine.core.batcher, engine._decode_stage
     budgets = {
         "decoded": engine._budget,
         "turns": decoders._turns,
@@ -176,8 +176,8 @@ def held(engine: Engine) -> dict[str, int]:
             "requests": batcher._places._requests.total() + len(batcher._places._requests),
             "images": batcher._places._images.total() + len(batcher._places._images),
             "of clients": len(batcher._places._of_client),
-            "lessons": len(batcher._lessons) + engine._forward_stage.lesson_bytes,
-            "unanswered names": sum(not entry.answer.done() for entry in engine._replays._entries.values()),
+            "lessons": len(batcher._lessons) + engine.core.forward_stage.lesson_bytes,
+            "unanswered names": sum(not entry.answer.done() for entry in engine.core.replays._entries.values()),
             "decoding threads": len(decoders._started_at),
         }
     )
@@ -222,7 +222,7 @@ async def test_a_storm_leaves_nothing_behind_and_every_stream_in_order(limits: d
             compared += 1
     assert compared > 10
     steps = [
-        {(info.stream, info.strategy): (info.steps, info.images) for info in either.streams().streams}
+        {(info.stream, info.strategy): (info.steps, info.images) for info in (await either.streams()).streams}
         for either in (engine, quiet)
     ]
     assert steps[0] == steps[1]

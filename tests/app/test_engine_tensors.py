@@ -58,4 +58,4 @@ async def test_prepared_inputs_that_are_not_finite_are_refused_and_harm_nobody(e
     assert found[1].image == 1
     assert isinstance(found[0], Prediction)
     assert isinstance(found[2], Prediction)
-    assert {info.stream for info in engine.streams().streams} == {"a", "c"}
+    assert {info.stream for info in (await engine.streams()).streams} == {"a", "c"}

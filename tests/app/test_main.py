@@ -102,7 +102,7 @@ def test_snapshot_before_close_sees_the_streams(fails: bool, caplog: pytest.LogC
         return cast(Engine, engine)
 
     async def keep(given: Engine) -> None:
-        kept.append((given.snapshot()["format"], engine.closed))
+        kept.append(((await given.snapshot())["format"], engine.closed))
         if fails:
             raise OSError("no space left")
 

@@ -170,7 +170,7 @@ async def test_none_that_was_fitted_is_an_error_that_says_how_to_fit_it(
     assert "give the parameter temperature.temperature" in told
     assert describe_error(caught.value).status == 422
     with pytest.raises(StreamNotFoundError):
-        engine.stream("a")
+        await engine.stream("a")
     await engine.close()
 
 
@@ -210,7 +210,7 @@ async def test_temperature_fitted_meanwhile_is_used_at_once(file: Path) -> None:
     keep(file, adabn=5.0)
     # Another value is another strategy, with a state of its own.
     assert await ask() == (5.0, 1)
-    assert len(engine.stream("a")) == 2
+    assert len(await engine.stream("a")) == 2
     keep(file, source=5.0)
     with pytest.raises(ParameterError, match="no temperature was fitted"):
         await ask()

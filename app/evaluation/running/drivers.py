@@ -97,7 +97,7 @@ class EngineDriver:
     async def state_bytes(self, stream: str) -> int:
         """See `Driver`."""
         try:
-            return sum(state.bytes for state in self.engine.stream(stream))
+            return sum(state.bytes for state in await self.engine.stream(stream))
         except StreamNotFoundError:
             return 0
 

@@ -64,7 +64,7 @@ async def model(request: Request) -> ModelResponse:
 @router.get("/streams", summary="List the streams", tags=["streams"], responses=error_responses(503))
 async def streams(request: Request) -> StreamsResponse:
     """State of every stream that the key covers, and the use of the memory for states."""
-    info, may_see = state_of(request.app).require_engine().streams(), visible_streams(request.scope)
+    info, may_see = await state_of(request.app).require_engine().streams(), visible_streams(request.scope)
     return StreamsResponse.model_validate(replace(info, streams=[s for s in info.streams if may_see(s.stream)]))
 
 
@@ -74,7 +74,7 @@ async def stream(request: Request, stream: str) -> list[StreamState]:
     engine = state_of(request.app).require_engine()
     check_stream(stream)
     check_stream_access(request.scope, stream)
-    return [StreamState.model_validate(info) for info in engine.stream(stream)]
+    return [StreamState.model_validate(info) for info in await engine.stream(stream)]
 
 
 @router.delete(
@@ -86,7 +86,7 @@ async def forget(request: Request, stream: str, strategy: str | None = None) -> 
     check_admin(request.scope)
     limits = gather(RESET, members={"stream": stream, **({} if strategy is None else {"strategy": strategy})})
     check_stream_access(request.scope, stream, need="admin")
-    engine.stream(stream)  # which raises where there is none
+    await engine.stream(stream)  # which raises where there is none
     forgotten = await engine.reset(**limits)
     log_reset(request, limits, forgotten)
     return ResetResponse(forgotten=forgotten, stream=stream, strategy=strategy)

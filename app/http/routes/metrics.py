@@ -29,8 +29,7 @@ async def metrics(request: Request) -> Response:
     """Counts, durations, memory, and drift of the busiest streams; without an open engine only those of the process."""
     check_stream_access(request.scope, None)  # it names streams
     state = state_of(request.app)
-    # Streams are read here, on the thread that changes them; encoding them takes milliseconds.
-    page = state.metrics.look(state.engine)
+    page = await state.metrics.look(state.engine)  # encoding it takes milliseconds
     text, media_type = await asyncio.to_thread(page.text, preferred_ranges(request.headers.get("accept", "")))
     return Response(text, headers={"Content-Type": media_type})
 

@@ -21,7 +21,7 @@ import torch
 import uvicorn
 from typer.testing import CliRunner, Result
 
-import app.engine
+import app.serving.core
 from adapters import COMBINATIONS, STRATEGIES, UnsupportedModelError
 from app import __version__
 from app.cli import cli
@@ -316,5 +316,5 @@ def test_a_model_that_cannot_be_hosted_ends_with_its_reason(
     def load(settings: Settings) -> None:
         raise failure
 
-    monkeypatch.setattr(app.engine, "load", load)
+    monkeypatch.setattr(app.serving.core, "load", load)
     assert refused(run(*command, "--model", "mine"), 1) == f"renorm: mine cannot be hosted: {said}"

@@ -14,6 +14,7 @@ import pytest
 import tests.app.fakes as fakes
 from app.client import Answer, AsyncClient, Refused
 from app.errors import BusyError, EngineClosedError, ImageError
+from app.types import StreamInfo
 
 
 def run(server: fakes.Client, calls: Callable[[AsyncClient], Awaitable[Any]], **options: Any) -> Any:
@@ -82,7 +83,12 @@ def test_every_other_call() -> None:
 def test_any_name_of_a_stream_stands_in_a_path(name: str) -> None:
     server = fakes.Client()
     names: list[str] = []
-    server.engine.stream = lambda name: names.append(name) or [fakes.STATE]  # type: ignore[method-assign, func-returns-value]
+
+    async def show(name: str) -> list[StreamInfo]:
+        names.append(name)
+        return [fakes.STATE]
+
+    server.engine.stream = show  # type: ignore[method-assign]
     assert len(run(server, lambda client: client.stream(name).info())) == 1
     assert names == [name]
 

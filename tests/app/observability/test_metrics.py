@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import importlib
 import json
@@ -18,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from adapters import ParameterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError, StreamBusyError
-from app.observability.meter import Meter
-from app.observability.metrics import COUNTS, LABEL_LENGTH, OTHERS, SECONDS, Metrics, by_stream, stream_label
+from app.observability.meter import ForwardEvent, Meter
+from app.observability.metrics import COUNTS, LABEL_LENGTH, OTHERS, SECONDS, Metrics, Scrape, by_stream, stream_label
 from app.resources.memory import Ledger
 from app.settings import Settings
 from app.types import StreamInfo, StreamsInfo, Timing
@@ -42,7 +43,7 @@ class Watched(FakeEngine):
         self.states = list(states)
         self.described = 0
 
-    def streams(self) -> StreamsInfo:
+    async def streams(self) -> StreamsInfo:
         self._fail()
         return StreamsInfo(self.states, bytes=64, capacity_bytes=100, evictions=7)
 
@@ -50,9 +51,13 @@ class Watched(FakeEngine):
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
+def look(metrics: Metrics, engine: Watched | None = None) -> Scrape:
+    return asyncio.run(metrics.look(engine))
+
+
 def read(metrics: Metrics, engine: Watched | None = None) -> Series:
     """Every sample of a scrape by name and labels."""
-    text, _ = metrics.look(engine).text()
+    text, _ = look(metrics, engine).text()
     samples = [sample for family in text_string_to_metric_families(text.decode()) for sample in family.samples]
     series = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
     assert len(series) == len(samples), "a series is written twice"
@@ -72,8 +77,8 @@ def test_events_of_the_engine_are_counted() -> None:
     metrics.record_answer("adabn", 3, TIMING)
     metrics.record_answer("adabn", 2, TIMING)
     metrics.record_answer("source", 1, TIMING)
-    metrics.record_forward(requests=3, images=6, forward_s=0.004, commit_s=0.0001, adapt_s=0.0015)
-    metrics.record_forward(requests=1, images=1, forward_s=0.004, commit_s=0.0001)
+    metrics.record_forward(ForwardEvent(requests=3, images=6, forward_s=0.004, commit_s=0.0001, adapt_s=0.0015))
+    metrics.record_forward(ForwardEvent(requests=1, images=1, forward_s=0.004, commit_s=0.0001))
     metrics.record_lessons(streams=3, lesson_s=0.04)
     metrics.record_rejection("not_finite")
     metrics.record_origin("evicted")
@@ -134,7 +139,7 @@ def test_an_engine_that_is_closing_is_like_none() -> None:
     assert "renorm_streams" not in names(read(Metrics(), engine))
     engine.failure = RuntimeError("broken")
     with pytest.raises(RuntimeError, match="broken"):
-        Metrics().look(engine)
+        look(Metrics(), engine)
 
 
 def test_the_memory_and_what_is_hosted() -> None:
@@ -229,8 +234,8 @@ def test_two_servers_in_a_process_do_not_mix() -> None:
 def test_series_are_written_without_their_start() -> None:
     metrics = Metrics()
     metrics.record_answer("adabn", 1, TIMING)
-    assert b"_created" not in metrics.look(Watched(STATE)).text()[0]
-    assert b"_created" not in metrics.look(None).text("application/openmetrics-text")[0]
+    assert b"_created" not in look(metrics, Watched(STATE)).text()[0]
+    assert b"_created" not in look(metrics).text("application/openmetrics-text")[0]
 
 
 def test_memory_is_shown_by_kind_and_refusals_by_reason() -> None:
@@ -259,7 +264,7 @@ def test_metrics_and_the_base_meter_accept_the_same_events() -> None:
     for meter in meters:
         meter.record_answer("adabn", 1, TIMING)
         meter.record_failure("FieldError")
-        meter.record_forward(1, 1, 0.1, 0.1)
+        meter.record_forward(ForwardEvent(1, 1, 0.1, 0.1))
         meter.record_lessons(1, 0.1)
         meter.record_rejection("not_finite")
         meter.record_origin("evicted")
@@ -275,7 +280,7 @@ SUFFIXES = ("_bucket", "_count", "_sum")
 def existing() -> set[str]:
     """The names of all metrics of ours, histograms without the suffixes of their series."""
     metrics = Metrics(ledger=Ledger(2, 1))
-    text, _ = metrics.look(Watched(STATE)).text()
+    text, _ = look(metrics, Watched(STATE)).text()
     return {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE renorm_")}
 
 
@@ -312,7 +317,7 @@ def test_labels_are_as_the_page_says() -> None:
     metrics = Metrics(ledger=ledger)
     metrics.record_answer("adabn", 1, TIMING)
     metrics.record_failure("FieldError")
-    metrics.record_forward(1, 1, 0.1, 0.1)
+    metrics.record_forward(ForwardEvent(1, 1, 0.1, 0.1))
     metrics.record_rejection("not_finite")
     metrics.record_origin("evicted")
     metrics.request("/", "GET", 200, 0.1)

@@ -101,7 +101,7 @@ def engine_results(dataset: Dataset, streams: Streams, cells: Sequence[Cell], co
         driver, results = EngineDriver(small_engine()), list[Result]()
         failures = await run_cells(driver, dataset, streams, cells, results.append, lambda *_: None, concurrency)
         assert failures == []
-        assert driver.engine.streams().streams == [], "finished cells take no room"
+        assert (await driver.engine.streams()).streams == [], "finished cells take no room"
         await driver.close()
         return results
 

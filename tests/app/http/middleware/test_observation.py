@@ -26,7 +26,7 @@ def counted(client: Client) -> dict[tuple[str, str, str], float]:
 
 
 def counts(metrics: Metrics) -> dict[tuple[str, str, str], float]:
-    samples = [sample for family in metrics.look(None).collect() for sample in family.samples]
+    samples = [sample for family in asyncio.run(metrics.look(None)).collect() for sample in family.samples]
     return {
         (one.labels["route"], one.labels["method"], one.labels["status"]): one.value
         for one in samples

@@ -11,7 +11,7 @@ from torch import Tensor
 from app.engine import Engine
 from app.errors import FieldError
 from app.models.hosted import Preprocessing
-from app.serving.input_range import InputRange
+from app.serving.decoding.input_range import InputRange
 from app.types import Call
 from tests.app.small import small_engine
 
@@ -101,8 +101,8 @@ async def engines() -> AsyncIterator[dict[str, Engine]]:
 async def test_a_refused_image_moves_no_state_and_a_setting_takes_it(engines: dict[str, Engine]) -> None:
     good, raw = Call(torch.zeros(1, 3, 8, 8), "s"), Call(torch.full((1, 3, 8, 8), 200.0), "s")
     await engines["check"].predict(good)
-    before = engines["check"].snapshot()
+    before = await engines["check"].snapshot()
     with pytest.raises(FieldError, match="from 200 to 200"):
         await engines["check"].predict(raw)
-    assert str(engines["check"].snapshot()) == str(before)
+    assert str(await engines["check"].snapshot()) == str(before)
     assert (await engines["off"].predict(raw)).entropy >= 0

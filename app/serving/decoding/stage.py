@@ -27,9 +27,9 @@ from app.images import CHEAP_PIXELS, TINY_PIXELS, ImageLimits, check_header, cut
 from app.models.hosted import Preprocessing
 from app.resources.memory import MemoryUse
 from app.serving.budget import NO_FLOW, Budget
-from app.serving.decode_share import CostlyError, Read, Share
-from app.serving.decoder_pool import DecoderPool
-from app.serving.input_range import InputRange
+from app.serving.decoding.input_range import InputRange
+from app.serving.decoding.pool import DecoderPool
+from app.serving.decoding.share import CostlyError, Read, Share
 from app.serving.shares import Flow
 
 TURN_S = 0.01

@@ -17,7 +17,7 @@ from app.errors import EngineClosedError, ImageError, unavailable_error
 from app.images import ImageLimits, decode_bytes
 from app.models.hosted import Preprocessing
 from app.serving.budget import NO_FLOW, Budget
-from app.serving.decoder_process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
+from app.serving.decoding.process import SERVE, DecoderEndedError, DecoderProcess, too_expensive, was_ended_by_timer
 from app.serving.shares import Flow
 
 log = logging.getLogger("renorm")

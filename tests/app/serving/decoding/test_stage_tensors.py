@@ -14,7 +14,7 @@ from torch import Tensor
 from app.errors import FieldError, TooLargeError
 from app.images import ImageLimits
 from app.models.hosted import Preprocessing
-from app.serving.decode_stage import DecodeStage
+from app.serving.decoding.stage import DecodeStage
 
 pytestmark = pytest.mark.anyio
 CUT = Preprocessing(8, 10, "bilinear", (0, 0, 0), (1, 1, 1))

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import app.serving.decoder_pool
+import app.serving.decoding.pool
 from app.errors import EngineClosedError, ImageError, TooExpensiveError, TooLargeError
 from app.images import ImageLimits, decode
 from app.models.hosted import Preprocessing
-from app.serving.decoder_pool import DecoderPool
-from app.serving.decoder_process import SERVE
+from app.serving.decoding.pool import DecoderPool
+from app.serving.decoding.process import SERVE
 
 pytestmark = pytest.mark.anyio
 
@@ -178,7 +178,7 @@ async def test_the_start_of_a_process_does_not_count(make: Make) -> None:
 async def test_a_process_that_does_not_start_is_not_the_images_fault(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.serving.decoder_pool, "START_S", 0.01)
+    monkeypatch.setattr(app.serving.decoding.pool, "START_S", 0.01)
     pool = make("import time; time.sleep(60)")
     with pytest.raises(EngineClosedError):
         await pool.decode(tiff())

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import app.serving.decode_stage
+import app.serving.decoding.stage
 from app.errors import EngineClosedError, ImageError, TooLargeError
 from app.images import ImageLimits
 from app.models.hosted import Preprocessing
-from app.serving.decode_stage import DecodeStage
+from app.serving.decoding.stage import DecodeStage
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +65,7 @@ async def test_the_first_bad_image_is_named_whichever_thread_meets_it(decoders: 
 
 
 async def test_unforeseen_errors_of_decoding_are_raised(decoders: DecodeStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.serving.decode_stage, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(app.serving.decoding.stage, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await decoders([b"a", b"b"])
 
@@ -80,7 +80,7 @@ async def test_image_cancelled_before_its_turn_is_never_decoded(
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.serving.decode_stage, "decode", slow)
+    monkeypatch.setattr(app.serving.decoding.stage, "decode", slow)
     monkeypatch.setattr(decoders, "_threads", 1)
     running = [asyncio.ensure_future(decoders([b"first"])) for _ in range(decoders._pool._max_workers)]
     gone = asyncio.ensure_future(decoders([b"gone"]))
@@ -127,7 +127,7 @@ async def test_closing_refuses_what_has_not_begun(decoders: DecodeStage, monkeyp
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.serving.decode_stage, "decode", slow)
+    monkeypatch.setattr(app.serving.decoding.stage, "decode", slow)
     running = [asyncio.ensure_future(decoders([b"x"])) for _ in range(decoders._pool._max_workers)]
     waiting = asyncio.ensure_future(decoders([b"x"]))
     await asyncio.sleep(0)
@@ -178,14 +178,14 @@ async def test_threads_that_hang_are_no_progress(decoders: DecodeStage, monkeypa
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.serving.decode_stage, "decode", hang)
-    monkeypatch.setattr(app.serving.decode_stage, "STUCK_S", 0.0)
+    monkeypatch.setattr(app.serving.decoding.stage, "decode", hang)
+    monkeypatch.setattr(app.serving.decoding.stage, "STUCK_S", 0.0)
     work = asyncio.ensure_future(decoders([b"x"] * decoders._threads))
     await asyncio.to_thread(inside.wait, 10)
     assert not await decoders.check()
     gate.set()
     await work
-    monkeypatch.setattr(app.serving.decode_stage, "STUCK_S", 1e9)
+    monkeypatch.setattr(app.serving.decoding.stage, "STUCK_S", 1e9)
     assert await decoders.check()
 
 
@@ -200,7 +200,7 @@ async def test_cancelled_caller_keeps_no_thread_beyond_the_current_image(
         gate.wait(10)
         return IMAGE
 
-    monkeypatch.setattr(app.serving.decode_stage, "decode", slow)
+    monkeypatch.setattr(app.serving.decoding.stage, "decode", slow)
     monkeypatch.setattr(decoders, "_threads", 1)
     gone = asyncio.ensure_future(decoders([b"first", b"second"]))
     await asyncio.to_thread(inside.wait, 10)

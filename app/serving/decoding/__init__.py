@@ -1,0 +1,1 @@
+"""From the bytes of images to one tensor: in threads, or in processes that can be killed."""
