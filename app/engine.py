@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app.errors import EngineClosedError
+from app.errors import EngineClosedError, RenormError
 from app.images import ImageLimits
 from app.models.hosted import Hosted
 from app.observability.meter import Meter
@@ -21,12 +22,15 @@ from app.resources.memory import MemoryUse, parts_of
 from app.serving.budget import Budget
 from app.serving.call_limits import check_count
 from app.serving.core import EngineCore
-from app.serving.core_call import CoreCall
+from app.serving.core_contract import CoreCall, ServingCore
 from app.serving.decoding.stage import DecodeStage
+from app.serving.processes.cluster import EngineCluster
+from app.serving.processes.workers import count_workers
 from app.serving.replays import fingerprint
 from app.serving.shares import Flow
 from app.serving.streams import ResetScope
 from app.settings import Settings
+from app.strategies import resolve
 from app.types import Call, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
 server_log = logging.getLogger("renorm.server")  # lines for the operator, see `app.observability.logs`
@@ -43,7 +47,7 @@ class Engine:
     Everything but forwards and decoding runs on the event loop's thread.
     """
 
-    def __init__(self, settings: Settings, core: EngineCore, metrics: CountingMeter | None = None) -> None:
+    def __init__(self, settings: Settings, core: ServingCore, metrics: CountingMeter | None = None) -> None:
         self.settings, self.core = settings, core
         self.metrics = metrics or CountingMeter()
         parts = parts_of(settings)
@@ -64,7 +68,9 @@ class Engine:
             adapters.ParameterError: no temperature was fitted for the default strategy, which needs one.
             CalibrationError: the file of temperatures cannot be read.
         """
-        meter = CountingMeter(metrics)
+        meter, workers = CountingMeter(metrics), count_workers(settings)
+        if workers:
+            return cls(settings, await EngineCluster.open(settings, meter, workers, progress), meter)
         return cls(settings, await EngineCore.open(settings, meter, progress), meter)
 
     @property
@@ -107,7 +113,8 @@ class Engine:
         Raises:
             adapters.UnknownStrategyError: no strategy has that name.
         """
-        return await self.core.reset(ResetScope(stream, strategy))
+        name = None if strategy is None else resolve(strategy, {}).name
+        return await self.core.reset(ResetScope(stream, name))
 
     async def moments(self, images: Sequence[bytes] | Tensor) -> Tensor:
         """Return the moments that a baseline is made of, see `adapters.AdaptiveModel.moments`; no state changes.
@@ -165,8 +172,9 @@ class Engine:
 
     async def close(self, patience_s: float | None = None) -> None:
         """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the threads."""
-        if names := [info.stream for info in (await self.core.streams()).streams]:
-            server_log.info("stopping: %d states of %d streams are dropped", len(names), len(set(names)))
+        with contextlib.suppress(RenormError):  # closed before, or its process has ended
+            if names := [info.stream for info in (await self.core.streams()).streams]:
+                server_log.info("stopping: %d states of %d streams are dropped", len(names), len(set(names)))
         closing = asyncio.ensure_future(self.core.close(patience_s))
         await asyncio.sleep(0)  # it refuses waiting requests before their images are
         self._decode_stage.close()

@@ -73,10 +73,10 @@ class PredictResponse(Wire):
         examples=[1.0],
         description="share of its usual step by which a running average moved: less where an image is an outlier",
     )
-    state_origin: Literal["new", "live", "evicted"] = Field(
+    state_origin: Literal["new", "live", "evicted", "lost"] = Field(
         examples=["live"],
-        description="whether the stream had a state (live), had none (new), or had lost it to make room since its last "
-        "request (evicted)",
+        description="whether the stream had a state (live), had none (new), or had lost it since its last request: to "
+        "make room (evicted), or with the engine process that had it (lost)",
     )
     drift: Measured = Field(
         examples=[0.41],

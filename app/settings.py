@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         20, ge=0, description="streams with metrics of their own, the busiest; the others are summed up"
     )
     traces: bool = Field(False, description="export OpenTelemetry traces; the OTEL_* variables configure it")
+    workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] | None = Field(
+        None,
+        description="processes that run forwards, each with streams of its own; 0 for none but this one; auto, the "
+        "server's default: one for each core, or 0 with a GPU",
+    )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None, description="threads of a forward; auto, the server's default: all cores or one, as measured"
     )

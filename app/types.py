@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-Origin = Literal["new", "live", "evicted"]
-"""The state that a request found: none, its stream's, or none because it was evicted since the last answer."""
+Origin = Literal["new", "live", "evicted", "lost"]
+"""The state that a request found: its stream's, or none; evicted and lost are those that had one at their last answer,
+which was dropped to make room, or ended with the engine process that had it."""
 
 
 @dataclass(frozen=True)

@@ -113,3 +113,13 @@ def _process_left_as_it_was() -> Iterator[None]:
     pytest.fail(
         "the test leaves behind what it changed: " + ", ".join(name for name in before if before[name] != after[name])
     )
+
+
+@pytest.fixture(params=["here", "linked"])
+def core_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let small engines have their core in this process, then at the other end of a link."""
+    import tests.app.small
+
+    kind: str = request.param
+    monkeypatch.setattr(tests.app.small, "IS_LINKED", kind == "linked")
+    return kind

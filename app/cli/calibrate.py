@@ -14,7 +14,7 @@ import typer
 from app.cli import options as o
 from app.cli.exits import exit_on_errors
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail, settings_from
-from app.cli.startup import open_engine
+from app.cli.startup import open_own_engine
 from app.cli.tables import show
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ async def _fit(
     from app.models.labels import ClassNames
     from app.strategies import model_of
 
-    engine = await open_engine(settings)
+    engine = await open_own_engine(settings)
     try:
         classes = ClassNames(tuple(engine.hosted.classes), engine.hosted.class_ids)
         labelled = open_labelled(data, classes, skip_unknown=skip_unknown)

@@ -12,7 +12,7 @@ import typer
 
 from app.cli import options as o
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail, settings_from
-from app.cli.startup import open_engine
+from app.cli.startup import open_own_engine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ async def _measure(
     from app.client.folders import bar
     from app.errors import RenormError
 
-    engine = await open_engine(settings.model_copy(update={"strategy": "source", "max_images": sys.maxsize}))
+    engine = await open_own_engine(settings.model_copy(update={"strategy": "source", "max_images": sys.maxsize}))
     try:
         with bar(count, visible=True) as advance:
             measured = []

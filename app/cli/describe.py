@@ -9,7 +9,7 @@ import typer
 
 from app.cli import options as o
 from app.cli.settings import settings_from
-from app.cli.startup import check_strategy, open_engine
+from app.cli.startup import check_strategy, open_own_engine
 from app.cli.tables import show
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def describe(config: o.ConfigOption = None, json: o.JsonOption = False, **option
 
 async def _inspect(settings: Settings) -> ModelInfo:
     """Ask an engine, as the server does: some sites are found only while the network runs."""
-    engine = await open_engine(settings)
+    engine = await open_own_engine(settings)
     try:
         return engine.describe()
     finally:

@@ -50,6 +50,7 @@ _OPTIONS: dict[str, _Row] = {
     "allowed_hosts": _Row(str, _SERVER, "NAME,..."),
     "cors_origins": _Row(str, _SERVER, "URL,..."),
     "grpc_port": _Row(int, _SERVER, "NUMBER"),
+    "workers": _Row(str, _SERVER, "NUMBER"),
     "threads": _Row(str, _SERVER, "NUMBER"),
     "drain_seconds": _Row(float, _SERVER, "SECONDS"),
     "access_log": _Row(bool, _SERVER, ""),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import os
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +17,7 @@ from app.cli.startup import check_grpc, check_strategy, check_traces
 from app.observability.logs import server as server_log
 from app.observability.logs import set_up
 from app.resources.allocator import keep_freed_memory
+from app.resources.event_loop import loop_factory
 from app.resources.governor import limit_spinning
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ def serve(config: o.ConfigOption = None, **options: Any) -> None:
     """Serve a model over HTTP; it adapts to every stream of images separately."""
     limit_spinning()
     keep_freed_memory()
-    settings = _with_threads(settings_from({**options, "config": config}, strict=True))
+    settings = _with_defaults(settings_from({**options, "config": config}, strict=True))
     access = access_of(settings)
     check_strategy(settings.strategy)
     check_traces(settings)
@@ -62,8 +60,8 @@ def serve(config: o.ConfigOption = None, **options: Any) -> None:
     _run(settings, sockets)
 
 
-def _with_threads(settings: Settings) -> Settings:
-    """Return the settings with the number of threads reserved for the forward.
+def _with_defaults(settings: Settings) -> Settings:
+    """Return the settings with a server's number of processes, and that of threads reserved for the forward.
 
     OpenMP gives every computing thread its own workers, which spin for a while when idle: those of the event loop and
     of the decoders would take cores from the forward. So only the model thread, which sets its own number, gets any.
@@ -72,12 +70,14 @@ def _with_threads(settings: Settings) -> Settings:
     environment = os.environ.get("OMP_NUM_THREADS", "")
     os.environ["OMP_NUM_THREADS"] = "1"
     threads: int | str = int(environment) if environment.isdecimal() and int(environment) else "auto"
-    return settings if settings.threads is not None else settings.model_copy(update={"threads": threads})
+    defaults: dict[str, int | str] = {"threads": threads, "workers": "auto"}
+    missing = {name: value for name, value in defaults.items() if getattr(settings, name) is None}
+    return settings.model_copy(update=missing)
 
 
 def _run(settings: Settings, sockets: list[socket.socket]) -> None:
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(host(settings, sockets))
     except OSError as error:
         fail(listen_error(error, settings.host, settings.port), status=CANNOT_RUN)
@@ -86,11 +86,3 @@ def _run(settings: Settings, sockets: list[socket.socket]) -> None:
     finally:
         for bound in sockets:
             bound.close()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    # uvloop exists on every system but Windows, where the standard loop serves.
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
-    return factory

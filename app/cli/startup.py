@@ -70,3 +70,8 @@ async def open_engine(settings: Settings, metrics: Meter | None = None) -> Engin
         fail(f"{settings.model} cannot be hosted: {error.line}", status=CANNOT_RUN)
     except AdapterError as error:
         fail(f"{settings.model} cannot be hosted: {error}", status=CANNOT_RUN)
+
+
+async def open_own_engine(settings: Settings) -> Engine:
+    """Return a warm engine in this process, for a command that asks one request after another."""
+    return await open_engine(settings.model_copy(update={"workers": 0}))

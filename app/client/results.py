@@ -48,9 +48,10 @@ class Answer:
     images too far from the training data. ``weight`` is the share of its usual step that it moved a running average:
     less than 1 where an image lies far out. ``drift`` is the distance of the stream's last images from clean ones,
     ``adaptation`` that of the statistics used from the trained ones, in the same units: 0 is none, and None is not
-    finite. ``state_origin`` is "live" where the stream was remembered, "new" where it was not known, and "evicted"
-    where its state had been evicted. ``entropy`` is the mean over the images, in nats. ``predictions`` has one entry
-    per image, in the order of the request. ``explanation`` is there if it was asked for.
+    finite. ``state_origin`` is "live" where the stream was remembered, "new" where it was not known, "evicted" where
+    its state had been evicted, and "lost" where the engine process that had it ended. ``entropy`` is the mean over the
+    images, in nats. ``predictions`` has one entry per image, in the order of the request. ``explanation`` is there if
+    it was asked for.
     """
 
     model: str

@@ -26,7 +26,7 @@ from app.resources.governor import Governor
 from app.resources.machine import usable_cores
 from app.resources.memory import MemoryUse
 from app.serving.batcher import Batcher
-from app.serving.core_call import CoreCall, PixelSource
+from app.serving.core_contract import CoreCall, PixelSource
 from app.serving.explanations import explain_sample, explain_state
 from app.serving.forward_stage import ForwardStage
 from app.serving.lesson_limit import LessonLimit
@@ -36,9 +36,9 @@ from app.serving.predictions import prediction_of, timing_of
 from app.serving.replays import Replays
 from app.serving.streams import IN_USE_S, ResetScope, Streams
 from app.serving.tickets import Ticket
-from app.serving.worker import Worker
+from app.serving.worker import ModelWorker, Worker
 from app.settings import Settings
-from app.strategies import StrategyResolver, resolve
+from app.strategies import StrategyResolver
 from app.types import ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
 log = logging.getLogger("renorm")
@@ -50,7 +50,9 @@ class EngineCore:
     Everything but forwards runs on the event loop's thread, so states need no lock.
     """
 
-    def __init__(self, settings: Settings, hosted: Hosted, metrics: Meter | None = None) -> None:
+    def __init__(
+        self, settings: Settings, hosted: Hosted, metrics: Meter | None = None, thread: ModelWorker | None = None
+    ) -> None:
         self.settings, self.hosted = settings, hosted
         self.resolver = StrategyResolver(settings, hosted)
         strategy, preprocessing = self.resolver.resolve(settings.strategy, {}).strategy, hosted.preprocessing
@@ -67,7 +69,7 @@ class EngineCore:
         )
         self.table = Streams(settings.max_state_bytes, settings.max_streams)
         self.replays = Replays()
-        self.thread = Worker("renorm-model")
+        self.thread = thread or Worker("renorm-model")
         self.forward_stage = ForwardStage(self.model, self.table, self.thread, metrics or Meter())
         limits, learn = QueueLimits.of(settings), self.forward_stage.learn
         self.batcher = Batcher(self.forward_stage, self.table.forget, limits, learn)
@@ -134,7 +136,9 @@ class EngineCore:
                 try:
                     # In the order of the tickets, as the budget requires: nothing is awaited between the two.
                     async with pixels(ticket.flow) as images:
-                        result = await self.batcher.run(ticket, images)
+                        # A lesson looks at the images after the answer, when they may be read no longer.
+                        kept_images = images.clone() if ticket.has_lesson else images
+                        result = await self.batcher.run(ticket, kept_images)
                 finally:
                     self.batcher.leave(ticket)
         except TimeoutError as error:
@@ -145,13 +149,7 @@ class EngineCore:
         return prediction_of(result, name, params, timing_of(ticket))
 
     async def reset(self, scope: ResetScope) -> int:
-        """Drop the states that ``scope`` covers, after earlier requests and before later ones; return their number.
-
-        Raises:
-            adapters.UnknownStrategyError: no strategy has that name.
-        """
-        if scope.strategy is not None:
-            scope = scope._replace(strategy=resolve(scope.strategy, {}).name)
+        """Drop the states that ``scope`` covers, after earlier requests and before later ones; return their number."""
         return await self.batcher.reset(scope)
 
     async def moments(self, pixels: Tensor) -> Tensor:

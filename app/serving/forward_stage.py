@@ -16,7 +16,7 @@ from app.serving.explanations import explain_stream
 from app.serving.outputs import Output, read_outputs
 from app.serving.streams import ResetScope, Streams
 from app.serving.tickets import ForwardResult, Ticket
-from app.serving.worker import Worker
+from app.serving.worker import ModelWorker
 from app.types import Origin, StreamExplanation
 
 log = logging.getLogger("renorm")
@@ -25,7 +25,7 @@ log = logging.getLogger("renorm")
 class ForwardStage:
     """Runs groups on the model thread; states are read and committed on the event loop's thread."""
 
-    def __init__(self, model: AdaptiveModel, streams: Streams, thread: Worker, metrics: Meter) -> None:
+    def __init__(self, model: AdaptiveModel, streams: Streams, thread: ModelWorker, metrics: Meter) -> None:
         self._model, self._streams, self._thread, self.metrics = model, streams, thread, metrics
         self.lesson_bytes = 0  # bytes that the running lessons take
         self.governor: Governor | None = None  # chooses the model thread's number of threads

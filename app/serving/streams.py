@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adapters import Arena, Key, Memory
 from app.serving.evictions import Evictions
@@ -20,6 +20,10 @@ LONGEST_IN_USE_S = 3600.0
 """The same at most, however long the pauses between its requests."""
 
 
+StateName = tuple[str, str, str]
+"""A state as other processes name it: its stream, its strategy, and the hyperparameters as text."""
+
+
 class ResetScope(NamedTuple):
     """The states that a reset drops: of one stream, of one strategy, of both, or all."""
 
@@ -28,7 +32,11 @@ class ResetScope(NamedTuple):
 
     def covers(self, key: Key) -> bool:
         """Return whether the state of ``key`` is in the scope."""
-        return self.stream in (None, key.stream) and self.strategy in (None, describe_strategy(key.strategy).name)
+        return self.covers_name(str(key.stream), describe_strategy(key.strategy).name)
+
+    def covers_name(self, stream: str, strategy: str) -> bool:
+        """Return whether the state of a stream with a strategy of that name is in the scope."""
+        return self.stream in (None, stream) and self.strategy in (None, strategy)
 
 
 @dataclass
@@ -65,6 +73,7 @@ class Streams:
     def __init__(self, capacity_bytes: int, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity_bytes, self.capacity = capacity_bytes, capacity
         self.evictions = Evictions(clock=clock)
+        self._lost: set[StateName] = set()
         self._clock = clock
         self._arena = Arena()
         self._records: OrderedDict[Key, StreamRecord] = OrderedDict()
@@ -86,8 +95,17 @@ class Streams:
         return key in self._records
 
     def origin(self, key: Key) -> Origin:
-        """Return whether ``key`` has a state (live), lost it to a recent eviction (evicted), or neither (new)."""
-        return "live" if key in self._records else "evicted" if key in self.evictions else "new"
+        """Return whether ``key`` has a state (live) or none (new).
+
+        Or lost it: to a recent eviction (evicted), or with the process that had it (lost).
+        """
+        if key in self._records:
+            return "live"
+        return "evicted" if key in self.evictions else "lost" if self._lost and _name(key) in self._lost else "new"
+
+    def note_lost(self, names: Iterable[StateName]) -> None:
+        """Record the states that were lost with another process: they count as lost until they exist again."""
+        self._lost.update(names)
 
     def has_room(self, key: Key, client: str) -> bool:
         """Return whether ``key`` has a state, or ``client`` may create one now."""
@@ -115,6 +133,8 @@ class Streams:
             record = self._records[key] = StreamRecord(describe_strategy(key.strategy), client, used_at=self._clock())
             self._keys_of.setdefault(client, OrderedDict())[key] = None
             self.evictions.discard(key)
+            if self._lost:
+                self._lost.discard(_name(key))
         record.steps, record.bytes = memory.steps, memory.bytes
         self._touch(key)
         while len(self._records) > 1 and (self.bytes > self.capacity_bytes or len(self._records) > self.capacity):
@@ -139,6 +159,7 @@ class Streams:
         for key in keys:
             self._drop(key)
         self.evictions.drop(scope.covers)
+        self._lost = {name for name in self._lost if not scope.covers_name(*name[:2])}
         return len(keys)
 
     def of(self, stream: str) -> list[tuple[Key, Memory, StreamInfo]]:
@@ -190,6 +211,16 @@ class Streams:
         if self._keys_of.keys() - {client}:
             return None
         return next((key for key in self._records if key != spared), None)
+
+
+def state_name(stream: str, strategy: str, params: Mapping[str, Any]) -> StateName:
+    """Return the name of a state."""
+    return stream, strategy, repr(params)
+
+
+def _name(key: Key) -> StateName:
+    resolved = describe_strategy(key.strategy)
+    return state_name(str(key.stream), resolved.name, resolved.params)
 
 
 def _stream_info(stream: str, record: StreamRecord, timestamp: float) -> StreamInfo:

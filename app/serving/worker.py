@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from app.errors import EngineClosedError
 
@@ -22,6 +22,24 @@ class _Job(NamedTuple):
     work: Callable[[], Any]
     answer: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+
+
+class ModelWorker(Protocol):
+    """Runs the jobs of a model one at a time: see `Worker`."""
+
+    @property
+    def alive(self) -> bool:
+        """True while it runs jobs."""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the running job has taken so far, 0 where none runs."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run a job and wait for its result."""
+
+    async def close(self, patience_s: float | None = None) -> bool:
+        """Finish all jobs, and return whether it ended."""
 
 
 class Worker:

@@ -19,9 +19,14 @@ from app.engine import Engine
 from app.models.hosted import Hosted, Preprocessing
 from app.observability.statistics import CountingMeter
 from app.serving.core import EngineCore
+from app.serving.processes.core_server import RelayMeter
 from app.serving.tickets import Ticket
 from app.settings import Settings
 from app.types import Call, Prediction
+from tests.app.linked import LinkedCore
+
+IS_LINKED = False
+"""Whether small engines have their core at the other end of a link; tests set it by the fixture ``core_kind``."""
 
 PREPROCESSING = Preprocessing(8, 8, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -86,11 +91,21 @@ def small_engine(trouble: str = "", **settings: Any) -> Engine:
     # What shares a forward is not to depend on how fast the machine is.
     usual = {"strategy": "adabn", "device": "cpu", "temperatures": TEMPERATURES, "max_forward_seconds": 60}
     values = Settings(**{**usual, **settings})
-    meter = CountingMeter()
-    engine = Engine(values, EngineCore(values, hosted(trouble), meter), meter)
+    meter, relay = CountingMeter(), RelayMeter()
+    core = EngineCore(values, hosted(trouble), relay if IS_LINKED else meter)
+    engine = Engine(values, core, meter)
     # As `Engine.open` does, with an image that makes no trouble.
-    engine.core.model.warm_up(torch.randint(1, 256, (1, 8, 8, 3), dtype=torch.uint8))
+    core.model.warm_up(torch.randint(1, 256, (1, 8, 8, 3), dtype=torch.uint8))
+    if IS_LINKED:
+        engine.core = LinkedCore(core, relay, meter, values)
     return engine
+
+
+def core_of(engine: Engine) -> EngineCore:
+    """The core of an engine, in this process or at the other end of a link."""
+    core = engine.core.inner if isinstance(engine.core, LinkedCore) else engine.core
+    assert isinstance(core, EngineCore)
+    return core
 
 
 def same(a: Prediction, b: Prediction) -> bool:
@@ -111,7 +126,7 @@ async def burst(engine: Engine, calls: list[Call]) -> list[Prediction | BaseExce
     """All calls at once behind a forward that is kept running until they wait together."""
     network = engine.hosted.network
     assert isinstance(network, Net)
-    batcher = engine.core.batcher
+    batcher = core_of(engine).batcher
     await until(lambda: not (batcher._running or batcher._lessons))  # lessons of what came before
     network.gate.clear()
     first = asyncio.ensure_future(engine.predict(Call([png(99)], "first")))

@@ -36,9 +36,9 @@ from app.models.pixels import Pixels
 from app.serving.core import EngineCore
 from app.settings import Settings
 from app.types import Call, Prediction
-from tests.app.small import BLACK, PREPROCESSING, Net, burst, hosted, png, same, small_engine
+from tests.app.small import BLACK, PREPROCESSING, Net, burst, core_of, hosted, png, same, small_engine
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
+async def engine(core_kind: str) -> AsyncIterator[Engine]:
     engine = small_engine()
     yield engine
     await engine.close()
@@ -213,14 +213,14 @@ async def test_the_ping_is_truthful(engine: Engine) -> None:
     network.gate.clear()
     stuck = asyncio.ensure_future(engine.predict(Call([png(1)])))
     for _ in range(1000):
-        if engine.core.batcher._running is not None:
+        if core_of(engine).batcher._running is not None:
             break
         await asyncio.sleep(0.01)
     assert not await engine.ping(0.05)
     network.gate.set()
     await stuck
     assert await engine.ping(5)
-    await engine.core.thread.close()
+    await core_of(engine).thread.close()
     assert not await engine.ping(5)
     with pytest.raises(EngineClosedError):
         await engine.predict(Call([png(1)]))

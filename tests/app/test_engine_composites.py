@@ -17,9 +17,9 @@ from app.models.pixels import Pixels
 from app.serving.core import EngineCore
 from app.settings import Settings
 from app.types import Call, Prediction
-from tests.app.small import PREPROCESSING, hosted, png, small_engine
+from tests.app.small import PREPROCESSING, core_of, hosted, png, small_engine
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
 
 ASKED: list[tuple[str, dict[str, Any]]] = [
     ("adabn", {}),
@@ -138,7 +138,7 @@ async def test_a_strategy_that_the_network_cannot_take_is_refused_and_harms_nobo
     torch.manual_seed(0)
     settings = Settings(device="cpu")
     engine = Engine(settings, EngineCore(settings, replace(hosted(), network=Headless().eval())))
-    engine.core.model.warm_up(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+    core_of(engine).model.warm_up(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
     names = ("adabn", "adabn+needy", "adabn", "adabn+lame", "adabn+tent")
     asked = [engine.predict(Call([png(i)], "a", name)) for i, name in enumerate(names)]
     got = await asyncio.gather(*asked, return_exceptions=True)

@@ -16,9 +16,9 @@ import app.serving.decoding.pool
 from app.engine import Engine
 from app.errors import DeadlineError, EngineClosedError, TooExpensiveError
 from app.types import Call
-from tests.app.small import png, small_engine
+from tests.app.small import png, small_engine, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
 
 
 @pytest.fixture
@@ -101,4 +101,4 @@ async def test_images_that_take_long_do_not_hold_all_memory_for_decoded_ones(eng
     for task in stuck:
         task.cancel()
     await asyncio.gather(*stuck, return_exceptions=True)
-    assert (engine._budget.lent, len(engine._budget)) == (0, 0)
+    await until(lambda: (engine._budget.lent, len(engine._budget)) == (0, 0))

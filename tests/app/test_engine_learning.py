@@ -15,9 +15,9 @@ from app.engine import Engine
 from app.errors import TooLargeError
 from app.models.pixels import Pixels
 from app.types import Call
-from tests.app.small import PREPROCESSING, hosted, png, small_engine
+from tests.app.small import PREPROCESSING, core_of, hosted, png, small_engine, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
 
 LEARNS = "adabn+tent"
 
@@ -33,8 +33,8 @@ class Held:
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.gate = threading.Event(), threading.Event()
         self.lessons: list[list[str]] = []
-        self._learn = engine.core.model.learn
-        monkeypatch.setattr(engine.core.model, "learn", self)
+        self._learn = core_of(engine).model.learn
+        monkeypatch.setattr(core_of(engine).model, "learn", self)
 
     def __call__(self, lessons: Mapping[Key, Lesson], memories: Mapping[Key, Memory]) -> dict[Key, Memory]:
         self.lessons.append([str(key.stream) for key in lessons])
@@ -115,8 +115,9 @@ async def test_a_stream_that_had_to_leave_during_its_lesson_does_not_come_back(
     held = Held(engine, monkeypatch)
     await engine.predict(Call([png(1), png(2)], "a", LEARNS))
     await _until(held.begun)
-    key = next(iter(engine.core.table._records))
-    engine.core.table.commit(Key("b", strategy("adabn")), engine.core.table.memories({key})[key]._replace(parts=()))
+    table = core_of(engine).table
+    key = next(iter(table._records))
+    table.commit(Key("b", strategy("adabn")), table.memories({key})[key]._replace(parts=()))
     held.gate.set()
     # The next request of that stream waits for the lesson.
     await engine.predict(Call([png(1)], "a", LEARNS, update=False))
@@ -132,7 +133,7 @@ async def test_a_lesson_that_fails_is_told_and_harms_nobody(
     def fail(*_: Any) -> Any:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(engine.core.model, "learn", fail)
+    monkeypatch.setattr(core_of(engine).model, "learn", fail)
     for i in range(3):
         answer = await engine.predict(Call([png(i), png(9)], "a", LEARNS))
         expected = await calm.predict(Call([png(i), png(9)], "a", "adabn"))
@@ -149,7 +150,7 @@ async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypat
     held = Held(engine, monkeypatch)
     held.gate.set()
     order: list[str] = []
-    run, learn = engine.core.model.run, engine.core.model.learn
+    run, learn = core_of(engine).model.run, core_of(engine).model.learn
 
     def told(what: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*given: Any) -> Any:
@@ -158,8 +159,8 @@ async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypat
 
         return wrapped
 
-    monkeypatch.setattr(engine.core.model, "run", told("forward", run))
-    monkeypatch.setattr(engine.core.model, "learn", told("lesson", learn))
+    monkeypatch.setattr(core_of(engine).model, "run", told("forward", run))
+    monkeypatch.setattr(core_of(engine).model, "learn", told("lesson", learn))
     learning = [engine.predict(Call([png(i), png(i + 1)], "a", LEARNS)) for i in range(5)]
     others = [engine.predict(Call([png(i)], f"b{i}", "adabn")) for i in range(5)]
     await asyncio.gather(*learning, *others)
@@ -170,13 +171,13 @@ async def test_neither_streams_that_learn_nor_the_others_wait_for_long(monkeypat
 
 def warmed(**settings: Any) -> Engine:
     engine = small_engine(**settings)
-    engine.core.warm_up()
+    core_of(engine).warm_up()
     return engine
 
 
 async def test_memory_of_a_lesson_is_reported_during_the_lesson(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = warmed(max_memory_bytes=80_000_000)
-    each = engine.core.model.lessons.per_image
+    each = core_of(engine).model.lessons.per_image
     assert each > 2 * 8 * 6 * 6 * 4
     held = Held(engine, monkeypatch)
     await engine.predict(Call([png(1), png(2)], "a", LEARNS))
@@ -186,12 +187,19 @@ async def test_memory_of_a_lesson_is_reported_during_the_lesson(monkeypatch: pyt
     assert set(parts) == {"decoded", "decoding", "lessons"}
     held.gate.set()
     await engine.predict(Call([png(1)], "a", LEARNS, update=False))
+    await until(lambda: engine._budget.lent == 0)
     assert [part.held for part in await engine.memory()] == [0, 0, 0]
     await engine.close()
 
 
+async def bytes_per_image() -> int:
+    engine = warmed()
+    await engine.close()
+    return core_of(engine).model.lessons.per_image
+
+
 async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> None:
-    each = warmed().core.model.lessons.per_image
+    each = await bytes_per_image()
     engine = warmed(max_lesson_bytes=2 * each)
     with pytest.raises(TooLargeError, match=f"3 images at once needs {3 * each} bytes") as refusal:
         await engine.predict(Call([png(1)] * 3, "a", LEARNS))
@@ -211,10 +219,10 @@ async def test_a_lesson_that_could_never_fit_is_refused_and_nothing_moves() -> N
 
 
 async def test_lessons_of_many_streams_share_no_more_than_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    each = warmed().core.model.lessons.per_image
+    each = await bytes_per_image()
     engine = warmed(max_memory_bytes=8 * 5 * each)
     most: list[int] = []
-    network = engine.core.model._hosted.network
+    network = core_of(engine).model._hosted.network
     forward = network.forward
 
     def watched(images: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,9 @@ from adapters import STRATEGIES
 from adapters.state.arena import BLOCK_BYTES
 from app.errors import BusyError
 from app.types import Call, Prediction
-from tests.app.small import burst, png, small_engine
+from tests.app.small import burst, core_of, png, small_engine
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def test_bytes_per_stream_are_what_the_description_says(strategy: str) -> 
     # Behind the lessons of streams that learn.
     names = ["alone", *(f"s{i}" for i in range(5))]
     await burst(engine, [Call([png(1)], name, strategy, update=False) for name in names])
-    held = engine.core.table.memories({key for key in engine.core.table._records if key.stream != "first"})
+    held = core_of(engine).table.memories({key for key in core_of(engine).table._records if key.stream != "first"})
     assert len(held) == 6
     for memory in held.values():
         assert memory.row.is_contiguous()

@@ -15,9 +15,9 @@ from app.engine import Engine
 from app.errors import EngineClosedError, ImageError
 from app.serving.tickets import Ticket
 from app.types import Call, Prediction
-from tests.app.small import Net, png, same, small_engine
+from tests.app.small import Net, core_of, png, same, small_engine
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
 IMAGE_BYTES = 8 * 8 * 3
 
 
@@ -37,7 +37,7 @@ def start(engine: Engine, *calls: Call) -> list[asyncio.Task[Prediction]]:
 
 def decoded(engine: Engine) -> int:
     """How many requests wait with their pixels."""
-    return sum(isinstance(place, Ticket) and place.images is not None for place in engine.core.batcher._queue)
+    return sum(isinstance(place, Ticket) and place.images is not None for place in core_of(engine).batcher._queue)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -52,7 +52,7 @@ async def held(engine: Engine) -> asyncio.Task[Prediction]:
     """A request whose forward runs until the gate of the network is opened."""
     network(engine).gate.clear()
     (first,) = start(engine, Call([png(99)], "first"))
-    await until(lambda: engine.core.batcher._running is not None)
+    await until(lambda: core_of(engine).batcher._running is not None)
     return first
 
 
@@ -71,14 +71,14 @@ async def test_the_next_forward_runs_before_the_answers_of_the_last_are_taken_up
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine, order = small_engine(), list[str]()
-    collect = engine.core.batcher._collect
+    collect = core_of(engine).batcher._collect
 
     def spy() -> list[Ticket]:
         group = collect()
         order.extend(f"forward of {ticket.key.stream}" for ticket in group)
         return group
 
-    monkeypatch.setattr(engine.core.batcher, "_collect", spy)
+    monkeypatch.setattr(core_of(engine).batcher, "_collect", spy)
     first = await held(engine)
     first.add_done_callback(lambda _: order.append("answer of first"))
     tasks = start(engine, Call([png(1)], "second"))
@@ -131,7 +131,7 @@ async def test_failing_and_cancelled_requests_give_back_what_they_held() -> None
     await until(lambda: decoded(engine) == 1)
     network(engine).gate.set()
     await asyncio.gather(first, last)
-    assert (engine._budget.lent, len(engine._budget), len(engine.core.batcher)) == (0, 0, 0)
+    assert (engine._budget.lent, len(engine._budget), len(core_of(engine).batcher)) == (0, 0, 0)
     assert {info.stream for info in (await engine.streams()).streams} == {"first", "b"}
     await engine.close()
 
@@ -153,7 +153,7 @@ async def test_closing_answers_the_running_request_and_refuses_all_that_wait() -
 
 async def test_the_network_is_held_once() -> None:
     engine = small_engine()
-    assert engine.core.model._network is engine.hosted.network
+    assert core_of(engine).model._network is engine.hosted.network
     await engine.close()
 
 
@@ -177,9 +177,8 @@ async def test_bfloat16_answers_close_to_single_precision_and_remembers_in_it() 
     for call in calls:
         exact, rounded = await engine.predict(call), await half.predict(call)
         assert torch.allclose(exact.probabilities, rounded.probabilities, atol=0.05)
-    assert {memory.row.dtype for memory in half.core.table.memories(set(half.core.table._records)).values()} == {
-        torch.float32
-    }
+    memories = core_of(half).table.memories(set(core_of(half).table._records))
+    assert {memory.row.dtype for memory in memories.values()} == {torch.float32}
     assert (await half.stream("s"))[0].bytes == half.describe().state_bytes["adabn"]
     await engine.close()
     await half.close()
@@ -194,6 +193,6 @@ async def test_a_gpu_answers_as_the_cpu_does() -> None:
             exact, answer = await engine.predict(call), await gpu.predict(call)
             assert torch.allclose(exact.probabilities, answer.probabilities, atol=1e-3)
             assert exact.classes == answer.classes
-    assert gpu.core.model.device.type == "cuda"
+    assert core_of(gpu).model.device.type == "cuda"
     await engine.close()
     await gpu.close()

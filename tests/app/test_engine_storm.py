@@ -16,14 +16,16 @@ from PIL import Image
 
 from app.engine import Engine
 from app.errors import BusyError, DeadlineError, ImageError
+from app.serving.processes.link import Message
 from app.serving.tickets import Barrier, Ticket
 from app.types import Call, Prediction
-from tests.app.small import png, same, small_engine
+from tests.app.linked import LinkedCore
+from tests.app.small import core_of, png, same, small_engine
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
 OPERATIONS, STREAMS, CLIENTS = 160, 5, 3
 STRATEGIES = ["adabn", "bn", "unmix_tns", "tent"]
-SENT: ContextVar[Operation] = ContextVar("SENT")
+SENT: ContextVar[Operation | None] = ContextVar("SENT")
 
 LIMITS: dict[str, dict[str, Any]] = {
     "usual": {},
@@ -119,16 +121,33 @@ async def perform(engine: Engine, one: Operation) -> None:
         one.answer = error
 
 
+def carry_context(core: LinkedCore) -> None:
+    """Let messages carry what was sent, as calls within a process do."""
+    (remote,), send, operations = core.cores, core.cores[0]._send, dict[int, Operation | None]()
+
+    def sending(kind: str, number: int, *parts: Any) -> None:
+        operations.setdefault(number, SENT.get(None))
+        send(kind, number, *parts)
+
+    def receiving(message: Message) -> None:
+        SENT.set(operations[message[1]])
+
+    remote._send = sending  # type: ignore[method-assign]
+    core.launcher.before = receiving
+
+
 async def storm(engine: Engine, chance: random.Random) -> tuple[list[Operation], Queue, set[Barrier]]:
     """Everything sent at about the same time, some of it called off; what was sent, its order, and resets that were."""
-    queue, applied, apply = Queue(), set[Barrier](), engine.core.batcher._apply
+    queue, applied, apply = Queue(), set[Barrier](), core_of(engine).batcher._apply
 
     def noting(barrier: Barrier) -> None:
         if not barrier.answer.done():
             applied.add(barrier)
         apply(barrier)
 
-    engine.core.batcher._queue, engine.core.batcher._apply = queue, noting  # type: ignore[method-assign]
+    if isinstance(engine.core, LinkedCore):
+        carry_context(engine.core)
+    core_of(engine).batcher._queue, core_of(engine).batcher._apply = queue, noting  # type: ignore[method-assign]
     sent: list[Operation] = []
     tasks: list[asyncio.Task[None]] = []
     for _ in range(OPERATIONS):
@@ -147,7 +166,7 @@ async def settle(engine: Engine) -> dict[str, int]:
     """What is still held once all that was called off has had the time to end: what leaked stays for ever."""
     for _ in range(10_000):
         left = {name: count for name, count in held(engine).items() if count}
-        if engine.core.batcher._running is None and not left:
+        if core_of(engine).batcher._running is None and not left:
             break
         await asyncio.sleep(0.001)
     return left
@@ -155,7 +174,7 @@ async def settle(engine: Engine) -> dict[str, int]:
 
 def held(engine: Engine) -> dict[str, int]:
     """All that is to be nothing while nobody asks for anything."""
-    batcher, decoders = engine.core.batcher, engine._decode_stage
+    batcher, decoders = core_of(engine).batcher, engine._decode_stage
     budgets = {
         "decoded": engine._budget,
         "turns": decoders._turns,
@@ -176,8 +195,8 @@ def held(engine: Engine) -> dict[str, int]:
             "requests": batcher._places._requests.total() + len(batcher._places._requests),
             "images": batcher._places._images.total() + len(batcher._places._images),
             "of clients": len(batcher._places._of_client),
-            "lessons": len(batcher._lessons) + engine.core.forward_stage.lesson_bytes,
-            "unanswered names": sum(not entry.answer.done() for entry in engine.core.replays._entries.values()),
+            "lessons": len(batcher._lessons) + core_of(engine).forward_stage.lesson_bytes,
+            "unanswered names": sum(not entry.answer.done() for entry in core_of(engine).replays._entries.values()),
             "decoding threads": len(decoders._started_at),
         }
     )

@@ -11,7 +11,7 @@ import typer
 
 from app import __version__
 from app.cli.progress import progress
-from app.cli.startup import open_engine
+from app.cli.startup import open_own_engine
 
 if TYPE_CHECKING:
     from app.evaluation.datasets.data import Dataset
@@ -146,7 +146,7 @@ async def open_driver(options: EvaluateOptions) -> Driver:
     from app.evaluation.running.drivers import EngineDriver, server_driver
 
     if options.url is None:
-        return EngineDriver(await open_engine(enlarged_settings(options)))
+        return EngineDriver(await open_own_engine(enlarged_settings(options)))
     return server_driver(options.url, options.key)
 
 

@@ -125,7 +125,7 @@ def _work(job: Job, messages: multiprocessing.Queue[Any]) -> None:
 
 async def _run(job: Job, progress: Callable[[Cell, int, int], None]) -> list[Failure]:
     folder = Folder(job.folder, job.folder_settings)
-    driver = EngineDriver(await Engine.open(job.settings.model_copy(update={"threads": 1})))
+    driver = EngineDriver(await Engine.open(job.settings.model_copy(update={"threads": 1, "workers": 0})))
     try:
         data = open_data(job.data, job.severity)
         dataset = match_classes(data, await driver.classes(), skip_unknown=job.skip_unknown).dataset

@@ -309,7 +309,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
         (UnsupportedModelError("Net has no BatchNorm layer"), "Net has no BatchNorm layer\n"),
     ],
 )
-@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["describe"]])
+@pytest.mark.parametrize("command", [["serve", "--port", "0", "--workers", "0"], ["describe"]])
 def test_a_model_that_cannot_be_hosted_ends_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, command: list[str], failure: Exception, said: str
 ) -> None:
