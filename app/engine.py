@@ -31,7 +31,7 @@ from app.serving.shares import Flow
 from app.serving.streams import ResetScope
 from app.settings import Settings
 from app.strategies import resolve
-from app.types import Call, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
+from app.types import Call, EngineProcess, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
 server_log = logging.getLogger("renorm.server")  # lines for the operator, see `app.observability.logs`
 
@@ -158,9 +158,22 @@ class Engine:
         return await self.core.snapshot()
 
     @property
+    def outage(self) -> str:
+        """The reason why only a restart helps, empty where none is needed."""
+        if self.core.outage:
+            return self.core.outage
+        is_hung = max(self.core.busy_s, self._decode_stage.busy_s) >= HUNG_S
+        return f"a forward or the decoding of an image has not ended for {HUNG_S:g} s" if is_hung else ""
+
+    @property
     def alive(self) -> bool:
-        """False if the model thread has ended, or a forward or decoding hangs: only a restart helps then."""
-        return self.core.is_alive and max(self.core.busy_s, self._decode_stage.busy_s) < HUNG_S
+        """False if only a restart helps, see `outage`."""
+        return not self.outage
+
+    @property
+    def processes(self) -> list[EngineProcess]:
+        """The processes that run forwards; none where this one does."""
+        return self.core.processes
 
     async def ping(self, deadline_s: float) -> bool:
         """Return whether the model thread runs a job within the deadline, and images can be decoded."""

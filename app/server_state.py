@@ -60,9 +60,11 @@ class ServerState:
             EngineClosedError: it is not open, is about to close, or did not answer in time; the message says which.
         """
         engine = self.require_serving_engine()
+        if engine.outage:
+            raise EngineClosedError(engine.outage, hint="restart the server")
         if not await engine.ping(deadline_s):
             raise EngineClosedError(
-                f"the model thread or the decoders did not answer within {deadline_s:g} s",
+                f"an engine or the decoders did not answer within {deadline_s:g} s",
                 hint="retry, or restart the server",
             )
         return engine

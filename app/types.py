@@ -125,6 +125,14 @@ class StreamsInfo:
     evictions: int
 
 
+class EngineProcess(NamedTuple):
+    """One engine process: its number, its process id, and how many before it have ended."""
+
+    number: int
+    pid: int
+    restarts: int
+
+
 class SiteInfo(NamedTuple):
     """One BatchNorm position of the hosted network."""
 

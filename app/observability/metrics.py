@@ -21,12 +21,13 @@ from prometheus_client.registry import Collector
 
 from adapters import AdapterError
 from app import __version__
-from app.errors import EngineClosedError, RenormError
+from app.errors import BusyError, EngineClosedError, RenormError
 from app.observability.explanation_metrics import SAMPLE, explanation_metrics
 from app.observability.memory_metrics import memory_metrics
 from app.observability.meter import ForwardEvent, Meter
+from app.observability.process_metrics import process_metrics
 from app.resources.memory import Ledger, MemoryUse
-from app.types import ModelInfo, Origin, StreamExplanation, StreamInfo, StreamsInfo, Timing
+from app.types import EngineProcess, ModelInfo, Origin, StreamExplanation, StreamInfo, StreamsInfo, Timing
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper bounds of the buckets of durations: from a forward of a small network to a client that gives up."""
@@ -61,6 +62,10 @@ class Watched(Protocol):
 
     async def memory(self) -> Sequence[MemoryUse]:
         """Return the parts of the memory budget that requests hold in the engine."""
+
+    @property
+    def processes(self) -> Sequence[EngineProcess]:
+        """The processes that run forwards."""
 
     async def explanations(self, limit: int) -> Explanations:
         """Explain the states used last."""
@@ -112,7 +117,7 @@ class Metrics(Meter):
         self._queue.observe(timing.queue / 1000)
 
     def record_origin(self, origin: Origin) -> None:
-        """Count the origin of a request's state: new, live or evicted."""
+        """Count the origin of a request's state, see `app.types.Origin`."""
         self._origins.labels(origin).inc()
 
     def record_failure(self, kind: str) -> None:
@@ -154,9 +159,10 @@ class Metrics(Meter):
         if engine is None:
             return Scrape(self._registry, None, self._streams, memory)
         try:
-            snapshot = self._model(engine), await engine.streams(), await engine.explanations(SAMPLE)
-            return Scrape(self._registry, snapshot, self._streams, memory_metrics(self._ledger, await engine.memory()))
-        except EngineClosedError:
+            described = self._model(engine), await engine.streams(), await engine.explanations(SAMPLE)
+            memory = memory_metrics(self._ledger, await engine.memory())
+            return Scrape(self._registry, Snapshot(*described, engine.processes), self._streams, memory)
+        except (EngineClosedError, BusyError):  # it is closing, or an engine process has just ended
             return Scrape(self._registry, None, self._streams, memory)
 
     def _model(self, engine: Watched) -> ModelInfo:
@@ -166,13 +172,22 @@ class Metrics(Meter):
         return self._described[1]
 
 
+class Snapshot(NamedTuple):
+    """The part of a scrape that an engine tells."""
+
+    model: ModelInfo
+    streams: StreamsInfo
+    explanations: Explanations
+    processes: Sequence[EngineProcess]
+
+
 class Scrape(Collector):
     """The snapshot of one scrape."""
 
     def __init__(
         self,
         registry: CollectorRegistry,
-        snapshot: tuple[ModelInfo, StreamsInfo, Explanations] | None,
+        snapshot: Snapshot | None,
         streams: int,
         memory: Sequence[Metric] = (),
     ) -> None:
@@ -186,10 +201,11 @@ class Scrape(Collector):
             yield metric
         yield from self._memory_metrics
         if self._snapshot is not None:
-            model, streams, explanations = self._snapshot
+            model, streams, explanations, processes = self._snapshot
             yield _info(model)
             yield from _memory(streams)
             yield from _stream_metrics(streams.streams, self._streams)
+            yield from process_metrics(processes)
             yield from explanation_metrics(explanations)
 
     def text(self, accept: str = "") -> tuple[bytes, str]:

@@ -39,7 +39,7 @@ from app.serving.tickets import Ticket
 from app.serving.worker import ModelWorker, Worker
 from app.settings import Settings
 from app.strategies import StrategyResolver
-from app.types import ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
+from app.types import EngineProcess, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
 log = logging.getLogger("renorm")
 
@@ -190,9 +190,14 @@ class EngineCore:
         return self.model.exported(self.table.states)
 
     @property
-    def is_alive(self) -> bool:
-        """False if the model thread has ended."""
-        return self.thread.alive
+    def outage(self) -> str:
+        """The reason why nothing is answered any more, empty where there is none."""
+        return "" if self.thread.alive else "the model thread has ended"
+
+    @property
+    def processes(self) -> list[EngineProcess]:
+        """None: forwards run in this process."""
+        return []
 
     @property
     def busy_s(self) -> float:

@@ -13,7 +13,7 @@ from app.models.hosted import Hosted
 from app.resources.memory import MemoryUse
 from app.serving.shares import Flow
 from app.serving.streams import ResetScope
-from app.types import Call, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
+from app.types import Call, EngineProcess, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
 PixelSource = Callable[[Flow], AbstractAsyncContextManager[Tensor]]
 """Decodes the images of a call, in the turn of a stream. What it yields may be read until its block ends."""
@@ -39,8 +39,12 @@ class ServingCore(Protocol):
         """The hosted model; only a core in this process has its network."""
 
     @property
-    def is_alive(self) -> bool:
-        """False if only a restart of the server helps."""
+    def outage(self) -> str:
+        """The reason why only a restart of the server helps, empty where none is needed."""
+
+    @property
+    def processes(self) -> list[EngineProcess]:
+        """The processes that run forwards, besides this one."""
 
     @property
     def busy_s(self) -> float:

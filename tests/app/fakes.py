@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,7 +22,17 @@ from app.resources.memory import MemoryUse
 from app.server_state import state_of
 from app.serving.outputs import read_outputs
 from app.settings import Settings
-from app.types import Call, ModelInfo, Prediction, SiteInfo, StreamExplanation, StreamInfo, StreamsInfo, Timing
+from app.types import (
+    Call,
+    EngineProcess,
+    ModelInfo,
+    Prediction,
+    SiteInfo,
+    StreamExplanation,
+    StreamInfo,
+    StreamsInfo,
+    Timing,
+)
 
 CLASSES = ["ant", "bee", "cow", "dog", "emu", "fox", "gnu"]
 PROBABILITIES = [0.05, 0.1, 0.4, 0.2, 0.15, 0.06, 0.04]
@@ -72,6 +83,7 @@ class FakeEngine:
     deadlines: list[float] = field(default_factory=list)
     closed: int = 0
     living: bool = True
+    reason: str = "the model thread has ended"
     counts: EngineCounters = field(default_factory=EngineCounters)
     metrics: Meter = field(default_factory=Meter)
     hosted: Hosted = field(
@@ -152,8 +164,16 @@ class FakeEngine:
         return self.ready
 
     @property
+    def outage(self) -> str:
+        return "" if self.living else self.reason
+
+    @property
     def alive(self) -> bool:
-        return self.living
+        return not self.outage
+
+    @property
+    def processes(self) -> list[EngineProcess]:
+        return [EngineProcess(0, os.getpid(), 1), EngineProcess(1, os.getpid(), 2)]
 
     def statistics(self) -> EngineCounters:
         self._fail()

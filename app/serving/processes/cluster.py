@@ -24,7 +24,7 @@ from app.serving.processes.rendezvous import engine_of
 from app.serving.processes.slab import Slab
 from app.serving.streams import ResetScope
 from app.settings import Settings
-from app.types import ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
+from app.types import EngineProcess, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
 
 class EngineCluster:
@@ -62,9 +62,14 @@ class EngineCluster:
         return cls(launcher, cores, hosted, info)
 
     @property
-    def is_alive(self) -> bool:
-        """False if an engine was given up."""
-        return not any(core.failure for core in self.cores)
+    def outage(self) -> str:
+        """The reason why an engine was given up, empty where none was."""
+        return next((core.outage for core in self.cores if core.outage), "")
+
+    @property
+    def processes(self) -> list[EngineProcess]:
+        """The engines that run."""
+        return [EngineProcess(core.index, core.pid, core.restarts) for core in self.cores if core.pid is not None]
 
     @property
     def busy_s(self) -> float:

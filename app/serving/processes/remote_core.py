@@ -52,7 +52,7 @@ class RemoteCore:
     """
 
     def __init__(self, index: int, launcher: Launcher, slab: Slab, meter: Meter, max_names: int) -> None:
-        self.index, self.restarts, self.failure = index, 0, ""
+        self.index, self.restarts, self.outage = index, 0, ""
         self.pid: int | None = None
         self._launcher, self._slab, self._meter = launcher, slab, meter
         self._link: Link | None = None
@@ -231,8 +231,8 @@ class RemoteCore:
         log.error("engine %d has ended: %s; %d states are lost", self.index, reason, len(self._names))
         if self._fruitless >= FRUITLESS_LIVES:
             ended = f"engine {self.index} ended {self._fruitless} times without an answer"
-            self.failure = f"{ended}; the last time {reason}"
-            log.critical("%s: it is not started again; restart the server", self.failure)
+            self.outage = f"{ended}; the last time {reason}"
+            log.critical("%s: it is not started again; restart the server", self.outage)
             self._open()  # nobody waits for it any more
             return
         await asyncio.sleep(PAUSE_S * 2 ** (self._fruitless - 2) if self._fruitless > 1 else 0)
@@ -257,8 +257,8 @@ class RemoteCore:
             place = asyncio.get_running_loop().create_future()
             self._waiting.append(place)
             await place
-        if self.failure:
-            raise EngineClosedError(self.failure, hint="restart the server")
+        if self.outage:
+            raise EngineClosedError(self.outage, hint="restart the server")
         if self._is_closing:
             raise unavailable_error()
 

@@ -21,6 +21,17 @@ def test_healthz_when_the_model_thread_is_gone() -> None:
     assert "restart the server" in refusal(client.get("/healthz"), 503, "unavailable")
 
 
+def test_probes_say_why_an_engine_was_given_up() -> None:
+    client = Client()
+    reason = "engine 1 ended 5 times without an answer"
+    client.engine.living = False
+    client.engine.reason = reason
+    assert reason in refusal(client.get("/healthz"), 503, "unavailable")
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["ready"]) == (503, False)
+    assert reason in response.json()["error"]
+
+
 def test_readyz_when_the_server_drains() -> None:
     client = Client()
 
