@@ -35,6 +35,7 @@ from app.types import Call, EngineProcess, ModelInfo, Prediction, StreamExplanat
 
 server_log = logging.getLogger("renorm.server")  # lines for the operator, see `app.observability.logs`
 
+LAST_WORD_S = 0.5  # seconds in which a closing engine says what it drops
 HUNG_S = 300.0  # seconds after which a forward, or the decoding of an image, counts as hung
 
 
@@ -185,8 +186,9 @@ class Engine:
 
     async def close(self, patience_s: float | None = None) -> None:
         """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the threads."""
-        with contextlib.suppress(RenormError):  # closed before, or its process has ended
-            if names := [info.stream for info in (await self.core.streams()).streams]:
+        with contextlib.suppress(RenormError, TimeoutError):  # closed before, ended, or in a long forward
+            infos = (await asyncio.wait_for(self.core.streams(), LAST_WORD_S)).streams
+            if names := [info.stream for info in infos]:
                 server_log.info("stopping: %d states of %d streams are dropped", len(names), len(set(names)))
         closing = asyncio.ensure_future(self.core.close(patience_s))
         await asyncio.sleep(0)  # it refuses waiting requests before their images are

@@ -7,15 +7,12 @@ bound.
 
 from __future__ import annotations
 
-import heapq
-import math
 from asyncio import CancelledError
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -26,8 +23,9 @@ from app.observability.explanation_metrics import SAMPLE, explanation_metrics
 from app.observability.memory_metrics import memory_metrics
 from app.observability.meter import ForwardEvent, Meter
 from app.observability.process_metrics import process_metrics
+from app.observability.stream_metrics import stream_metrics
 from app.resources.memory import Ledger, MemoryUse
-from app.types import EngineProcess, ModelInfo, Origin, StreamExplanation, StreamInfo, StreamsInfo, Timing
+from app.types import EngineProcess, ModelInfo, Origin, StreamExplanation, StreamsInfo, Timing
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper bounds of the buckets of durations: from a forward of a small network to a client that gives up."""
@@ -35,14 +33,8 @@ SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Upper bounds of the buckets of requests and images per forward; at most 256 images by default."""
 
-OTHERS = "_others"
-"""The stream label of all streams without separate metrics."""
-
 OTHER = "other"
 """The label value of unlisted items: an unknown path, an unknown method, a foreign exception."""
-
-LABEL_LENGTH = 100
-"""Maximum characters of a stream's name in a label."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -159,9 +151,9 @@ class Metrics(Meter):
         if engine is None:
             return Scrape(self._registry, None, self._streams, memory)
         try:
-            described = self._model(engine), await engine.streams(), await engine.explanations(SAMPLE)
+            parts = self._model(engine), await engine.streams(), await engine.explanations(SAMPLE)
             memory = memory_metrics(self._ledger, await engine.memory())
-            return Scrape(self._registry, Snapshot(*described, engine.processes), self._streams, memory)
+            return Scrape(self._registry, Snapshot(*parts, engine.processes), self._streams, memory)
         except (EngineClosedError, BusyError):  # it is closing, or an engine process has just ended
             return Scrape(self._registry, None, self._streams, memory)
 
@@ -203,8 +195,7 @@ class Scrape(Collector):
         if self._snapshot is not None:
             model, streams, explanations, processes = self._snapshot
             yield _info(model)
-            yield from _memory(streams)
-            yield from _stream_metrics(streams.streams, self._streams)
+            yield from stream_metrics(streams, self._streams)
             yield from process_metrics(processes)
             yield from explanation_metrics(explanations)
 
@@ -212,56 +203,6 @@ class Scrape(Collector):
         """Render the page, and return it with its media type: OpenMetrics where ``accept`` asks for it."""
         encode, media_type = choose_encoder(accept)
         return encode(self), media_type
-
-
-class StreamFigures(NamedTuple):
-    """Drift, adaptation and entropy of one series: means over its states, weighted by their images."""
-
-    stream: str
-    strategy: str
-    drift: float
-    adaptation: float
-    entropy: float
-
-
-def by_stream(infos: Iterable[StreamInfo], limit: int) -> list[StreamFigures]:
-    """Return a row for each strategy of the ``limit`` busiest streams, and one for each strategy of all others.
-
-    The busiest are those with the most images, then those whose name comes first. Several states of one stream and
-    strategy, with different hyperparameters, are one row. A state without an answer yet is omitted.
-    """
-    infos = [info for info in infos if info.images > 0]
-    images: dict[str, int] = defaultdict(int)
-    for info in infos:
-        images[info.stream] += info.images
-    busiest = set(heapq.nsmallest(limit, images, key=lambda name: (-images[name], name)))
-    rows: dict[tuple[str, str], list[StreamInfo]] = defaultdict(list)
-    for info in infos:
-        # Grouped by label, so that names with equal labels cannot make two series of one name.
-        rows[stream_label(info.stream) if info.stream in busiest else OTHERS, info.strategy].append(info)
-    return [
-        StreamFigures(
-            stream,
-            strategy,
-            _mean((info.drift, info.images) for info in group),
-            _mean((info.adaptation, info.images) for info in group),
-            _mean((info.entropy, info.images) for info in group),
-        )
-        for (stream, strategy), group in sorted(rows.items())
-    ]
-
-
-def stream_label(name: str) -> str:
-    """Return a stream's name as a label: of bounded length, on one line, valid in UTF-8."""
-    name = name if len(name) <= LABEL_LENGTH else f"{name[: LABEL_LENGTH - 1]}…"
-    return "".join(character if character.isprintable() else "�" for character in name)
-
-
-def _mean(values: Iterable[tuple[float, int]]) -> float:
-    """Return the weighted mean of the finite values; NaN where there are none."""
-    finite = [(value, weight) for value, weight in values if math.isfinite(value)]
-    weights = sum(weight for _, weight in finite)
-    return sum(value * weight for value, weight in finite) / weights if weights else math.nan
 
 
 def _info(model: ModelInfo) -> Metric:
@@ -273,33 +214,6 @@ def _info(model: ModelInfo) -> Metric:
         "dtype": model.dtype,
     }
     return InfoMetricFamily("renorm", "The hosted model", value=labels)
-
-
-def _memory(info: StreamsInfo) -> Iterator[Metric]:
-    streams = len({state.stream for state in info.streams})
-    yield GaugeMetricFamily("renorm_streams", "Streams that have a state", streams)
-    yield GaugeMetricFamily("renorm_states", "States held, of every stream with every strategy", len(info.streams))
-    yield GaugeMetricFamily("renorm_state_bytes", "Bytes of all states", info.bytes)
-    yield GaugeMetricFamily("renorm_state_capacity_bytes", "Limit on the bytes of all states", info.capacity_bytes)
-    yield CounterMetricFamily("renorm_evictions", "States evicted to make room", info.evictions)
-
-
-def _stream_metrics(infos: Iterable[StreamInfo], limit: int) -> Iterator[Metric]:
-    labels = ["stream", "strategy"]
-    drift = GaugeMetricFamily(
-        "renorm_stream_drift", "Distance of a stream's last images from clean ones; 0 is none", labels=labels
-    )
-    adaptation = GaugeMetricFamily(
-        "renorm_stream_adaptation",
-        "Distance of the statistics used from the trained ones, in units of drift",
-        labels=labels,
-    )
-    entropy = GaugeMetricFamily("renorm_stream_entropy", "Entropy of a stream's last request, in nats", labels=labels)
-    for row in by_stream(infos, limit):
-        for family, value in ((drift, row.drift), (adaptation, row.adaptation), (entropy, row.entropy)):
-            if math.isfinite(value):
-                family.add_metric([row.stream, row.strategy], value)
-    yield from (drift, adaptation, entropy)
 
 
 def _kinds() -> set[str]:

@@ -92,8 +92,8 @@ def predict(url: str, image: bytes, stream: str = "s") -> httpx.Response:
     return httpx.post(f"{url}/v1/predict", params={"stream": stream}, content=image, timeout=30)
 
 
-def test_probes_tell_of_a_server_that_starts_is_ready_and_loses_its_model_thread(tmp_path: Path) -> None:
-    """Alive at once, ready after the warm-up; when the thread is dead, requests fail at once, and both probes."""
+def test_probes_tell_of_a_server_that_starts_is_ready_and_loses_an_engine(tmp_path: Path) -> None:
+    """Alive at once, ready after the warm-up; a request that ends its engine fails at once, and others go on."""
     (tmp_path / "wait").touch()
     with server(tmp_path) as (url, _):
         until(lambda: status(f"{url}/healthz") == 200)
@@ -107,9 +107,19 @@ def test_probes_tell_of_a_server_that_starts_is_ready_and_loses_its_model_thread
         answer = predict(url, GREY)
         assert (answer.status_code, answer.json()["step"]) == (200, 1)
         begun = time.monotonic()
+        refused = predict(url, BLACK)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert predict(url, GREY).json()["state_origin"] == "lost"
+        assert time.monotonic() - begun < 3
+        assert status(f"{url}/readyz") == 200
+        assert status(f"{url}/healthz") == 200
+
+
+def test_a_model_thread_that_ends_in_the_servers_own_process_shows_in_both_probes(tmp_path: Path) -> None:
+    with server(tmp_path, "--workers", "0") as (url, _):
+        until(lambda: status(f"{url}/readyz") == 200)
         assert predict(url, BLACK).status_code == 503
         assert predict(url, GREY).status_code == 503
-        assert time.monotonic() - begun < 3
         assert status(f"{url}/readyz") == 503
         assert status(f"{url}/healthz") == 503
 

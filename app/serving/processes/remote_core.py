@@ -40,6 +40,9 @@ FRUITLESS_LIVES = 5
 PAUSE_S = 0.1
 """Seconds before the second fruitless life in succession, doubled before each further one."""
 
+ANSWER_S = 0.25
+"""Seconds in which an answer that was sent arrives."""
+
 ASK_S = 10.0
 """Seconds in which an engine answers what is not a prediction, before it counts as hung."""
 
@@ -132,7 +135,7 @@ class RemoteCore:
             return
         try:
             # A moment more than the engine has, so that its own answer arrives.
-            async with asyncio.timeout(None if patience_s is None else patience_s + 1):
+            async with asyncio.timeout(None if patience_s is None else patience_s + ANSWER_S):
                 await self._ask("close", patience_s)
         except (TimeoutError, BusyError):
             log.warning("engine %d does not end: it is killed, and its requests get no answer", self.index)

@@ -105,7 +105,7 @@ class Slab:
         return None
 
     def _trim(self) -> None:
-        kept = -(-KEPT_BYTES // PAGE) * PAGE
-        if self._highest > kept and hasattr(mmap, "MADV_REMOVE"):
-            self._memory.madvise(mmap.MADV_REMOVE, kept, self._highest - kept)
-            self._highest = kept
+        kept_bytes = -(-KEPT_BYTES // PAGE) * PAGE
+        if self._highest > kept_bytes and hasattr(mmap, "MADV_REMOVE"):
+            self._memory.madvise(mmap.MADV_REMOVE, kept_bytes, self._highest - kept_bytes)
+            self._highest = kept_bytes

@@ -238,7 +238,7 @@ def test_serve_starts_says_where_and_answers(served: list[httpx.Response]) -> No
 def test_serving_beyond_loopback_prints_the_access_rules(
     served: list[httpx.Response], access: list[str], said: str
 ) -> None:
-    shown = run("serve", *TINY, "--host", "0.0.0.0", "--port", "0", *access)  # noqa: S104
+    shown = run("serve", *TINY, "--host", "0.0.0.0", "--port", "0", "--workers", "0", *access)  # noqa: S104
     assert (shown.exit_code, len(served)) == (0, 1)
     assert said in shown.stdout
     assert "127.0.0.1" not in shown.stdout
@@ -250,7 +250,9 @@ def test_the_banner_of_a_server_that_logs_json_is_a_line_of_json(
     served: list[httpx.Response], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "renorm.server"):
-        shown = run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu", "--log-format", "json")
+        shown = run(
+            "serve", *TINY, "--port", "0", "--workers", "0", "--threads", "1", "--device", "cpu", "--log-format", "json"
+        )
     assert shown.stdout == ""
     access, record = [record for record in caplog.records if record.name == "renorm.server"]
     assert access.getMessage().startswith("Access: open to every program")
@@ -260,7 +262,7 @@ def test_the_banner_of_a_server_that_logs_json_is_a_line_of_json(
 
 
 def test_a_server_says_at_start_that_streams_are_forgotten(served: list[httpx.Response]) -> None:
-    shown = run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu")
+    shown = run("serve", *TINY, "--port", "0", "--workers", "0", "--threads", "1", "--device", "cpu")
     assert "lost when the server stops" in shown.stdout
     assert len(served) == 1
 
@@ -269,10 +271,10 @@ def test_a_server_says_at_start_that_streams_are_forgotten(served: list[httpx.Re
 def test_the_access_log_is_a_setting(
     served: list[httpx.Response], options: list[str], level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu", *options)
+    run("serve", *TINY, "--port", "0", "--workers", "0", "--threads", "1", "--device", "cpu", *options)
     assert logging.getLogger("renorm.access").level == level
     monkeypatch.setenv("RENORM_ACCESS_LOG", "true")
-    run("serve", *TINY, "--port", "0", "--threads", "1", "--device", "cpu")
+    run("serve", *TINY, "--port", "0", "--workers", "0", "--threads", "1", "--device", "cpu")
     assert logging.getLogger("renorm.access").level == logging.INFO
     assert len(served) == 2
 

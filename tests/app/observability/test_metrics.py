@@ -20,7 +20,8 @@ from adapters import ParameterError
 from app import __version__
 from app.errors import EngineClosedError, RenormError, StreamBusyError
 from app.observability.meter import ForwardEvent, Meter
-from app.observability.metrics import COUNTS, LABEL_LENGTH, OTHERS, SECONDS, Metrics, Scrape, by_stream, stream_label
+from app.observability.metrics import COUNTS, SECONDS, Metrics, Scrape
+from app.observability.stream_metrics import LABEL_LENGTH, OTHERS, by_stream, stream_label
 from app.resources.memory import Ledger
 from app.settings import Settings
 from app.types import StreamInfo, StreamsInfo, Timing

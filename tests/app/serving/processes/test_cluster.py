@@ -19,7 +19,7 @@ from app.errors import BusyError, EngineClosedError, ModelError, StreamNotFoundE
 from app.serving.processes import remote_core
 from app.serving.processes.cluster import EngineCluster, share
 from app.types import Call, Prediction
-from tests.app.fragile import EXIT, KILL, RAISE, WAIT, grey, noise, settings_of
+from tests.app.serving.processes.fragile import EXIT, KILL, RAISE, WAIT, grey, noise, settings_of
 from tests.app.small import same, until
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,7 @@ async def test_streams_of_two_processes_are_answered_as_in_one(engine: Engine) -
     await alone.close()
 
 
-async def test_what_the_doors_ask_is_answered(engine: Engine) -> None:
+async def test_questions_of_the_doors_are_answered(engine: Engine) -> None:
     await asyncio.gather(*(engine.predict(Call(noise(i), stream)) for i, stream in enumerate(STREAMS)))
     assert (await engine.stream(STREAMS[0]))[0].steps == 1
     with pytest.raises(StreamNotFoundError, match="nobody"):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from app.settings import Settings
 
-MODEL = "python:tests.app.fragile:Fragile"
+MODEL = "python:tests.app.serving.processes.fragile:Fragile"
 KILL, EXIT, WAIT, RAISE = 1, 2, 3, 4
 """The grey values of images that say so."""
 
