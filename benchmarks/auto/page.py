@@ -59,7 +59,8 @@ what is most wanted, and keeps published rows until they are measured again. A *
 request size; its error is the mean over all corruptions.
 
 - **Images**: 1,000 of each corruption, at severity 5; one seed, which matters most in `one_class` and `stretches:1000`,
-  where it draws the class. `gradual`, which needs data of all severities, shows {GRADUAL_IMAGES} of each severity.
+  where it draws the class. `gradual` shows {GRADUAL_IMAGES} images of each severity; where data have a single one, its
+  cells are missing.
 - **Fixed strategies**: those in the first table, with their defaults. The *best fixed strategy of a place* is chosen
   with the labels of that very place: no user could choose it, and there is no strategy that is it everywhere.
 - **Hyperparameters** of `auto` were chosen on four held-out corruptions (speckle noise, Gaussian blur, spatter,
