@@ -25,6 +25,7 @@ from app.serving.core import EngineCore
 from app.serving.core_contract import CoreCall, ServingCore
 from app.serving.decoding.stage import DecodeStage
 from app.serving.processes.cluster import EngineCluster
+from app.serving.processes.prefork import ZygoteProcess, fork_zygote
 from app.serving.processes.workers import count_workers
 from app.serving.replays import fingerprint
 from app.serving.shares import Flow
@@ -57,9 +58,22 @@ class Engine:
         preprocessing, limits = core.hosted.preprocessing, ImageLimits.of(settings)
         self._decode_stage = DecodeStage(preprocessing, limits, settings.input_range, *decode_limits)
 
+    @staticmethod
+    def prefork(settings: Settings) -> ZygoteProcess | None:
+        """Fork the process that engines will come from, where the settings ask for engine processes.
+
+        For a program that has no threads yet: what it has imported need not be imported again. Its end is that of the
+        engine that is opened with it.
+        """
+        return fork_zygote() if count_workers(settings) else None
+
     @classmethod
     async def open(
-        cls, settings: Settings, metrics: Meter | None = None, progress: Callable[[str], None] | None = None
+        cls,
+        settings: Settings,
+        metrics: Meter | None = None,
+        progress: Callable[[str], None] | None = None,
+        prefork: ZygoteProcess | None = None,
     ) -> Engine:
         """Load the model and warm it up; ``progress`` is called from another thread with the state of compilation.
 
@@ -71,7 +85,7 @@ class Engine:
         """
         meter, workers = CountingMeter(metrics), count_workers(settings)
         if workers:
-            return cls(settings, await EngineCluster.open(settings, meter, workers, progress), meter)
+            return cls(settings, await EngineCluster.open(settings, meter, workers, progress, prefork), meter)
         return cls(settings, await EngineCore.open(settings, meter, progress), meter)
 
     @property

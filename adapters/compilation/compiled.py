@@ -185,14 +185,18 @@ class CompiledForwards:
 
 def _compare(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     """Refuse a graph with other outputs, as where operations were chosen by the numbers of an example."""
-    for output, target in zip(outputs, expected, strict=True):
-        if target.dim() == output.dim() and len(target) == 1:
-            target = target.expand(len(output), *target.shape[1:])  # one row for all images, or one for each
+    for output, target in zip(outputs, map(_aligned, expected, outputs), strict=True):
         scale = max(1.0, float(target.abs().max())) if target.numel() else 1.0
         if output.shape != target.shape or not torch.allclose(output / scale, target / scale, rtol=0.0, atol=TOLERANCE):
             raise ValueError(
                 "the outputs of the graph differ from the eager ones: it is specialized to the traced sizes"
             )
+
+
+def _aligned(target: Tensor, output: Tensor) -> Tensor:
+    """Return the target with a row for each image, where it has one for all of them and the output does not."""
+    is_shared = target.dim() == output.dim() and target.dim() > 0 and len(target) == 1
+    return target.expand(len(output), *target.shape[1:]) if is_shared else target
 
 
 def _describe(key: GraphKey) -> str:

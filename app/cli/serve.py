@@ -76,9 +76,12 @@ def _with_defaults(settings: Settings) -> Settings:
 
 
 def _run(settings: Settings, sockets: list[socket.socket]) -> None:
+    from app.engine import Engine
+
+    prefork = Engine.prefork(settings)  # before anything starts a thread
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(host(settings, sockets))
+            runner.run(host(settings, sockets, prefork))
     except OSError as error:
         fail(listen_error(error, settings.host, settings.port), status=CANNOT_RUN)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -42,8 +42,8 @@ PING_S, SILENT_S = 20.0, 300.0
 up answers late: its pong stands behind all the frames that the network holds."""
 
 
-async def host(settings: Settings, sockets: list[socket.socket]) -> None:
-    """Serve until a signal: alive at once, ready when the model is warm.
+async def host(settings: Settings, sockets: list[socket.socket], prefork: Any = None) -> None:
+    """Serve until a signal: alive at once, ready when the model is warm. ``prefork`` is that of `Engine.prefork`.
 
     Raises:
         typer.Exit: the model cannot be hosted; the reason has been printed.
@@ -57,7 +57,7 @@ async def host(settings: Settings, sockets: list[socket.socket]) -> None:
 
     async def open_and_announce(_: Settings, metrics: Meter) -> Engine:
         try:
-            engine = await open_engine(settings, metrics)
+            engine = await open_engine(settings, metrics, prefork)
         except BaseException as error:
             failed.append(error)
             server.should_exit = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.cli.progress import progress
 from app.cli.settings import BAD_OPTION, CANNOT_RUN, fail
@@ -56,8 +56,8 @@ def _import_extra(module: str) -> None:
         fail(error.line, status=CANNOT_RUN)
 
 
-async def open_engine(settings: Settings, metrics: Meter | None = None) -> Engine:
-    """Return the warm engine; end the program if the model cannot be hosted."""
+async def open_engine(settings: Settings, metrics: Meter | None = None, prefork: Any = None) -> Engine:
+    """Return the warm engine, see `Engine.open`; end the program if the model cannot be hosted."""
     from adapters import AdapterError
     from app.engine import Engine
     from app.errors import ModelError
@@ -65,7 +65,7 @@ async def open_engine(settings: Settings, metrics: Meter | None = None) -> Engin
 
     try:
         with progress() as show:
-            return await Engine.open(settings, metrics, show)
+            return await Engine.open(settings, metrics, show, prefork)
     except (ModelError, CalibrationError) as error:
         fail(f"{settings.model} cannot be hosted: {error.line}", status=CANNOT_RUN)
     except AdapterError as error:

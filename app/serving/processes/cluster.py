@@ -19,6 +19,7 @@ from app.resources.machine import usable_bytes
 from app.resources.memory import MemoryUse, parts_of
 from app.serving.core_contract import CoreCall, PixelSource
 from app.serving.processes.launcher import Launcher
+from app.serving.processes.prefork import ZygoteProcess
 from app.serving.processes.remote_core import ASK_S, RemoteCore
 from app.serving.processes.rendezvous import engine_of
 from app.serving.processes.slab import Slab
@@ -36,9 +37,14 @@ class EngineCluster:
 
     @classmethod
     async def open(
-        cls, settings: Settings, metrics: Meter, workers: int, progress: Callable[[str], None] | None = None
+        cls,
+        settings: Settings,
+        metrics: Meter,
+        workers: int,
+        progress: Callable[[str], None] | None = None,
+        prefork: ZygoteProcess | None = None,
     ) -> EngineCluster:
-        """Load the model once, and start ``workers`` engines.
+        """Load the model once, in a zygote that was forked already or in a new one, and start ``workers`` engines.
 
         Raises:
             ModelError, adapters.AdapterError, CalibrationError: the model cannot be hosted, or this system has no
@@ -46,7 +52,7 @@ class EngineCluster:
         """
         if not (hasattr(os, "fork") and hasattr(os, "memfd_create")):
             raise ModelError("engines in processes of their own need Linux", hint="start with --workers 0")
-        launcher = Launcher(share(settings, workers), progress)
+        launcher = Launcher(share(settings, workers), progress, prefork)
         slabs = [Slab(parts_of(settings).decoded) for _ in range(workers)]
         names = math.ceil(settings.max_streams / workers)
         cores = [RemoteCore(index, launcher, slab, metrics, names) for index, slab in enumerate(slabs)]

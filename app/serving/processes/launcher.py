@@ -8,14 +8,12 @@ import os
 import pickle
 import signal
 import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import app
 from app.errors import EngineClosedError, ModelError
 from app.models.hosted import Hosted
+from app.serving.processes.prefork import ZygoteProcess, start_zygote
 from app.serving.processes.slab import Slab
 from app.serving.processes.zygote import COMMAND, ENDED, FAILED, FORKED, LENGTH, PROGRESS, READY
 from app.settings import Settings
@@ -28,9 +26,14 @@ EXIT_S = 2.0
 class Launcher:
     """Starts the zygote, and engines from it; a new zygote is started where the last one has ended."""
 
-    def __init__(self, settings: Settings, progress: Callable[[str], None] | None = None) -> None:
-        self._settings, self._progress = settings, progress or (lambda _: None)
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Callable[[str], None] | None = None,
+        prefork: ZygoteProcess | None = None,
+    ) -> None:
+        self._settings, self._progress, self._prefork = settings, progress or (lambda _: None), prefork
+        self._process: ZygoteProcess | None = None
         self._control: socket.socket | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[tuple[Hosted, ModelInfo]] | None = None
@@ -45,21 +48,12 @@ class Launcher:
         Raises:
             ModelError, adapters.AdapterError, CalibrationError: the model cannot be hosted.
         """
-        near_end, far_end = socket.socketpair()
-        path = [str(Path(app.__file__).parents[1]), *sys.path]
-        program = f"import sys; sys.path[:] = {path!r}; from app.serving.processes import zygote; zygote.main({{}})"
-        with far_end:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-c", program.format(far_end.fileno())),
-                pass_fds=[far_end.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # ctrl-C reaches the front alone
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+        process, self._prefork = self._prefork or start_zygote(), None
+        self._process = process
         body = pickle.dumps(self._settings)
-        reader, writer = await asyncio.open_connection(sock=near_end.dup())
+        reader, writer = await asyncio.open_connection(sock=process.control.dup())
         writer.write(len(body).to_bytes(LENGTH, "little") + body)
-        self._control, self._ready = near_end, asyncio.get_running_loop().create_future()
+        self._control, self._ready = process.control, asyncio.get_running_loop().create_future()
         self._reading = asyncio.ensure_future(self._read(reader, writer))
         return await self._ready
 
@@ -118,9 +112,7 @@ class Launcher:
             self._reading.cancel()
             await asyncio.wait([self._reading])
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+            await asyncio.to_thread(self._process.end)
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -224,8 +224,7 @@ async def test_without_the_process_that_forks_engines_another_is_started(caplog:
     engine = await Engine.open(settings_of(workers=1))
     zygote = cluster(engine)._launcher._process
     assert zygote is not None
-    zygote.kill()
-    await zygote.wait()
+    zygote.end()
     assert (await engine.predict(Call(noise(1), "s"))).step == 1
     os.kill(owner(engine, "s").pid or 0, signal.SIGKILL)
     await until(lambda: owner(engine, "s")._link is None)
