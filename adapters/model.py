@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adapters.base import AnyAdapter, Lesson
 from adapters.compilation.aot import default_cache
-from adapters.compilation.compiled import CompiledForwards
+from adapters.compilation.compiled import CompiledForwards, GraphFile
 from adapters.composite import Strategy, as_composite
 from adapters.engine.affine import AffineLayout
 from adapters.engine.differentiable import LearningContext
@@ -55,21 +55,17 @@ class AdaptiveModel:
         model: any ``nn.Module`` with BatchNorm1d, 2d, 3d or SyncBatchNorm layers (subclasses included) that maps a
             tensor ``[n, ...]`` to a tensor ``[n, ...]``, or to a tuple, mapping or dataclass with one obvious tensor.
         strategy: a registered name, or several joined by plus signs, or an instance of an adapter or `Composite`.
-        prepare: what turns a batch of images as requests hold them into the network's input, such as the scaling of
-            ``uint8`` pixels; by default requests hold the network's input itself.
+        prepare: turns a batch of images as requests hold them into the network's input; by default they are that.
         device: where the network runs; by default where it is.
         dtype: type of weights and activations, such as ``torch.bfloat16``; statistics and states stay float32.
         copy: with false the network itself is taken over, for callers who have no other use for it.
-        compile: whether forwards are compiled, see `adapters.compilation.compiled`: at the first forward of each kind,
-            which takes its time, or by `warm_up`. Graphs are kept on disk for the next process.
-        baseline: moments of clean images, the zero and the unit of `Answer.drift`: see `moments` and `fit_baseline`. By
-            default they are assumed from the trained statistics of the first layer, which is less exact.
+        compile: whether forwards are compiled, the first of each kind or all by `warm_up`, and kept on disk.
+        baseline: moments of clean images, the zero and the unit of `Answer.drift`, see `fit_baseline`; or assumed.
         bound: trained deviations beyond which no request is learned from, see `adapters.engine.outliers`; inf: none.
         params: hyperparameters of a strategy given by name.
 
     Raises:
-        UnsupportedModelError: no BatchNorm layer, or layers without trained statistics.
-        UnknownStrategyError, ParameterError: see `adapters.strategy`.
+        UnsupportedModelError, UnknownStrategyError, ParameterError: it cannot be adapted, or not in this way.
     """
 
     def __init__(
@@ -102,7 +98,7 @@ class AdaptiveModel:
         self.lessons = LessonMemory()  # what they take, known after `warm_up`
         self._prepare_lessons()
         self.reach: Reach | None = None  # what learners can move: known before anything learns
-        self._compiled: CompiledForwards | None = None
+        self.compiled: CompiledForwards | None = None
 
     def __call__(self, images: Tensor, *, stream: Hashable = "default", update: bool = True) -> Tensor:
         """Logits of one request of ``stream``; adapts as it answers."""
@@ -145,26 +141,33 @@ class AdaptiveModel:
             return self._school.learn(lessons, memories)
 
     def warm_up(self, image: Tensor, progress: Callable[[str], None] | None = None) -> None:
-        """Run once, and make all graphs now if the model compiles; afterwards none are made while requests wait.
+        """Run once, and make all graphs now if the model compiles; ``progress`` is told of each, which takes its time.
 
-        ``image`` ``[1, ...]`` is an example as requests hold them; no stream learns from it. ``progress`` is told what
-        is compiled, which can take a minute a graph.
+        ``image`` ``[1, ...]`` is an example as requests hold them; no stream learns from it.
 
         Raises:
             UnsupportedModelError: the network cannot be adapted, or its outputs depend on the other images of a batch.
         """
         for strategy in (Source(), self.strategy):  # two requests, because not every network can batch
             self.run([Request(image, stream, strategy, update=False) for stream in "ab"], {})
-            if self._compiled is not None:
-                self._compiled.progress = progress or self._compiled.progress
+            if self.compiled is not None:
+                self.compiled.progress = progress or self.compiled.progress
         if len(self._execution.reached) < len(self.sites) and not self._memories:
             self._forget_unreached()
             self.run([Request(image, update=False)], {})
         check_independence(self._hosted, image)
         self.reach = self.reach or find_reach(self._hosted, image[:2])
         self.lessons.measure(self._hosted, image)
-        if self._compiled is not None:
-            self._compiled.make_all(self._hosted.input(image))
+        if self.compiled is not None:
+            self.compiled.make_all(self._hosted.input(image))
+
+    def load_graphs(self, files: Sequence[GraphFile]) -> None:
+        """Run forwards by graphs that another process has made of the same model with the same strategy."""
+        self.compiled = self._new_graphs(files)
+
+    def _new_graphs(self, files: Sequence[GraphFile] = ()) -> CompiledForwards:
+        parts = self._execution.head, self.adapter, self._layout(self.adapter), default_cache(), files
+        return CompiledForwards(self._network, self.sites, *parts)
 
     def moments(self, images: Tensor) -> Tensor:
         """Moments of each image at the first site ``[n, 2C]``, which `fit_baseline` takes; no stream learns."""
@@ -186,7 +189,7 @@ class AdaptiveModel:
         """Return the bytes of a stream's state with ``strategy``, or the model's own (drift's: after a forward).
 
         Raises:
-            InputError: with a learner or a corrector this is known only after the first forward, or `warm_up`.
+            InputError: it has a learner or a corrector, and there was no forward yet.
         """
         key = StateKey("", strategy or self.strategy)
         return state_bytes(key.strategy, self._layout(key.adapter), self._affines.size, self._shown)
@@ -195,8 +198,7 @@ class AdaptiveModel:
         """Refuse a strategy that the network cannot be adapted with, as far as that is known before a forward.
 
         Raises:
-            UnsupportedModelError: it reads features, and the network does not end in a linear layer; or it learns, and
-                no gradient reaches a parameter that it could move.
+            UnsupportedModelError: it reads features and the network has none, or no gradient reaches what it learns.
         """
         parts = as_composite(strategy)
         if self.reach is not None and parts.learner is not None:
@@ -290,11 +292,10 @@ class AdaptiveModel:
             images = channels_last(batch if self._prepare is None else self._prepare(batch), self._dtype)
             if images.data_ptr() == requests[0].images.data_ptr():
                 images = images.clone(memory_format=torch.preserve_format)  # networks may write to their input
-            output = (self._compiled and self._compiled.run(plan, images)) or self._execution.run(plan, images)
+            output = (self.compiled and self.compiled.run(plan, images)) or self._execution.run(plan, images)
             if self._shown is None:
                 image, channels = requests[0].images[:1].clone(), self.sites[output.first.site].channels
-                self._shown = NetworkShape(self._execution.features, output.logits.shape[-1], image, channels)
-            if self._compile and (self._compiled is None or self._compiled.site_count != len(self.sites)):
-                parts = self._network, self.sites, self.adapter, self._layout(self.adapter)  # all sites are known
-                self._compiled = CompiledForwards(*parts, default_cache())
+                self._shown = NetworkShape(self._execution.head.width, output.logits.shape[-1], image, channels)
+            if self._compile and (self.compiled is None or self.compiled.site_count != len(self.sites)):
+                self.compiled = self._new_graphs()  # all sites are known
         return plan, output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app.errors import EngineClosedError, RenormError
+from app.errors import EngineClosedError
 from app.images import ImageLimits
 from app.models.hosted import Hosted
 from app.observability.meter import Meter
@@ -36,7 +35,6 @@ from app.types import Call, EngineProcess, ModelInfo, Prediction, StreamExplanat
 
 server_log = logging.getLogger("renorm.server")  # lines for the operator, see `app.observability.logs`
 
-LAST_WORD_S = 0.5  # seconds in which a closing engine says what it drops
 HUNG_S = 300.0  # seconds after which a forward, or the decoding of an image, counts as hung
 
 
@@ -200,14 +198,11 @@ class Engine:
 
     async def close(self, patience_s: float | None = None) -> None:
         """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the threads."""
-        with contextlib.suppress(RenormError, TimeoutError):  # closed before, ended, or in a long forward
-            infos = (await asyncio.wait_for(self.core.streams(), LAST_WORD_S)).streams
-            if names := [info.stream for info in infos]:
-                server_log.info("stopping: %d states of %d streams are dropped", len(names), len(set(names)))
         closing = asyncio.ensure_future(self.core.close(patience_s))
         await asyncio.sleep(0)  # it refuses waiting requests before their images are
         self._decode_stage.close()
-        await closing
+        if names := await closing:
+            server_log.info("stopping: %d states of %d streams are dropped", len(names), len(set(names)))
 
     @asynccontextmanager
     async def _pixels(self, call: Call, flow: Flow) -> AsyncIterator[Tensor]:

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 Graph = Callable[..., Sequence[Tensor]]
+
+LIBRARY = ".so"
+"""The end of the name of machine code for a CPU."""
 
 OPTIONS: Mapping[str, Any] = {"freezing": True}
 """Freezing packs the weights into the layout that the machine's convolutions read fastest."""
@@ -61,11 +65,14 @@ def cache_path(program: ExportedProgram, folder: Path) -> Path:
         if isinstance(tensor, Tensor):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.device}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return folder / f"{digest.hexdigest()[:40]}.pt2"
+    is_cpu = all(tensor.device.type == "cpu" for tensor in program.state_dict.values())
+    return folder / f"{digest.hexdigest()[:40]}{LIBRARY if is_cpu else '.pt2'}"
 
 
 def compile_to(program: ExportedProgram, path: Path) -> None:
     """Compile the program and keep it at ``path``; a concurrent reader finds it complete or not at all.
+
+    The code for a CPU is kept without its package, so that processes that load it share its memory.
 
     Raises:
         Exception: whatever the compiler ran into, such as a missing C++ compiler.
@@ -77,12 +84,25 @@ def compile_to(program: ExportedProgram, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch._inductor.aoti_compile_and_package(program, package_path=str(partial), inductor_configs=dict(OPTIONS))
+        if path.suffix == LIBRARY:
+            _unpack(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def _unpack(package: Path) -> None:
+    """Replace a package by the library in it."""
+    with zipfile.ZipFile(package) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(LIBRARY))
+        library = archive.read(name)
+    package.write_bytes(library)
+
+
 def load_graph(path: Path) -> Graph:
-    """Load the graph kept at ``path``, ready to be called with the inputs that it was traced with."""
-    graph: Graph = torch._inductor.aoti_load_package(str(path))
-    return graph
+    """Load the graph kept at ``path``, ready to be called with a list of inputs like those that it was traced with."""
+    if path.suffix == LIBRARY:
+        run: Graph = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
+        return run
+    graph = torch._inductor.aoti_load_package(str(path))
+    return lambda inputs: graph(tuple(inputs))

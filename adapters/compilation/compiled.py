@@ -16,6 +16,7 @@ from adapters.base import AnyAdapter
 from adapters.compilation.aot import Graph, cache_path, compile_to, load_graph, trace
 from adapters.compilation.exportable import ExportableForward, GroupedForward, LinearForward
 from adapters.engine.drift import FirstSite
+from adapters.engine.features import Head
 from adapters.engine.linear_steps import LinearSteps, padded
 from adapters.engine.outcome import ForwardOutput
 from adapters.engine.plan import Plan
@@ -49,29 +50,52 @@ class CompiledGraph(NamedTuple):
     pixels: int
 
 
+class GraphFile(NamedTuple):
+    """A graph on disk, for other processes that host the same model."""
+
+    key: GraphKey
+    path: Path
+    site: int
+    pixels: int
+
+
 class CompiledForwards:
     """The graphs of one network, made when they are first needed.
 
     Two graphs serve all requests of all linear strategies in any mixture: one for a single image, and one for all
     else. For another strategy, which must be the model's ``default``, there are four: for one image or several, of one
     stream or of many, as long as all requests have one size, each stream one request, and no other strategy is in the
-    forward. Streams that have learned, and strategies that read features, fit none. What fits no graph is left to the
-    eager way, and so is all whose graph cannot be made or does not answer as the eager forward does; both is said once,
-    as a warning.
+    forward. Streams that have learned fit none. What fits no graph is left to the eager way, and so is all whose graph
+    cannot be made or does not answer as the eager forward does; both is said once, as a warning.
 
     Args:
         network: in ``eval()`` and never changed again.
         sites: all of its sites, later calls of a layer included: run it once before.
+        head: which reads features, and knows from that forward where they are.
         folder: where graphs are kept between processes.
+        files: graphs that another process has made, and tried, for the same model; then no others are made.
     """
 
-    def __init__(self, network: nn.Module, sites: Sites, default: AnyAdapter, layout: Layout, folder: Path) -> None:
-        self._network, self._sites, self._default, self._layout, self._folder = network, sites, default, layout, folder
+    def __init__(
+        self,
+        network: nn.Module,
+        sites: Sites,
+        head: Head,
+        default: AnyAdapter,
+        layout: Layout,
+        folder: Path,
+        files: Sequence[GraphFile] = (),
+    ) -> None:
+        self._network, self._sites, self._head, self._folder = network, sites, head, folder
+        self._default, self._layout = default, layout
+        self.files = list(files)
         self.site_count = len(sites)
-        self._graphs: dict[GraphKey, CompiledGraph | None] = {}
+        self._graphs: dict[GraphKey, CompiledGraph | None] = {
+            file.key: CompiledGraph(load_graph(file.path), file.site, file.pixels) for file in files
+        }
         self._reasons: set[str] = set()
-        self.graph_count = 0  # graphs, those that were found on disk included
-        self.is_sealed = False  # whether no further graphs are made
+        self.graph_count = len(files)  # graphs, those that were found on disk included
+        self.is_sealed = len(files) > 0  # whether no further graphs are made
         self.progress: Callable[[str], None] = log.info
 
     def run(self, plan: Plan, images: Tensor) -> ForwardOutput | None:
@@ -86,11 +110,11 @@ class CompiledForwards:
             inputs = LinearForward.flattened(padded(steps.requests, steps.inputs.rows, width))
         else:
             inputs = [steps.initial_rows]
-        logits, moments, statistics, rows, far = graph.graph((images, *inputs))
+        logits, moments, statistics, rows, far, features = graph.graph([images, *inputs])
         count = len(plan.groups[0].keys)
-        none = logits.new_empty(len(logits), 0)
+        features = features if plan.reads_features else features[:, :0]
         first = FirstSite(graph.site, moments, statistics, graph.pixels)
-        return ForwardOutput(logits, first, [rows[:count]], none, far)
+        return ForwardOutput(logits, first, [rows[:count]], features, far)
 
     def make_all(self, image: Tensor) -> None:
         """Make all possible graphs for images like ``image`` ``[1, ...]``, and none afterwards."""
@@ -108,8 +132,8 @@ class CompiledForwards:
 
     def _key_of(self, plan: Plan, shape: tuple[int, ...]) -> GraphKey | None:
         steps, is_single = plan.groups[0].steps, plan.images == 1
-        if plan.offsets is not None or plan.reads_features:
-            return self._decline("forwards of streams that have learned, or whose features are read, are not compiled")
+        if plan.offsets is not None:
+            return self._decline("forwards of streams that have learned are not compiled")
         if len(plan.groups) > 1:
             return self._decline("forwards that mix strategies which are not linear with others are not compiled")
         if isinstance(steps, LinearSteps):
@@ -143,7 +167,8 @@ class CompiledForwards:
                 self.progress(f"compiled {_describe(key)} in {time.perf_counter() - started:.0f} s")
             graph = CompiledGraph(load_graph(path), module.trace_info.site, module.trace_info.pixels)
             for inputs in examples:
-                _compare(graph.graph(inputs), module(inputs))
+                _compare(graph.graph(list(inputs)), module(inputs))
+            self.files.append(GraphFile(key, path, graph.site, graph.pixels))
         except Exception as error:
             # A network that cannot be traced, no compiler, no space on disk: run eagerly instead.
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -161,11 +186,11 @@ class CompiledForwards:
         would be taken for one.
         """
         if key.adapter is None:
-            linear = LinearForward(self._network, self._sites)
+            linear = LinearForward(self._network, self._sites, self._head)
             cases: list[tuple[list[int], int]] = [([1], 1)] if key.image else [([2, 3, 6], 5), ([2], 1), ([1] * 7, 4)]
             inputs = [linear.example(image, sizes, streams) for sizes, streams in cases]
             return linear, [tuple(case) for case in inputs], linear.axes(single=key.image)
-        grouped = GroupedForward(self._network, self._sites, key.adapter, self._layout)
+        grouped = GroupedForward(self._network, self._sites, self._head, key.adapter, self._layout)
         counts = [1] if key.image else [5, 2, 9]
         streams = [1] if key.stream else [3, 2, 7]
         pairs = list(zip(counts * 3, streams * 3, strict=False))[: max(len(counts), len(streams))]

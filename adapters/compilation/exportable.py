@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adapters.base import AnyAdapter
 from adapters.engine.calling import GlobalStateGuard
 from adapters.engine.drift import first_site
+from adapters.engine.features import Head
 from adapters.engine.forward import AdaptingForward
 from adapters.engine.grouped_steps import Group, GroupedSteps
 from adapters.engine.linear_steps import LinearInputs, LinearRequest, LinearSteps, MixingWeights, Pooling, padded
@@ -32,15 +33,16 @@ class TraceInfo:
 
 
 class ExportableForward(nn.Module):
-    """Images and inputs of steps to the network's output, what the first site showed and used, new states, distances.
+    """Images and inputs of steps to the network's output, and all else that a forward gives.
 
-    The last are those of images from the trained statistics, see `adapters.engine.outliers`. Tracing leaves in
-    ``trace_info`` what `adapters.engine.drift.FirstSite` holds beside the numbers.
+    That is what the first site showed and used, new states, the distances of images from the trained statistics (see
+    `adapters.engine.outliers`), and features (see `adapters.engine.features`). Tracing leaves in ``trace_info`` what
+    `adapters.engine.drift.FirstSite` holds beside the numbers.
     """
 
-    def __init__(self, network: nn.Module, sites: Sites) -> None:
+    def __init__(self, network: nn.Module, sites: Sites, head: Head) -> None:
         super().__init__()
-        self.network, self._all = network, sites
+        self.network, self._all, self._head = network, sites, head
         # An object of its own, because tracing restores the module's attributes.
         self.trace_info = TraceInfo()
 
@@ -53,11 +55,13 @@ class ExportableForward(nn.Module):
         images, *inputs = tensors
         steps = self.steps(images.shape[0], inputs)
         forward = AdaptingForward(self._all, SingleGroupPlan(steps, images.shape[0], None))
-        with GlobalStateGuard(), forward:
+        with self._head.watch(is_needed=True), GlobalStateGuard(), forward:
             logits = logits_of(self.network(images))
+        features = self._head.features(logits)
         first = first_site(forward.moments, forward.first_statistics)
         self.trace_info.site, self.trace_info.pixels = first.site, first.pixels
-        return logits, first.moments, first.statistics, steps.rows(), distances(self._all, forward.moments)
+        far = distances(self._all, forward.moments)
+        return logits, first.moments, first.statistics, steps.rows(), far, features
 
 
 class LinearForward(ExportableForward):
@@ -93,8 +97,8 @@ class LinearForward(ExportableForward):
 class GroupedForward(ExportableForward):
     """The forward of one request of each stream, all of the same size, of one strategy."""
 
-    def __init__(self, network: nn.Module, sites: Sites, adapter: AnyAdapter, layout: Layout) -> None:
-        super().__init__(network, sites)
+    def __init__(self, network: nn.Module, sites: Sites, head: Head, adapter: AnyAdapter, layout: Layout) -> None:
+        super().__init__(network, sites, head)
         self._adapter, self._layout = adapter, layout
 
     def steps(self, images: int, inputs: Sequence[Tensor]) -> Steps:

@@ -40,9 +40,9 @@ class Execution:
         sites.track_calls()
 
     @property
-    def features(self) -> int:
-        """The number of features that the last layer reads; 0 where it is not linear, and before the first forward."""
-        return self._head.width
+    def head(self) -> Head:
+        """The reader of features, which knows where they are after the first forward."""
+        return self._head
 
     def run(self, plan: Plan, images: Tensor) -> ForwardOutput:
         """Run one forward.

@@ -59,10 +59,11 @@ class Head:
             self._is_known, self._outputs = True, {}
             self.width = sum(layer.in_features for layer in self._linears)
         if not self._is_needed:
-            return logits.new_empty(len(logits), 0)
+            return logits.new_empty(logits.shape[0], 0)
         features = next((inputs[layer] for layer in self._linears if layer in inputs), None)
-        if features is None or len(features) != len(logits):
-            return logits.new_empty(len(logits), 0)
+        # Not by len(): a graph for any number of images would hold for the number that it was traced with alone.
+        if features is None or features.shape[0] != logits.shape[0]:
+            return logits.new_empty(logits.shape[0], 0)
         return features.flatten(1).float()
 
     def _last_linear(self, logits: Tensor) -> list[nn.Linear]:

@@ -29,7 +29,15 @@ class JointSteps(StreamSteps):
         self, adapter: JointAdapter[Any], layout: Layout, rows: Tensor, groups: Sequence[Group], joint: JointLayout
     ) -> None:
         super().__init__(adapter, layout, rows, groups)
-        self._joint, self._row_chunks = joint, torch.split(rows, max(1, CHUNK_NUMBERS // max(1, len(layout))))
+        self._joint = joint
+        self._moments: dict[int, BatchMoments] = {}
+        self._new_states: dict[int, State] = {}
+        self._statistics: dict[int, Statistics] | None = None
+
+    def _foresee(self) -> dict[int, Statistics]:
+        """Compute the statistics of all sites, at the first of them: a compiled forward does so by itself."""
+        joint, adapter, rows = self._joint, self.adapter, self.initial_rows
+        self._row_chunks = torch.split(rows, max(1, CHUNK_NUMBERS // max(1, len(self._layout))))
         self._states = [joint.gather(part) for part in self._row_chunks]
         self._evidence = [self.evidence_in(part) for part in self._row_chunks]
         pairs = zip(self._states, self._evidence, strict=True)
@@ -42,15 +50,15 @@ class JointSteps(StreamSteps):
         # A single row loses its axis here, so that no site has to take it off.
         flat = (part[0] if part.dim() == 2 and len(part) == 1 else part for part in (mean, var))
         parts = (torch.split(part, joint.widths, -1) for part in flat)
-        self._statistics = dict(zip(joint.indices, map(Statistics, *parts), strict=True))
         is_whole = len(self._evidence) == 1
         self._own_weight = adapter.own_weight(self._evidence[0] if is_whole else self.evidence_in(rows))
         self._needs_refining = not is_zero(self._own_weight)
-        self._moments: dict[int, BatchMoments] = {}
-        self._new_states: dict[int, State] = {}
+        return dict(zip(joint.indices, map(Statistics, *parts), strict=True))
 
     def step(self, index: int, site: Site, moments: BatchMoments) -> Statistics:
         """Return the statistics of all images at a site: one row per image, or one row for all."""
+        if self._statistics is None:
+            self._statistics = self._foresee()
         self._moments[index] = moments
         if index >= self._joint.sites:
             return self._meet(index, site, moments)

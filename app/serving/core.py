@@ -211,15 +211,22 @@ class EngineCore:
         except (TimeoutError, EngineClosedError):
             return False
 
-    async def close(self, patience_s: float | None = None) -> None:
-        """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the thread."""
+    async def close(self, patience_s: float | None = None) -> list[str]:
+        """Finish the running forward within ``patience_s``, refuse all waiting requests, and end the thread.
+
+        Returns:
+            The stream of each state that is dropped; none where it was closed before.
+        """
         started = time.monotonic()
         closing = asyncio.ensure_future(self.batcher.close())
         if not (await asyncio.wait([closing], timeout=patience_s))[0]:
             log.warning("a forward still runs after %g s: its requests get no answer", patience_s)
-            return
-        remaining_s = None if patience_s is None else max(0.1, patience_s - (time.monotonic() - started))
-        await self.thread.close(remaining_s)
+        else:
+            remaining_s = None if patience_s is None else max(0.1, patience_s - (time.monotonic() - started))
+            await self.thread.close(remaining_s)
+        names = [info.stream for info in self.table.info().streams]
+        self.table.forget(ResetScope())
+        return names
 
     def _check_room(self, key: Key, client: str, *, is_update: bool) -> None:
         if is_update and not self.table.has_room(key, client):

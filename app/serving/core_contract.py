@@ -80,5 +80,5 @@ class ServingCore(Protocol):
     async def ping(self, deadline_s: float) -> bool:
         """Return whether it comes to a job within the deadline."""
 
-    async def close(self, patience_s: float | None = None) -> None:
-        """Finish the running forward, refuse all waiting requests, and end."""
+    async def close(self, patience_s: float | None = None) -> list[str]:
+        """Finish the running forward, refuse all waiting requests, and end; return the stream of each dropped state."""

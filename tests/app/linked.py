@@ -64,3 +64,7 @@ class LinkedCore(EngineCluster):
         remote = RemoteCore(0, launcher, Slab(parts_of(settings).decoded), meter, settings.max_streams)
         super().__init__(launcher, [remote], core.hosted, core.describe())
         self._starting = asyncio.ensure_future(remote.start())
+
+    async def close(self, patience_s: float | None = None) -> list[str]:
+        await asyncio.wait([self._starting])  # a cluster is closed once it was opened
+        return await super().close(patience_s)

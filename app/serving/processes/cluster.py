@@ -135,10 +135,11 @@ class EngineCluster:
         except (EngineClosedError, BusyError):
             return False
 
-    async def close(self, patience_s: float | None = None) -> None:
+    async def close(self, patience_s: float | None = None) -> list[str]:
         """End all processes."""
-        await asyncio.gather(*(core.close(patience_s) for core in self.cores))
+        dropped = await asyncio.gather(*(core.close(patience_s) for core in self.cores))
         await self._launcher.close()
+        return list(chain.from_iterable(dropped))
 
     def _core_of(self, stream: str) -> RemoteCore:
         return self.cores[engine_of(stream, len(self.cores))]

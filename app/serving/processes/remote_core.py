@@ -76,6 +76,9 @@ class RemoteCore:
         end, self.pid = await self._launcher.fork(self._slab)
         self._has_answered = False
         self._link = await Link.connect(end, self._receive, self._lose)
+        if self._is_closing:
+            self._link.close()
+            return
         self._heard_at = time.monotonic()
         await self._ask("note_lost", list(self._names))
         self._open()
@@ -127,22 +130,24 @@ class RemoteCore:
                 f"engine {self.index} did not answer within {timeout_s:g} s", hint="try again a little later"
             ) from error
 
-    async def close(self, patience_s: float | None = None) -> None:
-        """Let the process finish its forward within ``patience_s``, and end it."""
+    async def close(self, patience_s: float | None = None) -> list[str]:
+        """Let the process finish its forward within ``patience_s``, and end it; see `EngineCore.close`."""
         self._is_closing = True
         self._open()
         if self._link is None or self.pid is None:
-            return
+            return []
+        dropped: list[str] = []
         try:
             # A moment more than the engine has, so that its own answer arrives.
             async with asyncio.timeout(None if patience_s is None else patience_s + ANSWER_S):
-                await self._ask("close", patience_s)
+                dropped = await self._ask("close", patience_s)
         except (TimeoutError, BusyError):
             log.warning("engine %d does not end: it is killed, and its requests get no answer", self.index)
             self._launcher.kill(self.pid)
         if self._link is not None:
             self._link.close()
         await self._launcher.exit_of(self.pid)
+        return dropped
 
     async def _feed(self, number: int, answer: asyncio.Future[Any], pixels: Any) -> None:
         """Decode the images of a call, and lend them to the engine until it no longer reads them."""

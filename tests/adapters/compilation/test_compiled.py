@@ -71,8 +71,8 @@ def test_warming_up_makes_every_missing_graph_and_tells_of_it(folder: Path, capl
     assert (
         "no graph was made for the forward of linear strategies for many requests of shape [3, 12, 12]" in caplog.text
     )
-    assert model._compiled is not None
-    assert model._compiled.graph_count == 2
+    assert model.compiled is not None
+    assert model.compiled.graph_count == 2
     again = AdaptiveModel(seeded(SmallNet), "adabn", compile=True)
     again.warm_up(images(1), told.append)
     assert told == []
@@ -103,8 +103,8 @@ def test_compiled_answers_as_eager_with_few_graphs(
             assert ours.adaptation == pytest.approx(theirs.adaptation, rel=1e-4)
             assert ours[3:] == theirs[3:]
         _same_states(compiled, eager)
-    assert compiled._compiled is not None
-    assert compiled._compiled.graph_count == graphs
+    assert compiled.compiled is not None
+    assert compiled.compiled.graph_count == graphs
 
 
 def _same_states(ours: AdaptiveModel, theirs: AdaptiveModel) -> None:
@@ -124,8 +124,8 @@ def test_graphs_of_linear_strategies_serve_each_of_them(name: str, monkeypatch: 
     model.run([Request(images(1))], {})
     if as_linear(strategy(name)) is not None:
         assert torch.allclose(model(images(3, 1)), AdaptiveModel(seeded(SmallNet), name)(images(3, 1)), atol=1e-5)
-        assert model._compiled is not None
-        assert model._compiled.graph_count == 1
+        assert model.compiled is not None
+        assert model.compiled.graph_count == 1
 
 
 @needs_compiler
@@ -137,8 +137,8 @@ def test_learners_and_correctors_work_with_graphs(name: str) -> None:
         asked = [Request(images(5, step), "a"), Request(images(2, 9 + step), "b")]
         for ours, theirs in zip(compiled.predict(asked), eager.predict(asked), strict=True):
             torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
-    assert compiled._compiled is not None
-    assert (compiled._compiled.graph_count > 0) == (name == "adabn+cofa+temperature")
+    assert compiled.compiled is not None
+    assert (compiled.compiled.graph_count > 0) == (name == "adabn+cofa+temperature")
 
 
 def _must_not_compile(*_: object) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from adapters import AdaptiveModel
 from adapters.compilation.aot import trace
 from adapters.compilation.exportable import LinearForward
+from adapters.engine.features import Head
 from adapters.engine.outputs import Form, ToLogits, logits_of
 from adapters.errors import UnsupportedModelError
 from adapters.sites import Sites
@@ -88,7 +89,7 @@ def test_ambiguous_outputs_are_listed_in_the_error(output: Any, told: str) -> No
 def test_to_logits_is_part_of_a_compiled_forward(form: Form) -> None:
     network = Net(lambda maps, logits: (maps, logits[:, :1] if form in ("logit", "probability") else logits)).eval()
     network.register_forward_hook(ToLogits(form))
-    module = LinearForward(network, Sites(network)).eval()
+    module = LinearForward(network, Sites(network), Head(network)).eval()
     given = tuple(module.example(images(seed=3)[:1], [1], 1))
     with torch.no_grad():
         expected = module(given)
