@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] | None = Field(
         None,
         description="processes that run forwards, each with streams of its own; 0 for none but this one; auto, the "
-        "server's default: one for each core, or 0 with a GPU",
+        "server's default: one for each core (with --threads for each so many), or 0 with a GPU",
     )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None, description="threads of a forward; auto, the server's default: all cores or one, as measured"

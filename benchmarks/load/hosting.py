@@ -16,18 +16,19 @@ COMPILE_S = 900.0  # a server that compiles does so before it is ready
 
 
 def renorm(plan: LoadPlan) -> AbstractContextManager[ServerProcess]:
-    """``renorm serve`` with the bundled network.
+    """``renorm serve`` with the bundled network, and an engine of one thread for each of the plan's threads.
 
     Raises:
         LoadError: it does not start.
     """
-    options = ["--host", "127.0.0.1", "--threads", str(plan.threads), *["--compile"] * plan.compiled, *plan.arguments]
+    engines = ["--workers", str(plan.threads), "--threads", "1"]
+    options = ["--host", "127.0.0.1", *engines, *["--compile"] * plan.compiled, *plan.arguments]
     return started(
         OURS,
         lambda port: [sys.executable, "-m", "app", "serve", "--port", str(port), *options],
         "/readyz",
         COMPILE_S if plan.compiled else START_S,
-        {"OMP_NUM_THREADS": str(plan.threads)},
+        {"OMP_NUM_THREADS": "1"},
     )
 
 
