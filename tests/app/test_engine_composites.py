@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.types import Call, Prediction
 from tests.app.small import PREPROCESSING, core_of, hosted, png, small_engine
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
+pytestmark = pytest.mark.anyio
 
 ASKED: list[tuple[str, dict[str, Any]]] = [
     ("adabn", {}),

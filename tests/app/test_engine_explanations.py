@@ -15,7 +15,7 @@ from app.serving.replays import fingerprint
 from app.types import Call, Prediction
 from tests.app.small import burst, core_of, png, same, small_engine
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def engine(core_kind: str) -> AsyncIterator[Engine]:
+async def engine() -> AsyncIterator[Engine]:
     engine = small_engine(strategy="auto")
     yield engine
     await engine.close()

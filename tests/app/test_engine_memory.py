@@ -12,7 +12,7 @@ from app.errors import BusyError
 from app.types import Call, Prediction
 from tests.app.small import burst, core_of, png, small_engine
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from app.errors import FieldError
 from app.types import Call, Prediction
 from tests.app.small import burst, png, small_engine
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("core_kind")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def engine(core_kind: str) -> AsyncIterator[Engine]:
+async def engine() -> AsyncIterator[Engine]:
     engine = small_engine()
     yield engine
     await engine.close()
