@@ -21,7 +21,7 @@ from app.resources.memory import MemoryUse, parts_of
 from app.serving.budget import Budget
 from app.serving.call_limits import check_count
 from app.serving.core import EngineCore
-from app.serving.core_contract import CoreCall, ServingCore
+from app.serving.core_contract import CoreCall, DecodedImages, ServingCore
 from app.serving.decoding.stage import DecodeStage
 from app.serving.processes.cluster import EngineCluster
 from app.serving.processes.prefork import ZygoteProcess, fork_zygote
@@ -111,7 +111,8 @@ class Engine:
             check_count(len(call.images), self.settings.max_images)
             # Not in a thread, where a later request of the stream could overtake this one. 2 GB take a second.
             content = b"" if call.request_id is None else fingerprint(call)
-            prediction = await self.core.predict(CoreCall(call, len(call.images), content), partial(self._pixels, call))
+            request = CoreCall(call, len(call.images), content, arrived)
+            prediction = await self.core.predict(request, partial(self._pixels, call))
         except BaseException as error:
             self.metrics.record_failure(type(error).__name__, 1000 * (time.perf_counter() - arrived))
             raise
@@ -205,8 +206,8 @@ class Engine:
             server_log.info("stopping: %d states of %d streams are dropped", len(names), len(set(names)))
 
     @asynccontextmanager
-    async def _pixels(self, call: Call, flow: Flow) -> AsyncIterator[Tensor]:
+    async def _pixels(self, call: Call, flow: Flow) -> AsyncIterator[DecodedImages]:
         """Decode the images of a call, and hold the budget that they take until they are no longer needed."""
         size = self._decode_stage.bytes_of(call.images)
         async with self._budget.lent_to(flow, size):
-            yield await self._decode_stage(call.images, flow)
+            yield DecodedImages(await self._decode_stage(call.images, flow), time.perf_counter())

@@ -62,9 +62,9 @@ class Batcher:
         self._places.add(ticket)
         self._shares.enter(ticket.flow)
 
-    async def run(self, ticket: Ticket, images: Tensor) -> ForwardResult:
-        """Hand over the decoded images of a ticket and wait for its result."""
-        ticket.images, ticket.ready = images, time.perf_counter()
+    async def run(self, ticket: Ticket, images: Tensor, ready: float | None = None) -> ForwardResult:
+        """Hand over the images of a ticket, which were decoded now or when ``ready`` says, and wait for its result."""
+        ticket.images, ticket.ready = images, time.perf_counter() if ready is None else ready
         self._dispatch()
         return await ticket.answer
 

@@ -124,21 +124,23 @@ class EngineCore:
         self.lesson_limit.check(strategy, count if call.update else 0)
         timeout = call.timeout_s if call.timeout_s is not None else self.settings.timeout
         try:
-            async with asyncio.timeout(timeout) as clock:
+            # From its arrival: here it may have waited for a forward to end, see `app.serving.processes.inline_worker`.
+            remaining_s = None if timeout is None else timeout - (time.perf_counter() - request.arrived)
+            async with asyncio.timeout(remaining_s) as clock:
                 top_k, key = min(call.top_k, len(self.hosted.classes)), Key(call.stream, strategy)
                 self._check_room(key, call.client, is_update=call.update)
                 options = call.update, top_k, call.start, call.end, call.client
                 deadline = None if timeout is None else clock
-                ticket = Ticket(key, *options, count, clock=deadline, explain=call.explain)
+                ticket = Ticket(key, *options, count, clock=deadline, explain=call.explain, arrived=request.arrived)
                 self.batcher.enter(ticket)
                 if on_enter is not None:
                     on_enter(ticket)
                 try:
                     # In the order of the tickets, as the budget requires: nothing is awaited between the two.
-                    async with pixels(ticket.flow) as images:
+                    async with pixels(ticket.flow) as (images, ready):
                         # A lesson looks at the images after the answer, when they may be read no longer.
-                        kept_images = images.clone() if ticket.has_lesson else images
-                        result = await self.batcher.run(ticket, kept_images)
+                        lasting_images = images.clone() if ticket.has_lesson else images
+                        result = await self.batcher.run(ticket, lasting_images, ready)
                 finally:
                     self.batcher.leave(ticket)
         except TimeoutError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -15,7 +16,15 @@ from app.serving.shares import Flow
 from app.serving.streams import ResetScope
 from app.types import Call, EngineProcess, ModelInfo, Prediction, StreamExplanation, StreamInfo, StreamsInfo
 
-PixelSource = Callable[[Flow], AbstractAsyncContextManager[Tensor]]
+
+class DecodedImages(NamedTuple):
+    """The images of a call as a forward takes them, and the second of `time.perf_counter` when they were decoded."""
+
+    pixels: Tensor
+    ready: float
+
+
+PixelSource = Callable[[Flow], AbstractAsyncContextManager[DecodedImages]]
 """Decodes the images of a call, in the turn of a stream. What it yields may be read until its block ends."""
 
 
@@ -23,12 +32,14 @@ PixelSource = Callable[[Flow], AbstractAsyncContextManager[Tensor]]
 class CoreCall:
     """A call as a core sees it: everything but its images, of which it knows the number.
 
+    ``arrived`` is the second of `time.perf_counter` at which it came; all processes of a machine share that clock.
     ``content`` is the `app.serving.replays.fingerprint` of a call that has a request id, and empty for others.
     """
 
     call: Call
     count: int
     content: bytes = b""
+    arrived: float = field(default_factory=time.perf_counter)
 
 
 class ServingCore(Protocol):

@@ -13,6 +13,7 @@ from torch import Tensor
 from app.errors import unavailable_error
 from app.observability.meter import ForwardEvent, Meter
 from app.serving.core import EngineCore
+from app.serving.core_contract import DecodedImages
 from app.serving.processes.errors import portable
 from app.serving.processes.link import Link, Message
 from app.serving.processes.slab import Extent, Slab
@@ -60,7 +61,7 @@ class RelayMeter(Meter):
 
 @dataclass(eq=False)
 class _RunningCall:
-    images: asyncio.Future[Tensor] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    images: asyncio.Future[DecodedImages] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     is_reading: bool = False  # whether a forward may still read the images
     task: asyncio.Task[None] | None = None
 
@@ -96,12 +97,12 @@ class CoreServer:
         running = self._calls[number] = _RunningCall()
         running.task = self._spawn(self._answer(number, packed, running))
 
-    def _take_pixels(self, number: int, place: Extent | None, images: Tensor | None) -> None:
+    def _take_pixels(self, number: int, place: Extent | None, images: Tensor | None, ready: float) -> None:
         running = self._calls.get(number)
         if running is not None and not running.images.done():  # else it has its answer already
             pixels = images if place is None else self._slab.view(place)
             if pixels is not None:
-                running.images.set_result(pixels)
+                running.images.set_result(DecodedImages(pixels, ready))
 
     def _refuse_pixels(self, number: int, error: Exception) -> None:
         running = self._calls.get(number)
@@ -116,7 +117,7 @@ class CoreServer:
 
     async def _answer(self, number: int, packed: Wire, running: _RunningCall) -> None:
         @asynccontextmanager
-        async def pixels(_: Flow) -> AsyncIterator[Tensor]:
+        async def pixels(_: Flow) -> AsyncIterator[DecodedImages]:
             running.is_reading = True
             try:
                 yield await running.images

@@ -152,12 +152,12 @@ class RemoteCore:
     async def _feed(self, number: int, answer: asyncio.Future[Any], pixels: Any) -> None:
         """Decode the images of a call, and lend them to the engine until it no longer reads them."""
         try:
-            async with pixels() as images:
+            async with pixels() as (images, ready):
                 if answer.done():  # the engine refused the call, or has ended
                     return
                 freed = self._freed[number] = asyncio.get_running_loop().create_future()
                 link, place = self._link, self._slab.put(images)
-                self._send(PIXELS, number, place, None if place is not None else images)
+                self._send(PIXELS, number, place, None if place is not None else images, ready)
                 try:
                     await freed
                 finally:

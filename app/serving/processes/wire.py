@@ -3,7 +3,7 @@
 The front sends, each with the number of a call:
 
 * ``call``: a `CoreCall` without its images; its place in the queue is that of this message.
-* ``pixels``: the place of its images in the slab, or the tensor itself where the slab had no room.
+* ``pixels``: the place of its images in the slab, or the tensor itself where the slab had no room; when it was decoded.
 * ``unreadable``: the error of its images, which the engine answers with, in the order of its other answers.
 * ``cancel``: its caller has left.
 * ``ask``: another method of `app.serving.core_contract.Core`, with its arguments.
@@ -34,13 +34,13 @@ def pack_call(request: CoreCall) -> Wire:
     """Return a call without its images."""
     c = request.call
     options = c.update, c.top_k, c.start, c.end, c.request_id, c.timeout_s, c.explain, c.client
-    return (c.stream, c.strategy, dict(c.params), *options), request.count, request.content
+    return (c.stream, c.strategy, dict(c.params), *options), request.count, request.content, request.arrived
 
 
 def unpack_call(packed: Wire) -> CoreCall:
     """Return the call of `pack_call`."""
-    fields, count, content = packed
-    return CoreCall(Call([], *fields), count, content)
+    fields, *details = packed
+    return CoreCall(Call([], *fields), *details)
 
 
 def pack_prediction(p: Prediction) -> Wire:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from app.settings import Settings
 MODEL = "python:tests.app.serving.processes.fragile:Fragile"
 KILL, EXIT, WAIT, RAISE = 1, 2, 3, 4
 """The grey values of images that say so."""
+
+GATE = "RENORM_TEST_GATE"
+"""The variable with the folder of the files that hold up forwards."""
 
 
 class Fragile(nn.Module):
@@ -38,9 +42,18 @@ class Fragile(nn.Module):
             if value == RAISE:
                 raise RuntimeError("a grey image")
             if value == WAIT:
-                time.sleep(0.2)
+                _wait(Path(os.environ[GATE]))
         logits: Tensor = self.head(self.body(x).mean((2, 3)))
         return logits
+
+
+def _wait(folder: Path) -> None:
+    """Say that a forward has begun, and wait while there is a file that holds it up."""
+    (folder / "begun").touch()
+    for _ in range(3000):
+        if not (folder / "hold").exists():
+            return
+        time.sleep(0.01)
 
 
 def grey(value: int, count: int = 1) -> Tensor:

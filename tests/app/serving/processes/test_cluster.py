@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from adapters import UnknownStrategyError
 from app.engine import Engine
-from app.errors import BusyError, EngineClosedError, ModelError, StreamNotFoundError
+from app.errors import BusyError, DeadlineError, EngineClosedError, ModelError, StreamNotFoundError
 from app.serving.processes import remote_core
 from app.serving.processes.cluster import EngineCluster, share
 from app.types import Call, Prediction
-from tests.app.serving.processes.fragile import EXIT, KILL, RAISE, WAIT, grey, noise, settings_of
+from tests.app.serving.processes.fragile import EXIT, GATE, KILL, RAISE, WAIT, grey, noise, settings_of
 from tests.app.small import same, until
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +33,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def shared() -> AsyncIterator[Engine]:
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the files that hold up forwards."""
+    folder = tmp_path_factory.mktemp("gate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(GATE, str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+async def shared(gate: Path) -> AsyncIterator[Engine]:
     """Two processes, whose tests leave them as they were."""
     engine = await Engine.open(settings_of(workers=2))
     yield engine
@@ -109,6 +119,25 @@ async def test_requests_of_a_stream_step_in_the_order_in_which_they_came(engine:
     calls = [Call(noise(i), STREAMS[i % 2]) for i in range(40)]
     answers = await asyncio.gather(*(engine.predict(call) for call in calls))
     assert [answer.step for answer in answers] == [1 + i // 2 for i in range(40)]
+
+
+async def test_times_count_from_the_arrival_and_so_do_time_limits(engine: Engine, gate: Path) -> None:
+    """Also while the engine is in a forward, and reads nothing."""
+    (gate / "hold").touch()
+    held_up = asyncio.ensure_future(engine.predict(Call(grey(WAIT), "s")))
+    await until((gate / "begun").exists)
+    waiting = asyncio.ensure_future(engine.predict(Call(noise(1), "s")))
+    late = asyncio.ensure_future(engine.predict(Call(noise(2), "s", timeout_s=0.01)))
+    await asyncio.sleep(0.1)
+    (gate / "hold").unlink()
+    assert (await held_up).step == 1
+    answer = await waiting
+    assert answer.step == 2
+    assert answer.timing.queue > 50
+    assert answer.timing.total >= answer.timing.queue + answer.timing.forward - 1
+    with pytest.raises(DeadlineError):
+        await late
+    assert (await engine.stream("s"))[0].steps == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -232,7 +261,9 @@ async def test_without_the_process_that_forks_engines_another_is_started(caplog:
     await engine.close(10)
 
 
-async def test_closing_ends_every_process_also_one_that_does_not_come_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_ends_every_process_and_says_what_is_dropped(
+    gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = set(processes())
     engine = await Engine.open(settings_of(workers=2))
     assert len(set(processes()) - before) == 3

@@ -16,8 +16,8 @@ from tests.app.fakes import EXPLANATION
 def test_a_call_arrives_without_its_images() -> None:
     options = {"stream": "s", "strategy": "bn", "params": {"a": 1}, "update": False, "top_k": 3, "start": True}
     call = Call([b"image"], **options, end=True, request_id="one", timeout_s=2.5, explain=True, client="c")  # type: ignore[arg-type]
-    arrived = unpack_call(pickle.loads(pickle.dumps(pack_call(CoreCall(call, 1, b"print")))))  # noqa: S301
-    assert (arrived.count, arrived.content) == (1, b"print")
+    arrived = unpack_call(pickle.loads(pickle.dumps(pack_call(CoreCall(call, 1, b"print", 4.5)))))  # noqa: S301
+    assert (arrived.count, arrived.content, arrived.arrived) == (1, b"print", 4.5)
     assert arrived.call.images == []
     for field in dataclasses.fields(Call):
         if field.name != "images":
