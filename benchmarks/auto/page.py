@@ -76,7 +76,8 @@ request size; its error is the mean over all corruptions.
 TARGETS = """\
 Set before `auto` was made. The grids of the other networks and data are small: their figures stand for fewer places.
 A place is a mean over corruptions: [single ones](#single-corruptions) can lose more. Utility under a deadline
-is in [evaluate.md](evaluate.md#deadline-stream), the cost of a forward in [speed.md](speed.md).
+is in [evaluate.md](evaluate.md#deadline-stream), the cost of a forward in [speed.md](speed.md). Where fixed
+strategies hardly differ at their best no choice among them gains much: a row says what the labels of each place would.
 """
 
 WORST = "The places where `auto` is furthest above the best fixed strategy of the place:\n"

@@ -221,6 +221,7 @@ def test_targets_are_judged_by_the_figures_as_shown() -> None:
     assert "| worst place against `source`, points | at most +1.0 | +3.0 **missed** | - |" in table
     assert "| worst clean stream against `source`, points | at most +0.5 | -1.0 reached | - |" in table
     assert "| at least 5.0 | -1.5 **missed** | - |" in table
+    assert "*of each place* been known, points | - | 0.5 | - |" in table
     assert "| at least 90 | 66.7 **missed** | - |" in table
     assert "| recurring domains: last visit minus first, points | at most 0 | - | - |" in table
 
