@@ -188,8 +188,7 @@ class AdaptiveModel:
     def state_bytes(self, strategy: Strategy | None = None) -> int:
         """Return the bytes of a stream's state with ``strategy``, or the model's own (drift's: after a forward).
 
-        Raises:
-            InputError: it has a learner or a corrector, and there was no forward yet.
+        Raises InputError where it has a learner or a corrector, and there was no forward yet.
         """
         key = StateKey("", strategy or self.strategy)
         return state_bytes(key.strategy, self._layout(key.adapter), self._affines.size, self._shown)
