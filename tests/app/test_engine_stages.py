@@ -142,7 +142,7 @@ async def test_closing_answers_the_running_request_and_refuses_all_that_wait() -
     waiting = start(engine, *(Call([png(i)], f"s{i}") for i in range(4)))
     await until(lambda: decoded(engine) == 1 and len(engine._budget) == 3)
     closing = asyncio.ensure_future(engine.close())
-    await asyncio.sleep(0)
+    await until(lambda: core_of(engine).batcher._closed)
     network(engine).gate.set()
     refused = await asyncio.gather(*waiting, return_exceptions=True)
     await closing
