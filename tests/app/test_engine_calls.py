@@ -45,6 +45,11 @@ async def running(engine: Engine, call: Call) -> asyncio.Task[Prediction]:
     pytest.fail("the forward did not begin within five seconds")
 
 
+def vars_of(answer: Prediction) -> dict[str, object]:
+    """All of an answer, its times included: no other answer has them."""
+    return {**vars(answer), "probabilities": answer.probabilities.tolist()}
+
+
 async def names(engine: Engine) -> set[str]:
     return {info.stream for info in (await engine.streams()).streams}
 
@@ -101,20 +106,22 @@ async def test_sequences_under_load_are_those_of_quiet_streams(engine: Engine) -
     await alone.close()
 
 
-async def test_a_request_sent_again_takes_no_second_step(engine: Engine) -> None:
+async def test_a_request_sent_again_takes_no_second_step(engine: Engine, core_kind: str) -> None:
     call = Call([png(1)], "s", request_id="one")
     first = await engine.predict(call)
-    assert same(await engine.predict(call), first)
-    assert core_of(engine).replays.bytes > 0
+    again = await engine.predict(call)
+    assert again is first if core_kind == "here" else vars_of(again) == vars_of(first)
     assert (await engine.predict(Call([png(1)], "s", request_id="two"))).step == 2
     assert (await engine.predict(Call([png(1)], "other", request_id="one"))).step == 1
 
 
-async def test_requests_of_one_name_at_once_take_one_step(engine: Engine) -> None:
+async def test_requests_of_one_name_at_once_take_one_step(engine: Engine, core_kind: str) -> None:
     found = await burst(engine, [Call([png(1)], "s", request_id="one") for _ in range(1)])
     many = await asyncio.gather(*(engine.predict(Call([png(2)], "s", request_id="two")) for _ in range(20)))
     assert isinstance(found[0], Prediction)
-    assert all(same(answer, many[0]) for answer in many)
+    if core_kind == "here":
+        assert {id(answer) for answer in many} == {id(many[0])}
+    assert all(vars_of(answer) == vars_of(many[0]) for answer in many)
     assert many[0].step == 2
 
 
@@ -252,10 +259,12 @@ async def test_closing_waits_no_longer_than_told(core_kind: str) -> None:
     engine = small_engine()
     task = await running(engine, Call([png(1)], "s"))
     await asyncio.wait_for(engine.close(0.05), 5)
-    gate(engine).set()
     if core_kind == "here":
+        assert not task.done()
+        gate(engine).set()
         assert (await task).step == 1
         return
+    gate(engine).set()
     with pytest.raises(EngineClosedError):  # what runs in a process ends with it
         await task
 

@@ -86,7 +86,7 @@ async def test_a_repeated_request_gets_the_same_explanation(engine: Engine) -> N
     call = Call([png(1)], "s", request_id="a", explain=True)
     first = await engine.predict(call)
     await engine.predict(Call([png(2)], "s"))
-    assert (await engine.predict(call)).explanation == first.explanation
+    assert (await engine.predict(call)).explanation is first.explanation
     assert fingerprint(call) != fingerprint(replace(call, explain=False))
 
 

@@ -14,22 +14,10 @@ from app.errors import unavailable_error
 from app.observability.meter import ForwardEvent, Meter
 from app.serving.core import EngineCore
 from app.serving.core_contract import DecodedImages
+from app.serving.processes import wire
 from app.serving.processes.errors import portable
 from app.serving.processes.link import Link, Message
 from app.serving.processes.slab import Extent, Slab
-from app.serving.processes.wire import (
-    ANSWER,
-    ASK,
-    CALL,
-    CANCEL,
-    EVENT,
-    FREE,
-    PIXELS,
-    UNREADABLE,
-    Wire,
-    pack_prediction,
-    unpack_call,
-)
 from app.serving.shares import Flow
 
 METHODS = frozenset({"reset", "moments", "streams", "stream", "explanations", "lesson_memory", "snapshot", "ping"})
@@ -56,7 +44,7 @@ class RelayMeter(Meter):
 
     def _relay(self, name: str, *arguments: Any) -> None:
         if self.send is not None:
-            self.send(EVENT, name, arguments)
+            self.send(wire.EVENT, name, arguments)
 
 
 @dataclass(eq=False)
@@ -75,11 +63,11 @@ class CoreServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._link = Link(self._receive, lambda: None)
         self._handlers: dict[str, Callable[..., None]] = {
-            CALL: self._start,
-            PIXELS: self._take_pixels,
-            UNREADABLE: self._refuse_pixels,
-            CANCEL: self._cancel,
-            ASK: self._ask,
+            wire.CALL: self._start,
+            wire.PIXELS: self._take_pixels,
+            wire.UNREADABLE: self._refuse_pixels,
+            wire.CANCEL: self._cancel,
+            wire.ASK: self._ask,
         }
 
     async def serve(self, connect: Callable[[Callable[[Message], None], Callable[[], None]], Any]) -> None:
@@ -93,7 +81,7 @@ class CoreServer:
         kind, *parts = message
         self._handlers[kind](*parts)
 
-    def _start(self, number: int, packed: Wire) -> None:
+    def _start(self, number: int, packed: wire.Wire) -> None:
         running = self._calls[number] = _RunningCall()
         running.task = self._spawn(self._answer(number, packed, running))
 
@@ -115,7 +103,7 @@ class CoreServer:
         if running is not None and running.task is not None:
             running.task.cancel()
 
-    async def _answer(self, number: int, packed: Wire, running: _RunningCall) -> None:
+    async def _answer(self, number: int, packed: wire.Wire, running: _RunningCall) -> None:
         @asynccontextmanager
         async def pixels(_: Flow) -> AsyncIterator[DecodedImages]:
             running.is_reading = True
@@ -124,14 +112,14 @@ class CoreServer:
             finally:
                 running.is_reading = False
                 if number not in self._calls:  # a step that its caller did not wait for has ended
-                    self._link.send(FREE, number)
+                    self._link.send(wire.FREE, number)
 
         is_answered, result = await self._settle(self._predict(packed, pixels))
         del self._calls[number]
-        self._link.send(ANSWER, number, is_answered, result, not running.is_reading)
+        self._link.send(wire.ANSWER, number, is_answered, result, not running.is_reading)
 
-    async def _predict(self, packed: Wire, pixels: Any) -> Wire:
-        return pack_prediction(await self._core.predict(unpack_call(packed), pixels))
+    async def _predict(self, packed: wire.Wire, pixels: Any) -> wire.Wire:
+        return wire.pack_prediction(await self._core.predict(wire.unpack_call(packed), pixels))
 
     def _ask(self, number: int, method: str, arguments: tuple[Any, ...]) -> None:
         self._spawn(self._answer_question(number, method, arguments))
@@ -146,7 +134,7 @@ class CoreServer:
             is_answered, result = await self._settle(getattr(self._core, method)(*arguments))
         else:
             raise ValueError(f"unknown method {method}")
-        self._link.send(ANSWER, number, is_answered, result, True)
+        self._link.send(wire.ANSWER, number, is_answered, result, True)
         if method == "close":
             self._link.close()
 

@@ -42,6 +42,8 @@ def fork_zygote() -> ZygoteProcess:
         os.closerange(3, descriptor)
         os.closerange(descriptor + 1, max(descriptor + 1, *map(int, os.listdir("/proc/self/fd"))) + 1)
         zygote.main(descriptor)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)  # without what the front would do at its end
 

@@ -12,22 +12,11 @@ from typing import Any
 from app.errors import BusyError, EngineClosedError, unavailable_error
 from app.observability.meter import Meter
 from app.serving.core_contract import CoreCall, PixelSource
+from app.serving.processes import wire
 from app.serving.processes.errors import portable
 from app.serving.processes.launcher import Launcher
 from app.serving.processes.link import Link, Message
 from app.serving.processes.slab import Slab
-from app.serving.processes.wire import (
-    ANSWER,
-    ASK,
-    CALL,
-    CANCEL,
-    EVENT,
-    FREE,
-    PIXELS,
-    UNREADABLE,
-    pack_call,
-    unpack_prediction,
-)
 from app.serving.shares import Flow
 from app.serving.streams import ResetScope, StateName, state_name
 from app.types import Prediction
@@ -92,13 +81,13 @@ class RemoteCore:
         """See `app.serving.core.EngineCore.predict`."""
         await self._admit()
         number, answer = self._expect()
-        self._send(CALL, number, pack_call(request))
+        self._send(wire.CALL, number, wire.pack_call(request))
         flow = Flow(request.call.stream, request.call.client, self._epoch)
         feeding = self._spawn(self._feed(number, answer, partial(pixels, flow)))
         try:
-            prediction = unpack_prediction(await answer)
+            prediction = wire.unpack_prediction(await answer)
         except asyncio.CancelledError:
-            self._send(CANCEL, number)
+            self._send(wire.CANCEL, number)
             raise
         finally:
             if number not in self._freed:
@@ -157,7 +146,7 @@ class RemoteCore:
                     return
                 freed = self._freed[number] = asyncio.get_running_loop().create_future()
                 link, place = self._link, self._slab.put(images)
-                self._send(PIXELS, number, place, None if place is not None else images, ready)
+                self._send(wire.PIXELS, number, place, None if place is not None else images, ready)
                 try:
                     await freed
                 finally:
@@ -165,7 +154,7 @@ class RemoteCore:
                     if place is not None and link is self._link:  # another process has all places free
                         self._slab.give_back(place)
         except Exception as error:
-            self._send(UNREADABLE, number, portable(error))
+            self._send(wire.UNREADABLE, number, portable(error))
 
     def _expect(self) -> tuple[int, asyncio.Future[Any]]:
         self._numbers += 1
@@ -177,7 +166,7 @@ class RemoteCore:
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         number, answer = self._expect()
-        self._send(ASK, number, method, arguments)
+        self._send(wire.ASK, number, method, arguments)
         return await answer
 
     def _send(self, *message: Any) -> None:
@@ -187,12 +176,12 @@ class RemoteCore:
     def _receive(self, message: Message) -> None:
         kind, *parts = message
         self._heard_at = time.monotonic()
-        if kind == EVENT:
+        if kind == wire.EVENT:
             name, arguments = parts
             getattr(self._meter, name)(*arguments)
-        elif kind == FREE:
+        elif kind == wire.FREE:
             self._free(parts[0])
-        elif kind == ANSWER:
+        elif kind == wire.ANSWER:
             number, is_answered, result, is_free = parts
             answer = self._answers.pop(number)
             if not answer.done():

@@ -56,7 +56,6 @@ def main(descriptor: int) -> None:
     except Exception as error:
         send(FAILED, portable(error))
         return
-
     send(READY, replace(core.hosted, network=nn.Identity(), baseline=None), core.describe())
     gc.collect()
     gc.freeze()  # a collection would write to every object, and so copy the memory that is shared
@@ -64,7 +63,6 @@ def main(descriptor: int) -> None:
 
 
 def _prepare(settings: Settings, progress: Callable[[str], None]) -> tuple[EngineCore, RelayMeter]:
-
     set_up(settings)
     load_plugins()
     meter = RelayMeter()
@@ -121,7 +119,6 @@ def _report_ended(control: socket.socket) -> None:
 
 def _run_engine(core: EngineCore, meter: RelayMeter, end: socket.socket, slab_descriptor: int) -> None:
     """Be an engine until the front closes the link, and end this process."""
-
     status = 1
     try:
         if isinstance(core.settings.threads, int):
